@@ -1,0 +1,5 @@
+//! The only outgoing connections: a signed request to the destination, within a budget.
+
+pub mod client;
+pub mod credentials;
+pub mod sign;

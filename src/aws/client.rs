@@ -1,0 +1,339 @@
+//! The HTTP client, and the delivery of one event within a budget.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::sign;
+use crate::config::Timing;
+use crate::delivery::breaker::{Admission, Breaker};
+use crate::delivery::opensearch::{Target, verdict};
+use crate::delivery::{Auth, Delivered, Failure, Outcome, Verdict, backoff};
+use crate::event::Event;
+
+/// More of an answer is not read: what matters stands at its beginning.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// Why a client could not be made.
+pub type ClientError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An HTTP client that trusts the compiled-in public roots, or only those of `ca_file`.
+///
+/// # Errors
+///
+/// When the file cannot be read or holds no certificate.
+pub fn http_client(ca_file: Option<&Path>, timing: &Timing) -> Result<reqwest::Client, ClientError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(ca_file)?)
+        .with_no_client_auth();
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(timing.connect)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("pixel/", env!("CARGO_PKG_VERSION")))
+        .build()?;
+    Ok(client)
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientError> {
+    let Some(path) = ca_file else {
+        return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
+    };
+    let broken = |error: String| {
+        format!(
+            "`PIXEL_CA_FILE` `{}`: {error}; give a PEM file with certificates",
+            path.display()
+        )
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| broken(error.to_string()))? {
+        roots.add(certificate.map_err(|error| broken(error.to_string()))?)?;
+    }
+    if roots.is_empty() {
+        return Err(broken("it holds no certificate".to_owned()).into());
+    }
+    Ok(roots)
+}
+
+/// Delivers events to one index.
+#[derive(Debug)]
+pub struct Deliverer {
+    http: reqwest::Client,
+    target: Target,
+    timing: Timing,
+    credentials: Option<SharedCredentialsProvider>,
+    /// Learnt from the first refusal: a time-series collection takes no ids.
+    refuses_ids: AtomicBool,
+    breaker: Mutex<Breaker>,
+}
+
+/// An answer of the destination.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The beginning of the body.
+    pub body: Vec<u8>,
+}
+
+impl Deliverer {
+    /// Makes a deliverer. No connection is opened yet.
+    pub fn new(
+        http: reqwest::Client,
+        target: Target,
+        timing: Timing,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Self {
+        Self {
+            http,
+            target,
+            timing,
+            credentials,
+            refuses_ids: AtomicBool::new(false),
+            breaker: Mutex::default(),
+        }
+    }
+
+    /// The index it delivers to.
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Opens the connection, so that the first event does not have to. Whether that works is not of interest yet.
+    pub async fn prepare(&self) {
+        let url = format!("{}/", self.target.base);
+        let _answer = self
+            .send("HEAD", &url, Vec::new(), ANSWER_BYTES, self.timing.connect)
+            .await;
+    }
+
+    /// Delivers an event: again after a passing fault, until the budget is spent. While the breaker is open nothing is
+    /// tried; as a probe, it is tried once.
+    pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
+        let admission = self.breaker(|breaker| breaker.admit(since_epoch()));
+        let (outcome, attempts) = match admission {
+            Admission::Deliver => self.deliver_within(event, budget, u32::MAX).await,
+            Admission::Probe => self.deliver_within(event, budget, 1).await,
+            Admission::Refuse => (
+                failed("the circuit breaker is open after failures in a row".to_owned(), true),
+                0,
+            ),
+        };
+        if admission != Admission::Refuse {
+            let reached = !matches!(&outcome, Outcome::Failed(failure) if failure.temporary);
+            self.breaker(|breaker| breaker.record(reached, since_epoch()));
+        }
+        Delivered {
+            outcome,
+            attempts,
+            breaker: self.breaker(|breaker| breaker.name()),
+        }
+    }
+
+    fn breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
+        act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn deliver_within(&self, event: &Event, budget: Duration, most: u32) -> (Outcome, u32) {
+        let deadline = Instant::now() + budget;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let reason = match self.attempt(event, left.min(self.timing.attempt)).await {
+                Verdict::Indexed => return (Outcome::Indexed, attempts),
+                // An earlier attempt of ours may have stored it and its answer got lost, so this is no second hit.
+                Verdict::Duplicate if attempts > 1 => return (Outcome::Indexed, attempts),
+                Verdict::Duplicate => return (Outcome::Duplicate, attempts),
+                Verdict::RefusesIds if !self.refuses_ids.swap(true, Ordering::Relaxed) => continue,
+                Verdict::RefusesIds => {
+                    return (
+                        failed("the index refuses documents without an id, too".to_owned(), false),
+                        attempts,
+                    );
+                }
+                Verdict::Refused(reason) => return (failed(reason, false), attempts),
+                Verdict::Retry(reason) => reason,
+            };
+            let wait = backoff(attempts, random());
+            if attempts >= most || Instant::now() + wait >= deadline {
+                return (failed(reason, true), attempts);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn attempt(&self, event: &Event, timeout: Duration) -> Verdict {
+        let request = self.target.store(event, !self.refuses_ids.load(Ordering::Relaxed));
+        match self
+            .send(
+                request.method,
+                &request.url,
+                event.document.clone().into_bytes(),
+                ANSWER_BYTES,
+                timeout,
+            )
+            .await
+        {
+            Ok(answer) => verdict(answer.status, &answer.body),
+            Err(SendError::Transport(reason)) => Verdict::Retry(reason),
+            Err(SendError::Impossible(reason)) => Verdict::Refused(reason),
+        }
+    }
+
+    /// Sends one request to the destination's server, authenticated, and reads at most `most` bytes of the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] when there is no answer.
+    pub async fn send(
+        &self,
+        method: &str,
+        url: &str,
+        body: Vec<u8>,
+        most: usize,
+        timeout: Duration,
+    ) -> Result<Answer, SendError> {
+        let headers = self.headers(method, url, &body).await?;
+        let method = method
+            .parse()
+            .map_err(|_| SendError::Impossible(format!("`{method}` is no HTTP method")))?;
+        let request = self
+            .http
+            .request(method, url)
+            .headers(headers)
+            .body(body)
+            .timeout(timeout);
+        let mut response = request.send().await.map_err(transport)?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            body.extend_from_slice(&chunk[..chunk.len().min(most.saturating_sub(body.len()))]);
+        }
+        Ok(Answer { status, body })
+    }
+
+    async fn headers(&self, method: &str, url: &str, body: &[u8]) -> Result<HeaderMap, SendError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(sign::CONTENT_TYPE));
+        match &self.target.auth {
+            Auth::None => {}
+            Auth::Basic { user, password } => {
+                let pair = STANDARD.encode(format!("{user}:{}", password.expose()));
+                headers.insert(AUTHORIZATION, sensitive(&format!("Basic {pair}"))?);
+            }
+            Auth::ApiKey(key) => {
+                headers.insert(AUTHORIZATION, sensitive(&format!("ApiKey {}", key.expose()))?);
+            }
+            Auth::SigV4 { service, region } => {
+                let host = host(url)?;
+                let provider = self
+                    .credentials
+                    .as_ref()
+                    .ok_or_else(|| no_credentials("none were found"))?;
+                let credentials = provider.provide_credentials().await.map_err(no_credentials)?;
+                let unsigned = sign::Unsigned {
+                    method,
+                    url,
+                    host: &host,
+                    body,
+                };
+                let signed = sign::headers(unsigned, &credentials, service.name(), region, now());
+                for (name, value) in
+                    signed.map_err(|error| SendError::Impossible(format!("could not sign: {error}")))?
+                {
+                    headers.insert(HeaderName::from_static(name), sensitive(&value)?);
+                }
+                headers.insert(HOST, sensitive(&host)?);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// No connection, no answer, or half of one: another attempt may do better.
+    Transport(String),
+    /// The request cannot be made: no credentials, or a value that cannot be a header.
+    Impossible(String),
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Transport(reason) | Self::Impossible(reason) => formatter.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+fn no_credentials(error: impl std::fmt::Display) -> SendError {
+    SendError::Impossible(format!("no AWS credentials to sign with: {error}"))
+}
+
+/// The `Host` header: with the port only where it is not the scheme's own.
+fn host(url: &str) -> Result<String, SendError> {
+    let parsed =
+        reqwest::Url::parse(url).map_err(|error| SendError::Impossible(format!("`{url}` is no URL: {error}")))?;
+    let host = parsed.host_str().unwrap_or_default();
+    Ok(parsed
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, SendError> {
+    let mut value =
+        HeaderValue::from_str(text).map_err(|_| SendError::Impossible("a credential cannot be a header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A transport error with its causes and without the URL, which may hold what a visitor sent.
+fn transport(error: reqwest::Error) -> SendError {
+    let error = error.without_url();
+    let mut reason = if error.is_timeout() {
+        "timed out: ".to_owned()
+    } else {
+        String::new()
+    };
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = cause {
+        if !reason.is_empty() && !reason.ends_with(": ") {
+            reason.push_str(": ");
+        }
+        reason.push_str(&error.to_string());
+        cause = error.source();
+    }
+    SendError::Transport(reason)
+}
+
+fn failed(reason: String, temporary: bool) -> Outcome {
+    Outcome::Failed(Failure { reason, temporary })
+}
+
+/// The wall clock, which goes on while a sandbox is frozen.
+fn since_epoch() -> Duration {
+    now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A number that differs between sandboxes, for jitter.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,79 @@
+//! Signature Version 4, as OpenSearch Service and OpenSearch Serverless want it.
+//!
+//! Signed are exactly `host`, `content-type`, `x-amz-content-sha256`, `x-amz-date` and, with temporary credentials,
+//! `x-amz-security-token`. The payload's hash is always among them, since Serverless refuses a request without; the length
+//! never is, since Serverless refuses that too (opensearch-js issues 356 and 1098).
+
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+
+/// What a request must say to be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsigned<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The whole URL, encoded as it will be sent.
+    pub url: &'a str,
+    /// The `Host` header as it will be sent.
+    pub host: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// The media type of every body that is sent.
+pub const CONTENT_TYPE: &str = "application/json";
+
+/// A fault of the signer, which should not happen with a URL that has been parsed.
+pub type SignError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The headers that sign `request` at `time`.
+///
+/// # Errors
+///
+/// When the signer cannot make a canonical request, which a URL that was parsed before excludes.
+pub fn headers(
+    request: Unsigned<'_>,
+    credentials: &Credentials,
+    service: &str,
+    region: &str,
+    time: SystemTime,
+) -> Result<Vec<(&'static str, String)>, SignError> {
+    let mut settings = SigningSettings::default();
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    let identity = credentials.clone().into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name(service)
+        .time(time)
+        .settings(settings)
+        .build()?
+        .into();
+    let signed = [("host", request.host), ("content-type", CONTENT_TYPE)];
+    let signable = SignableRequest::new(
+        request.method,
+        request.url,
+        signed.into_iter(),
+        SignableBody::Bytes(request.body),
+    )?;
+    let (instructions, _signature) = sign(signable, &params)?.into_parts();
+    Ok(instructions
+        .headers()
+        .filter_map(|(name, value)| known(name).map(|name| (name, value.to_owned())))
+        .collect())
+}
+
+/// The headers that the signer may add; names it gives are lower-case.
+fn known(name: &str) -> Option<&'static str> {
+    [
+        "authorization",
+        "x-amz-content-sha256",
+        "x-amz-date",
+        "x-amz-security-token",
+    ]
+    .into_iter()
+    .find(|known| *known == name)
+}

@@ -1,0 +1,7 @@
+//! The Lambda function.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pixel::function::main()
+}

@@ -1,0 +1,123 @@
+//! The role `capture`: a request becomes the pixel, and an event.
+//!
+//! Everything here is a function of its arguments; waiting and connecting is the shell's part.
+
+use crate::config::Config;
+use crate::delivery::{Delivered, Ignored, Outcome};
+use crate::event::Event;
+use crate::hit::{Circumstances, Hit, Route, request_route};
+use crate::pixel::{Image, Pixel};
+use crate::request::{DecodeError, Ingress, Request};
+use serde_json::{Value, json, value::RawValue};
+
+/// What is to be done with one payload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The visitor gets the reply, and the hit is to be stored.
+    Accepted {
+        /// The reply as JSON text.
+        reply: String,
+        /// The request to make the event of.
+        request: Box<Request>,
+    },
+    /// The visitor gets the reply, and nothing is stored.
+    Ignored {
+        /// The reply as JSON text.
+        reply: String,
+        /// Through which ingress it came, as far as that is known.
+        ingress: Ingress,
+        /// Why.
+        why: Ignored,
+    },
+    /// Nobody is waiting for an image: the caller gets an error.
+    Refused(DecodeError),
+}
+
+/// Answers a payload.
+pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
+    let request = match Request::decode(payload) {
+        Ok(request) => request,
+        Err(error @ DecodeError::Foreign(_)) => return Answer::Refused(error),
+        Err(error) => return fallback(Ingress::Passthrough, Ignored::Unreadable(error.reason())),
+    };
+    let (pixel, ignored) = pixel(&request);
+    let reply = request.ingress.reply(&pixel.with_cors(cors_origin));
+    match ignored {
+        Some(why) => Answer::Ignored {
+            reply,
+            ingress: request.ingress,
+            why,
+        },
+        None => Answer::Accepted {
+            reply,
+            request: Box::new(request),
+        },
+    }
+}
+
+/// The image for a request that could not be read, in the form of its ingress.
+pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
+    let pixel = Pixel::new(200, Image::Gif, explain(why));
+    Answer::Ignored {
+        reply: ingress.reply(&pixel),
+        ingress,
+        why,
+    }
+}
+
+fn pixel(request: &Request) -> (Pixel, Option<Ignored>) {
+    let found = request_route(request);
+    let Route { image, .. } = found.clone().unwrap_or(Route {
+        code: None,
+        image: Image::Gif,
+    });
+    let ignored = |status, why| (Pixel::new(status, image, explain(why)), Some(why));
+    match (found, request.method.as_str()) {
+        (None, _) => ignored(404, Ignored::UnknownPath),
+        (Some(_), "GET") => (Pixel::new(200, image, "accepted"), None),
+        (Some(_), "HEAD") => (Pixel::new(200, image, "accepted").without_body(), None),
+        (Some(_), "OPTIONS") => ignored(204, Ignored::Preflight),
+        (Some(_), _) => {
+            let (mut pixel, why) = ignored(405, Ignored::WrongMethod);
+            pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+            (pixel, why)
+        }
+    }
+}
+
+/// The `X-Pixel` header's words for a hit that is not stored.
+pub fn explain(why: Ignored) -> String {
+    format!("ignored; reason={}", why.name())
+}
+
+/// The event of an accepted request.
+pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
+    let hit = Hit::read(request, circumstances);
+    Event::new(&hit, &config.policy, circumstances.now)
+}
+
+/// The log line of an event. When the event could not be delivered, the line holds it whole, so that it can be replayed.
+pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, milliseconds: u64) -> Value {
+    let mut line = json!({
+        "level": "INFO",
+        "message": "hit",
+        "outcome": delivered.outcome.name(),
+        "event_id": event.id,
+        "attempts": delivered.attempts,
+        "breaker": delivered.breaker,
+        "milliseconds": milliseconds,
+    });
+    if let Outcome::Failed(failure) = &delivered.outcome {
+        line["level"] = "ERROR".into();
+        line["message"] = "undelivered event".into();
+        line["reason"] = failure.reason.as_str().into();
+        line["destination"] = destination.into();
+        line["event"] = RawValue::from_string(event.document.clone()).map_or(Value::Null, |raw| json!(raw));
+    }
+    line
+}
+
+/// The log line of a request that is not stored.
+pub fn ignored_line(ingress: Ingress, why: Ignored) -> Value {
+    json!({"level": "INFO", "message": "hit", "outcome": "ignored", "reason": why.name(), "ingress": ingress.name()})
+}

@@ -1,0 +1,130 @@
+//! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
+//! configuration.
+
+mod connect;
+mod hits;
+mod serve;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, Problem, Variables};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "pixel",
+    version,
+    about = "Open and event tracking with a 1x1 image",
+    propagate_version = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the pixel on this machine and store its hits
+    Serve(serve::Arguments),
+    /// List the latest hits of a destination
+    Hits(hits::Arguments),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where events go, or come from.
+#[derive(Debug, clap::Args)]
+struct DestinationArgument {
+    /// Where events go: `sqlite:FILE`, or `https://HOST/INDEX` of OpenSearch or Elasticsearch
+    /// [default: `$PIXEL_DESTINATION`, else `sqlite:pixel.db`]
+    #[arg(long, short, value_name = "URL")]
+    destination: Option<String>,
+}
+
+/// Runs the command line and says how the process should end.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            talk(&format!("error: {error:#}"));
+            ExitCode::from(if error.is::<Misconfigured>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Hits(arguments) => hits::run(&arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "pixel", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug)]
+struct Misconfigured(Vec<Problem>);
+
+impl std::fmt::Display for Misconfigured {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the configuration is not valid")?;
+        self.0.iter().try_for_each(|problem| write!(formatter, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Misconfigured {}
+
+/// The environment's variables; those that are no text cannot be ours.
+pub(crate) fn environment() -> Variables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The configuration of the environment, with the destination of the command line before it.
+fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
+    let mut variables = environment();
+    let given = argument
+        .destination
+        .clone()
+        .or_else(|| variables.get("PIXEL_DESTINATION").cloned());
+    variables.insert(
+        "PIXEL_DESTINATION".to_owned(),
+        given.unwrap_or_else(|| "sqlite:pixel.db".to_owned()),
+    );
+    let (config, problems) = Config::read(&variables);
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(Misconfigured(problems).into())
+    }
+}
+
+/// Says something to the person at the terminal. A closed stderr is no reason to stop serving.
+pub(crate) fn talk(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A runtime with one worker per core.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// A text from a visitor, fit for a terminal: no control characters, at most `width` characters.
+fn printable(text: &str, width: usize) -> String {
+    let clean = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    let mut line: String = text.chars().take(width).map(clean).collect();
+    if text.chars().nth(width).is_some() {
+        line.pop();
+        line.push('…');
+    }
+    line
+}

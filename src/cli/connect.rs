@@ -1,0 +1,36 @@
+//! Connections of the command line to remote destinations.
+
+use anyhow::Context;
+use aws_credential_types::provider::SharedCredentialsProvider;
+
+use crate::aws::client::{ClientError, Deliverer, http_client};
+use crate::config::Config;
+use crate::delivery::Auth;
+use crate::delivery::opensearch::Target;
+
+/// A deliverer for a target, with credentials of the usual AWS chain where it signs.
+pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Result<Deliverer> {
+    let plain = |error: ClientError| anyhow::anyhow!("{error}");
+    let http = http_client(config.ca_file.as_deref(), &config.timing).map_err(plain)?;
+    let credentials = match target.auth {
+        Auth::SigV4 { .. } => Some(credentials().await?),
+        _ => None,
+    };
+    Ok(Deliverer::new(http, target.clone(), config.timing, credentials))
+}
+
+/// Environment, profiles, SSO, web identity, container and instance roles, in the order of every AWS tool.
+async fn credentials() -> anyhow::Result<SharedCredentialsProvider> {
+    use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+    // Named, because with two providers in one process rustls would not choose.
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(http)
+        .load()
+        .await;
+    config
+        .credentials_provider()
+        .context("found no AWS credentials; set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+}

@@ -1,0 +1,165 @@
+//! `pixel serve`
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::{DestinationArgument, configuration, connect, printable, talk};
+use crate::config::Config;
+use crate::delivery::sqlite::Store;
+use crate::delivery::{Destination, Outcome};
+use crate::event::iso;
+use crate::request::Ingress;
+use crate::stage::server::{Report, Sink, Stage, serve};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    destination: DestinationArgument,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Print hits as JSON, one per line
+    #[arg(long)]
+    json: bool,
+    /// Print no line per hit
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Lines that may wait for a slow terminal; beyond, lines are dropped, never hits.
+const LINES: usize = 4096;
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    super::runtime()?.block_on(run_until_signal(arguments, config))
+}
+
+async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
+    let sink = sink(&config).await?;
+    let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; is something else there? Choose another with `--listen`",
+            arguments.listen
+        )
+    })?;
+    introduce(&config, listener.local_addr()?);
+    let (reports, lines) = mpsc::channel(LINES);
+    let printer = printer(lines, arguments.json, arguments.quiet);
+    let stage = Arc::new(Stage {
+        config,
+        ingress: Ingress::Passthrough,
+        sink,
+        reports,
+    });
+    serve(Arc::clone(&stage), listener, stop()).await;
+    talk("stopping; waiting for what was begun");
+    stage.drain().await;
+    finish(stage, printer)
+}
+
+/// Closes the store, then waits for the last lines.
+fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>) -> anyhow::Result<()> {
+    if let Ok(Stage {
+        sink: Sink::Store(store),
+        ..
+    }) = Arc::try_unwrap(stage)
+    {
+        store.close();
+        anyhow::ensure!(printer.join().is_ok(), "the printer of hits has failed");
+    }
+    Ok(())
+}
+
+async fn sink(config: &Config) -> anyhow::Result<Sink> {
+    match config.destination.as_ref().context("no destination")? {
+        Destination::Sqlite(path) => Ok(Sink::Store(Store::open(path)?)),
+        Destination::OpenSearch(target) => Ok(Sink::remote(connect::deliverer(config, target).await?)),
+    }
+}
+
+fn introduce(config: &Config, address: SocketAddr) {
+    let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
+    talk(&format!("pixel   http://{address}/pixel.gif"));
+    talk(&format!(
+        "paste   <img src=\"http://{address}/pixel.gif\" width=\"1\" height=\"1\" alt=\"\">"
+    ));
+    talk(&format!("try     http://{address}/"));
+    talk(&format!("events  {destination}"));
+    talk("Ctrl-C stops; nothing that was accepted is lost");
+}
+
+async fn stop() {
+    let interrupted = tokio::signal::ctrl_c();
+    let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        let _ = interrupted.await;
+        return;
+    };
+    tokio::select! {
+        _ = interrupted => {}
+        _ = terminated.recv() => {}
+    }
+}
+
+/// Prints reports on a thread of its own, so that a slow terminal never holds up a visitor.
+fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut out = std::io::BufWriter::new(std::io::stdout());
+        let immediate = std::io::stdout().is_terminal();
+        while let Some(report) = lines.blocking_recv() {
+            if quiet {
+                continue;
+            }
+            let line = if json {
+                as_json(&report).to_string()
+            } else {
+                as_text(&report)
+            };
+            let written = writeln!(out, "{line}");
+            let flushed = if immediate || lines.is_empty() {
+                out.flush()
+            } else {
+                Ok(())
+            };
+            if written.and(flushed).is_err() {
+                // Whoever read stdout has gone; the hits are stored all the same.
+                return;
+            }
+        }
+    })
+}
+
+fn as_json(report: &Report) -> Value {
+    let mut line = json!({"time": iso(report.time), "request": report.request, "outcome": report.outcome.name()});
+    match &report.outcome {
+        Outcome::Ignored(why) => line["reason"] = why.name().into(),
+        Outcome::Failed(failure) => line["reason"] = failure.reason.as_str().into(),
+        Outcome::Indexed | Outcome::Duplicate => {}
+    }
+    if let Some(event) = &report.event {
+        line["event_id"] = event.id.as_str().into();
+    }
+    line
+}
+
+fn as_text(report: &Report) -> String {
+    let event: Value = report
+        .event
+        .as_ref()
+        .and_then(|event| serde_json::from_str(&event.document).ok())
+        .unwrap_or_default();
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    format!(
+        "{}  {:<9}  {}  {}  {}",
+        report.time.format("%H:%M:%S"),
+        report.outcome.to_string(),
+        printable(&report.request, 60),
+        text("/client/ip"),
+        printable(&text("/user_agent/original"), 60)
+    )
+}

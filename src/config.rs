@@ -1,0 +1,406 @@
+//! The configuration: every variable in one place, read once, with every problem reported at once.
+//!
+//! Nothing here touches the environment: the shell hands over what it found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::delivery::{Auth, Destination, Secret, Service};
+use crate::event::Policy;
+use crate::privacy::AddressPolicy;
+
+/// One variable of the environment.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds when it is not set, in words or as a value.
+    pub default: &'static str,
+    /// What it is for, and its unit.
+    pub meaning: &'static str,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+}
+
+const fn variable(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable {
+        name,
+        default,
+        meaning,
+        secret: false,
+    }
+}
+
+/// All variables. The table in the README is held equal to this one by a test.
+pub const VARIABLES: [Variable; 13] = [
+    variable(
+        "PIXEL_DESTINATION",
+        "`sqlite:pixel.db` on the command line; none in the function",
+        "where events go: `https://host/index` (OpenSearch, Elasticsearch, OpenSearch Serverless) or, on the command line, `sqlite:file`; the index may hold a date pattern, as in `events-%Y.%m.%d`",
+    ),
+    variable(
+        "PIXEL_AUTH",
+        "what the URL implies",
+        "`es` or `aoss` (SigV4 with that service name), `basic`, `api-key` or `none`",
+    ),
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_API_KEY",
+            "none",
+            "the API key for `api-key`, as the server issued it (base64)",
+        )
+    },
+    variable(
+        "PIXEL_CA_FILE",
+        "the public roots, compiled in",
+        "PEM file with the only certificate authorities to trust, for a private one",
+    ),
+    variable(
+        "PIXEL_REPLY",
+        "`first`",
+        "`first`: answer, then index; `after-indexing`: the other way round",
+    ),
+    variable(
+        "PIXEL_CONNECT_TIMEOUT_MS",
+        "1000",
+        "milliseconds to connect, TLS included",
+    ),
+    variable(
+        "PIXEL_ATTEMPT_TIMEOUT_MS",
+        "2000",
+        "milliseconds for one attempt to deliver an event",
+    ),
+    variable(
+        "PIXEL_BUDGET_MS",
+        "5000",
+        "milliseconds for all attempts to deliver an event; in the function never beyond the invocation's deadline",
+    ),
+    variable(
+        "PIXEL_MAX_EVENT_BYTES",
+        "32768",
+        "largest event in bytes, 8192 to 1048576; longer values are cut and the cut is marked",
+    ),
+    variable(
+        "PIXEL_TRUSTED_HOPS",
+        "0",
+        "how many proxies of yours stand before the ingress; so many entries of `X-Forwarded-For` are believed",
+    ),
+    variable(
+        "PIXEL_PRIVACY_IP",
+        "`shorten`",
+        "`shorten` (/24, IPv6 /48), `full` or `drop` the visitor's address",
+    ),
+    variable(
+        "PIXEL_CORS_ORIGIN",
+        "no CORS headers",
+        "value of `Access-Control-Allow-Origin`: `*` or one origin",
+    ),
+    variable(
+        "AWS_REGION",
+        "set by Lambda",
+        "region for SigV4, unless the host names one",
+    ),
+];
+
+/// When the visitor is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyOrder {
+    /// Before the event is indexed.
+    #[default]
+    First,
+    /// When the event is indexed, or could not be.
+    AfterIndexing,
+}
+
+/// How long delivery may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// One attempt.
+    pub attempt: Duration,
+    /// All attempts.
+    pub budget: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            attempt: Duration::from_secs(2),
+            budget: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where events go; none only while that is still to be decided by the command line.
+    pub destination: Option<Destination>,
+    /// The authorities to trust instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// When the visitor is answered.
+    pub reply: ReplyOrder,
+    /// How long delivery may take.
+    pub timing: Timing,
+    /// What may be stored.
+    pub policy: Policy,
+    /// Proxies of the owner before the ingress.
+    pub trusted_hops: usize,
+    /// The origin that scripts may read the answer from.
+    pub cors_origin: Option<String>,
+}
+
+/// One thing wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable.
+    pub variable: String,
+    /// Its value, hidden when it is or holds a secret.
+    pub value: String,
+    /// What would be right.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` is `{}`: {}", self.variable, self.value, self.remedy)
+    }
+}
+
+/// The variables that were set.
+pub type Variables = BTreeMap<String, String>;
+
+impl Config {
+    /// Reads the configuration from `variables`. What is wrong keeps its default in the configuration that is returned, so
+    /// that the function can answer visitors whatever its owner has mistyped.
+    pub fn read(variables: &Variables) -> (Self, Vec<Problem>) {
+        let mut reader = Reader {
+            variables,
+            problems: Vec::new(),
+        };
+        let defaults = Self::default();
+        let timing = Timing {
+            connect: reader.milliseconds("PIXEL_CONNECT_TIMEOUT_MS", defaults.timing.connect),
+            attempt: reader.milliseconds("PIXEL_ATTEMPT_TIMEOUT_MS", defaults.timing.attempt),
+            budget: reader.milliseconds("PIXEL_BUDGET_MS", defaults.timing.budget),
+        };
+        let address = [
+            ("shorten", AddressPolicy::Shorten),
+            ("full", AddressPolicy::Full),
+            ("drop", AddressPolicy::Drop),
+        ];
+        let reply = [
+            ("first", ReplyOrder::First),
+            ("after-indexing", ReplyOrder::AfterIndexing),
+        ];
+        let config = Self {
+            destination: reader.destination(),
+            ca_file: reader.get("PIXEL_CA_FILE").map(PathBuf::from),
+            reply: reader.choice("PIXEL_REPLY", &reply),
+            timing,
+            policy: Policy {
+                address: reader.choice("PIXEL_PRIVACY_IP", &address),
+                max_bytes: reader.number(
+                    "PIXEL_MAX_EVENT_BYTES",
+                    defaults.policy.max_bytes,
+                    Policy::MIN_BYTES..=1024 * 1024,
+                ),
+            },
+            trusted_hops: reader.number("PIXEL_TRUSTED_HOPS", 0, 0..=16),
+            cors_origin: reader.origin(),
+        };
+        reader.unknown();
+        (config, reader.problems)
+    }
+}
+
+struct Reader<'a> {
+    variables: &'a Variables,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.variables
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
+    }
+
+    fn problem(&mut self, variable: &str, value: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem {
+            variable: variable.to_owned(),
+            value: value.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    fn number<T: FromStr + PartialOrd + fmt::Display>(
+        &mut self,
+        name: &str,
+        default: T,
+        range: std::ops::RangeInclusive<T>,
+    ) -> T {
+        let Some(value) = self.get(name) else { return default };
+        match value.parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                self.problem(
+                    name,
+                    value,
+                    format!("give a whole number from {} to {}", range.start(), range.end()),
+                );
+                default
+            }
+        }
+    }
+
+    fn milliseconds(&mut self, name: &str, default: Duration) -> Duration {
+        let default = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.number(name, default, 1..=900_000))
+    }
+
+    fn choice<T: Copy + Default>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
+        let Some(value) = self.get(name) else {
+            return T::default();
+        };
+        choices.iter().find(|(word, _)| *word == value).map_or_else(
+            || {
+                let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+                self.problem(name, value, format!("give one of {}", words.join(", ")));
+                T::default()
+            },
+            |(_, choice)| *choice,
+        )
+    }
+
+    fn origin(&mut self) -> Option<String> {
+        let value = self.get("PIXEL_CORS_ORIGIN")?;
+        let valid =
+            value == "*" || reqwest::Url::parse(value).is_ok_and(|url| url.origin().ascii_serialization() == value);
+        if !valid {
+            self.problem(
+                "PIXEL_CORS_ORIGIN",
+                value,
+                "give `*` or an origin such as `https://example.org`",
+            );
+        }
+        valid.then(|| value.to_owned())
+    }
+
+    fn destination(&mut self) -> Option<Destination> {
+        let value = self.get("PIXEL_DESTINATION")?;
+        let auth = self.auth(value);
+        match Destination::parse(value, auth, self.get("AWS_REGION")) {
+            Ok(destination) => Some(destination),
+            Err(error) => {
+                let variable = if error.about_region {
+                    "AWS_REGION"
+                } else {
+                    "PIXEL_DESTINATION"
+                };
+                let shown = if error.about_region {
+                    String::new()
+                } else {
+                    hide_password(value)
+                };
+                self.problem(variable, shown, error.remedy);
+                None
+            }
+        }
+    }
+
+    /// The authentication that the variables ask for; none when the URL decides.
+    fn auth(&mut self, url: &str) -> Option<Auth> {
+        let key = self.get("PIXEL_API_KEY");
+        let named = self.get("PIXEL_AUTH");
+        let region = self.get("AWS_REGION").unwrap_or_default().to_owned();
+        match (named, key) {
+            (None, None) => None,
+            (None | Some("api-key"), Some(key)) => Some(Auth::ApiKey(Secret::new(key))),
+            (Some("api-key"), None) => {
+                self.problem("PIXEL_API_KEY", "", "give the key, since `PIXEL_AUTH` is `api-key`");
+                None
+            }
+            (Some("none"), _) => Some(Auth::None),
+            (Some("es"), _) => Some(Auth::SigV4 {
+                service: Service::Es,
+                region,
+            }),
+            (Some("aoss"), _) => Some(Auth::SigV4 {
+                service: Service::Aoss,
+                region,
+            }),
+            (Some("basic"), _) => {
+                if !url.contains('@') {
+                    self.problem("PIXEL_DESTINATION", url, "put user and password into the URL (`https://user:password@host/events`), since `PIXEL_AUTH` is `basic`");
+                }
+                None
+            }
+            (Some(other), _) => {
+                self.problem(
+                    "PIXEL_AUTH",
+                    other,
+                    "give one of `es`, `aoss`, `basic`, `api-key`, `none`",
+                );
+                None
+            }
+        }
+    }
+
+    /// A mistyped name would otherwise be a silent default.
+    fn unknown(&mut self) {
+        let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+        let names: Vec<_> = self
+            .variables
+            .keys()
+            .filter(|name| name.starts_with("PIXEL_") && !known(name))
+            .collect();
+        for name in names {
+            let nearest = VARIABLES
+                .iter()
+                .min_by_key(|variable| distance(variable.name, name))
+                .map_or("", |variable| variable.name);
+            self.problem(
+                name,
+                "…",
+                format!("there is no such variable; did you mean `{nearest}`?"),
+            );
+        }
+    }
+}
+
+/// A URL without its password, for messages.
+pub fn hide_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((user, _)) => {
+            let name = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{name}:…{}", &rest[user.len()..])
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// Edit distance, for guessing what was meant.
+fn distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in right.bytes().enumerate() {
+            let change = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}

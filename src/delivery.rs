@@ -1,0 +1,363 @@
+//! Where events go, and what became of each.
+//!
+//! Each destination has a file of its own that makes the request and judges the answer; waiting, connecting and trying
+//! again happen in [`crate::aws`] and, for files, in the command line.
+
+pub mod breaker;
+pub mod opensearch;
+#[cfg(feature = "cli")]
+pub mod sqlite;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::hide_password;
+use opensearch::{Index, Target};
+
+/// A destination.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Destination {
+    /// An index of OpenSearch or Elasticsearch.
+    OpenSearch(Target),
+    /// A file of the local stage.
+    Sqlite(PathBuf),
+}
+
+/// Why a URL is no destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationError {
+    /// What would be right.
+    pub remedy: String,
+    /// Whether it is the region that is missing.
+    pub about_region: bool,
+}
+
+impl fmt::Display for DestinationError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.remedy)
+    }
+}
+
+impl std::error::Error for DestinationError {}
+
+impl DestinationError {
+    fn new(remedy: impl Into<String>) -> Self {
+        Self {
+            remedy: remedy.into(),
+            about_region: false,
+        }
+    }
+}
+
+impl Destination {
+    /// Parses a destination's URL. `auth` overrides what the URL implies; `region` is used where the host names none.
+    ///
+    /// # Errors
+    ///
+    /// [`DestinationError`] with what would be right.
+    pub fn parse(text: &str, auth: Option<Auth>, region: Option<&str>) -> Result<Self, DestinationError> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err(DestinationError::new("name the file, as in `sqlite:pixel.db`"));
+            }
+            return Ok(Self::Sqlite(path.into()));
+        }
+        let url = reqwest::Url::parse(text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let Some(url) = url else {
+            return Err(DestinationError::new("give `https://host/index` or `sqlite:file`"));
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(DestinationError::new(
+                "leave out `?` and `#`: the URL is the server and its index, nothing more",
+            ));
+        }
+        let (base, index) = split_index(&url)?;
+        let auth = Auth::choose(&url, auth, region)?;
+        Ok(Self::OpenSearch(Target {
+            base,
+            index,
+            auth,
+            serverless: is_serverless(&url),
+        }))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenSearch(target) => target.fmt(formatter),
+            Self::Sqlite(path) => write!(formatter, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+/// The server's URL, and the last segment as the index.
+fn split_index(url: &reqwest::Url) -> Result<(String, Index), DestinationError> {
+    let path = url.path().trim_end_matches('/');
+    let (prefix, index) = path.rsplit_once('/').unwrap_or(("", path));
+    if index.is_empty() {
+        let example = format!("{}/events", hide_password(url.as_str().trim_end_matches('/')));
+        return Err(DestinationError::new(format!("name the index, as in `{example}`")));
+    }
+    let mut base = url.clone();
+    // Both can only fail for URLs without a host, which have been refused.
+    let _ = base.set_username("").and_then(|()| base.set_password(None));
+    base.set_path(prefix);
+    let base = base.as_str().trim_end_matches('/').to_owned();
+    Ok((base, Index::parse(index)?))
+}
+
+/// Whether the host is one of OpenSearch Serverless, of either generation.
+fn is_serverless(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host.ends_with(".aoss.amazonaws.com") || (host.contains(".aoss.") && host.ends_with(".on.aws"))
+}
+
+/// A text that does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that must send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[hidden]")
+    }
+}
+
+/// The name under which AWS checks a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Domains of OpenSearch Service and Elasticsearch.
+    Es,
+    /// OpenSearch Serverless.
+    Aoss,
+}
+
+impl Service {
+    /// The signing name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Es => "es",
+            Self::Aoss => "aoss",
+        }
+    }
+}
+
+/// How requests prove who sends them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// User and password.
+    Basic {
+        /// The user's name.
+        user: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// Elasticsearch's `Authorization: ApiKey`.
+    ApiKey(Secret),
+    /// An AWS signature.
+    SigV4 {
+        /// The name to sign for.
+        service: Service,
+        /// The region to sign for.
+        region: String,
+    },
+}
+
+impl Auth {
+    /// The name used in configuration and messages.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Basic { .. } => "basic",
+            Self::ApiKey(_) => "api-key",
+            Self::SigV4 { service, .. } => service.name(),
+        }
+    }
+
+    fn choose(url: &reqwest::Url, wanted: Option<Self>, region: Option<&str>) -> Result<Self, DestinationError> {
+        let host = url.host_str().unwrap_or_default();
+        let implied = || match url.password() {
+            Some(password) => Self::Basic {
+                user: decode(url.username()),
+                password: Secret::new(decode(password)),
+            },
+            None => match aws_service(host) {
+                Some(service) => Self::SigV4 {
+                    service,
+                    region: String::new(),
+                },
+                None => Self::None,
+            },
+        };
+        let chosen = wanted.unwrap_or_else(implied);
+        let Self::SigV4 { service, .. } = chosen else {
+            return Ok(chosen);
+        };
+        let region = aws_region(host).or(region).unwrap_or_default().to_owned();
+        if region.is_empty() {
+            let remedy = "give the region, since the host does not name it and requests are signed".to_owned();
+            return Err(DestinationError {
+                remedy,
+                about_region: true,
+            });
+        }
+        Ok(Self::SigV4 { service, region })
+    }
+}
+
+fn decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+/// The labels of an AWS endpoint's host that tell service and region: `….<region>.es.amazonaws.com`,
+/// `….<region>.aoss.amazonaws.com`, `….aos.<region>.on.aws`, `….aoss.<region>.on.aws`.
+fn aws_labels(host: &str) -> Option<(&str, &str)> {
+    let classic = host
+        .strip_suffix(".amazonaws.com")
+        .or_else(|| host.strip_suffix(".amazonaws.com.cn"));
+    if let Some(labels) = classic {
+        let (rest, service) = labels.rsplit_once('.')?;
+        return Some((service, rest.rsplit('.').next()?));
+    }
+    let (rest, region) = host.strip_suffix(".on.aws")?.rsplit_once('.')?;
+    Some((rest.rsplit('.').next()?, region))
+}
+
+fn aws_service(host: &str) -> Option<Service> {
+    match aws_labels(host)?.0 {
+        "es" | "aos" => Some(Service::Es),
+        "aoss" => Some(Service::Aoss),
+        _ => None,
+    }
+}
+
+fn aws_region(host: &str) -> Option<&str> {
+    aws_service(host)?;
+    aws_labels(host).map(|(_, region)| region)
+}
+
+/// What became of a hit. Every hit has exactly one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stored in the destination.
+    Indexed,
+    /// It was there already, under the same id: success.
+    Duplicate,
+    /// Not a hit to store.
+    Ignored(Ignored),
+    /// Stored nowhere but in the log, whole, from where it can be replayed.
+    Failed(Failure),
+}
+
+impl Outcome {
+    /// The name used in logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Indexed => "indexed",
+            Self::Duplicate => "duplicate",
+            Self::Ignored(_) => "ignored",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Indexed | Self::Duplicate => formatter.write_str(self.name()),
+            Self::Ignored(why) => write!(formatter, "ignored ({})", why.name()),
+            Self::Failed(failure) => write!(formatter, "failed ({})", failure.reason),
+        }
+    }
+}
+
+/// Why a request is not a hit to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// No path of the pixel.
+    UnknownPath,
+    /// Neither `GET` nor `HEAD`.
+    WrongMethod,
+    /// A browser asking which methods are allowed.
+    Preflight,
+    /// The payload could not be read as a request.
+    Unreadable(&'static str),
+    /// Reading it failed by a fault of ours.
+    Panic,
+}
+
+impl Ignored {
+    /// The name used in logs, metrics and the `X-Pixel` header.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownPath => "unknown_path",
+            Self::WrongMethod => "wrong_method",
+            Self::Preflight => "preflight",
+            Self::Unreadable(reason) => reason,
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// Why an event was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// In words, with the server's own where it gave some.
+    pub reason: String,
+    /// Whether the same event may be accepted later.
+    pub temporary: bool,
+}
+
+/// What became of one event, and what it cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The circuit breaker's state afterwards.
+    pub breaker: &'static str,
+}
+
+/// What one answer of a destination means for one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Stored now.
+    Indexed,
+    /// Stored before.
+    Duplicate,
+    /// Not stored; worth another attempt.
+    Retry(String),
+    /// Not stored, and another attempt would not change that.
+    Refused(String),
+    /// The collection refuses ids: to be sent again without one.
+    RefusesIds,
+}
+
+/// How long to wait before attempt `attempt` (the second is 1): doubling from 50 ms to 1.6 s, of which a random part.
+///
+/// `random` is any number; the same number gives the same wait.
+pub fn backoff(attempt: u32, random: u64) -> Duration {
+    let ceiling = 50_u64 << attempt.saturating_sub(1).min(5);
+    Duration::from_millis(ceiling / 2 + random % (ceiling / 2 + 1))
+}

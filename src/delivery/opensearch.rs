@@ -1,0 +1,199 @@
+//! OpenSearch, Elasticsearch and OpenSearch Serverless: the request that stores one event, and what its answer means.
+
+use std::fmt::{self, Write};
+
+use chrono::{DateTime, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::{Auth, DestinationError, Verdict};
+use crate::event::Event;
+
+/// A server and an index of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The server's URL without credentials and without a slash at its end.
+    pub base: String,
+    /// The index.
+    pub index: Index,
+    /// How requests prove who sends them.
+    pub auth: Auth,
+    /// Whether it is a collection of OpenSearch Serverless.
+    pub serverless: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.base, self.index.pattern)
+    }
+}
+
+/// An index's name, or a pattern that makes one of an event's time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// As it was written, decoded.
+    pub pattern: String,
+}
+
+/// What a date pattern may hold. Others would make names that no index can have, or that depend on a language.
+const SPECIFIERS: &str = "YmdHGVj";
+
+impl Index {
+    /// Reads a name from a URL's path. A date pattern may be written as it is (`events-%Y.%m`) or percent-encoded
+    /// (`events-%25Y.%25m`).
+    ///
+    /// # Errors
+    ///
+    /// When no index can have such a name.
+    pub fn parse(text: &str) -> Result<Self, DestinationError> {
+        let text = if text.contains("%25") {
+            super::decode(text)
+        } else {
+            text.to_owned()
+        };
+        let mut characters = text.chars();
+        let mut plain = String::new();
+        while let Some(character) = characters.next() {
+            match (character, character == '%') {
+                (_, true) => match characters.next() {
+                    Some(letter) if SPECIFIERS.contains(letter) => plain.push('0'),
+                    other => {
+                        let letter = other.map(String::from).unwrap_or_default();
+                        return Err(DestinationError::new(format!(
+                            "`%{letter}` is no part of a date pattern; use %Y %m %d %H %G %V %j"
+                        )));
+                    }
+                },
+                (character, false) => plain.push(character),
+            }
+        }
+        // The rules of index names are OpenSearch's.
+        let forbidden = |character: char| {
+            character.is_ascii_uppercase() || " ,:\"*+/\\|?#><".contains(character) || character.is_control()
+        };
+        if plain.starts_with(['_', '-', '.']) || plain.contains(forbidden) || plain.len() > 255 {
+            return Err(DestinationError::new(format!(
+                "`{text}` cannot be an index: names are lower-case, do not begin with `_`, `-` or `.`, and have no space or any of , : \" * + / \\ | ? # > <"
+            )));
+        }
+        Ok(Self { pattern: text })
+    }
+
+    /// The name for an event of this time.
+    pub fn name(&self, time: DateTime<Utc>) -> String {
+        if !self.pattern.contains('%') {
+            return self.pattern.clone();
+        }
+        let mut name = String::new();
+        // The specifiers were checked by `parse`, so formatting cannot fail.
+        let _ = write!(name, "{}", time.format(&self.pattern));
+        name
+    }
+
+    /// A wildcard that matches every name the pattern makes.
+    pub fn wildcard(&self) -> String {
+        let mut wildcard = String::new();
+        let mut characters = self.pattern.chars();
+        while let Some(character) = characters.next() {
+            if character != '%' {
+                wildcard.push(character);
+                continue;
+            }
+            characters.next();
+            if !wildcard.ends_with('*') {
+                wildcard.push('*');
+            }
+        }
+        wildcard
+    }
+}
+
+/// A request that stores one event, before it is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreRequest {
+    /// `PUT` or `POST`.
+    pub method: &'static str,
+    /// The whole URL.
+    pub url: String,
+}
+
+/// Everything but what RFC 3986 calls unreserved.
+const ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+impl Target {
+    /// The request for an event.
+    ///
+    /// `PUT /<index>/_doc/<id>?op_type=create` is understood by Elasticsearch since 6 (where `_doc` is the type) and by every
+    /// OpenSearch; `_create` is what OpenSearch Serverless documents. Without an id, only `POST /<index>/_doc` remains.
+    pub fn store(&self, event: &Event, with_id: bool) -> StoreRequest {
+        let index = self.index.name(event.time);
+        let id = utf8_percent_encode(&event.id, ID);
+        let base = &self.base;
+        let (method, url) = match (with_id, self.serverless) {
+            (false, _) => ("POST", format!("{base}/{index}/_doc")),
+            (true, true) => ("PUT", format!("{base}/{index}/_create/{id}")),
+            (true, false) => ("PUT", format!("{base}/{index}/_doc/{id}?op_type=create")),
+        };
+        StoreRequest { method, url }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    result: Option<String>,
+    #[serde(default)]
+    error: Option<serde_json::Value>,
+}
+
+/// What an answer means. A success counts only when its body says so in the index's own words, so that a login page or
+/// another server's 200 is never taken for one.
+pub fn verdict(status: u16, body: &[u8]) -> Verdict {
+    let answer: Option<Answer> = serde_json::from_slice(body).ok();
+    let error = answer.as_ref().and_then(|answer| answer.error.as_ref());
+    let reason = || format!("status {status}: {}", error.map_or_else(|| excerpt(body), explain));
+    match status {
+        200 | 201 => match answer.and_then(|answer| answer.result).as_deref() {
+            Some("created") => Verdict::Indexed,
+            _ => Verdict::Refused(format!(
+                "status {status}, but the answer is not an index's: {}",
+                excerpt(body)
+            )),
+        },
+        409 if explains(error, "version_conflict") => Verdict::Duplicate,
+        400 if explains(error, "Document ID is not supported") => Verdict::RefusesIds,
+        403 if explains(error, "throttled") || excerpt(body).contains("throttled") => Verdict::Retry(reason()),
+        409 | 429 | 500 | 502..=504 => Verdict::Retry(reason()),
+        _ => Verdict::Refused(reason()),
+    }
+}
+
+fn explains(error: Option<&serde_json::Value>, words: &str) -> bool {
+    error.is_some_and(|error| error.to_string().contains(words))
+}
+
+/// An error as the servers give it: an object with `type` and `reason`, or a string.
+fn explain(error: &serde_json::Value) -> String {
+    let part = |name: &str| error.get(name).and_then(serde_json::Value::as_str);
+    match (part("type"), part("reason")) {
+        (Some(kind), Some(reason)) => short(&format!("{kind}: {reason}")),
+        _ => short(&error.to_string()),
+    }
+}
+
+/// The beginning of a body, on one line.
+fn excerpt(body: &[u8]) -> String {
+    if body.is_empty() {
+        return "no body".to_owned();
+    }
+    short(&String::from_utf8_lossy(&body[..body.len().min(400)]))
+}
+
+fn short(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect();
+    let end = line.floor_char_boundary(300);
+    line[..end].to_owned()
+}

@@ -1,0 +1,267 @@
+//! The store of the local stage: one SQLite file.
+//!
+//! One thread writes. It takes whatever events are waiting, stores them in one transaction and only then tells each of them
+//! what became of it, so many waiting hits share one commit. The file is in WAL mode: what was committed survives the
+//! process being killed, and people can read while hits arrive.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Failure, Outcome};
+use crate::event::Event;
+
+/// Most events in one transaction.
+const BATCH: usize = 1024;
+
+/// Events that may wait for the writer before senders have to.
+const QUEUE: usize = 8 * 1024;
+
+/// The layout of the file; a file with another number was written by another version.
+const LAYOUT: i64 = 1;
+
+/// Why a store could not be opened or read.
+#[derive(Debug)]
+pub struct StoreError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "the store `{}`: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl StoreError {
+    fn new(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// A file open for writing, and its thread.
+#[derive(Debug)]
+pub struct Store {
+    sender: mpsc::Sender<Job>,
+    writer: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Job {
+    event: Event,
+    done: oneshot::Sender<Outcome>,
+}
+
+impl Store {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be opened, is no SQLite file or was written by another version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = writable(path).map_err(|error| StoreError::new(path, error))?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("sqlite".to_owned());
+        let writer = thread
+            .spawn(move || write_all(connection, receiver))
+            .map_err(|error| StoreError::new(path, error))?;
+        Ok(Self { sender, writer })
+    }
+
+    /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
+    pub async fn store(&self, event: Event) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        let sent = self.sender.send(Job { event, done }).await;
+        let lost = || failed("the store's writer has stopped");
+        if sent.is_err() {
+            lost()
+        } else {
+            outcome.await.unwrap_or_else(|_| lost())
+        }
+    }
+
+    /// Waits until everything that was sent is committed.
+    pub fn close(self) {
+        drop(self.sender);
+        // A writer that panicked has answered nobody, which its senders have noticed.
+        let _ = self.writer.join();
+    }
+}
+
+fn failed(reason: impl std::fmt::Display) -> Outcome {
+    Outcome::Failed(Failure {
+        reason: reason.to_string(),
+        temporary: true,
+    })
+}
+
+fn writable(path: &Path) -> Result<Connection, String> {
+    let connection = Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
+    prepare(&connection).map_err(|error| error.to_string())?;
+    let layout: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|error| error.to_string())?;
+    if layout != LAYOUT {
+        return Err(format!(
+            "it has layout {layout}, and this version writes layout {LAYOUT}; use the version that wrote it"
+        ));
+    }
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // With FULL a committed hit survives a power cut, too; the commit is shared by all hits that wait.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+    if empty {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE IF NOT EXISTS events (
+                 number INTEGER PRIMARY KEY,
+                 id TEXT NOT NULL UNIQUE,
+                 time INTEGER NOT NULL,
+                 document TEXT NOT NULL
+             ) STRICT;
+             CREATE INDEX IF NOT EXISTS events_time ON events (time);
+             PRAGMA user_version = {LAYOUT};
+             COMMIT;"
+        ))?;
+    }
+    Ok(())
+}
+
+fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>) {
+    let mut jobs = Vec::with_capacity(BATCH);
+    while receiver.blocking_recv_many(&mut jobs, BATCH) > 0 {
+        let outcomes = write(&mut connection, &jobs);
+        for (index, job) in jobs.drain(..).enumerate() {
+            let outcome = outcomes
+                .as_ref()
+                .map_or_else(failed, |outcomes| outcomes[index].clone());
+            // The sender may have gone away; the event is stored all the same.
+            let _ = job.done.send(outcome);
+        }
+    }
+    // Leaves one file behind instead of three; the next start would do the same.
+    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+/// Stores all or, when the transaction fails, none.
+fn write(connection: &mut Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Outcome>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut outcomes = Vec::with_capacity(jobs.len());
+    {
+        let mut insert =
+            transaction.prepare_cached("INSERT OR IGNORE INTO events (id, time, document) VALUES (?1, ?2, ?3)")?;
+        for Job { event, .. } in jobs {
+            let stored = insert.execute(params![event.id, event.time.timestamp_millis(), event.document])?;
+            outcomes.push(if stored == 1 {
+                Outcome::Indexed
+            } else {
+                Outcome::Duplicate
+            });
+        }
+    }
+    transaction.commit()?;
+    Ok(outcomes)
+}
+
+/// A file open for reading.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// A stored document and its place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Grows with every event.
+    pub number: i64,
+    /// The document as JSON text.
+    pub document: String,
+}
+
+impl Reader {
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no such file, or it is no store.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::new(
+                path,
+                "there is no such file; `pixel serve` creates it, or name another with `--destination`",
+            ));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| StoreError::new(path, error))?;
+        connection
+            .busy_timeout(Duration::from_secs(5))
+            .map_err(|error| StoreError::new(path, error))?;
+        let reader = Self {
+            path: path.to_owned(),
+            connection,
+        };
+        let table = "SELECT 1 FROM sqlite_schema WHERE name = 'events'";
+        let found = reader.connection.query_row(table, [], |_| Ok(())).optional();
+        match found.map_err(|error| StoreError::new(path, error))? {
+            Some(()) => Ok(reader),
+            None => Err(StoreError::new(
+                path,
+                "it is no store of `pixel serve`: it has no table `events`",
+            )),
+        }
+    }
+
+    /// The latest `limit` events, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn latest(&self, limit: u32) -> Result<Vec<Stored>, StoreError> {
+        let mut latest = self.query(
+            "SELECT number, document FROM events ORDER BY number DESC LIMIT ?1",
+            [i64::from(limit)],
+        )?;
+        latest.reverse();
+        Ok(latest)
+    }
+
+    /// The events after `number`, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn after(&self, number: i64) -> Result<Vec<Stored>, StoreError> {
+        self.query(
+            "SELECT number, document FROM events WHERE number > ?1 ORDER BY number LIMIT 1000",
+            [number],
+        )
+    }
+
+    fn query(&self, sql: &str, values: [i64; 1]) -> Result<Vec<Stored>, StoreError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map(values, |row| {
+                Ok(Stored {
+                    number: row.get(0)?,
+                    document: row.get(1)?,
+                })
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|error| StoreError::new(&self.path, error))
+    }
+}

@@ -1,0 +1,489 @@
+//! What is stored: the event document, and the one constructor that turns a [`Hit`] into it.
+//!
+//! That nothing private is stored unless the policy says so is a property of [`Event::new`] alone. Names come from the
+//! Elastic Common Schema wherever it has one. What a visitor can name never becomes a field's name: it stands in `labels`
+//! and, as the request came, in `params`, which is kept and not indexed.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::hit::Hit;
+use crate::privacy::{self, AddressPolicy, Applied};
+use crate::request::{Oddity, Pairs, last};
+
+/// What may be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What becomes of the visitor's address.
+    pub address: AddressPolicy,
+    /// The largest document, in bytes of JSON.
+    pub max_bytes: usize,
+}
+
+impl Policy {
+    /// The smallest `max_bytes` for which every event fits.
+    pub const MIN_BYTES: usize = 8 * 1024;
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            address: AddressPolicy::default(),
+            max_bytes: 32 * 1024,
+        }
+    }
+}
+
+/// A stored event: its id, its time, and the document as JSON text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The id in the index.
+    pub id: String,
+    /// When the request was received; decides a dated index.
+    pub time: DateTime<Utc>,
+    /// The document.
+    pub document: String,
+}
+
+impl Event {
+    /// Makes the event of a hit, `ingested` being now. The document is never larger than the policy allows: longer values
+    /// are cut, then less of the raw request is kept, and `event.cut` says where.
+    pub fn new(hit: &Hit, policy: &Policy, ingested: DateTime<Utc>) -> Self {
+        let encode = |limits: &Limits| {
+            let document = Document::new(hit, policy, ingested, limits);
+            serde_json::to_string(&document).unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
+        };
+        let documents = LIMITS.iter().map(encode);
+        let (mut fitting, mut length) = (String::new(), usize::MAX);
+        for document in documents {
+            if length <= policy.max_bytes {
+                break;
+            }
+            length = document.len();
+            fitting = document;
+        }
+        Self {
+            id: hit.id.clone(),
+            time: hit.received,
+            document: fitting,
+        }
+    }
+}
+
+/// How much of a hit is kept.
+#[derive(Debug)]
+struct Limits {
+    /// Bytes of one value or name.
+    text: usize,
+    /// Members of one object or list.
+    items: usize,
+    /// Whether the body is kept.
+    body: bool,
+}
+
+/// From generous to what fits [`Policy::MIN_BYTES`] even when every byte needs six in JSON.
+const LIMITS: [Limits; 6] = [
+    Limits {
+        text: 2048,
+        items: 100,
+        body: true,
+    },
+    Limits {
+        text: 1024,
+        items: 64,
+        body: true,
+    },
+    Limits {
+        text: 512,
+        items: 64,
+        body: false,
+    },
+    Limits {
+        text: 256,
+        items: 32,
+        body: false,
+    },
+    Limits {
+        text: 64,
+        items: 16,
+        body: false,
+    },
+    Limits {
+        text: 32,
+        items: 0,
+        body: false,
+    },
+];
+
+/// An index ignores longer keywords.
+const LABEL_BYTES: usize = 1024;
+
+#[derive(Serialize)]
+struct Document {
+    #[serde(rename = "@timestamp")]
+    timestamp: String,
+    date: i64,
+    event: EventFields,
+    pixel: PixelFields,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<Client>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<UserAgent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<Url>,
+    http: Http,
+    #[serde(skip_serializing_if = "Campaign::is_empty")]
+    campaign: Campaign,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<String>,
+    #[serde(skip_serializing_if = "Privacy::is_empty")]
+    privacy: Privacy,
+    params: Params,
+    #[serde(rename = "stage-variables")]
+    stage_variables: BTreeMap<String, String>,
+    context: BTreeMap<String, String>,
+    #[serde(rename = "body-json", skip_serializing_if = "Option::is_none")]
+    body: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct EventFields {
+    id: String,
+    action: String,
+    ingested: String,
+    ingress: &'static str,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    cut: BTreeSet<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    oddities: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct PixelFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    signature: &'static str,
+}
+
+#[derive(Serialize)]
+struct Client {
+    ip: IpAddr,
+}
+
+#[derive(Serialize)]
+struct UserAgent {
+    original: String,
+}
+
+#[derive(Serialize)]
+struct User {
+    id: String,
+}
+
+#[derive(Serialize)]
+struct Url {
+    full: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Http {
+    request: HttpRequest,
+}
+
+#[derive(Serialize)]
+struct HttpRequest {
+    method: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referrer: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct Campaign {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    medium: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    term: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+}
+
+impl Campaign {
+    const fn is_empty(&self) -> bool {
+        let known = self.source.is_some() || self.medium.is_some() || self.name.is_some();
+        !known && self.term.is_none() && self.content.is_none() && self.id.is_none()
+    }
+}
+
+#[derive(Serialize)]
+struct Privacy {
+    applied: Vec<&'static str>,
+}
+
+impl Privacy {
+    const fn is_empty(&self) -> bool {
+        self.applied.is_empty()
+    }
+}
+
+#[derive(Serialize)]
+struct Params {
+    path: BTreeMap<String, String>,
+    querystring: BTreeMap<String, String>,
+    header: BTreeMap<String, String>,
+}
+
+impl Document {
+    fn new(hit: &Hit, policy: &Policy, ingested: DateTime<Utc>, limits: &Limits) -> Self {
+        let request = &hit.request;
+        let mut keeper = Keeper {
+            limits,
+            applied: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            too_many: false,
+        };
+        let client = hit.address.and_then(|address| keeper.address(address, policy.address));
+        let context = keeper.context(&request.context, policy.address);
+        let mut document = Self {
+            timestamp: iso(hit.received),
+            date: hit.received.timestamp_millis(),
+            event: EventFields {
+                id: hit.id.clone(),
+                action: hit.action.clone(),
+                ingested: iso(ingested),
+                ingress: request.ingress.name(),
+                cut: BTreeSet::new(),
+                oddities: Vec::new(),
+            },
+            pixel: PixelFields {
+                code: keeper.optional("pixel.code", hit.code.as_deref()),
+                signature: "none",
+            },
+            client: client.map(|ip| Client { ip }),
+            user_agent: keeper
+                .optional("user_agent.original", request.header("user-agent"))
+                .map(|original| UserAgent { original }),
+            user: keeper.optional("user.id", hit.user.as_deref()).map(|id| User { id }),
+            url: keeper.url(hit.page.as_deref()),
+            http: Http {
+                request: HttpRequest {
+                    method: keeper.text("http.request.method", &request.method),
+                    referrer: keeper.optional("http.request.referrer", request.header("referer")),
+                },
+            },
+            campaign: keeper.campaign(&request.query),
+            labels: keeper.labels(&request.query),
+            privacy: Privacy { applied: Vec::new() },
+            params: Params {
+                path: keeper.members("params.path", &request.path_parameters),
+                querystring: keeper.members("params.querystring", &request.query),
+                header: keeper.headers(&request.headers),
+            },
+            stage_variables: keeper.members("stage-variables", &request.stage_variables),
+            context,
+            body: keeper.body(request.body.as_deref()),
+        };
+        let more = keeper.too_many.then_some(Oddity::TooMany);
+        document.event.oddities = request.oddities.iter().copied().chain(more).map(Oddity::name).collect();
+        document.event.cut = keeper.cut;
+        document.privacy.applied = keeper.applied.into_iter().map(Applied::name).collect();
+        document
+    }
+}
+
+/// ISO 8601 with milliseconds, in UTC.
+pub fn iso(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Lets through what may be kept, and remembers what it did.
+struct Keeper<'a> {
+    limits: &'a Limits,
+    applied: BTreeSet<Applied>,
+    cut: BTreeSet<&'static str>,
+    too_many: bool,
+}
+
+impl Keeper<'_> {
+    fn address(&mut self, address: IpAddr, policy: AddressPolicy) -> Option<IpAddr> {
+        let (kept, applied) = policy.apply(address);
+        self.applied.extend(applied);
+        kept
+    }
+
+    /// A text, cut to the limit, without secrets that stand in a URL's query.
+    fn text(&mut self, place: &'static str, text: &str) -> String {
+        self.text_within(place, text, self.limits.text)
+    }
+
+    fn text_within(&mut self, place: &'static str, text: &str, limit: usize) -> String {
+        let cleaned = privacy::clean_url(text);
+        if let Cow::Owned(_) = cleaned {
+            self.applied.insert(Applied::SecretParameters);
+        }
+        let kept = &cleaned[..cleaned.floor_char_boundary(limit)];
+        if kept.len() < cleaned.len() {
+            self.cut.insert(place);
+        }
+        kept.to_owned()
+    }
+
+    fn optional(&mut self, place: &'static str, text: Option<&str>) -> Option<String> {
+        text.filter(|text| !text.is_empty()).map(|text| self.text(place, text))
+    }
+
+    fn value(&mut self, place: &'static str, name: &str, value: &str) -> String {
+        if privacy::is_secret(name) {
+            self.applied.insert(Applied::SecretParameters);
+            return privacy::REPLACEMENT.to_owned();
+        }
+        self.text(place, value)
+    }
+
+    fn first<'p>(&mut self, place: &'static str, pairs: &'p [(String, String)]) -> &'p [(String, String)] {
+        if pairs.len() > self.limits.items {
+            self.cut.insert(place);
+            self.too_many = true;
+        }
+        &pairs[..pairs.len().min(self.limits.items)]
+    }
+
+    fn members(&mut self, place: &'static str, pairs: &Pairs) -> BTreeMap<String, String> {
+        let mut members = BTreeMap::new();
+        for (name, value) in self.first(place, pairs) {
+            let value = self.value(place, name, value);
+            members.insert(self.text(place, name), value);
+        }
+        members
+    }
+
+    fn headers(&mut self, headers: &Pairs) -> BTreeMap<String, String> {
+        let mut kept = Pairs::new();
+        for (name, value) in headers {
+            if privacy::is_secret(name) {
+                self.applied.insert(Applied::SecretHeaders);
+            } else if privacy::carries_address(name) {
+                self.applied.insert(Applied::AddressHeaders);
+            } else {
+                kept.push((name.clone(), value.clone()));
+            }
+        }
+        self.members("params.header", &kept)
+    }
+
+    /// The context without the caller's identity; the address in it obeys the policy like `client.ip`.
+    fn context(&mut self, context: &Pairs, policy: AddressPolicy) -> BTreeMap<String, String> {
+        let mut kept = BTreeMap::new();
+        for (name, value) in self.first("context", context) {
+            if privacy::CALLER_KEYS.contains(&name.as_str()) {
+                if !value.is_empty() {
+                    self.applied.insert(Applied::CallerIdentity);
+                }
+                continue;
+            }
+            let value = match name.as_str() {
+                "source-ip" => value
+                    .parse()
+                    .ok()
+                    .and_then(|address| self.address(address, policy))
+                    .map(|address| address.to_string()),
+                _ => Some(self.value("context", name, value)),
+            };
+            if let Some(value) = value {
+                kept.insert(self.text("context", name), value);
+            }
+        }
+        kept
+    }
+
+    /// Every query parameter once as `name=value`, repeated names kept.
+    fn labels(&mut self, query: &Pairs) -> Vec<String> {
+        let mut labels = Vec::new();
+        for (name, value) in self.first("labels", query) {
+            let value = self.value("labels", name, value);
+            let label = self.text_within("labels", &format!("{name}={value}"), self.limits.text.min(LABEL_BYTES));
+            labels.push(label);
+        }
+        labels
+    }
+
+    fn url(&mut self, page: Option<&str>) -> Option<Url> {
+        let full = self.optional("url.full", page)?;
+        let parsed = reqwest::Url::parse(&full).ok();
+        let part =
+            |part: fn(&reqwest::Url) -> Option<&str>| parsed.as_ref().and_then(part).filter(|part| !part.is_empty());
+        let owned = |part: Option<&str>| part.map(ToOwned::to_owned);
+        Some(Url {
+            scheme: owned(part(|url| Some(url.scheme()))),
+            domain: owned(part(reqwest::Url::host_str)),
+            path: self.optional("url.path", part(|url| url.has_host().then(|| url.path()))),
+            query: self.optional("url.query", part(reqwest::Url::query)),
+            full,
+        })
+    }
+
+    fn campaign(&mut self, query: &Pairs) -> Campaign {
+        let mut part = |place, name: &str| self.optional(place, last(query, name));
+        Campaign {
+            source: part("campaign.source", "utm_source"),
+            medium: part("campaign.medium", "utm_medium"),
+            name: part("campaign.name", "utm_campaign"),
+            term: part("campaign.term", "utm_term"),
+            content: part("campaign.content", "utm_content"),
+            id: part("campaign.id", "utm_id"),
+        }
+    }
+
+    /// The body with every text in it kept by the same rules; one that is too deep to read is left out.
+    fn body(&mut self, body: Option<&str>) -> Option<Value> {
+        let body = body?;
+        let kept = self.limits.body.then(|| serde_json::from_str(body).ok()).flatten();
+        if kept.is_none() {
+            self.cut.insert("body-json");
+        }
+        kept.map(|value| self.json(value))
+    }
+
+    fn json(&mut self, value: Value) -> Value {
+        match value {
+            Value::String(text) => self.text("body-json", &text).into(),
+            Value::Array(values) => values.into_iter().map(|value| self.json(value)).collect(),
+            Value::Object(members) => Value::Object(
+                members
+                    .into_iter()
+                    .map(|(name, value)| self.member(name, value))
+                    .collect(),
+            ),
+            other => other,
+        }
+    }
+
+    fn member(&mut self, name: String, value: Value) -> (String, Value) {
+        if privacy::is_secret(&name) {
+            self.applied.insert(Applied::SecretParameters);
+            return (name, privacy::REPLACEMENT.into());
+        }
+        let value = self.json(value);
+        (name, value)
+    }
+}

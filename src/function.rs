@@ -1,0 +1,305 @@
+//! The shell of the Lambda function: the Runtime API, the Extensions API, the log.
+//!
+//! The visitor is answered first. Lambda sends the function's response on as soon as it has it, even while extensions
+//! still run, and counts the invocation as over only when the runtime and every extension ask for the next event. So the
+//! process registers itself as an internal extension, and indexes between the reply and its own "next"
+//! (AWS Lambda developer guide, "Lambda Extensions API"). A task merely left running after the reply would be frozen.
+
+mod extension;
+mod replied;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use lambda_runtime::{Context, LambdaEvent, Runtime, service_fn};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::aws::client::{Deliverer, http_client};
+use crate::aws::credentials;
+use crate::capture::{self, Answer};
+use crate::config::{Config, ReplyOrder, Variables};
+use crate::delivery::{Delivered, Destination, Failure, Ignored, Outcome};
+use crate::event::Event;
+use crate::hit::Circumstances;
+use crate::request::{Ingress, Request};
+
+/// What the function's `Handler` can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A request becomes the pixel and an event.
+    Capture,
+}
+
+impl Role {
+    /// All of them, with their handler's names.
+    pub const ALL: [(&'static str, Self); 1] = [("capture", Self::Capture)];
+
+    /// The role of a handler's name. `bootstrap` is what deployment tools write when nobody has chosen a name.
+    ///
+    /// # Errors
+    ///
+    /// The message to show, which lists the known names.
+    pub fn of(handler: &str) -> Result<Self, String> {
+        let known = Self::ALL
+            .iter()
+            .find(|(name, _)| *name == handler || (*name == "capture" && handler == "bootstrap"));
+        known.map(|(_, role)| *role).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
+            format!(
+                "`{handler}` is no handler of this function; set `Handler` to one of {}",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the function until Lambda ends the sandbox.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|info| {
+        // The message could quote what a visitor sent, the place cannot.
+        let place = info.location().map(ToString::to_string);
+        log(&json!({"level": "ERROR", "message": "panic", "place": place}));
+    }));
+    let variables: Variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime
+        .map_err(BoxError::from)
+        .and_then(|runtime| runtime.block_on(run(&variables)))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(&json!({"level": "ERROR", "message": "the function stops", "reason": error.to_string()}));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(variables: &Variables) -> Result<(), BoxError> {
+    let handler = variables.get("_HANDLER").map_or("capture", String::as_str);
+    let role = match Role::of(handler) {
+        Ok(role) => role,
+        Err(reason) => {
+            extension::report_init_error(variables, "UnknownHandler", &reason).await;
+            return Err(reason.into());
+        }
+    };
+    match role {
+        Role::Capture => run_capture(variables).await,
+    }
+}
+
+async fn run_capture(variables: &Variables) -> Result<(), BoxError> {
+    let function = Arc::new(Function::new(variables));
+    match function.config.reply {
+        ReplyOrder::First => reply_first(function, variables).await,
+        ReplyOrder::AfterIndexing => reply_after_indexing(function).await,
+    }
+}
+
+/// Registers the extension, prepares the connection meanwhile, and lets runtime and extension take turns.
+async fn reply_first(function: Arc<Function>, variables: &Variables) -> Result<(), BoxError> {
+    let (replied, jobs) = mpsc::unbounded_channel();
+    let preparation = tokio::spawn(Arc::clone(&function).prepare());
+    let extension = extension::Extension::register(variables).await?;
+    let handler = Arc::clone(&function);
+    let runtime = Runtime::new(service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
+        let reply = handler.answer_first(&invocation);
+        async move { reply }
+    }));
+    let layer = replied::RepliedLayer::new(Arc::clone(&function), replied);
+    let indexing = extension.run(function, jobs, preparation);
+    tokio::try_join!(runtime.layer(layer).run(), indexing).map(|_| ())
+}
+
+async fn reply_after_indexing(function: Arc<Function>) -> Result<(), BoxError> {
+    // Asked for now, finished while the first event is on its way.
+    let _preparation = tokio::spawn(Arc::clone(&function).prepare());
+    let handler = Arc::clone(&function);
+    let runtime = Runtime::new(service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
+        let function = Arc::clone(&handler);
+        async move {
+            let reply = function.answer_first(&invocation);
+            if let Some(job) = function.take_job() {
+                index(function, job).await;
+            }
+            reply
+        }
+    }));
+    runtime.layer(replied::ReadableLayer).run().await
+}
+
+/// What one invocation leaves to do after its reply.
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    invocation: String,
+    /// When the invocation must be over.
+    deadline: SystemTime,
+}
+
+/// The function's parts, made once per sandbox.
+#[derive(Debug)]
+struct Function {
+    config: Config,
+    deliverer: Option<Deliverer>,
+    /// Why there is none.
+    undeliverable: String,
+    job: Mutex<Option<Job>>,
+}
+
+/// Left of the deadline for the log line and the next "next".
+const MARGIN: Duration = Duration::from_millis(100);
+
+impl Function {
+    /// Reads the configuration. What is wrong with it is logged; the visitors are answered all the same, and their events
+    /// are logged whole.
+    fn new(variables: &Variables) -> Self {
+        let (config, problems) = Config::read(variables);
+        for problem in &problems {
+            log(&json!({"level": "ERROR", "message": "configuration", "reason": problem.to_string()}));
+        }
+        let (deliverer, undeliverable) = match Self::deliverer(&config, variables) {
+            Ok(deliverer) => (Some(deliverer), String::new()),
+            Err(reason) => {
+                log(&json!({"level": "ERROR", "message": "configuration", "reason": reason.to_string()}));
+                (None, reason.to_string())
+            }
+        };
+        Self {
+            config,
+            deliverer,
+            undeliverable,
+            job: Mutex::new(None),
+        }
+    }
+
+    fn deliverer(config: &Config, variables: &Variables) -> Result<Deliverer, BoxError> {
+        match &config.destination {
+            Some(Destination::OpenSearch(target)) => {
+                let http = http_client(config.ca_file.as_deref(), &config.timing)?;
+                Ok(Deliverer::new(
+                    http,
+                    target.clone(),
+                    config.timing,
+                    credentials::from_environment(variables),
+                ))
+            }
+            Some(Destination::Sqlite(_)) => {
+                Err("`sqlite:` is a destination of the command line; the function has no disk that lasts".into())
+            }
+            None => Err("`PIXEL_DESTINATION` is not set, or not valid; events are only logged".into()),
+        }
+    }
+
+    async fn prepare(self: Arc<Self>) {
+        if let Some(deliverer) = &self.deliverer {
+            deliverer.prepare().await;
+        }
+    }
+
+    /// The reply; what is left to do is kept for [`Self::take_job`].
+    fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
+        let payload = invocation.payload.get().as_bytes();
+        let cors = self.config.cors_origin.as_deref();
+        let answered = std::panic::catch_unwind(|| capture::answer(payload, cors));
+        let reply = match answered.unwrap_or_else(|_| Self::answer_after_panic(payload)) {
+            Answer::Accepted { reply, request } => {
+                self.keep_job(Job {
+                    request: *request,
+                    invocation: invocation.context.request_id.clone(),
+                    deadline: deadline(&invocation.context),
+                });
+                reply
+            }
+            Answer::Ignored { reply, ingress, why } => {
+                log(&capture::ignored_line(ingress, why));
+                reply
+            }
+            Answer::Refused(error) => {
+                log(
+                    &json!({"level": "ERROR", "message": "hit", "outcome": "ignored", "reason": error.reason(), "detail": error.to_string()}),
+                );
+                return Err(error.into());
+            }
+        };
+        Ok(RawValue::from_string(reply)?)
+    }
+
+    fn answer_after_panic(payload: &[u8]) -> Answer {
+        let ingress = std::panic::catch_unwind(|| Ingress::recognise(payload)).unwrap_or(Ingress::Passthrough);
+        capture::fallback(ingress, Ignored::Panic)
+    }
+
+    fn keep_job(&self, job: Job) {
+        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+    }
+
+    fn take_job(&self) -> Option<Job> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn deadline(context: &Context) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(context.deadline)
+}
+
+/// Makes the event of a job and delivers it within what is left of the invocation. A panic on the way is this hit's
+/// outcome, not the function's end.
+async fn index(function: Arc<Function>, job: Job) {
+    let ingress = job.request.ingress;
+    if tokio::spawn(index_job(function, job)).await.is_err() {
+        log(
+            &json!({"level": "ERROR", "message": "hit", "outcome": "failed", "reason": "panic", "ingress": ingress.name()}),
+        );
+    }
+}
+
+async fn index_job(function: Arc<Function>, job: Job) {
+    let begun = Instant::now();
+    let config = &function.config;
+    let circumstances = Circumstances {
+        now: chrono::Utc::now(),
+        invocation: job.invocation,
+        trusted_hops: config.trusted_hops,
+    };
+    let event = capture::event(job.request, &circumstances, config);
+    let left = job
+        .deadline
+        .duration_since(SystemTime::now())
+        .unwrap_or_default()
+        .saturating_sub(MARGIN);
+    let delivered = function.deliver(&event, config.timing.budget.min(left)).await;
+    let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
+    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    log(&capture::log_line(&event, &delivered, &destination, milliseconds));
+}
+
+impl Function {
+    async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
+        if let Some(deliverer) = &self.deliverer {
+            return deliverer.deliver(event, budget).await;
+        }
+        let failure = Failure {
+            reason: self.undeliverable.clone(),
+            temporary: true,
+        };
+        Delivered {
+            outcome: Outcome::Failed(failure),
+            attempts: 0,
+            breaker: "closed",
+        }
+    }
+}
+
+/// One line to the log. A log that cannot be written is no reason to fail a visitor.
+fn log(line: &Value) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}

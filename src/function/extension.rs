@@ -1,0 +1,95 @@
+//! The internal extension: between the reply and its own "next", it indexes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lambda_runtime_api_client::{PooledClient, body::Body};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{BoxError, Function, Job, index};
+use crate::config::Variables;
+
+/// Init may wait so long for the connection to the index; a visitor may be waiting for init.
+const PREPARATION: Duration = Duration::from_millis(100);
+
+/// A registered extension.
+pub(super) struct Extension {
+    client: PooledClient,
+    id: http::HeaderValue,
+}
+
+impl Extension {
+    /// Registers for INVOKE.
+    pub(super) async fn register(variables: &Variables) -> Result<Self, BoxError> {
+        let client = client(variables)?;
+        let request = http::Request::post("/2020-01-01/extension/register")
+            .header("Lambda-Extension-Name", "pixel")
+            .header("Content-Type", "application/json")
+            .body(Body::from(r#"{"events":["INVOKE"]}"#))?;
+        let answer = client.call(request).await?;
+        let id = answer.headers().get("lambda-extension-identifier").cloned();
+        let id = id.ok_or_else(|| format!("could not register the extension: status {}", answer.status()))?;
+        Ok(Self { client, id })
+    }
+
+    /// Indexes what each invocation leaves to do, until the sandbox ends.
+    pub(super) async fn run(
+        self,
+        function: Arc<Function>,
+        mut jobs: mpsc::UnboundedReceiver<Option<Job>>,
+        preparation: JoinHandle<()>,
+    ) -> Result<(), BoxError> {
+        // Prepared or not, the visitor comes first.
+        let _ = tokio::time::timeout(PREPARATION, preparation).await;
+        loop {
+            self.next().await?;
+            if let Some(Some(job)) = jobs.recv().await {
+                index(Arc::clone(&function), job).await;
+            }
+        }
+    }
+
+    async fn next(&self) -> Result<(), BoxError> {
+        let request = http::Request::get("/2020-01-01/extension/event/next")
+            .header("Lambda-Extension-Identifier", self.id.clone())
+            .body(Body::empty())?;
+        let answer = self.client.call(request).await?;
+        let status = answer.status();
+        read(answer.into_body()).await?;
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(format!("the Extensions API answered {status}").into())
+        }
+    }
+}
+
+/// Reads an answer to its end, so that its connection can be used again.
+async fn read(mut body: impl http_body::Body<Data: Send, Error: Into<BoxError>> + Unpin) -> Result<(), BoxError> {
+    while let Some(frame) = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await {
+        frame.map_err(Into::into)?;
+    }
+    Ok(())
+}
+
+fn client(variables: &Variables) -> Result<PooledClient, BoxError> {
+    let address = variables
+        .get("AWS_LAMBDA_RUNTIME_API")
+        .ok_or("`AWS_LAMBDA_RUNTIME_API` is not set; this program is started by AWS Lambda")?;
+    let endpoint = format!("http://{address}").parse()?;
+    Ok(PooledClient::builder().with_endpoint(endpoint).build())
+}
+
+/// Tells Lambda why the function cannot start; it shows the message to whoever invokes or deploys it.
+pub(super) async fn report_init_error(variables: &Variables, kind: &str, message: &str) {
+    let body = json!({"errorType": kind, "errorMessage": message}).to_string();
+    let request = http::Request::post("/2018-06-01/runtime/init/error")
+        .header("Lambda-Runtime-Function-Error-Type", format!("Runtime.{kind}"))
+        .body(Body::from(body));
+    if let (Ok(client), Ok(request)) = (client(variables), request) {
+        // The log line says the same when nobody listens.
+        let _ = client.call(request).await;
+    }
+}

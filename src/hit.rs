@@ -1,0 +1,243 @@
+//! What the visitor's software told us, before any policy.
+//!
+//! Nothing in this module can fail: what is odd about a hit is listed in it. Nothing here is stored as it is either; only
+//! [`crate::event::Event::new`] decides that.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+
+use crate::pixel::Image;
+use crate::request::{Ingress, Oddity, Pairs, Request, last};
+
+/// One hit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The request it was read from.
+    pub request: Request,
+    /// Identifies the hit; nothing of it can be chosen by the visitor.
+    pub id: String,
+    /// When the ingress received the request.
+    pub received: DateTime<Utc>,
+    /// The code of the pixel, when one was asked for.
+    pub code: Option<String>,
+    /// The visitor's address, as far as it can be trusted.
+    pub address: Option<IpAddr>,
+    /// What the visitor did: the caller's word, else `view` on a page and `open` elsewhere.
+    pub action: String,
+    /// The tracked page: the parameter `url`, else the page that shows the image.
+    pub page: Option<String>,
+    /// Where the page's visitor came from, as a script on the page says (`ref`, `referrer`, `urlref`).
+    pub origin: Option<String>,
+    /// `userid`, `user_id`, `uid` or `email-id`.
+    pub user: Option<String>,
+}
+
+/// What the function knows beside the payload.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// The function's clock, for ingresses that tell no time.
+    pub now: DateTime<Utc>,
+    /// Identifies the invocation and is kept over its retries; for ingresses that give no id of their own.
+    pub invocation: String,
+    /// How many proxies of the owner stand between visitors and the ingress.
+    pub trusted_hops: usize,
+}
+
+impl Hit {
+    /// Reads a request.
+    pub fn read(mut request: Request, circumstances: &Circumstances) -> Self {
+        let received = received(&mut request, circumstances.now);
+        let address = address(&mut request, circumstances.trusted_hops);
+        note_text_oddities(&mut request);
+        let parameter = |names: &[&str]| {
+            let value = names
+                .iter()
+                .find_map(|name| last(&request.query, name).filter(|value| !value.is_empty()));
+            value.map(ToOwned::to_owned)
+        };
+        let code = code(&request).or_else(|| parameter(&["code"]));
+        let page = parameter(&["url", "dl"]).or_else(|| {
+            request
+                .header("referer")
+                .filter(|page| !page.is_empty())
+                .map(Into::into)
+        });
+        let action = parameter(&["action", "event"]).and_then(|word| action(&word));
+        Self {
+            id: id(&request).unwrap_or_else(|| circumstances.invocation.clone()),
+            action: action.unwrap_or_else(|| if page.is_some() { "view" } else { "open" }.to_owned()),
+            origin: parameter(&["referrer", "urlref", "ref"]),
+            user: parameter(&["userid", "user_id", "uid", "email-id"]),
+            received,
+            code,
+            address,
+            page,
+            request,
+        }
+    }
+}
+
+/// What a path asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The code in it.
+    pub code: Option<String>,
+    /// The format of the answer.
+    pub image: Image,
+}
+
+/// The route of a path, also below a prefix such as a stage's name; none when it is no path of the pixel.
+///
+/// ```
+/// use pixel::{hit::route, pixel::Image};
+/// let found = route("/prod/image/abc.png").expect("a path of the pixel");
+/// assert_eq!((found.code.as_deref(), found.image), (Some("abc"), Image::Png));
+/// assert_eq!(route("/favicon.ico"), None);
+/// ```
+pub fn route(path: &str) -> Option<Route> {
+    let mut segments = path.rsplit('/');
+    let name = segments.next()?;
+
+    if matches!(name, "pixel" | "pixel.gif" | "pixel.png") {
+        return Some(Route {
+            code: None,
+            image: Image::of(name),
+        });
+    }
+    let code = name
+        .strip_suffix(".png")
+        .or_else(|| name.strip_suffix(".gif"))
+        .unwrap_or(name);
+    let image = match segments.next()? {
+        "pixel" => Image::of(name),
+        "image" => Image::Png,
+        _ => return None,
+    };
+    (!code.is_empty()).then(|| Route {
+        code: Some(code.to_owned()),
+        image,
+    })
+}
+
+/// The route of a request. API Gateway passes on only what its owner has routed to the pixel, whatever the resource is called.
+pub fn request_route(request: &Request) -> Option<Route> {
+    let found = route(&request.path);
+    match request.ingress {
+        Ingress::Passthrough => found.or_else(|| {
+            let image = Image::of(&request.path);
+            Some(Route { code: None, image })
+        }),
+    }
+}
+
+fn code(request: &Request) -> Option<String> {
+    let named = last(&request.path_parameters, "code");
+    let route = request_route(request).and_then(|route| route.code);
+    route.or_else(|| {
+        let code = named?;
+        Some(
+            code.strip_suffix(".png")
+                .or_else(|| code.strip_suffix(".gif"))
+                .unwrap_or(code)
+                .to_owned(),
+        )
+    })
+}
+
+/// API Gateway's own request id. A client can override `request-id`, but not this one
+/// (API Gateway developer guide, mapping template reference).
+fn id(request: &Request) -> Option<String> {
+    // An index refuses ids of more than 512 bytes.
+    request
+        .context("extended-request-id")
+        .filter(|id| id.len() <= 512)
+        .map(ToOwned::to_owned)
+}
+
+fn received(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
+    let epoch = request.context("request-time-epoch").and_then(|text| text.parse().ok());
+    let known = epoch.and_then(DateTime::from_timestamp_millis).filter(plausible);
+    known.unwrap_or_else(|| {
+        request.oddities.push(Oddity::NoTime);
+        now
+    })
+}
+
+/// Whether a time can be one of a hit: years have four digits, so that every index can read them.
+fn plausible(time: &DateTime<Utc>) -> bool {
+    (0..253_402_300_800).contains(&time.timestamp())
+}
+
+/// The caller's word for what happened: at most 64 of letters, digits, `_`, `.`, `:` and `-`, in lower case.
+fn action(word: &str) -> Option<String> {
+    let fits = word.len() <= 64
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte));
+    fits.then(|| word.to_ascii_lowercase())
+}
+
+/// The visitor's address.
+///
+/// Each proxy appends the address that it was connected from to `X-Forwarded-For`, so only as many entries from the right
+/// can be believed as there are proxies that the owner runs; the rest is what the visitor claims.
+fn address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
+    let peer = request.context("source-ip").and_then(parse_address);
+    let forwarded = request.headers.iter().filter(|(name, _)| name == "x-forwarded-for");
+    let mut chain: Vec<IpAddr> = forwarded
+        .flat_map(|(_, value)| value.split(','))
+        .filter_map(parse_address)
+        .collect();
+    if let Some(peer) = peer
+        && chain.last() != Some(&peer)
+    {
+        chain.push(peer);
+    }
+    let believed = match peer {
+        None if trusted_hops == 0 => None,
+        _ => chain.len().checked_sub(1 + trusted_hops).map(|index| chain[index]),
+    };
+    if believed.is_none() {
+        let short = peer.is_some() && trusted_hops > 0;
+        request.oddities.push(if short {
+            Oddity::ShortForwardedFor
+        } else {
+            Oddity::NoAddress
+        });
+    }
+    believed.or(peer)
+}
+
+/// An address as it stands in headers: plain, with a port, in brackets or quotes. IPv4 in IPv6 is IPv4.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split(']').next())
+        .unwrap_or(text);
+    let parsed = bare
+        .parse()
+        .or_else(|_| bare.rsplit_once(':').map_or(bare, |(host, _)| host).parse::<IpAddr>());
+    parsed.ok().map(|address| address.to_canonical())
+}
+
+fn note_text_oddities(request: &mut Request) {
+    let lists: [&Pairs; 3] = [&request.query, &request.headers, &request.path_parameters];
+    let texts = || {
+        lists
+            .iter()
+            .flat_map(|pairs| pairs.iter())
+            .flat_map(|(name, value)| [name, value])
+    };
+    let control = texts().any(|text| text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t'));
+    let replaced = texts().any(|text| text.contains('\u{fffd}'));
+    if control {
+        request.oddities.push(Oddity::ControlCharacter);
+    }
+    if replaced {
+        request.oddities.push(Oddity::InvalidEncoding);
+    }
+    request.oddities.sort_unstable();
+    request.oddities.dedup();
+}

@@ -1,0 +1,125 @@
+//! What the visitor sees: the image, and the headers of the ingresses that carry them.
+
+use std::borrow::Cow;
+
+/// A transparent GIF of 1x1, 43 bytes: header, a palette of two colours, a graphic control extension that makes colour 0
+/// transparent, and one pixel of colour 0. GIF because every mail client shows it (SVG is refused by Gmail and Outlook).
+pub const GIF: [u8; 43] = [
+    b'G', b'I', b'F', b'8', b'9', b'a', // signature and version
+    1, 0, 1, 0, 0x80, 0, 0, // 1x1, a global palette of two colours
+    0, 0, 0, 0xff, 0xff, 0xff, // black, white
+    0x21, 0xf9, 4, 1, 0, 0, 0, 0, // graphic control: colour 0 is transparent
+    0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, // image at 0,0 of 1x1
+    2, 2, 0x44, 1, 0,    // LZW, minimum code size 2: clear, 0, end
+    0x3b, // trailer
+];
+
+/// A transparent PNG of 1x1, 68 bytes: 8-bit grey with alpha, both zero.
+pub const PNG: [u8; 68] = [
+    0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, // signature
+    0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8, 4, 0, 0, 0, // 1x1, 8 bits, grey and alpha
+    0xb5, 0x1c, 0x0c, 0x02, // its checksum
+    0, 0, 0, 11, b'I', b'D', b'A', b'T', 0x78, 0xda, 0x63, 0x60, 0x60, 0, 0, 0, 3, 0,
+    1, // no filter, grey 0, alpha 0
+    0x2b, 0x09, 0x4d, 0x84, // its checksum
+    0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82, // end
+];
+
+/// Re-opens must reach us: Gmail's image proxy and browsers ask again for what may not be stored.
+pub const CACHE_CONTROL: &str = "no-store, no-cache, max-age=0, private";
+
+/// The image's format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Image {
+    /// The default.
+    #[default]
+    Gif,
+    /// Where the path ends in `.png`, and below `/image/`, whose pictures have been PNG since there were codes.
+    Png,
+}
+
+impl Image {
+    /// The format that a path asks for by its ending.
+    pub fn of(path: &str) -> Self {
+        let png = path.len() >= 4 && path.as_bytes()[path.len() - 4..].eq_ignore_ascii_case(b".png");
+        if png { Self::Png } else { Self::Gif }
+    }
+
+    /// The file.
+    pub const fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Gif => &GIF,
+            Self::Png => &PNG,
+        }
+    }
+
+    /// Its media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Gif => "image/gif",
+            Self::Png => "image/png",
+        }
+    }
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pixel {
+    /// HTTP status: 200, or 404 and 405, which carry the image too; 204 answers a preflight.
+    pub status: u16,
+    /// The image.
+    pub image: Image,
+    /// Whether the answer has a body: not to `HEAD`, nor with status 204.
+    pub body: bool,
+    /// Headers beside `Content-Type`.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+}
+
+impl Pixel {
+    /// An answer with the headers that every answer has. `explanation` is what became of the hit, for people with curl.
+    ///
+    /// There is no `ETag` and no `Last-Modified`: a revalidation costs a round trip and saves no bytes.
+    pub fn new(status: u16, image: Image, explanation: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            image,
+            body: status != 204,
+            headers: vec![
+                ("Cache-Control", Cow::Borrowed(CACHE_CONTROL)),
+                // A page with strict defaults may embed the image nevertheless.
+                ("Cross-Origin-Resource-Policy", Cow::Borrowed("cross-origin")),
+                ("X-Pixel", explanation.into()),
+            ],
+        }
+    }
+
+    /// Adds the CORS headers for a configured origin.
+    #[must_use]
+    pub fn with_cors(mut self, origin: Option<&str>) -> Self {
+        if let Some(origin) = origin {
+            self.headers
+                .push(("Access-Control-Allow-Origin", Cow::Owned(origin.to_owned())));
+            self.headers
+                .push(("Access-Control-Allow-Methods", Cow::Borrowed("GET, HEAD, OPTIONS")));
+            if origin != "*" {
+                self.headers.push(("Vary", Cow::Borrowed("Origin")));
+            }
+        }
+        self
+    }
+
+    /// The same answer without its body, as `HEAD` asks.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.body = false;
+        self
+    }
+
+    /// All headers, `Content-Type` first. A 204 has none.
+    pub fn all_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let media_type = (self.status != 204).then_some(("Content-Type", self.image.media_type()));
+        media_type
+            .into_iter()
+            .chain(self.headers.iter().map(|(name, value)| (*name, value.as_ref())))
+    }
+}

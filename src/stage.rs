@@ -1,0 +1,7 @@
+//! The local stage: what API Gateway is to the deployed function, on this machine, with a store beside it.
+//!
+//! [`gateway`] makes the payload of a real HTTP request and turns the reply into the HTTP answer; [`server`] listens; the
+//! handler between them is the function's own.
+
+pub mod gateway;
+pub mod server;

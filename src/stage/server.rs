@@ -1,0 +1,332 @@
+//! Listens, hands each request to the function's handler, and stores the event.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use crate::aws::client::Deliverer;
+use crate::capture::{self, Answer};
+use crate::config::{Config, ReplyOrder};
+use crate::delivery::sqlite::Store;
+use crate::delivery::{Delivered, Failure, Ignored, Outcome};
+use crate::event::Event;
+use crate::hit::Circumstances;
+use crate::pixel::{Image, Pixel};
+use crate::request::Ingress;
+
+/// Deliveries under way to a remote destination at the same time.
+const REMOTE_AT_ONCE: usize = 32;
+
+/// Events that may wait for a remote destination; beyond, they go to the log at once.
+const REMOTE_WAITING: usize = 10_000;
+
+/// The visitor waits no longer than this for the store's commit.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where the stage's events go.
+#[derive(Debug)]
+pub enum Sink {
+    /// A file; the answer waits for the commit, which takes about a millisecond.
+    Store(Store),
+    /// A server.
+    Remote {
+        /// Delivers.
+        deliverer: Box<Deliverer>,
+        /// Deliveries at once.
+        at_once: Semaphore,
+        /// Deliveries at once and waiting.
+        waiting: Semaphore,
+    },
+}
+
+impl Sink {
+    /// A remote destination.
+    pub fn remote(deliverer: Deliverer) -> Self {
+        let (at_once, waiting) = (Semaphore::new(REMOTE_AT_ONCE), Semaphore::new(REMOTE_WAITING));
+        Self::Remote {
+            deliverer: Box::new(deliverer),
+            at_once,
+            waiting,
+        }
+    }
+
+    async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
+        match self {
+            Self::Store(store) => Delivered {
+                outcome: store.store(event.clone()).await,
+                attempts: 1,
+                breaker: "closed",
+            },
+            Self::Remote {
+                deliverer,
+                at_once,
+                waiting,
+            } => {
+                let Ok(_place) = waiting.try_acquire() else {
+                    let reason = format!("{REMOTE_WAITING} events are waiting for the destination already");
+                    return Delivered {
+                        outcome: Outcome::Failed(Failure {
+                            reason,
+                            temporary: true,
+                        }),
+                        attempts: 0,
+                        breaker: "closed",
+                    };
+                };
+                // The semaphore is never closed.
+                let _turn = at_once.acquire().await;
+                deliverer.deliver(event, budget).await
+            }
+        }
+    }
+}
+
+/// One line of the stage's report: a hit and what became of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// When it arrived.
+    pub time: chrono::DateTime<Utc>,
+    /// The request line's method and path.
+    pub request: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The event when there is one.
+    pub event: Option<Event>,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Stage {
+    /// The configuration of the handler.
+    pub config: Config,
+    /// Which payload the function is given.
+    pub ingress: Ingress,
+    /// Where events go.
+    pub sink: Sink,
+    /// Takes reports; when it is full, reports are dropped, never hits.
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// Serves until `stop` resolves, then finishes what was begun.
+///
+/// # Errors
+///
+/// When the listener fails for good.
+pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<Output = ()>) {
+    let connections = GracefulShutdown::new();
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30))
+        .max_headers(1000)
+        .max_buf_size(256 * 1024);
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // Out of file descriptors, most likely: let some connections end.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        // Answers are small and must not wait for the client's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let stage = Arc::clone(&stage);
+        let service = service_fn(move |request| answer(Arc::clone(&stage), request, peer));
+        let connection = connections.watch(server.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A visitor who goes away in the middle is no fault of ours.
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    let patience = Duration::from_secs(5);
+    let _ = tokio::time::timeout(patience, connections.shutdown()).await;
+}
+
+impl Stage {
+    /// Waits until every event that was accepted has its outcome.
+    pub async fn drain(&self) {
+        if let Sink::Remote { waiting, .. } = &self.sink {
+            let all = u32::try_from(REMOTE_WAITING).unwrap_or(u32::MAX);
+            let _ = tokio::time::timeout(self.config.timing.budget, waiting.acquire_many(all)).await;
+        }
+    }
+
+    fn report(&self, arrived: &Arrived, outcome: Outcome, event: Option<Event>) {
+        let request = format!("{} {}", arrived.method, arrived.path);
+        let _ = self.reports.try_send(Report {
+            time: arrived.time,
+            request,
+            outcome,
+            event,
+        });
+    }
+}
+
+type HttpResponse = hyper::Response<Full<Bytes>>;
+
+async fn answer(
+    stage: Arc<Stage>,
+    request: hyper::Request<Incoming>,
+    peer: SocketAddr,
+) -> Result<HttpResponse, Infallible> {
+    let arrived = arrive(&request, peer.ip());
+    if let Some(page) = page(&arrived) {
+        return Ok(page);
+    }
+    Ok(response(capture_hit(stage, arrived).await))
+}
+
+fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Arrived {
+        method: request.method().as_str().to_owned(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        headers: request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+            .collect(),
+        peer: Some(peer),
+        id: uuid::Uuid::now_v7().to_string(),
+        time: Utc::now(),
+    }
+}
+
+async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
+    let cors = stage.config.cors_origin.as_deref();
+    let Some(payload) = allowed(&arrived).then(|| payload(stage.ingress, &arrived)).flatten() else {
+        return refuse(&stage, &arrived);
+    };
+    let handled = std::panic::catch_unwind(|| capture::answer(&payload, cors));
+    match handled.unwrap_or_else(|_| capture::fallback(stage.ingress, Ignored::Panic)) {
+        Answer::Accepted { reply, request } => {
+            let circumstances = Circumstances {
+                now: Utc::now(),
+                invocation: arrived.id.clone(),
+                trusted_hops: stage.config.trusted_hops,
+            };
+            let event = capture::event(*request, &circumstances, &stage.config);
+            let answer = http_answer(stage.ingress, &arrived, &reply, cors);
+            store(stage, arrived, event).await;
+            answer
+        }
+        Answer::Ignored { reply, why, .. } => {
+            let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
+            explain(&mut answer, why);
+            stage.report(&arrived, Outcome::Ignored(why), None);
+            answer
+        }
+        // The stage makes no payload that is not a request.
+        Answer::Refused(_) => refuse(&stage, &arrived),
+    }
+}
+
+fn explain(answer: &mut HttpAnswer, why: Ignored) {
+    for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name == "X-Pixel") {
+        *value = capture::explain(why);
+    }
+}
+
+/// The methods that the deployed API declares.
+fn allowed(arrived: &Arrived) -> bool {
+    matches!(arrived.method.as_str(), "GET" | "HEAD")
+}
+
+/// What the deployed API answers by itself: unknown paths and methods, with the image all the same.
+fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
+    let known = super::gateway::resource(&arrived.path);
+    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image);
+    let (status, why) = match (known, arrived.method.as_str()) {
+        (None, _) => (404, Ignored::UnknownPath),
+        (Some(_), "OPTIONS") => (204, Ignored::Preflight),
+        (Some(_), _) => (405, Ignored::WrongMethod),
+    };
+    let mut pixel = Pixel::new(status, image, capture::explain(why)).with_cors(stage.config.cors_origin.as_deref());
+    if why != Ignored::UnknownPath {
+        pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+    }
+    if arrived.method == "HEAD" {
+        pixel.body = false;
+    }
+    stage.report(arrived, Outcome::Ignored(why), None);
+    HttpAnswer::of(&pixel)
+}
+
+/// Stores the event: a file before the answer, a remote destination in the configured order.
+async fn store(stage: Arc<Stage>, arrived: Arrived, event: Event) {
+    let patience = match (&stage.sink, stage.config.reply) {
+        (Sink::Store(_), _) => COMMIT_PATIENCE,
+        (Sink::Remote { .. }, ReplyOrder::AfterIndexing) => stage.config.timing.budget,
+        (Sink::Remote { .. }, ReplyOrder::First) => Duration::ZERO,
+    };
+    let work = tokio::spawn(async move {
+        let begun = Instant::now();
+        let delivered = stage.sink.deliver(&event, stage.config.timing.budget).await;
+        if let Outcome::Failed(_) = delivered.outcome {
+            log_undelivered(&stage, &event, &delivered, begun.elapsed());
+        }
+        stage.report(&arrived, delivered.outcome, Some(event));
+    });
+    if !patience.is_zero() {
+        let _ = tokio::time::timeout(patience, work).await;
+    }
+}
+
+/// The last resort: the whole event as one line of JSON, from which it can be replayed.
+fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Duration) {
+    let destination = stage
+        .config
+        .destination
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let line = capture::log_line(
+        event,
+        delivered,
+        &destination,
+        u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    );
+    crate::cli::talk(&line.to_string());
+}
+
+fn response(answer: HttpAnswer) -> HttpResponse {
+    let mut response = HttpResponse::new(Full::new(Bytes::from(answer.body)));
+    if let Ok(status) = hyper::StatusCode::from_u16(answer.status) {
+        *response.status_mut() = status;
+    }
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
+}
+
+/// The page to open after the first start: it shows the image as a page of the owner would.
+fn page(arrived: &Arrived) -> Option<HttpResponse> {
+    if arrived.path != "/" || arrived.method != "GET" {
+        return None;
+    }
+    let mut response = HttpResponse::new(Full::new(Bytes::from_static(include_bytes!("welcome.html"))));
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, html);
+    Some(response)
+}
