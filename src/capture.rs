@@ -5,7 +5,7 @@
 use crate::config::Config;
 use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::event::Event;
-use crate::hit::{Circumstances, Hit, Route, request_route};
+use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
 use crate::pixel::{Image, Pixel};
 use crate::request::{DecodeError, Ingress, Request};
 use serde_json::{Value, json, value::RawValue};
@@ -72,6 +72,9 @@ fn pixel(request: &Request) -> (Pixel, Option<Ignored>) {
         image: Image::Gif,
     });
     let ignored = |status, why| (Pixel::new(status, image, explain(why)), Some(why));
+    if is_health_check(request) {
+        return ignored(200, Ignored::HealthCheck);
+    }
     match (found, request.method.as_str()) {
         (None, _) => ignored(404, Ignored::UnknownPath),
         (Some(_), "GET") => (Pixel::new(200, image, "accepted"), None),

@@ -1,8 +1,10 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod config;
 mod connect;
 mod hits;
+mod invoke;
 mod serve;
 
 use std::io::Write;
@@ -30,6 +32,10 @@ enum Command {
     Serve(serve::Arguments),
     /// List the latest hits of a destination
     Hits(hits::Arguments),
+    /// Feed a payload file to the function's handler and print its reply and the event
+    Invoke(invoke::Arguments),
+    /// Show the configuration, and check it against the destination
+    Config(config::Arguments),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -62,6 +68,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
+        Command::Invoke(arguments) => invoke::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "pixel", &mut std::io::stdout());
             Ok(())
@@ -89,22 +97,33 @@ pub(crate) fn environment() -> Variables {
         .collect()
 }
 
+/// The environment's variables with the destination of the command line before them, and where the destination came from.
+fn variables(argument: &DestinationArgument) -> (Variables, &'static str) {
+    let mut variables = environment();
+    let (destination, source) = match (&argument.destination, variables.get("PIXEL_DESTINATION")) {
+        (Some(given), _) => (given.clone(), "command line"),
+        (None, Some(set)) => (set.clone(), "environment"),
+        (None, None) => ("sqlite:pixel.db".to_owned(), "default"),
+    };
+    variables.insert("PIXEL_DESTINATION".to_owned(), destination);
+    (variables, source)
+}
+
 /// The configuration of the environment, with the destination of the command line before it.
 fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
-    let mut variables = environment();
-    let given = argument
-        .destination
-        .clone()
-        .or_else(|| variables.get("PIXEL_DESTINATION").cloned());
-    variables.insert(
-        "PIXEL_DESTINATION".to_owned(),
-        given.unwrap_or_else(|| "sqlite:pixel.db".to_owned()),
-    );
-    let (config, problems) = Config::read(&variables);
+    let (config, problems) = Config::read(&variables(argument).0);
     if problems.is_empty() {
         Ok(config)
     } else {
         Err(Misconfigured(problems).into())
+    }
+}
+
+/// Prints data. Whoever stops reading has what they wanted.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -300,6 +300,8 @@ pub enum Ignored {
     WrongMethod,
     /// A browser asking which methods are allowed.
     Preflight,
+    /// A load balancer asking how the function does.
+    HealthCheck,
     /// The payload could not be read as a request.
     Unreadable(&'static str),
     /// Reading it failed by a fault of ours.
@@ -313,6 +315,7 @@ impl Ignored {
             Self::UnknownPath => "unknown_path",
             Self::WrongMethod => "wrong_method",
             Self::Preflight => "preflight",
+            Self::HealthCheck => "health_check",
             Self::Unreadable(reason) => reason,
             Self::Panic => "panic",
         }

@@ -125,10 +125,22 @@ pub fn request_route(request: &Request) -> Option<Route> {
     let found = route(&request.path);
     match request.ingress {
         Ingress::Passthrough => found.or_else(|| {
-            let image = Image::of(&request.path);
-            Some(Route { code: None, image })
+            Some(Route {
+                code: None,
+                image: Image::of(&request.path),
+            })
         }),
+        _ => found,
     }
+}
+
+/// Whether it is a load balancer asking how the function does.
+pub fn is_health_check(request: &Request) -> bool {
+    let balanced = matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
+    balanced
+        && request
+            .header("user-agent")
+            .is_some_and(|agent| agent.starts_with("ELB-HealthChecker/"))
 }
 
 fn code(request: &Request) -> Option<String> {
@@ -158,10 +170,11 @@ fn id(request: &Request) -> Option<String> {
 fn received(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
     let epoch = request.context("request-time-epoch").and_then(|text| text.parse().ok());
     let known = epoch.and_then(DateTime::from_timestamp_millis).filter(plausible);
-    known.unwrap_or_else(|| {
+    let timed = !matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
+    if known.is_none() && timed {
         request.oddities.push(Oddity::NoTime);
-        now
-    })
+    }
+    known.unwrap_or(now)
 }
 
 /// Whether a time can be one of a hit: years have four digits, so that every index can read them.

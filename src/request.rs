@@ -3,10 +3,15 @@
 //! Each ingress has a file of its own that decodes its payload and encodes its reply; what they share is here. Nothing in
 //! this module reads a clock, and nothing in it judges what a visitor said: that is [`crate::hit`]'s work.
 
+pub(crate) mod alb;
+pub(crate) mod http;
 pub mod passthrough;
+pub(crate) mod rest;
 
 use std::fmt;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
 use crate::pixel::Pixel;
@@ -16,28 +21,82 @@ use crate::pixel::Pixel;
 pub enum Ingress {
     /// API Gateway REST API, non-proxy integration, the document made by `mapping-templates/passthrough.vtl`.
     Passthrough,
+    /// API Gateway REST API, proxy integration (payload 1.0).
+    Rest,
+    /// API Gateway HTTP API (payload 2.0).
+    Http,
+    /// Lambda function URL (payload 2.0).
+    FunctionUrl,
+    /// Application Load Balancer.
+    Alb,
+    /// Application Load Balancer whose target group has multi-value headers enabled.
+    AlbMultiValue,
 }
 
 impl Ingress {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 1] = [Self::Passthrough];
+    pub const ALL: [Self; 6] = [
+        Self::Passthrough,
+        Self::Rest,
+        Self::Http,
+        Self::FunctionUrl,
+        Self::Alb,
+        Self::AlbMultiValue,
+    ];
 
     /// The name used in logs, events and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Passthrough => "passthrough",
+            Self::Rest => "rest-proxy",
+            Self::Http => "http-api",
+            Self::FunctionUrl => "function-url",
+            Self::Alb => "alb",
+            Self::AlbMultiValue => "alb-multi-value",
         }
     }
 
-    /// The ingress that a payload came through, told by its decisive mark alone.
-    pub fn recognise(_payload: &[u8]) -> Self {
-        Self::Passthrough
+    /// The ingress that a payload came through, told by its decisive marks alone, for when the payload cannot be decoded.
+    pub fn recognise(payload: &[u8]) -> Self {
+        let entries = serde_json::from_slice::<Entries<'_>>(payload).ok();
+        entries.and_then(|top| Self::marked(&top)).unwrap_or(Self::Passthrough)
+    }
+
+    /// The ingress of a payload that bears the mark of one.
+    fn marked(top: &Entries<'_>) -> Option<Self> {
+        let unnoted = &mut Vec::new();
+        let context = top.object("requestContext", unnoted);
+        let has = |name| top.get(name).is_some();
+        let multi_value = has("multiValueHeaders");
+        if top.text("version", unnoted).as_deref() == Some("2.0") && has("requestContext") {
+            let domain = context.text("domainName", unnoted).unwrap_or_default();
+            return Some(if domain.contains(".lambda-url.") {
+                Self::FunctionUrl
+            } else {
+                Self::Http
+            });
+        }
+        if context.get("elb").is_some() {
+            return Some(if multi_value { Self::AlbMultiValue } else { Self::Alb });
+        }
+        if has("requestContext") && (has("httpMethod") || has("resource")) {
+            return Some(Self::Rest);
+        }
+        let passthrough = ["params", "context", "stage-variables", "body-json"]
+            .into_iter()
+            .any(has);
+        // An API that passes an unmapped content type through gives the function an empty body: still a visitor.
+        (passthrough || top.is_empty()).then_some(Self::Passthrough)
     }
 
     /// The reply that this ingress expects for `pixel`, as JSON text.
     pub fn reply(self, pixel: &Pixel) -> String {
         match self {
             Self::Passthrough => passthrough::reply(pixel),
+            Self::Rest => rest::reply(pixel),
+            Self::Http | Self::FunctionUrl => http::reply(pixel),
+            Self::Alb => alb::reply(pixel, false),
+            Self::AlbMultiValue => alb::reply(pixel, true),
         }
     }
 }
@@ -71,13 +130,10 @@ pub struct Request {
     /// What the ingress says of the request, under the names that the passthrough template gives it.
     pub context: Pairs,
     /// The body as JSON text, when there is one.
-    pub body: Option<Box<RawValueText>>,
+    pub body: Option<Box<str>>,
     /// What was wrong with the payload, without its contents.
     pub oddities: Vec<Oddity>,
 }
-
-/// JSON text that has been checked to be JSON.
-pub type RawValueText = str;
 
 impl Request {
     /// Decodes the payload of one invocation.
@@ -92,7 +148,50 @@ impl Request {
         if let Some(service) = foreign(&top) {
             return Err(DecodeError::Foreign(service));
         }
-        Ok(passthrough::decode(&top))
+        match Ingress::marked(&top) {
+            Some(Ingress::Passthrough) => Ok(passthrough::decode(&top)),
+            Some(Ingress::Rest) => Ok(rest::decode(&top)),
+            Some(Ingress::Http | Ingress::FunctionUrl) => Ok(http::decode(&top)),
+            Some(Ingress::Alb | Ingress::AlbMultiValue) => Ok(alb::decode(&top)),
+            None => Err(DecodeError::UnknownIngress),
+        }
+    }
+
+    /// Puts the parts together in the form that all ingresses share.
+    fn assemble(ingress: Ingress, parts: Parts, mut oddities: Vec<Oddity>) -> Self {
+        let Parts {
+            method,
+            path,
+            mut query,
+            mut headers,
+            path_parameters,
+            stage_variables,
+            context,
+            body,
+        } = parts;
+        for (name, _) in &mut headers {
+            name.make_ascii_lowercase();
+        }
+        query.sort_by(|left, right| left.0.cmp(&right.0));
+        headers.sort_by(|left, right| left.0.cmp(&right.0));
+        oddities.sort_unstable();
+        oddities.dedup();
+        let method = method
+            .filter(|method| !method.is_empty())
+            .unwrap_or_else(|| "GET".to_owned())
+            .to_ascii_uppercase();
+        Self {
+            ingress,
+            method,
+            path,
+            query,
+            headers,
+            path_parameters,
+            stage_variables,
+            context,
+            body,
+            oddities,
+        }
     }
 
     /// The last header of this name, which must be given in lower case.
@@ -109,6 +208,18 @@ impl Request {
     pub fn context(&self, name: &str) -> Option<&str> {
         last(&self.context, name).filter(|value| !value.is_empty())
     }
+}
+
+/// What an ingress decodes, before it is brought to the common form.
+struct Parts {
+    method: Option<String>,
+    path: String,
+    query: Pairs,
+    headers: Pairs,
+    path_parameters: Pairs,
+    stage_variables: Pairs,
+    context: Pairs,
+    body: Option<Box<str>>,
 }
 
 /// The last value of `name`: what API Gateway keeps of a repeated parameter.
@@ -165,6 +276,8 @@ pub enum DecodeError {
     NotJson,
     /// JSON, but not an object.
     NotAnObject,
+    /// An object without the mark of any ingress.
+    UnknownIngress,
     /// An event of another service, such as an S3 notification: nobody is waiting for an image.
     Foreign(&'static str),
 }
@@ -175,6 +288,7 @@ impl DecodeError {
         match self {
             Self::NotJson => "not_json",
             Self::NotAnObject => "not_an_object",
+            Self::UnknownIngress => "unknown_ingress",
             Self::Foreign(_) => "foreign_event",
         }
     }
@@ -185,6 +299,7 @@ impl fmt::Display for DecodeError {
         match self {
             Self::NotJson => formatter.write_str("the payload is not JSON"),
             Self::NotAnObject => formatter.write_str("the payload is not a JSON object"),
+            Self::UnknownIngress => formatter.write_str("the payload is of no known ingress"),
             Self::Foreign(service) => write!(
                 formatter,
                 "the payload is an event of {service}, not an HTTP request; connect this function to API Gateway, a function URL or a load balancer"
@@ -277,6 +392,41 @@ impl<'a> Entries<'a> {
             .collect()
     }
 
+    /// Members of arrays, one pair per element; from `single` where there is no `multiple`.
+    pub(crate) fn repeated_pairs(&self, multiple: &str, single: &str, oddities: &mut Vec<Oddity>) -> Pairs {
+        if self.get(multiple).is_none() {
+            return self.object(single, oddities).pairs(oddities);
+        }
+        let mut pairs = Pairs::new();
+        for (name, raw) in self.object(multiple, oddities).members {
+            match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
+                Ok(values) => pairs.extend(values.into_iter().map(|value| (name.clone(), text(value, oddities)))),
+                Err(_) => pairs.push((name, text(raw, oddities))),
+            }
+        }
+        pairs
+    }
+
+    /// The members at these paths, under these names.
+    pub(crate) fn picked(&self, wanted: &[(&str, &[&str])], oddities: &mut Vec<Oddity>) -> Pairs {
+        let mut pairs = Pairs::new();
+        for (name, path) in wanted {
+            let found = match path {
+                [member] => self.get(member),
+                [object, member] => self.object(object, oddities).get(member),
+                _ => None,
+            };
+            // Numbers are numbers here: the epoch, an account.
+            let plain = &mut Vec::new();
+            pairs.extend(found.map(|raw| ((*name).to_owned(), text(raw, plain))));
+        }
+        pairs
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     pub(crate) const fn repeated(&self) -> bool {
         self.repeated
     }
@@ -325,11 +475,51 @@ pub(crate) fn text(raw: &RawValue, oddities: &mut Vec<Oddity>) -> String {
     }
 }
 
-/// Brings headers to lower case and sorts both lists by name, repeated names in their order.
-pub(crate) fn normalise(query: &mut Pairs, headers: &mut Pairs) {
-    for (name, _) in headers.iter_mut() {
-        name.make_ascii_lowercase();
+/// Percent-decodes; bytes that are no UTF-8 become U+FFFD and are noted.
+pub(crate) fn decode_text(text: &str, oddities: &mut Vec<Oddity>) -> String {
+    if !text.contains('%') {
+        return text.to_owned();
     }
-    query.sort_by(|left, right| left.0.cmp(&right.0));
-    headers.sort_by(|left, right| left.0.cmp(&right.0));
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    if decoded.contains('\u{fffd}') {
+        oddities.push(Oddity::InvalidEncoding);
+    }
+    decoded.into_owned()
+}
+
+/// Decodes a part of a query, in which `+` is a space.
+pub(crate) fn decode_form(text: &str, oddities: &mut Vec<Oddity>) -> String {
+    if text.contains('+') {
+        decode_text(&text.replace('+', " "), oddities)
+    } else {
+        decode_text(text, oddities)
+    }
+}
+
+/// The names and values of a query as they stand in it, in their order.
+pub(crate) fn split_query(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+}
+
+/// A query's names and values, decoded, in their order.
+pub(crate) fn parse_query(query: &str, oddities: &mut Vec<Oddity>) -> Pairs {
+    split_query(query)
+        .map(|(name, value)| (decode_form(name, oddities), decode_form(value, oddities)))
+        .collect()
+}
+
+/// The body of a proxy payload as JSON text: itself where it is JSON, else as a JSON string.
+pub(crate) fn body(top: &Entries<'_>, oddities: &mut Vec<Oddity>) -> Option<Box<str>> {
+    let body = top.text("body", oddities).filter(|body| !body.is_empty())?;
+    let encoded = top.get("isBase64Encoded").is_some_and(|raw| raw.get() == "true");
+    let bytes = encoded
+        .then(|| STANDARD.decode(&body).ok())
+        .flatten()
+        .unwrap_or_else(|| body.into_bytes());
+    let text = String::from_utf8_lossy(&bytes);
+    let json = serde_json::from_str::<&RawValue>(&text).map(|raw| raw.get().into());
+    Some(json.unwrap_or_else(|_| serde_json::Value::from(text.as_ref()).to_string().into()))
 }

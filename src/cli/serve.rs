@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -24,12 +25,26 @@ pub(super) struct Arguments {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Which ingress to stand in for
+    #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
+    ingress: Ingress,
     /// Print hits as JSON, one per line
     #[arg(long)]
     json: bool,
     /// Print no line per hit
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// Parses the ingresses' names, and lists them in help and errors.
+fn ingress() -> impl TypedValueParser<Value = Ingress> {
+    let names = Ingress::ALL.map(Ingress::name);
+    PossibleValuesParser::new(names).map(|given| {
+        Ingress::ALL
+            .into_iter()
+            .find(|ingress| ingress.name() == given)
+            .unwrap_or(Ingress::Passthrough)
+    })
 }
 
 /// Lines that may wait for a slow terminal; beyond, lines are dropped, never hits.
@@ -53,7 +68,7 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
     let printer = printer(lines, arguments.json, arguments.quiet);
     let stage = Arc::new(Stage {
         config,
-        ingress: Ingress::Passthrough,
+        ingress: arguments.ingress,
         sink,
         reports,
     });
@@ -63,16 +78,16 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
     finish(stage, printer)
 }
 
-/// Closes the store, then waits for the last lines.
+/// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
+/// process ends with it; what was committed is safe.
 fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>) -> anyhow::Result<()> {
-    if let Ok(Stage {
-        sink: Sink::Store(store),
-        ..
-    }) = Arc::try_unwrap(stage)
-    {
+    let Ok(Stage { sink, reports, .. }) = Arc::try_unwrap(stage) else { return Ok(()) };
+    // The printer stops when nobody can report any more.
+    drop(reports);
+    if let Sink::Store(store) = sink {
         store.close();
-        anyhow::ensure!(printer.join().is_ok(), "the printer of hits has failed");
     }
+    anyhow::ensure!(printer.join().is_ok(), "the printer of hits has failed");
     Ok(())
 }
 

@@ -5,9 +5,10 @@
 //! the answer are constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::{Entries, Ingress, Pairs, Request, normalise};
+use super::{Entries, Ingress, Pairs, Parts, Request, last};
 use crate::pixel::Pixel;
 
 /// The keys of `context`: the console's eighteen, and the three that the pixel needs.
@@ -42,37 +43,29 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
         oddities.push(super::Oddity::DuplicateKey);
     }
     let params = top.object("params", &mut oddities);
-    let mut query = params.object("querystring", &mut oddities).pairs(&mut oddities);
-    let mut headers = params.object("header", &mut oddities).pairs(&mut oddities);
+    let query = params.object("querystring", &mut oddities).pairs(&mut oddities);
+    let headers = params.object("header", &mut oddities).pairs(&mut oddities);
     let path_parameters = params.object("path", &mut oddities).pairs(&mut oddities);
     let stage_variables = top.object("stage-variables", &mut oddities).pairs(&mut oddities);
     let context = top.object("context", &mut oddities).pairs(&mut oddities);
     let body = top
         .get("body-json")
-        .map(serde_json::value::RawValue::get)
-        .filter(|text| *text != "{}" && *text != "\"\"")
-        .map(Into::into);
-    normalise(&mut query, &mut headers);
-    let mut request = Request {
-        ingress: Ingress::Passthrough,
-        method: "GET".to_owned(),
-        path: String::new(),
-        query,
-        headers,
-        path_parameters,
-        stage_variables,
-        context,
-        body,
+        .map(RawValue::get)
+        .filter(|text| *text != "{}" && *text != "\"\"");
+    Request::assemble(
+        Ingress::Passthrough,
+        Parts {
+            method: last(&context, "http-method").map(ToOwned::to_owned),
+            path: path(last(&context, "resource-path").unwrap_or_default(), &path_parameters),
+            query,
+            headers,
+            path_parameters,
+            stage_variables,
+            context,
+            body: body.map(Into::into),
+        },
         oddities,
-    };
-    request.path = path(
-        request.context("resource-path").unwrap_or_default(),
-        &request.path_parameters,
-    );
-    if let Some(method) = request.context("http-method") {
-        request.method = method.to_ascii_uppercase();
-    }
-    request
+    )
 }
 
 /// The resource's path with what its `{names}` matched.

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
-use percent_encoding::percent_decode;
+use serde_json::Value;
 
 use crate::pixel::{Image, Pixel};
 use crate::request::passthrough::{Document, document};
-use crate::request::{Ingress, Pairs};
+use crate::request::{self, Ingress, Pairs, alb, http, rest};
 
 /// One HTTP request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,42 @@ pub struct Arrived {
     pub id: String,
     /// When it arrived.
     pub time: DateTime<Utc>,
+    /// The body, when there is one.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Arrived {
+    /// The last header of this name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self
+            .headers
+            .iter()
+            .rev()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The query's names and values, decoded, in their order.
+    pub fn decoded_query(&self) -> Pairs {
+        request::parse_query(&self.query, &mut Vec::new())
+    }
+
+    /// The query's names and values as they stand in it.
+    pub fn raw_query(&self) -> impl Iterator<Item = (String, String)> {
+        request::split_query(&self.query).map(|(name, value)| (name.to_owned(), value.to_owned()))
+    }
+
+    /// The other end's address as text.
+    pub fn peer_text(&self) -> String {
+        self.peer
+            .map(|address| address.to_canonical().to_string())
+            .unwrap_or_default()
+    }
+
+    /// The body in base64.
+    pub fn body_text(&self) -> Option<String> {
+        self.body.as_ref().map(|body| STANDARD.encode(body))
+    }
 }
 
 /// A path template of the deployed API, as `infra/pixel.yaml` declares them.
@@ -64,7 +100,7 @@ pub const RESOURCES: [Resource; 5] = [
 
 /// The resource that a path belongs to, with what stood before it (the stage's name) and the code, both decoded.
 pub fn resource(path: &str) -> Option<(Resource, String, Option<String>)> {
-    let path = decode(path);
+    let path = request::decode_text(path, &mut Vec::new());
     let (before, name) = path.rsplit_once('/')?;
     let find = |template: &str| RESOURCES.into_iter().find(|resource| resource.path == template);
     if let Some(resource) = find(&format!("/{name}")) {
@@ -79,65 +115,42 @@ fn stage_name(prefix: &str) -> String {
     prefix.trim_start_matches('/').to_owned()
 }
 
-/// Percent-decodes what a visitor sent; bytes that are no UTF-8 become U+FFFD.
-fn decode(text: &str) -> String {
-    percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned()
-}
-
-/// A query's names and values, decoded, in their order.
-///
-/// ```
-/// # use pixel::stage::gateway::parse_query;
-/// let parsed = parse_query("a=1&b=x+y%21&&c");
-/// assert_eq!(parsed, [("a", "1"), ("b", "x y!"), ("c", "")].map(|(name, value)| (name.into(), value.into())));
-/// ```
-pub fn parse_query(query: &str) -> Pairs {
-    let parts = query.split('&').filter(|part| !part.is_empty());
-    let text = |text: &str| decode(&text.replace('+', " "));
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            (text(name), text(value))
-        })
-        .collect()
-}
-
-/// The payload that the ingress makes of a request; none when it has no such resource.
+/// The payload that the ingress makes of a request; none when it has no such resource. Only the non-proxy API declares its
+/// resources; everything else hands every path to the function.
 pub fn payload(ingress: Ingress, arrived: &Arrived) -> Option<Vec<u8>> {
-    match ingress {
-        Ingress::Passthrough => passthrough(arrived),
-    }
+    let payload = match ingress {
+        Ingress::Passthrough => passthrough(arrived)?,
+        Ingress::Rest => rest::stage::payload(arrived),
+        Ingress::Http | Ingress::FunctionUrl => http::stage::payload(ingress, arrived),
+        Ingress::Alb => alb::stage::payload(arrived, false),
+        Ingress::AlbMultiValue => alb::stage::payload(arrived, true),
+    };
+    Some(payload.to_string().into_bytes())
 }
 
-fn passthrough(arrived: &Arrived) -> Option<Vec<u8>> {
+fn passthrough(arrived: &Arrived) -> Option<Value> {
     let (resource, stage, code) = resource(&arrived.path)?;
-    let user_agent = crate::request::last(&arrived.headers, "user-agent").unwrap_or_default();
-    let host = crate::request::last(&arrived.headers, "host").unwrap_or_default();
-    let peer = arrived
-        .peer
-        .map(|address| address.to_canonical().to_string())
-        .unwrap_or_default();
+    let peer = arrived.peer_text();
     let time = arrived.time.timestamp_millis().to_string();
     let context = [
         ("http-method", arrived.method.as_str()),
         ("stage", &stage),
         ("source-ip", &peer),
-        ("user-agent", user_agent),
+        ("user-agent", arrived.header("user-agent").unwrap_or_default()),
         ("request-id", &arrived.id),
         ("resource-path", resource.path),
         ("extended-request-id", &arrived.id),
         ("request-time-epoch", &time),
-        ("domain-name", host),
+        ("domain-name", arrived.header("host").unwrap_or_default()),
     ];
-    let document = document(&Document {
+    Some(document(&Document {
         path: code.map(|code| ("code".to_owned(), code)).into_iter().collect(),
-        query: parse_query(&arrived.query),
+        query: arrived.decoded_query(),
         headers: arrived.headers.clone(),
         stage_variables: Pairs::new(),
         context: context.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         body: None,
-    });
-    Some(document.to_string().into_bytes())
+    }))
 }
 
 /// An HTTP answer.
@@ -188,5 +201,35 @@ pub fn http_answer(ingress: Ingress, arrived: &Arrived, reply: &str, cors_origin
             };
             answer
         }
+        _ => proxy_answer(arrived, reply).unwrap_or_else(|| HttpAnswer {
+            status: 502,
+            headers: Pairs::new(),
+            body: Vec::new(),
+        }),
     }
+}
+
+/// The answer of a proxy's reply; none when the reply is not of the shape, which API Gateway answers with 502.
+fn proxy_answer(arrived: &Arrived, reply: &str) -> Option<HttpAnswer> {
+    let reply: Value = serde_json::from_str(reply).ok()?;
+    let status = reply.get("statusCode")?.as_u64()?.try_into().ok()?;
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .or_else(|| value.get(0)?.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let headers = ["headers", "multiValueHeaders"]
+        .into_iter()
+        .filter_map(|key| reply.get(key)?.as_object())
+        .flatten();
+    let headers = headers.map(|(name, value)| (name.clone(), text(value))).collect();
+    let encoded = reply.get("body").and_then(Value::as_str).unwrap_or_default();
+    let body = if arrived.method == "HEAD" {
+        Vec::new()
+    } else {
+        STANDARD.decode(encoded).ok()?
+    };
+    Some(HttpAnswer { status, headers, body })
 }

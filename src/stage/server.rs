@@ -207,12 +207,16 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
         peer: Some(peer),
         id: uuid::Uuid::now_v7().to_string(),
         time: Utc::now(),
+        body: None,
     }
 }
 
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     let cors = stage.config.cors_origin.as_deref();
-    let Some(payload) = allowed(&arrived).then(|| payload(stage.ingress, &arrived)).flatten() else {
+    let Some(payload) = allowed(stage.ingress, &arrived)
+        .then(|| payload(stage.ingress, &arrived))
+        .flatten()
+    else {
         return refuse(&stage, &arrived);
     };
     let handled = std::panic::catch_unwind(|| capture::answer(&payload, cors));
@@ -229,8 +233,7 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
             answer
         }
         Answer::Ignored { reply, why, .. } => {
-            let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
-            explain(&mut answer, why);
+            let answer = http_answer(stage.ingress, &arrived, &reply, cors);
             stage.report(&arrived, Outcome::Ignored(why), None);
             answer
         }
@@ -239,15 +242,9 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     }
 }
 
-fn explain(answer: &mut HttpAnswer, why: Ignored) {
-    for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name == "X-Pixel") {
-        *value = capture::explain(why);
-    }
-}
-
-/// The methods that the deployed API declares.
-fn allowed(arrived: &Arrived) -> bool {
-    matches!(arrived.method.as_str(), "GET" | "HEAD")
+/// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
+fn allowed(ingress: Ingress, arrived: &Arrived) -> bool {
+    ingress != Ingress::Passthrough || matches!(arrived.method.as_str(), "GET" | "HEAD")
 }
 
 /// What the deployed API answers by itself: unknown paths and methods, with the image all the same.

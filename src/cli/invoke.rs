@@ -1,0 +1,69 @@
+//! `pixel invoke`
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::{DestinationArgument, configuration};
+use crate::capture::{self, Answer};
+use crate::hit::Circumstances;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// File with the payload that the function would be invoked with; `-` reads stdin
+    #[arg(value_name = "FILE")]
+    payload: PathBuf,
+    /// Print only the reply, as the function would give it
+    #[arg(long)]
+    reply: bool,
+}
+
+/// Prints what the function would reply and what it would store. Nothing is stored.
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&DestinationArgument { destination: None })?;
+    let payload = read(arguments)?;
+    let (reply, rest) = match capture::answer(&payload, config.cors_origin.as_deref()) {
+        Answer::Accepted { reply, request } => {
+            let circumstances = Circumstances {
+                now: chrono::Utc::now(),
+                invocation: uuid::Uuid::now_v7().to_string(),
+                trusted_hops: config.trusted_hops,
+            };
+            let ingress = request.ingress;
+            let event = capture::event(*request, &circumstances, &config);
+            let document: Value = serde_json::from_str(&event.document)?;
+            (
+                reply,
+                json!({"outcome": "accepted", "ingress": ingress.name(), "event": document}),
+            )
+        }
+        Answer::Ignored { reply, ingress, why } => (
+            reply,
+            json!({"outcome": "ignored", "reason": why.name(), "ingress": ingress.name()}),
+        ),
+        Answer::Refused(error) => return Err(error).with_context(|| format!("`{}`", arguments.payload.display())),
+    };
+    let mut printed: Value = serde_json::from_str(&reply)?;
+    if !arguments.reply {
+        let mut whole = rest;
+        whole["reply"] = printed;
+        printed = whole;
+    }
+    super::print(&serde_json::to_string_pretty(&printed)?)
+}
+
+fn read(arguments: &Arguments) -> anyhow::Result<Vec<u8>> {
+    let mut payload = Vec::new();
+    if arguments.payload.as_os_str() == "-" {
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut payload)
+            .context("reading stdin")?;
+    } else {
+        payload =
+            std::fs::read(&arguments.payload).with_context(|| format!("reading `{}`", arguments.payload.display()))?;
+    }
+    Ok(payload)
+}

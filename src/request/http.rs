@@ -1,0 +1,125 @@
+//! HTTP API and function URL (payload 2.0). Both decode a reply's base64 on its flag alone.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+use super::{Entries, Ingress, Parts, Request, last};
+use crate::pixel::Pixel;
+
+/// Where payload 2.0 keeps what the passthrough template calls by these names, below `requestContext`.
+const CONTEXT: [(&str, &[&str]); 8] = [
+    ("account-id", &["accountId"]),
+    ("api-id", &["apiId"]),
+    ("domain-name", &["domainName"]),
+    ("http-method", &["http", "method"]),
+    ("request-id", &["requestId"]),
+    ("request-time-epoch", &["timeEpoch"]),
+    ("source-ip", &["http", "sourceIp"]),
+    ("stage", &["stage"]),
+];
+
+/// Decodes the payload. The query is read from `rawQueryString`, since the decoded form joins repeated names with commas.
+pub(crate) fn decode(top: &Entries<'_>) -> Request {
+    let mut oddities = Vec::new();
+    let mut context = top
+        .object("requestContext", &mut oddities)
+        .picked(&CONTEXT, &mut oddities);
+    if let Some(route) = top.text("routeKey", &mut oddities) {
+        let path = route.split_once(' ').map_or(route.as_str(), |(_, path)| path);
+        context.push(("resource-path".to_owned(), path.to_owned()));
+    }
+    let function_url = last(&context, "domain-name").is_some_and(|domain| domain.contains(".lambda-url."));
+    let raw_query = top.text("rawQueryString", &mut oddities).unwrap_or_default();
+    Request::assemble(
+        if function_url {
+            Ingress::FunctionUrl
+        } else {
+            Ingress::Http
+        },
+        Parts {
+            method: last(&context, "http-method").map(ToOwned::to_owned),
+            path: super::decode_text(&top.text("rawPath", &mut oddities).unwrap_or_default(), &mut oddities),
+            query: super::parse_query(&raw_query, &mut oddities),
+            headers: top.object("headers", &mut oddities).pairs(&mut oddities),
+            path_parameters: top.object("pathParameters", &mut oddities).pairs(&mut oddities),
+            stage_variables: top.object("stageVariables", &mut oddities).pairs(&mut oddities),
+            context,
+            body: super::body(top, &mut oddities),
+        },
+        oddities,
+    )
+}
+
+/// The reply.
+pub(crate) fn reply(pixel: &Pixel) -> String {
+    let headers: serde_json::Map<_, _> = pixel
+        .all_headers()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.into()))
+        .collect();
+    let body = if pixel.body {
+        STANDARD.encode(pixel.image.bytes())
+    } else {
+        String::new()
+    };
+    json!({"statusCode": pixel.status, "headers": headers, "body": body, "isBase64Encoded": pixel.body}).to_string()
+}
+
+#[cfg(feature = "cli")]
+pub(crate) mod stage {
+    //! The payload as the local stage makes it.
+
+    use serde_json::{Map, Value, json};
+
+    use crate::request::Ingress;
+    use crate::stage::gateway::Arrived;
+
+    /// The payload of a request to an HTTP API or to a function URL.
+    pub(crate) fn payload(ingress: Ingress, arrived: &Arrived) -> Value {
+        let domain = match ingress {
+            Ingress::FunctionUrl => "local.lambda-url.local.on.aws",
+            _ => arrived.header("host").unwrap_or_default(),
+        };
+        let mut payload = json!({
+            "version": "2.0",
+            "routeKey": "$default",
+            "rawPath": arrived.path,
+            "rawQueryString": arrived.query,
+            "headers": joined(arrived),
+            "requestContext": {
+                "accountId": "123456789012",
+                "apiId": "local",
+                "domainName": domain,
+                "http": {
+                    "method": arrived.method,
+                    "path": arrived.path,
+                    "protocol": "HTTP/1.1",
+                    "sourceIp": arrived.peer_text(),
+                    "userAgent": arrived.header("user-agent"),
+                },
+                "requestId": arrived.id,
+                "routeKey": "$default",
+                "stage": "$default",
+                "timeEpoch": arrived.time.timestamp_millis(),
+            },
+            "isBase64Encoded": arrived.body.is_some(),
+        });
+        if let Some(body) = arrived.body_text() {
+            payload["body"] = body.into();
+        }
+        payload
+    }
+
+    /// Headers in lower case, repeated ones joined with commas.
+    fn joined(arrived: &Arrived) -> Map<String, Value> {
+        let mut members = Map::<String, Value>::new();
+        for (name, value) in &arrived.headers {
+            let name = name.to_ascii_lowercase();
+            let joined = match members.get(&name).and_then(Value::as_str) {
+                Some(before) => format!("{before},{value}"),
+                None => value.clone(),
+            };
+            members.insert(name, joined.into());
+        }
+        members
+    }
+}

@@ -1,0 +1,147 @@
+//! REST API with proxy integration (payload 1.0), also what an HTTP API makes when it is asked for that payload.
+//!
+//! The reply has exactly the keys of payload 1.0: API Gateway answers 502 to any other. The image reaches the visitor
+//! only when the API's `binaryMediaTypes` holds `*/*`.
+
+use aws_lambda_events::apigw::ApiGatewayProxyResponse;
+use aws_lambda_events::encodings::Body;
+use aws_lambda_events::http::{HeaderName, HeaderValue};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{Entries, Ingress, Parts, Request};
+use crate::pixel::Pixel;
+
+/// Where payload 1.0 keeps what the passthrough template calls by these names, below `requestContext`.
+const CONTEXT: [(&str, &[&str]); 19] = [
+    ("account-id", &["accountId"]),
+    ("api-id", &["apiId"]),
+    ("api-key", &["identity", "apiKey"]),
+    ("caller", &["identity", "caller"]),
+    (
+        "cognito-authentication-provider",
+        &["identity", "cognitoAuthenticationProvider"],
+    ),
+    (
+        "cognito-authentication-type",
+        &["identity", "cognitoAuthenticationType"],
+    ),
+    ("cognito-identity-id", &["identity", "cognitoIdentityId"]),
+    ("cognito-identity-pool-id", &["identity", "cognitoIdentityPoolId"]),
+    ("domain-name", &["domainName"]),
+    ("extended-request-id", &["extendedRequestId"]),
+    ("http-method", &["httpMethod"]),
+    ("request-id", &["requestId"]),
+    ("request-time-epoch", &["requestTimeEpoch"]),
+    ("resource-id", &["resourceId"]),
+    ("resource-path", &["resourcePath"]),
+    ("source-ip", &["identity", "sourceIp"]),
+    ("stage", &["stage"]),
+    ("user", &["identity", "user"]),
+    ("user-arn", &["identity", "userArn"]),
+];
+
+/// Decodes the payload.
+pub(crate) fn decode(top: &Entries<'_>) -> Request {
+    let mut oddities = Vec::new();
+    let context = top
+        .object("requestContext", &mut oddities)
+        .picked(&CONTEXT, &mut oddities);
+    let query = top.repeated_pairs(
+        "multiValueQueryStringParameters",
+        "queryStringParameters",
+        &mut oddities,
+    );
+    let headers = top.repeated_pairs("multiValueHeaders", "headers", &mut oddities);
+    let path_parameters = top.object("pathParameters", &mut oddities).pairs(&mut oddities);
+    let stage_variables = top.object("stageVariables", &mut oddities).pairs(&mut oddities);
+    Request::assemble(
+        Ingress::Rest,
+        Parts {
+            method: top.text("httpMethod", &mut oddities),
+            path: super::decode_text(&top.text("path", &mut oddities).unwrap_or_default(), &mut oddities),
+            query,
+            headers,
+            path_parameters,
+            stage_variables,
+            context,
+            body: super::body(top, &mut oddities),
+        },
+        oddities,
+    )
+}
+
+/// The reply.
+pub(crate) fn reply(pixel: &Pixel) -> String {
+    let mut response = ApiGatewayProxyResponse::default();
+    response.status_code = pixel.status.into();
+    for (name, value) in pixel.all_headers() {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers.insert(name, value);
+        }
+    }
+    response.body = Some(Body::Text(if pixel.body {
+        STANDARD.encode(pixel.image.bytes())
+    } else {
+        String::new()
+    }));
+    response.is_base64_encoded = pixel.body;
+    serde_json::to_string(&response).unwrap_or_else(|error| unreachable!("texts and numbers are JSON: {error}"))
+}
+
+#[cfg(feature = "cli")]
+pub(crate) mod stage {
+    //! The payload as the local stage makes it.
+
+    use serde_json::{Map, Value, json};
+
+    use crate::request::Pairs;
+    use crate::stage::gateway::Arrived;
+
+    /// The payload of a request.
+    pub(crate) fn payload(arrived: &Arrived) -> Value {
+        let query = arrived.decoded_query();
+        json!({
+            "resource": "/{proxy+}",
+            "path": arrived.path,
+            "httpMethod": arrived.method,
+            "headers": last(&arrived.headers),
+            "multiValueHeaders": all(&arrived.headers),
+            "queryStringParameters": last(&query),
+            "multiValueQueryStringParameters": all(&query),
+            "pathParameters": null,
+            "stageVariables": null,
+            "requestContext": {
+                "accountId": "123456789012",
+                "apiId": "local",
+                "stage": "local",
+                "httpMethod": arrived.method,
+                "resourcePath": "/{proxy+}",
+                "domainName": arrived.header("host"),
+                "requestId": arrived.id,
+                "extendedRequestId": arrived.id,
+                "requestTimeEpoch": arrived.time.timestamp_millis(),
+                "identity": {"sourceIp": arrived.peer_text(), "userAgent": arrived.header("user-agent")},
+            },
+            "body": arrived.body_text(),
+            "isBase64Encoded": arrived.body.is_some(),
+        })
+    }
+
+    fn last(pairs: &Pairs) -> Option<Map<String, Value>> {
+        let members: Map<_, _> = pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect();
+        (!members.is_empty()).then_some(members)
+    }
+
+    fn all(pairs: &Pairs) -> Option<Map<String, Value>> {
+        let mut members = Map::new();
+        for (name, value) in pairs {
+            if let Value::Array(values) = members.entry(name.clone()).or_insert_with(|| json!([])) {
+                values.push(value.as_str().into());
+            }
+        }
+        (!members.is_empty()).then_some(members)
+    }
+}
