@@ -8,6 +8,7 @@
 
 mod index_stub;
 mod lambda_rig;
+mod readme;
 mod servers;
 mod setup;
 mod template;

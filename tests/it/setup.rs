@@ -63,10 +63,10 @@ pub fn on_path(tool: &str) -> Option<PathBuf> {
 
 /// Where downloads and unpacked servers stay: outside the source tree and outside `target/`.
 ///
-/// `PIXEL_TEST_CACHE` names another folder. For root it is one that other users can enter, because
+/// `TEST_CACHE_DIR` names another folder. For root it is one that other users can enter, because
 /// the servers run as another user then.
 pub fn cache_dir() -> PathBuf {
-    let folder = env::var_os("PIXEL_TEST_CACHE").map_or_else(default_cache, PathBuf::from);
+    let folder = env::var_os("TEST_CACHE_DIR").map_or_else(default_cache, PathBuf::from);
     let folder = std::path::absolute(folder).expect("the cache folder's name is not empty");
     if !folder.is_dir() {
         fs::create_dir_all(&folder)
@@ -84,7 +84,7 @@ fn default_cache() -> PathBuf {
         .filter(|folder| Path::new(folder).is_absolute())
         .map(PathBuf::from)
         .or_else(|| Some(env::home_dir()?.join(".cache")))
-        .expect("a home folder, or PIXEL_TEST_CACHE")
+        .expect("a home folder, or TEST_CACHE_DIR")
         .join("pixel-tests")
 }
 
