@@ -2,13 +2,15 @@
 //!
 //! Everything here is a function of its arguments; waiting and connecting is the shell's part.
 
+use std::panic::{UnwindSafe, catch_unwind};
+
 use crate::config::Config;
 use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
 use crate::pixel::{Image, Pixel};
 use crate::request::{DecodeError, Ingress, Request};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 /// What is to be done with one payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +55,15 @@ pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
             request: Box::new(request),
         },
     }
+}
+
+/// The answer of `answer`, which is to be [`answer`] for this payload; should that panic, the image all the same, in the form
+/// of the payload's ingress.
+pub fn guarded(payload: &[u8], answer: impl FnOnce() -> Answer + UnwindSafe) -> Answer {
+    catch_unwind(answer).unwrap_or_else(|_| {
+        let ingress = catch_unwind(|| Ingress::recognise(payload)).unwrap_or(Ingress::Passthrough);
+        fallback(ingress, Ignored::Panic)
+    })
 }
 
 /// The image for a request that could not be read, in the form of its ingress.
@@ -115,7 +126,7 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
         line["message"] = "undelivered event".into();
         line["reason"] = failure.reason.as_str().into();
         line["destination"] = destination.into();
-        line["event"] = RawValue::from_string(event.document.clone()).map_or(Value::Null, |raw| json!(raw));
+        line["event"] = serde_json::from_str(&event.document).unwrap_or_else(|_| event.document.as_str().into());
     }
     line
 }
@@ -123,4 +134,38 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
 /// The log line of a request that is not stored.
 pub fn ignored_line(ingress: Ingress, why: Ignored) -> Value {
     json!({"level": "INFO", "message": "hit", "outcome": "ignored", "reason": why.name(), "ingress": ingress.name()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_costs_the_hit_and_never_the_image() {
+        let payloads = [
+            (r#"{"params": {}}"#, Ingress::Passthrough),
+            (r#"{"httpMethod": "GET", "requestContext": {}}"#, Ingress::Rest),
+            (r#"{"version": "2.0", "requestContext": {}}"#, Ingress::Http),
+            (
+                r#"{"version": "2.0", "requestContext": {"domainName": "a.lambda-url.b.on.aws"}}"#,
+                Ingress::FunctionUrl,
+            ),
+            (r#"{"requestContext": {"elb": {}}}"#, Ingress::Alb),
+            (
+                r#"{"requestContext": {"elb": {}}, "multiValueHeaders": {}}"#,
+                Ingress::AlbMultiValue,
+            ),
+            ("no JSON", Ingress::Passthrough),
+        ];
+        for (payload, expected) in payloads {
+            let answer = guarded(payload.as_bytes(), || panic!("a fault in reading"));
+            let pixel = Pixel::new(200, Image::Gif, "ignored; reason=panic");
+            let image = Answer::Ignored {
+                reply: expected.reply(&pixel),
+                ingress: expected,
+                why: Ignored::Panic,
+            };
+            assert_eq!(answer, image, "{payload}");
+        }
+    }
 }

@@ -7,7 +7,8 @@ mod hits;
 mod invoke;
 mod serve;
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -135,6 +136,25 @@ pub(crate) fn talk(line: &str) {
 /// A runtime with one worker per core.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// JSON on one line, fit for a terminal.
+pub(crate) fn json_line(value: &serde_json::Value) -> String {
+    harmless_json(&value.to_string())
+}
+
+/// JSON text without raw control characters: JSON itself escapes only those below U+0020, and terminals obey U+009B, too.
+fn harmless_json(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() && !matches!(character, '\n' | '\t') {
+            // Outside of texts JSON has no such characters.
+            let _ = write!(line, "\\u{:04x}", u32::from(character));
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 /// A text from a visitor, fit for a terminal: no control characters, at most `width` characters.

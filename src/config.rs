@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::delivery::{Auth, Destination, Secret, Service};
+use crate::delivery::{Auth, Destination, Secret, Service, names_user};
 use crate::event::Policy;
 use crate::privacy::AddressPolicy;
 
@@ -338,8 +338,8 @@ impl<'a> Reader<'a> {
                 region,
             }),
             (Some("basic"), _) => {
-                if !url.contains('@') {
-                    self.problem("PIXEL_DESTINATION", url, "put user and password into the URL (`https://user:password@host/events`), since `PIXEL_AUTH` is `basic`");
+                if reqwest::Url::parse(url).is_ok_and(|url| !names_user(&url)) {
+                    self.problem("PIXEL_DESTINATION", hide_password(url), "put user and password into the URL (`https://user:password@host/events`), since `PIXEL_AUTH` is `basic`");
                 }
                 None
             }
@@ -376,18 +376,31 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A URL without its password, for messages.
+/// A URL without its password and query, for messages.
+///
+/// The text may be no URL at all, so whatever could be a password is taken for one: one with a `/` in it that should have
+/// been encoded, or one without a scheme before it.
+///
+/// ```
+/// use pixel::config::hide_password;
+/// assert_eq!(hide_password("https://me:pass/word@host/events"), "https://me:…@host/events");
+/// assert_eq!(hide_password("me:password@host/events?key=1"), "me:…@host/events?…");
+/// assert_eq!(hide_password("https://host:9200/events"), "https://host:9200/events");
+/// ```
 pub fn hide_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    match authority.rsplit_once('@') {
-        Some((user, _)) => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:…{}", &rest[user.len()..])
+    let (scheme, rest) = url
+        .find("://")
+        .map_or(("", url), |colon| url.split_at(colon + "://".len()));
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => {
+            let name = user.split([':', '/', '?', '#']).next().unwrap_or_default();
+            (format!("{name}:…@"), rest)
         }
-        None => url.to_owned(),
+        None => (String::new(), rest),
+    };
+    match rest.find(['?', '#']) {
+        Some(end) => format!("{scheme}{user}{}…", &rest[..=end]),
+        None => format!("{scheme}{user}{rest}"),
     }
 }
 

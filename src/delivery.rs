@@ -194,18 +194,16 @@ impl Auth {
 
     fn choose(url: &reqwest::Url, wanted: Option<Self>, region: Option<&str>) -> Result<Self, DestinationError> {
         let host = url.host_str().unwrap_or_default();
-        let implied = || match url.password() {
-            Some(password) => Self::Basic {
+        let implied = || match aws_service(host) {
+            _ if names_user(url) => Self::Basic {
                 user: decode(url.username()),
-                password: Secret::new(decode(password)),
+                password: Secret::new(decode(url.password().unwrap_or_default())),
             },
-            None => match aws_service(host) {
-                Some(service) => Self::SigV4 {
-                    service,
-                    region: String::new(),
-                },
-                None => Self::None,
+            Some(service) => Self::SigV4 {
+                service,
+                region: String::new(),
             },
+            None => Self::None,
         };
         let chosen = wanted.unwrap_or_else(implied);
         let Self::SigV4 { service, .. } = chosen else {
@@ -221,6 +219,11 @@ impl Auth {
         }
         Ok(Self::SigV4 { service, region })
     }
+}
+
+/// Whether a URL says who is asking; a password may be empty.
+pub(crate) fn names_user(url: &reqwest::Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 fn decode(text: &str) -> String {

@@ -120,6 +120,10 @@ const LIMITS: [Limits; 6] = [
     },
 ];
 
+/// Deepest body that is kept. Readers of JSON stop at a depth, serde's at 128, and the event, or the log line that holds
+/// it, puts a few levels around the body.
+const BODY_DEPTH: usize = 100;
+
 /// An index ignores longer keywords.
 const LABEL_BYTES: usize = 1024;
 
@@ -458,6 +462,7 @@ impl Keeper<'_> {
     fn body(&mut self, body: Option<&str>) -> Option<Value> {
         let body = body?;
         let kept = self.limits.body.then(|| serde_json::from_str(body).ok()).flatten();
+        let kept = kept.filter(|value| depth(value) <= BODY_DEPTH);
         if kept.is_none() {
             self.cut.insert("body-json");
         }
@@ -485,5 +490,15 @@ impl Keeper<'_> {
         }
         let value = self.json(value);
         (name, value)
+    }
+}
+
+/// How deep lists and objects stand in each other.
+fn depth(value: &Value) -> usize {
+    let deepest = |values: &mut dyn Iterator<Item = &Value>| 1 + values.map(depth).max().unwrap_or(0);
+    match value {
+        Value::Array(values) => deepest(&mut values.iter()),
+        Value::Object(members) => deepest(&mut members.values()),
+        _ => 0,
     }
 }

@@ -25,7 +25,7 @@ use crate::config::{Config, ReplyOrder, Variables};
 use crate::delivery::{Delivered, Destination, Failure, Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::Circumstances;
-use crate::request::{Ingress, Request};
+use crate::request::{DecodeError, Ingress, Request};
 
 /// What the function's `Handler` can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,8 +209,13 @@ impl Function {
     fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
         let payload = invocation.payload.get().as_bytes();
         let cors = self.config.cors_origin.as_deref();
-        let answered = std::panic::catch_unwind(|| capture::answer(payload, cors));
-        let reply = match answered.unwrap_or_else(|_| Self::answer_after_panic(payload)) {
+        let answer = || {
+            if payload == replied::NOT_JSON.as_bytes() {
+                return capture::fallback(Ingress::Passthrough, Ignored::Unreadable(DecodeError::NotJson.reason()));
+            }
+            capture::answer(payload, cors)
+        };
+        let reply = match capture::guarded(payload, answer) {
             Answer::Accepted { reply, request } => {
                 self.keep_job(Job {
                     request: *request,
@@ -231,11 +236,6 @@ impl Function {
             }
         };
         Ok(RawValue::from_string(reply)?)
-    }
-
-    fn answer_after_panic(payload: &[u8]) -> Answer {
-        let ingress = std::panic::catch_unwind(|| Ingress::recognise(payload)).unwrap_or(Ingress::Passthrough);
-        capture::fallback(ingress, Ignored::Panic)
     }
 
     fn keep_job(&self, job: Job) {

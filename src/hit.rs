@@ -123,15 +123,18 @@ pub fn route(path: &str) -> Option<Route> {
 /// The route of a request. API Gateway passes on only what its owner has routed to the pixel, whatever the resource is called.
 pub fn request_route(request: &Request) -> Option<Route> {
     let found = route(&request.path);
-    match request.ingress {
-        Ingress::Passthrough => found.or_else(|| {
-            Some(Route {
-                code: None,
-                image: Image::of(&request.path),
-            })
-        }),
-        _ => found,
+    if request.ingress != Ingress::Passthrough {
+        return found;
     }
+    // The API declares one media type for each resource, whatever a visitor's code ends in.
+    let declared = request.context("resource-path").and_then(route);
+    let image = declared
+        .or_else(|| found.clone())
+        .map_or_else(|| Image::of(&request.path), |route| route.image);
+    Some(Route {
+        code: found.and_then(|route| route.code),
+        image,
+    })
 }
 
 /// Whether it is a load balancer asking how the function does.

@@ -110,6 +110,9 @@ const KEY_WORDS: [&str; 6] = ["api", "access", "private", "secret", "encryption"
 /// assert!(!["author", "keyword", "utm_source", "tokenizer", "monkey"].iter().any(|name| is_secret(name)));
 /// ```
 pub fn is_secret(name: &str) -> bool {
+    if !may_be_secret(name.as_bytes()) {
+        return false;
+    }
     let words = words(name);
     let key = words
         .windows(2)
@@ -118,6 +121,25 @@ pub fn is_secret(name: &str) -> bool {
         .iter()
         .any(|word| SECRET_WORDS.contains(&word.as_str()) || word.ends_with("sessionid") || word.ends_with("sessid"))
         || words.concat().ends_with("apikey")
+}
+
+/// What every secret's name holds somewhere; most names hold none of it, and splitting them into words would be in vain.
+const SECRET_PARTS: [&[u8]; 10] = [
+    b"auth",
+    b"cookie",
+    b"credential",
+    b"jwt",
+    b"key",
+    b"pass",
+    b"pwd",
+    b"secret",
+    b"sess",
+    b"token",
+];
+
+fn may_be_secret(name: &[u8]) -> bool {
+    let holds = |part: &[u8]| name.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
+    SECRET_PARTS.iter().any(|part| holds(part)) || holds(b"signature")
 }
 
 /// The words of a name: split where letters end and where a capital follows a small letter.
@@ -191,16 +213,11 @@ pub const CALLER_KEYS: [&str; 10] = [
 /// ```
 /// use pixel::privacy::clean_url;
 /// assert_eq!(clean_url("https://me:pw@a.example/?token=1&q=2#id_token=3"), "https://a.example/?token=[redacted]&q=2");
+/// assert_eq!(clean_url("https://a.example/?next=https://me:pw@b.example/"), "https://a.example/?next=https://b.example/");
 /// assert_eq!(clean_url("just text"), "just text");
 /// ```
 pub fn clean_url(text: &str) -> Cow<'_, str> {
-    let mut cleaned = Cow::Borrowed(text);
-    if let Some((scheme, rest)) = cleaned.split_once("://") {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if let Some((user, _)) = authority.rsplit_once('@') {
-            cleaned = Cow::Owned(format!("{scheme}://{}", &rest[user.len() + 1..]));
-        }
-    }
+    let mut cleaned = without_users(text);
     if let Some((before, fragment)) = cleaned.split_once('#')
         && fragment.contains('=')
     {
@@ -212,6 +229,29 @@ pub fn clean_url(text: &str) -> Cow<'_, str> {
         cleaned = Cow::Owned(format!("{before}?{query}"));
     }
     cleaned
+}
+
+/// Without the user information of any URL in the text, be it the text itself or a value in its query.
+fn without_users(text: &str) -> Cow<'_, str> {
+    let mut cleaned = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        cleaned.push_str(before);
+        cleaned.push_str("://");
+        // In a query, the value that holds a URL ends before the next parameter.
+        let ends: &[char] = if cleaned.contains('?') {
+            &['/', '?', '#', '&']
+        } else {
+            &['/', '?', '#']
+        };
+        let authority = after.split(ends).next().unwrap_or_default();
+        rest = authority.rfind('@').map_or(after, |at| &after[at + 1..]);
+    }
+    if cleaned.len() + rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    cleaned.push_str(rest);
+    Cow::Owned(cleaned)
 }
 
 fn clean_query(query: &str) -> Cow<'_, str> {

@@ -146,6 +146,7 @@ impl Deliverer {
     async fn deliver_within(&self, event: &Event, budget: Duration, most: u32) -> (Outcome, u32) {
         let deadline = Instant::now() + budget;
         let mut attempts = 0;
+        let mut told = None;
         loop {
             attempts += 1;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -164,10 +165,17 @@ impl Deliverer {
                 Verdict::Refused(reason) => return (failed(reason, false), attempts),
                 Verdict::Retry(reason) => reason,
             };
+            // What the index said tells more than that the last attempt was cut short by the budget.
+            let reason = if left < self.timing.attempt {
+                told.take().unwrap_or(reason)
+            } else {
+                reason
+            };
             let wait = backoff(attempts, random());
             if attempts >= most || Instant::now() + wait >= deadline {
                 return (failed(reason, true), attempts);
             }
+            told = Some(reason);
             tokio::time::sleep(wait).await;
         }
     }

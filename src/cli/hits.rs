@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{DestinationArgument, configuration, connect, printable};
+use super::{DestinationArgument, configuration, connect, json_line, printable};
 use crate::aws::client::Deliverer;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
@@ -171,7 +171,7 @@ impl Printer {
                 ))?;
             }
             hits.iter()
-                .try_for_each(|hit| write(if self.json { hit.to_string() } else { row(hit) }))
+                .try_for_each(|hit| write(if self.json { json_line(hit) } else { row(hit) }))
         };
         match print() {
             Ok(()) => Ok(true),

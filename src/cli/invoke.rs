@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         whole["reply"] = printed;
         printed = whole;
     }
-    super::print(&serde_json::to_string_pretty(&printed)?)
+    super::print(&super::harmless_json(&serde_json::to_string_pretty(&printed)?))
 }
 
 fn read(arguments: &Arguments) -> anyhow::Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::{DestinationArgument, configuration, connect, printable, talk};
+use super::{DestinationArgument, configuration, connect, json_line, printable, talk};
 use crate::config::Config;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Outcome};
@@ -66,12 +66,7 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
     introduce(&config, listener.local_addr()?);
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let stage = Arc::new(Stage {
-        config,
-        ingress: arguments.ingress,
-        sink,
-        reports,
-    });
+    let stage = Arc::new(Stage::new(config, arguments.ingress, sink, reports));
     serve(Arc::clone(&stage), listener, stop()).await;
     talk("stopping; waiting for what was begun");
     stage.drain().await;
@@ -81,7 +76,9 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
 /// process ends with it; what was committed is safe.
 fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>) -> anyhow::Result<()> {
-    let Ok(Stage { sink, reports, .. }) = Arc::try_unwrap(stage) else { return Ok(()) };
+    let Ok(Stage { sink, reports, .. }) = Arc::try_unwrap(stage) else {
+        return Ok(());
+    };
     // The printer stops when nobody can report any more.
     drop(reports);
     if let Sink::Store(store) = sink {
@@ -131,7 +128,7 @@ fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::t
                 continue;
             }
             let line = if json {
-                as_json(&report).to_string()
+                json_line(&as_json(&report))
             } else {
                 as_text(&report)
             };

@@ -35,6 +35,15 @@ pub struct Index {
     pub pattern: String,
 }
 
+/// As long as what a specifier makes.
+const fn example(specifier: char) -> &'static str {
+    match specifier {
+        'Y' | 'G' => "2026",
+        'j' => "031",
+        _ => "01",
+    }
+}
+
 /// What a date pattern may hold. Others would make names that no index can have, or that depend on a language.
 const SPECIFIERS: &str = "YmdHGVj";
 
@@ -56,7 +65,7 @@ impl Index {
         while let Some(character) = characters.next() {
             match (character, character == '%') {
                 (_, true) => match characters.next() {
-                    Some(letter) if SPECIFIERS.contains(letter) => plain.push('0'),
+                    Some(letter) if SPECIFIERS.contains(letter) => plain.push_str(example(letter)),
                     other => {
                         let letter = other.map(String::from).unwrap_or_default();
                         return Err(DestinationError::new(format!(

@@ -106,15 +106,20 @@ fn failed(reason: impl std::fmt::Display) -> Outcome {
 fn writable(path: &Path) -> Result<Connection, String> {
     let connection = Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
     prepare(&connection).map_err(|error| error.to_string())?;
+    check_layout(&connection)?;
+    Ok(connection)
+}
+
+fn check_layout(connection: &Connection) -> Result<(), String> {
     let layout: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(|error| error.to_string())?;
-    if layout != LAYOUT {
-        return Err(format!(
-            "it has layout {layout}, and this version writes layout {LAYOUT}; use the version that wrote it"
-        ));
+    if layout == LAYOUT {
+        return Ok(());
     }
-    Ok(connection)
+    Err(format!(
+        "it has layout {layout}, and this version has layout {LAYOUT}; use the version that wrote it"
+    ))
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -216,13 +221,14 @@ impl Reader {
         };
         let table = "SELECT 1 FROM sqlite_schema WHERE name = 'events'";
         let found = reader.connection.query_row(table, [], |_| Ok(())).optional();
-        match found.map_err(|error| StoreError::new(path, error))? {
-            Some(()) => Ok(reader),
-            None => Err(StoreError::new(
+        if found.map_err(|error| StoreError::new(path, error))?.is_none() {
+            return Err(StoreError::new(
                 path,
                 "it is no store of `pixel serve`: it has no table `events`",
-            )),
+            ));
         }
+        check_layout(&reader.connection).map_err(|reason| StoreError::new(path, reason))?;
+        Ok(reader)
     }
 
     /// The latest `limit` events, oldest first.

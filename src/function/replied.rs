@@ -12,6 +12,9 @@ use tower::{Layer, Service};
 
 use super::{BoxError, Function, Job};
 
+/// What the handler is given instead of a payload that is not JSON.
+pub(super) const NOT_JSON: &str = r#""not JSON""#;
+
 /// Makes sure that the handler is called: the runtime's crate answers what it cannot parse with an error, and a visitor
 /// would see a broken image.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +42,11 @@ impl<S: Service<LambdaInvocation>> Service<LambdaInvocation> for Readable<S> {
     }
 
     fn call(&mut self, mut invocation: LambdaInvocation) -> S::Future {
-        if serde_json::from_slice::<IgnoredAny>(&invocation.body).is_err() {
+        if std::str::from_utf8(&invocation.body).is_err() {
             invocation.body = String::from_utf8_lossy(&invocation.body).into_owned().into();
         }
         if serde_json::from_slice::<IgnoredAny>(&invocation.body).is_err() {
-            invocation.body = "null".into();
+            invocation.body = NOT_JSON.into();
         }
         self.0.call(invocation)
     }

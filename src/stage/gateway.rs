@@ -100,19 +100,17 @@ pub const RESOURCES: [Resource; 5] = [
 
 /// The resource that a path belongs to, with what stood before it (the stage's name) and the code, both decoded.
 pub fn resource(path: &str) -> Option<(Resource, String, Option<String>)> {
-    let path = request::decode_text(path, &mut Vec::new());
+    // Split first: an encoded slash is part of a code.
+    let decode = |text: &str| request::decode_text(text, &mut Vec::new());
     let (before, name) = path.rsplit_once('/')?;
+    let name = decode(name);
     let find = |template: &str| RESOURCES.into_iter().find(|resource| resource.path == template);
     if let Some(resource) = find(&format!("/{name}")) {
-        return Some((resource, stage_name(before), None));
+        return Some((resource, decode(before.trim_start_matches('/')), None));
     }
     let (stage, parent) = before.rsplit_once('/')?;
     let resource = find(&format!("/{parent}/{{code}}")).filter(|_| !name.is_empty())?;
-    Some((resource, stage_name(stage), Some(name.to_owned())))
-}
-
-fn stage_name(prefix: &str) -> String {
-    prefix.trim_start_matches('/').to_owned()
+    Some((resource, decode(stage.trim_start_matches('/')), Some(name)))
 }
 
 /// The payload that the ingress makes of a request; none when it has no such resource. Only the non-proxy API declares its

@@ -30,8 +30,11 @@ use crate::request::Ingress;
 /// Deliveries under way to a remote destination at the same time.
 const REMOTE_AT_ONCE: usize = 32;
 
-/// Events that may wait for a remote destination; beyond, they go to the log at once.
-const REMOTE_WAITING: usize = 10_000;
+/// Events whose outcome may be unknown at the same time; beyond, they go to the log at once.
+const UNDER_WAY: u32 = 10_000;
+
+/// What is under way gets so much longer than the budget to be logged when the stage stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The visitor waits no longer than this for the store's commit.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
@@ -45,21 +48,17 @@ pub enum Sink {
     Remote {
         /// Delivers.
         deliverer: Box<Deliverer>,
-        /// Deliveries at once.
+        /// Deliveries at once; closed when none may begin any more.
         at_once: Semaphore,
-        /// Deliveries at once and waiting.
-        waiting: Semaphore,
     },
 }
 
 impl Sink {
     /// A remote destination.
     pub fn remote(deliverer: Deliverer) -> Self {
-        let (at_once, waiting) = (Semaphore::new(REMOTE_AT_ONCE), Semaphore::new(REMOTE_WAITING));
         Self::Remote {
             deliverer: Box::new(deliverer),
-            at_once,
-            waiting,
+            at_once: Semaphore::new(REMOTE_AT_ONCE),
         }
     }
 
@@ -70,27 +69,23 @@ impl Sink {
                 attempts: 1,
                 breaker: "closed",
             },
-            Self::Remote {
-                deliverer,
-                at_once,
-                waiting,
-            } => {
-                let Ok(_place) = waiting.try_acquire() else {
-                    let reason = format!("{REMOTE_WAITING} events are waiting for the destination already");
-                    return Delivered {
-                        outcome: Outcome::Failed(Failure {
-                            reason,
-                            temporary: true,
-                        }),
-                        attempts: 0,
-                        breaker: "closed",
-                    };
-                };
-                // The semaphore is never closed.
-                let _turn = at_once.acquire().await;
-                deliverer.deliver(event, budget).await
-            }
+            Self::Remote { deliverer, at_once } => match at_once.acquire().await {
+                Ok(_turn) => deliverer.deliver(event, budget).await,
+                Err(_closed) => not_tried("the stage was stopped before it was this event's turn"),
+            },
         }
+    }
+}
+
+fn not_tried(reason: impl Into<String>) -> Delivered {
+    let failure = Failure {
+        reason: reason.into(),
+        temporary: true,
+    };
+    Delivered {
+        outcome: Outcome::Failed(failure),
+        attempts: 0,
+        breaker: "closed",
     }
 }
 
@@ -118,6 +113,8 @@ pub struct Stage {
     pub sink: Sink,
     /// Takes reports; when it is full, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
+    /// Lends a place to each event until its outcome is known.
+    places: Arc<Semaphore>,
 }
 
 /// Serves until `stop` resolves, then finishes what was begun.
@@ -160,12 +157,37 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
 }
 
 impl Stage {
-    /// Waits until every event that was accepted has its outcome.
-    pub async fn drain(&self) {
-        if let Sink::Remote { waiting, .. } = &self.sink {
-            let all = u32::try_from(REMOTE_WAITING).unwrap_or(u32::MAX);
-            let _ = tokio::time::timeout(self.config.timing.budget, waiting.acquire_many(all)).await;
+    /// Makes a stage; it does not listen yet.
+    pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<Report>) -> Self {
+        Self {
+            config,
+            ingress,
+            sink,
+            reports,
+            places: Arc::new(Semaphore::new(UNDER_WAY as usize)),
         }
+    }
+
+    /// Waits until every event that was accepted has its outcome. What has not had its turn when the budget is over is
+    /// logged whole; what has ends with its own budget.
+    pub async fn drain(&self) {
+        let budget = self.config.timing.budget;
+        let all_back = || self.places.acquire_many(UNDER_WAY);
+        if tokio::time::timeout(budget, all_back()).await.is_ok() {
+            return;
+        }
+        if let Sink::Remote { at_once, .. } = &self.sink {
+            at_once.close();
+        }
+        let _ = tokio::time::timeout(budget + LAST_WORDS, all_back()).await;
+    }
+
+    /// Tells what became of an event; one that was not delivered is logged whole.
+    fn conclude(&self, arrived: &Arrived, event: Event, delivered: Delivered, took: Duration) {
+        if let Outcome::Failed(_) = delivered.outcome {
+            log_undelivered(self, &event, &delivered, took);
+        }
+        self.report(arrived, delivered.outcome, Some(event));
     }
 
     fn report(&self, arrived: &Arrived, outcome: Outcome, event: Option<Event>) {
@@ -219,8 +241,7 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     else {
         return refuse(&stage, &arrived);
     };
-    let handled = std::panic::catch_unwind(|| capture::answer(&payload, cors));
-    match handled.unwrap_or_else(|_| capture::fallback(stage.ingress, Ignored::Panic)) {
+    match capture::guarded(&payload, || capture::answer(&payload, cors)) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),
@@ -228,8 +249,16 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
                 trusted_hops: stage.config.trusted_hops,
             };
             let event = capture::event(*request, &circumstances, &stage.config);
-            let answer = http_answer(stage.ingress, &arrived, &reply, cors);
-            store(stage, arrived, event).await;
+            let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
+            let late = store(stage, arrived, event).await.is_err();
+            if late
+                && let Some((_, value)) = answer
+                    .headers
+                    .iter_mut()
+                    .find(|(name, _)| name.eq_ignore_ascii_case("x-pixel"))
+            {
+                "accepted; not yet stored".clone_into(value);
+            }
             answer
         }
         Answer::Ignored { reply, why, .. } => {
@@ -267,23 +296,38 @@ fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     HttpAnswer::of(&pixel)
 }
 
+/// The visitor was waiting for the store for too long, or in vain.
+struct Late;
+
 /// Stores the event: a file before the answer, a remote destination in the configured order.
-async fn store(stage: Arc<Stage>, arrived: Arrived, event: Event) {
+async fn store(stage: Arc<Stage>, arrived: Arrived, event: Event) -> Result<(), Late> {
     let patience = match (&stage.sink, stage.config.reply) {
         (Sink::Store(_), _) => COMMIT_PATIENCE,
         (Sink::Remote { .. }, ReplyOrder::AfterIndexing) => stage.config.timing.budget,
         (Sink::Remote { .. }, ReplyOrder::First) => Duration::ZERO,
     };
+    // Taken before the answer, so that a stop waits for what was answered.
+    let Ok(place) = Arc::clone(&stage.places).try_acquire_owned() else {
+        let reason = format!("{UNDER_WAY} events are waiting for the destination already");
+        stage.conclude(&arrived, event, not_tried(reason), Duration::ZERO);
+        return Err(Late);
+    };
     let work = tokio::spawn(async move {
         let begun = Instant::now();
         let delivered = stage.sink.deliver(&event, stage.config.timing.budget).await;
-        if let Outcome::Failed(_) = delivered.outcome {
-            log_undelivered(&stage, &event, &delivered, begun.elapsed());
-        }
-        stage.report(&arrived, delivered.outcome, Some(event));
+        let failed = matches!(delivered.outcome, Outcome::Failed(_));
+        stage.conclude(&arrived, event, delivered, begun.elapsed());
+        // Whoever waits for the place may take the stage apart.
+        drop(stage);
+        drop(place);
+        failed
     });
-    if !patience.is_zero() {
-        let _ = tokio::time::timeout(patience, work).await;
+    if patience.is_zero() {
+        return Ok(());
+    }
+    match tokio::time::timeout(patience, work).await {
+        Ok(Ok(false)) => Ok(()),
+        _ => Err(Late),
     }
 }
 
@@ -301,7 +345,7 @@ fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Du
         &destination,
         u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     );
-    crate::cli::talk(&line.to_string());
+    crate::cli::talk(&crate::cli::json_line(&line));
 }
 
 fn response(answer: HttpAnswer) -> HttpResponse {

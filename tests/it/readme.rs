@@ -16,22 +16,41 @@ fn readme() -> String {
 
 #[test]
 fn the_table_of_variables_is_the_programs() {
-    let mut table = "| variable | default | meaning |\n|---|---|---|\n".to_owned();
-    for variable in VARIABLES {
-        table += &format!("| `{}` | {} | {} |\n", variable.name, variable.default, variable.meaning);
-    }
+    let rows =
+        VARIABLES.map(|variable| format!("| `{}` | {} | {} |", variable.name, variable.default, variable.meaning));
+    let table = format!(
+        "| variable | default | meaning |
+|---|---|---|
+{}",
+        rows.join(
+            "
+"
+        )
+    );
     let readme = readme();
     let (_, rest) = readme.split_once("<!-- variables -->\n").expect("the table's begin");
     let (found, _) = rest.split_once("<!-- /variables -->").expect("the table's end");
-    assert_eq!(found.trim(), table.trim(), "put this table between the marks of the README:\n{table}");
+    assert_eq!(
+        found.trim(),
+        table.trim(),
+        "put this table between the marks of the README:\n{table}"
+    );
 }
 
 /// The lines of shell blocks that call this program.
 fn commands() -> Vec<Vec<String>> {
     let readme = readme();
-    let blocks = readme.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
-    let lines = blocks.flat_map(str::lines).map(|line| line.replace("cargo run -- ", "pixel "));
-    lines.filter(|line| line.starts_with("pixel ")).map(|line| line.split(' ').map(Into::into).collect()).collect()
+    let blocks = readme
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next());
+    let lines = blocks
+        .flat_map(str::lines)
+        .map(|line| line.replace("cargo run -- ", "pixel "));
+    lines
+        .filter(|line| line.starts_with("pixel "))
+        .map(|line| line.split(' ').map(Into::into).collect())
+        .collect()
 }
 
 #[test]
@@ -39,11 +58,17 @@ fn the_commands_exist_with_their_options() {
     let commands = commands();
     assert!(commands.len() >= 4, "found only {commands:?}");
     for words in commands {
-        let help = Command::new(env!("CARGO_BIN_EXE_pixel")).args([&words[1], "--help"]).output().expect("pixel runs");
+        let help = Command::new(env!("CARGO_BIN_EXE_pixel"))
+            .args([&words[1], "--help"])
+            .output()
+            .expect("pixel runs");
         assert!(help.status.success(), "{words:?}");
         let help = String::from_utf8(help.stdout).expect("help is text");
         for option in words.iter().filter(|word| word.starts_with("--")) {
-            assert!(help.contains(option.as_str()), "`{option}` of {words:?} is not in the help:\n{help}");
+            assert!(
+                help.contains(option.as_str()),
+                "`{option}` of {words:?} is not in the help:\n{help}"
+            );
         }
     }
 }
@@ -63,16 +88,24 @@ fn paths(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn the_event_is_what_its_request_gives() {
     let readme = readme();
-    let (_, rest) = readme.split_once("<!-- event -->\n```json\n").expect("the event's begin");
+    let (_, rest) = readme
+        .split_once("<!-- event -->\n```json\n")
+        .expect("the event's begin");
     let shown: Value = serde_json::from_str(rest.split("```").next().unwrap_or_default()).expect("the event is JSON");
     let pairs = |pointer: &str| -> Vec<(String, String)> {
         let members = shown.pointer(pointer).and_then(Value::as_object).expect("an object");
-        members.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+        members
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+            .collect()
     };
     let mut headers = pairs("/params/header");
     headers.push(("Cookie".into(), "a=b".into()));
     let mut context = pairs("/context");
-    context.iter_mut().filter(|(name, _)| name == "source-ip").for_each(|(_, value)| *value = "203.0.113.9".into());
+    context
+        .iter_mut()
+        .filter(|(name, _)| name == "source-ip")
+        .for_each(|(_, value)| *value = "203.0.113.9".into());
     let payload = document(&Document {
         path: pairs("/params/path"),
         query: pairs("/params/querystring"),
@@ -85,7 +118,11 @@ fn the_event_is_what_its_request_gives() {
         panic!("the request is a hit");
     };
     let now = "2026-03-01T09:30:00.150Z".parse().expect("a time");
-    let circumstances = Circumstances { now, invocation: "unused".into(), trusted_hops: 0 };
+    let circumstances = Circumstances {
+        now,
+        invocation: "unused".into(),
+        trusted_hops: 0,
+    };
     let event = capture::event(*request, &circumstances, &Config::default());
     let mut made: Value = serde_json::from_str(&event.document).expect("the event is JSON");
     // The README leaves out what API Gateway leaves empty.

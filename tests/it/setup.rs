@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("chromium", &["chromium"]),
     ("flock", &["util-linux"]),
     ("setsid", &["util-linux"]),
+    ("python3", &["python3-venv"]),
 ];
 
 /// The package lists are fetched anew when the last time was longer ago than this.
@@ -51,6 +52,12 @@ pub fn ensure(tools: &[&str]) -> Result<(), String> {
         .iter()
         .filter(|tool| on_path(tool).is_none())
         .try_for_each(|tool| install(tool))
+}
+
+/// Installs a program's package although the program is there, because a part of it is missing.
+pub fn complete(tool: &str) -> Result<(), String> {
+    let _one_at_a_time = lock(&cache_dir().join("install.lock"));
+    install(tool)
 }
 
 /// The program's path, if `PATH` has it.
@@ -166,7 +173,7 @@ fn update(apt_get: &[&str]) -> Result<(), String> {
 }
 
 /// Runs a command without input; an error is the last line that it printed.
-fn run(command: &[&str], arguments: &[&str]) -> Result<(), String> {
+pub fn run(command: &[&str], arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(command[0])
         .args(&command[1..])
         .args(arguments)
