@@ -5,7 +5,9 @@ mod config;
 mod connect;
 mod hits;
 mod invoke;
+mod prune;
 mod serve;
+mod setup;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -33,6 +35,10 @@ enum Command {
     Serve(serve::Arguments),
     /// List the latest hits of a destination
     Hits(hits::Arguments),
+    /// Make an index ready: template, lifecycle, and what events are written to
+    Setup(setup::Arguments),
+    /// Delete old indices, or old events of a file
+    Prune(prune::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
     Invoke(invoke::Arguments),
     /// Show the configuration, and check it against the destination
@@ -69,6 +75,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Prune(arguments) => prune::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {
@@ -118,6 +126,13 @@ fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
     } else {
         Err(Misconfigured(problems).into())
     }
+}
+
+/// Parses a number of days, with or without `d`.
+fn days(text: &str) -> Result<u32, String> {
+    let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
+    days.filter(|days| (1..=36_500).contains(days))
+        .ok_or_else(|| "give days, as in 90d".to_owned())
 }
 
 /// Prints data. Whoever stops reading has what they wanted.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::delivery::{Auth, Destination, Secret, Service, names_user};
 use crate::event::Policy;
 use crate::privacy::AddressPolicy;
+use crate::setup::plan::Rotation;
 
 /// One variable of the environment.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: [Variable; 15] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -100,6 +101,16 @@ pub const VARIABLES: [Variable; 13] = [
         "value of `Access-Control-Allow-Origin`: `*` or one origin",
     ),
     variable(
+        "PIXEL_ROTATION",
+        "by the date in the URL, else `none`",
+        "for the function's role `setup`: `none`, `daily`, `monthly`, `rollover` or `data-stream`",
+    ),
+    variable(
+        "PIXEL_KEEP_DAYS",
+        "for ever",
+        "for the roles `setup` and `prune`: days after which rotated indices are deleted",
+    ),
+    variable(
         "AWS_REGION",
         "set by Lambda",
         "region for SigV4, unless the host names one",
@@ -154,6 +165,10 @@ pub struct Config {
     pub trusted_hops: usize,
     /// The origin that scripts may read the answer from.
     pub cors_origin: Option<String>,
+    /// How indices follow each other, where it is not for the destination's URL to say.
+    pub rotation: Option<Rotation>,
+    /// Days after which rotated indices are deleted.
+    pub keep_days: Option<u32>,
 }
 
 /// One thing wrong with the configuration.
@@ -214,6 +229,12 @@ impl Config {
             },
             trusted_hops: reader.number("PIXEL_TRUSTED_HOPS", 0, 0..=16),
             cors_origin: reader.origin(),
+            rotation: reader
+                .get("PIXEL_ROTATION")
+                .map(|_| reader.choice("PIXEL_ROTATION", &Rotation::ALL)),
+            keep_days: reader
+                .get("PIXEL_KEEP_DAYS")
+                .map(|_| reader.number("PIXEL_KEEP_DAYS", 1, 1..=36_500)),
         };
         reader.unknown();
         (config, reader.problems)

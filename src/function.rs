@@ -5,6 +5,7 @@
 //! process registers itself as an internal extension, and indexes between the reply and its own "next"
 //! (AWS Lambda developer guide, "Lambda Extensions API"). A task merely left running after the reply would be frozen.
 
+mod care;
 mod extension;
 mod replied;
 
@@ -32,11 +33,19 @@ use crate::request::{DecodeError, Ingress, Request};
 pub enum Role {
     /// A request becomes the pixel and an event.
     Capture,
+    /// The index is made ready; also CloudFormation's custom resource.
+    Setup,
+    /// Old indices are deleted.
+    Prune,
 }
 
 impl Role {
     /// All of them, with their handler's names.
-    pub const ALL: [(&'static str, Self); 1] = [("capture", Self::Capture)];
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("capture", Self::Capture),
+        ("setup", Self::Setup),
+        ("prune", Self::Prune),
+    ];
 
     /// The role of a handler's name. `bootstrap` is what deployment tools write when nobody has chosen a name.
     ///
@@ -93,6 +102,8 @@ async fn run(variables: &Variables) -> Result<(), BoxError> {
     };
     match role {
         Role::Capture => run_capture(variables).await,
+        Role::Setup => care::run_setup(variables).await,
+        Role::Prune => care::run_prune(variables).await,
     }
 }
 

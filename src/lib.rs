@@ -38,5 +38,6 @@ pub mod hit;
 pub mod pixel;
 pub mod privacy;
 pub mod request;
+pub mod setup;
 #[cfg(feature = "cli")]
 pub mod stage;

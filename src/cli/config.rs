@@ -10,6 +10,7 @@ use crate::delivery::opensearch::{Target, verdict};
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Verdict};
 use crate::event::Event;
+use crate::setup::server;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -97,9 +98,10 @@ async fn check(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn check_index(deliverer: &Deliverer, target: &Target) -> anyhow::Result<()> {
-    match product(deliverer, target).await? {
-        Some(product) => talk(&format!("ok: {} is {product}", target.base)),
-        None => talk(&format!("{} answers, and does not tell what it is", target.base)),
+    match server::product(deliverer).await {
+        Ok(product) => talk(&format!("ok: {} is {product}", target.base)),
+        // Whoever may only write may not ask; whether it can be written to is what matters.
+        Err(error) => talk(&format!("{error}\ntrying to write all the same")),
     }
     let time = chrono::Utc::now();
     let document =
@@ -159,73 +161,6 @@ async fn send(deliverer: &Deliverer, method: &str, url: &str, body: &str) -> any
     })
 }
 
-/// Flavour and version. Some servers do not answer at their root.
-async fn product(deliverer: &Deliverer, target: &Target) -> anyhow::Result<Option<String>> {
-    if target.serverless {
-        return Ok(Some("OpenSearch Serverless".to_owned()));
-    }
-    let root = send(deliverer, "GET", &format!("{}/", target.base), "").await?;
-    if root.status == 401 {
-        bail!("{}", explain("status 401", target));
-    }
-    let version: Value = serde_json::from_slice(&root.body).unwrap_or_default();
-    if let Some(number) = version.pointer("/version/number").and_then(Value::as_str) {
-        let flavour = version
-            .pointer("/version/distribution")
-            .and_then(Value::as_str)
-            .unwrap_or("elasticsearch");
-        let name = if flavour == "opensearch" {
-            "OpenSearch"
-        } else {
-            "Elasticsearch"
-        };
-        return Ok(Some(format!("{name} {}", printable(number, 40))));
-    }
-    let nodes = send(
-        deliverer,
-        "GET",
-        &format!("{}/_nodes/_local?filter_path=nodes.*.version", target.base),
-        "",
-    )
-    .await?;
-    let nodes: Value = serde_json::from_slice(&nodes.body).unwrap_or_default();
-    let node = nodes
-        .get("nodes")
-        .and_then(Value::as_object)
-        .and_then(|nodes| nodes.values().next());
-    let number = node.and_then(|node| node.get("version")?.as_str());
-    Ok(number.map(|number| format!("a server of version {}", printable(number, 40))))
-}
-
-/// A reason with what to do about it.
 fn explain(reason: &str, target: &Target) -> String {
-    let lower = reason.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let hint = if says(&["dns", "lookup", "resolve"]) {
-        "the host's name is not known here; is it spelt right, and is the domain in a VPC that this machine cannot see?"
-            .to_owned()
-    } else if says(&["certificate", "unknownissuer", "tls", "handshake"]) {
-        "the server's certificate is not trusted; for a private authority set `PIXEL_CA_FILE`".to_owned()
-    } else if says(&["refused"]) && says(&["connect"]) {
-        "nothing listens there; is the server up and the port right?".to_owned()
-    } else if says(&["timed out"]) {
-        "no answer in time; security group, firewall, or a VPC that this machine cannot see?".to_owned()
-    } else if says(&["status 401"]) {
-        format!(
-            "the credentials (`{}`) are not accepted; check user and password, API key or AWS credentials",
-            target.auth.name()
-        )
-    } else if says(&["read-only", "cluster_block", "read_only"]) {
-        "the index is read-only, most often because the disk was full: free space, then set `index.blocks.read_only_allow_delete` to null".to_owned()
-    } else if says(&["status 403"]) {
-        format!(
-            "the credentials (`{}`) may not do this; allow the action named above (`es:ESHttpPut` and `es:ESHttpPost` on the index in IAM and the access policy, `create_index` and `write` in the role mapping)",
-            target.auth.name()
-        )
-    } else if says(&["status 404"]) {
-        "there is no such index, and it is not created by itself; is the URL's path right?".to_owned()
-    } else {
-        return format!("{target}: {reason}");
-    };
-    format!("{target}: {reason}\n  {hint}")
+    server::explain(reason, &target.to_string(), target.auth.name())
 }

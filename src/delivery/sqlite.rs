@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -270,4 +271,25 @@ impl Reader {
         };
         read().map_err(|error| StoreError::new(&self.path, error))
     }
+}
+
+/// Deletes the events from before a time, or counts them.
+///
+/// # Errors
+///
+/// [`StoreError`] when there is no such store, or it cannot be written.
+pub fn prune(path: &Path, before: DateTime<Utc>, dry_run: bool) -> Result<u64, StoreError> {
+    let reader = Reader::open(path)?;
+    let before = [before.timestamp_millis()];
+    let counted = if dry_run {
+        let count = "SELECT count(*) FROM events WHERE time < ?1";
+        reader
+            .connection
+            .query_row(count, before, |row| row.get::<_, i64>(0))
+            .map(i64::unsigned_abs)
+    } else {
+        let deleted = reader.connection.execute("DELETE FROM events WHERE time < ?1", before);
+        deleted.map(|rows| u64::try_from(rows).unwrap_or(u64::MAX))
+    };
+    counted.map_err(|error| StoreError::new(path, error))
 }

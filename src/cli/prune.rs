@@ -1,0 +1,103 @@
+//! `pixel prune`
+
+use anyhow::Context;
+use chrono::{DateTime, Days, Utc};
+use serde_json::json;
+
+use super::{DestinationArgument, configuration, connect, talk};
+use crate::delivery::Destination;
+use crate::delivery::sqlite;
+use crate::event::iso;
+use crate::setup::prune::{Fate, Judged, delete, judge};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    destination: DestinationArgument,
+    /// Delete what is older than so many days, as in 90d
+    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    older_than: u32,
+    /// Say what would be deleted and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    let now = Utc::now();
+    let before = now
+        .checked_sub_days(Days::new(arguments.older_than.into()))
+        .context("so many days ago there was no time")?;
+    match config.destination.as_ref().context("no destination")? {
+        Destination::Sqlite(path) => prune_store(arguments, path, before),
+        Destination::OpenSearch(target) => super::runtime()?.block_on(async {
+            let deliverer = connect::deliverer(&config, target).await?;
+            let judged = judge(&deliverer, before, now).await?;
+            for index in judged.iter().filter(|index| matches!(index.fate, Fate::Delete { .. })) {
+                if !arguments.dry_run {
+                    delete(&deliverer, &index.name).await?;
+                    talk(&format!("deleted `{}`", index.name));
+                }
+            }
+            show(arguments, &judged)
+        }),
+    }
+}
+
+fn prune_store(arguments: &Arguments, path: &std::path::Path, before: DateTime<Utc>) -> anyhow::Result<()> {
+    let events = sqlite::prune(path, before, arguments.dry_run)?;
+    if arguments.json {
+        return super::print(
+            &json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run}).to_string(),
+        );
+    }
+    let did = if arguments.dry_run { "would delete" } else { "deleted" };
+    super::print(&format!(
+        "{did} {events} events from before {} in `{}`",
+        iso(before),
+        path.display()
+    ))
+}
+
+fn word(fate: &Fate, dry_run: bool) -> &'static str {
+    match fate {
+        Fate::Delete { .. } if dry_run => "would delete",
+        Fate::Delete { .. } => "deleted",
+        Fate::Keep => "kept",
+        Fate::WriteIndex => "kept: events are written to it",
+        Fate::Foreign => "kept: not made by this pattern",
+    }
+}
+
+fn show(arguments: &Arguments, judged: &[Judged]) -> anyhow::Result<()> {
+    let dry_run = arguments.dry_run;
+    if arguments.json {
+        let rows: Vec<_> = judged
+            .iter()
+            .map(|index| json!({"index": index.name, "events": index.events, "result": word(&index.fate, dry_run)}))
+            .collect();
+        return super::print(&json!({"indices": rows, "dry_run": dry_run}).to_string());
+    }
+    for index in judged {
+        super::print(&format!(
+            "{:<40} {:>12} events  {}",
+            index.name,
+            index.events,
+            word(&index.fate, dry_run)
+        ))?;
+    }
+    let gone: Vec<_> = judged
+        .iter()
+        .filter(|index| matches!(index.fate, Fate::Delete { .. }))
+        .collect();
+    let events: u64 = gone.iter().map(|index| index.events).sum();
+    let did = if dry_run { "would delete" } else { "deleted" };
+    super::print(&format!(
+        "{did} {} of {} indices, {events} events",
+        gone.len(),
+        judged.len()
+    ))
+}

@@ -1,0 +1,132 @@
+//! `pixel setup`
+
+use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::json;
+
+use super::{DestinationArgument, configuration, connect, talk};
+use crate::aws::client::Deliverer;
+use crate::delivery::Destination;
+use crate::delivery::opensearch::Target;
+use crate::delivery::sqlite::Store;
+use crate::setup::plan::{Lifecycle, Plan, Rotation};
+use crate::setup::run::{self, Done, Report};
+use crate::setup::server::{Product, product};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    destination: DestinationArgument,
+    /// How indices follow each other [default: by the date in the URL, else none]
+    #[arg(long, value_parser = rotation())]
+    rotation: Option<Rotation>,
+    /// Delete indices after so many days, as in 90d, where the server has lifecycle management
+    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    keep: Option<u32>,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the requests as JSON, to send them yourself
+    #[arg(long)]
+    print: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn rotation() -> impl TypedValueParser<Value = Rotation> {
+    let names = Rotation::ALL.map(|(name, _)| name);
+    PossibleValuesParser::new(names).map(|given| {
+        Rotation::ALL
+            .into_iter()
+            .find(|(name, _)| *name == given)
+            .map_or(Rotation::None, |(_, rotation)| rotation)
+    })
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    match config.destination.as_ref().context("no destination")? {
+        Destination::Sqlite(path) => {
+            Store::open(path)?.close();
+            super::print(&format!(
+                "unchanged   `{}` needs no setup: it is made when it is first written",
+                path.display()
+            ))
+        }
+        Destination::OpenSearch(target) => super::runtime()?.block_on(async {
+            let plan = Plan::new(
+                &target.index,
+                arguments.rotation.or(config.rotation),
+                arguments.keep.or(config.keep_days),
+            )
+            .map_err(anyhow::Error::msg)?;
+            let deliverer = connect::deliverer(&config, target).await?;
+            if arguments.print {
+                return print(&deliverer, &plan).await;
+            }
+            let report = run::run(&deliverer, &plan, !arguments.dry_run).await?;
+            show(arguments, &report)?;
+            advise(&plan, target);
+            Ok(())
+        }),
+    }
+}
+
+/// Prints for the server that is there, else for the newest OpenSearch.
+async fn print(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
+    let product = match product(deliverer).await {
+        Ok(product) => product,
+        Err(error) => {
+            talk(&format!("{error}\nprinting for OpenSearch 3"));
+            Product::OpenSearch(3, 0)
+        }
+    };
+    let lifecycle = if matches!(product, Product::OpenSearch(..)) {
+        Lifecycle::Ism("/_plugins")
+    } else {
+        Lifecycle::Ilm
+    };
+    super::print(&serde_json::to_string_pretty(&run::print(plan, product, lifecycle))?)
+}
+
+fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
+    let writes = report.steps.iter().filter(|step| step.writes()).count();
+    if arguments.json {
+        let word = |done: &Done| match done {
+            Done::Unchanged => "unchanged",
+            Done::Created => "created",
+            Done::Updated => "updated",
+            Done::Unavailable(_) => "unavailable",
+        };
+        let steps: Vec<_> = report
+            .steps
+            .iter()
+            .map(|step| json!({"subject": step.subject, "result": word(&step.done)}))
+            .collect();
+        let whole = json!({"product": report.product.to_string(), "dry_run": arguments.dry_run, "steps": steps});
+        return super::print(&whole.to_string());
+    }
+    let steps = report
+        .steps
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n");
+    let summary = match (writes, arguments.dry_run) {
+        (0, _) => format!("{} is as declared; nothing to write", report.product),
+        (_, true) => format!("{}: {writes} of these would be written", report.product),
+        (_, false) => format!("{} is as declared now", report.product),
+    };
+    super::print(&format!("{steps}\n{summary}"))
+}
+
+/// Tells when events must be sent elsewhere than to the URL that was given.
+fn advise(plan: &Plan, target: &Target) {
+    if plan.index != target.index {
+        talk(&format!(
+            "now send events to {}/{} (`PIXEL_DESTINATION`)",
+            target.base, plan.index.pattern
+        ));
+    }
+}

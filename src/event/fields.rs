@@ -1,0 +1,175 @@
+//! The fields of the event document: name, type, meaning. Declared once; the index template, the reference in the
+//! documentation and the checks are made of this table, and a test holds it equal to what [`super::Event::new`] writes.
+
+/// How an index treats a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ISO 8601 with milliseconds.
+    Date,
+    /// Milliseconds since 1970.
+    EpochMillis,
+    /// A text searched as a whole; longer ones than this many characters are kept and not searched.
+    Keyword(u16),
+    /// An address.
+    Ip,
+    /// A whole number.
+    Long,
+    /// True or false.
+    Boolean,
+    /// An object that is kept as it came and never looked into.
+    Raw,
+}
+
+impl Kind {
+    /// The name of the type in a mapping.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Date | Self::EpochMillis => "date",
+            Self::Keyword(_) => "keyword",
+            Self::Ip => "ip",
+            Self::Long => "long",
+            Self::Boolean => "boolean",
+            Self::Raw => "object",
+        }
+    }
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name with dots.
+    pub name: &'static str,
+    /// How an index treats it.
+    pub kind: Kind,
+    /// What it says.
+    pub meaning: &'static str,
+    /// Whether events have it today. The others are mapped already, so that dashboards made now work with events to come.
+    pub written: bool,
+}
+
+const fn field(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
+    Field {
+        name,
+        kind,
+        meaning,
+        written: true,
+    }
+}
+
+const fn planned(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
+    Field {
+        name,
+        kind,
+        meaning,
+        written: false,
+    }
+}
+
+const SHORT: Kind = Kind::Keyword(256);
+const LONG: Kind = Kind::Keyword(1024);
+
+/// All fields, in the order of the documentation.
+pub const FIELDS: [Field; 58] = [
+    field("@timestamp", Kind::Date, "when the request was received"),
+    field("date", Kind::EpochMillis, "the same"),
+    field(
+        "event.id",
+        Kind::Keyword(512),
+        "identifies the hit; also the document's id",
+    ),
+    field("event.action", SHORT, "`open`, `view`, or the caller's word"),
+    field("event.ingested", Kind::Date, "when the event was made to be written"),
+    field("event.ingress", SHORT, "through which ingress the request came"),
+    field("event.cut", SHORT, "where something was too long and was cut"),
+    field("event.oddities", SHORT, "what was wrong with the request"),
+    field("pixel.code", SHORT, "which pixel"),
+    field("pixel.signature", SHORT, "`valid`, `invalid` or `none`"),
+    planned(
+        "pixel.sent",
+        Kind::Date,
+        "when the mail with this code was sent, where the code says so",
+    ),
+    planned(
+        "pixel.seconds_since_sent",
+        Kind::Long,
+        "seconds from sending to this hit",
+    ),
+    field(
+        "client.ip",
+        Kind::Ip,
+        "the visitor's address after the privacy policy, by default its network",
+    ),
+    planned(
+        "client.geo.country_iso_code",
+        SHORT,
+        "the visitor's country, two letters",
+    ),
+    planned("client.as.number", Kind::Long, "the visitor's network"),
+    field("user_agent.original", LONG, "the `User-Agent` header"),
+    planned("user_agent.name", SHORT, "browser or program"),
+    planned("user_agent.version", SHORT, "its version"),
+    planned("user_agent.os.name", SHORT, "operating system"),
+    planned("user_agent.os.version", SHORT, "its version"),
+    planned("user_agent.device.type", SHORT, "`desktop`, `phone`, `tablet`, `tv` …"),
+    planned(
+        "visit.class",
+        SHORT,
+        "`human`, `privacy_proxy`, `automation` or `prefetch`",
+    ),
+    planned("visit.reasons", SHORT, "why it was classed so"),
+    planned("visit.rules", SHORT, "the version of the rules that classed it"),
+    planned("visitor.id", SHORT, "tells visitors of one day apart; rotates daily"),
+    field(
+        "user.id",
+        SHORT,
+        "the parameter `userid`, `user_id`, `uid` or `email-id`",
+    ),
+    field("url.full", LONG, "the tracked page"),
+    field("url.scheme", SHORT, "its scheme"),
+    field("url.domain", SHORT, "its host"),
+    field("url.path", LONG, "its path"),
+    field("url.query", LONG, "its query"),
+    field("http.request.method", SHORT, "`GET` or `HEAD`"),
+    field("http.request.referrer", LONG, "the `Referer` header"),
+    planned("referrer.domain", SHORT, "where the page's visitor came from"),
+    planned(
+        "referrer.medium",
+        SHORT,
+        "`search`, `social`, `email`, `ai`, `internal`, `referral` or `direct`",
+    ),
+    planned("referrer.name", SHORT, "the source's name"),
+    field("campaign.source", SHORT, "`utm_source`"),
+    field("campaign.medium", SHORT, "`utm_medium`"),
+    field("campaign.name", SHORT, "`utm_campaign`"),
+    field("campaign.term", SHORT, "`utm_term`"),
+    field("campaign.content", SHORT, "`utm_content`"),
+    field("campaign.id", SHORT, "`utm_id`"),
+    planned("campaign.click_id.gclid", SHORT, "Google Ads' click id"),
+    planned("campaign.click_id.fbclid", SHORT, "Meta's click id"),
+    planned("campaign.click_id.msclkid", SHORT, "Microsoft Advertising's click id"),
+    planned("campaign.click_id.ttclid", SHORT, "TikTok's click id"),
+    planned("campaign.click_id.twclid", SHORT, "X's click id"),
+    planned("campaign.click_id.li_fat_id", SHORT, "LinkedIn's click id"),
+    field("labels", LONG, "every query parameter once, as `name=value`"),
+    field("privacy.applied", SHORT, "what was removed before the event was stored"),
+    planned("privacy.gpc", Kind::Boolean, "whether the visitor sent `Sec-GPC: 1`"),
+    planned("privacy.dnt", Kind::Boolean, "whether the visitor sent `DNT: 1`"),
+    field(
+        "params",
+        Kind::Raw,
+        "path parameters, query and headers as they came, minus secrets",
+    ),
+    field("stage-variables", Kind::Raw, "the stage's variables"),
+    field(
+        "context",
+        Kind::Raw,
+        "what the ingress says of the request, minus the caller's identity",
+    ),
+    field("body-json", Kind::Raw, "the body, when there is one"),
+    planned("pixel.campaign", SHORT, "the campaign that a signed code names"),
+    planned(
+        "pixel.recipient",
+        SHORT,
+        "the recipient's hash that a signed code carries",
+    ),
+];

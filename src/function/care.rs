@@ -1,0 +1,156 @@
+//! The roles that take care of the index: `setup`, as CloudFormation's custom resource or by hand, and `prune`, on a schedule.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::{Days, Utc};
+use lambda_runtime::{LambdaEvent, Runtime, service_fn};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{BoxError, Function, deadline, log, replied};
+use crate::aws::client::Deliverer;
+use crate::config::{Config, Variables};
+use crate::setup::plan::Plan;
+use crate::setup::prune::{Fate, delete, judge};
+use crate::setup::resource::ResourceRequest;
+use crate::setup::run;
+
+/// Left of the time-out for telling CloudFormation, which otherwise waits for an hour.
+const TELLING: Duration = Duration::from_secs(3);
+
+/// Runs the role `setup`.
+pub(super) async fn run_setup(variables: &Variables) -> Result<(), BoxError> {
+    let function = Function::new(variables);
+    let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| setup(&function, invocation));
+    Runtime::new(handler).layer(replied::ReadableLayer).run().await
+}
+
+/// Runs the role `prune`.
+pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
+    let function = Function::new(variables);
+    let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| {
+        let function = &function;
+        async move {
+            within(deadline(&invocation.context), prune(function))
+                .await
+                .map_err(BoxError::from)
+        }
+    });
+    Runtime::new(handler).layer(replied::ReadableLayer).run().await
+}
+
+/// Makes the index ready and tells CloudFormation, whatever happened. Without CloudFormation, the result is the reply.
+async fn setup(function: &Function, invocation: LambdaEvent<Box<RawValue>>) -> Result<Value, BoxError> {
+    let request = ResourceRequest::read(invocation.payload.get());
+    let deleting = request.as_ref().is_some_and(ResourceRequest::is_delete);
+    let result = if deleting {
+        Ok(json!({"kept": "the index and its events stay; delete them yourself if you want to"}))
+    } else {
+        within(deadline(&invocation.context), make_ready(function)).await
+    };
+    log(&json!({
+        "level": if result.is_ok() { "INFO" } else { "ERROR" },
+        "message": "setup",
+        "result": result.as_ref().ok(),
+        "reason": result.as_ref().err(),
+    }));
+    match request {
+        Some(request) => tell(&request, &result).await.map(|()| Value::Null),
+        None => Ok(result?),
+    }
+}
+
+/// The result, or what to do about its taking too long.
+async fn within(deadline: SystemTime, work: impl Future<Output = Result<Value, String>>) -> Result<Value, String> {
+    let left = deadline
+        .duration_since(SystemTime::now())
+        .unwrap_or_default()
+        .saturating_sub(TELLING);
+    match tokio::time::timeout(left, work).await {
+        Ok(result) => result,
+        Err(_) => Err(format!(
+            "not finished after {} s, shortly before the function's time-out; is the destination reachable from the function's network? Run it again: it goes on where it stopped",
+            left.as_secs()
+        )),
+    }
+}
+
+fn deliverer(function: &Function) -> Result<&Deliverer, String> {
+    function
+        .deliverer
+        .as_ref()
+        .ok_or_else(|| function.undeliverable.clone())
+}
+
+async fn make_ready(function: &Function) -> Result<Value, String> {
+    let deliverer = deliverer(function)?;
+    let Config {
+        rotation, keep_days, ..
+    } = function.config;
+    let plan = Plan::new(&deliverer.target().index, rotation, keep_days)?;
+    let report = run::run(deliverer, &plan, true)
+        .await
+        .map_err(|error| error.to_string())?;
+    let steps: Vec<String> = report.steps.iter().map(ToString::to_string).collect();
+    let destination = format!("{}/{}", deliverer.target().base, plan.index.pattern);
+    Ok(json!({"Product": report.product.to_string(), "Destination": destination, "Steps": steps.join("; ")}))
+}
+
+/// Deletes the indices that are old enough, one after the other; what a time-out interrupts, the next run finishes.
+async fn prune(function: &Function) -> Result<Value, String> {
+    let deliverer = deliverer(function)?;
+    let days = function
+        .config
+        .keep_days
+        .ok_or("set `PIXEL_KEEP_DAYS` to the number of days after which indices are deleted")?;
+    let now = Utc::now();
+    let before = now
+        .checked_sub_days(Days::new(days.into()))
+        .ok_or("`PIXEL_KEEP_DAYS` is too large")?;
+    let judged = judge(deliverer, before, now).await.map_err(|error| error.to_string())?;
+    let mut deleted = Vec::new();
+    for index in judged.iter().filter(|index| matches!(index.fate, Fate::Delete { .. })) {
+        delete(deliverer, &index.name)
+            .await
+            .map_err(|error| error.to_string())?;
+        log(&json!({"level": "INFO", "message": "pruned", "index": index.name, "events": index.events}));
+        deleted.push(index.name.clone());
+    }
+    Ok(json!({"deleted": deleted, "kept": judged.len() - deleted.len()}))
+}
+
+/// Puts the answer where CloudFormation waits for it.
+async fn tell(request: &ResourceRequest, result: &Result<Value, String>) -> Result<(), BoxError> {
+    let client = crate::aws::client::http_client(None, &crate::config::Timing::default())?;
+    let body = request.answer(result).to_string();
+    let mut reason = String::new();
+    for _ in 0..3 {
+        // The URL is signed for a request without a content type.
+        let sent = client
+            .put(&request.response_url)
+            .timeout(TELLING / 3)
+            .body(body.clone())
+            .send()
+            .await;
+        match sent.map(|answer| answer.status()) {
+            Ok(status) if status.is_success() => return Ok(()),
+            Ok(status) => reason = format!("status {status}"),
+            Err(error) => reason = error.without_url().to_string(),
+        }
+    }
+    Err(format!("could not tell CloudFormation the result: {reason}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Destination;
+
+    #[test]
+    fn no_destination_of_the_command_line_is_set_up() {
+        let variables = Variables::from([("PIXEL_DESTINATION".to_owned(), "sqlite:pixel.db".to_owned())]);
+        let function = Function::new(&variables);
+        assert!(matches!(function.config.destination, Some(Destination::Sqlite(_))));
+        assert!(deliverer(&function).is_err_and(|reason| reason.contains("sqlite:")));
+    }
+}

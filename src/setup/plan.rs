@@ -1,0 +1,348 @@
+//! What is to be there, for a product and a way of rotating: names, patterns, bodies. No I/O.
+
+use serde_json::{Map, Value, json};
+
+use super::schema;
+use super::server::Product;
+use crate::delivery::opensearch::Index;
+
+/// How indices follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rotation {
+    /// One index for ever.
+    #[default]
+    None,
+    /// One a day, by the event's time.
+    Daily,
+    /// One a month, by the event's time.
+    Monthly,
+    /// An alias whose index is followed by the next when it is large or old.
+    Rollover,
+    /// A data stream.
+    DataStream,
+}
+
+impl Rotation {
+    /// All of them, with their names on the command line.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("none", Self::None),
+        ("daily", Self::Daily),
+        ("monthly", Self::Monthly),
+        ("rollover", Self::Rollover),
+        ("data-stream", Self::DataStream),
+    ];
+}
+
+/// How old indices are put away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// Index State Management, below this prefix.
+    Ism(&'static str),
+    /// Index Lifecycle Management.
+    Ilm,
+    /// Neither answers.
+    Absent,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The name without a date.
+    pub base: String,
+    /// How indices follow each other.
+    pub rotation: Rotation,
+    /// What the destination's index must be, for events to arrive where this plan puts them.
+    pub index: Index,
+    /// Days after which indices are deleted.
+    pub keep_days: Option<u32>,
+}
+
+impl Plan {
+    /// The plan for a destination's index. Without a rotation, the index's own date pattern decides.
+    ///
+    /// # Errors
+    ///
+    /// A message, when index and rotation contradict each other.
+    pub fn new(index: &Index, rotation: Option<Rotation>, keep_days: Option<u32>) -> Result<Self, String> {
+        let dated = index.pattern.contains('%');
+        let base = index
+            .pattern
+            .split('%')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches(['-', '.', '_'])
+            .to_owned();
+        if base.is_empty() {
+            return Err(format!(
+                "`{}` has nothing before its date; put a name there, as in `events-%Y.%m.%d`",
+                index.pattern
+            ));
+        }
+        let own = if index.pattern.contains("%d") || index.pattern.contains("%j") {
+            Rotation::Daily
+        } else {
+            Rotation::Monthly
+        };
+        let rotation = match (dated, rotation) {
+            (true, None) => own,
+            (false, None) => Rotation::None,
+            (true, Some(rotation)) if rotation == own => rotation,
+            (true, Some(_)) => {
+                return Err(format!(
+                    "`{}` is a dated index; leave out `--rotation`, or the date",
+                    index.pattern
+                ));
+            }
+            (false, Some(rotation)) => rotation,
+        };
+        let pattern = match rotation {
+            _ if dated => index.pattern.clone(),
+            Rotation::Daily => format!("{base}-%Y.%m.%d"),
+            Rotation::Monthly => format!("{base}-%Y.%m"),
+            _ => base.clone(),
+        };
+        Ok(Self {
+            base,
+            rotation,
+            index: Index { pattern },
+            keep_days,
+        })
+    }
+
+    /// The names that the template applies to.
+    pub fn pattern(&self) -> String {
+        match self.rotation {
+            Rotation::None | Rotation::DataStream => self.base.clone(),
+            Rotation::Daily | Rotation::Monthly => self.index.wildcard(),
+            Rotation::Rollover => format!("{}-*", self.base),
+        }
+    }
+
+    /// The template's and the policy's name.
+    pub fn name(&self) -> String {
+        format!("pixel-{}", self.base)
+    }
+
+    /// Path and body of the index template.
+    pub fn template(&self, product: Product, lifecycle: Lifecycle) -> (String, Value) {
+        let name = self.name();
+        let patterns = [self.pattern()];
+        let settings = self.settings(product, lifecycle);
+        let mappings = schema::mappings();
+        if !product.has_composable_templates() {
+            let mappings = if product.has_types() {
+                json!({"_doc": mappings})
+            } else {
+                mappings
+            };
+            let body = json!({"index_patterns": patterns, "order": 200, "settings": settings, "mappings": mappings});
+            return (format!("/_template/{name}"), body);
+        }
+        let mut body = json!({
+            "index_patterns": patterns,
+            "priority": 200,
+            "_meta": {"owner": schema::OWNER, "version": schema::VERSION},
+            "template": {"settings": settings, "mappings": mappings},
+        });
+        if self.rotation == Rotation::DataStream {
+            body["data_stream"] = json!({});
+        }
+        (format!("/_index_template/{name}"), body)
+    }
+
+    fn settings(&self, product: Product, lifecycle: Lifecycle) -> Map<String, Value> {
+        // A collection of OpenSearch Serverless manages its own storage and takes no such settings.
+        if product == Product::Serverless {
+            return Map::new();
+        }
+        let mut settings = schema::settings();
+        let rollover = self.rotation == Rotation::Rollover;
+        match lifecycle {
+            Lifecycle::Ism(prefix) if rollover => {
+                let owner = prefix.trim_start_matches("/_");
+                settings.insert(
+                    format!("index.{owner}.index_state_management.rollover_alias"),
+                    self.base.clone().into(),
+                );
+            }
+            Lifecycle::Ilm if self.policy(lifecycle).is_some() => {
+                settings.insert("index.lifecycle.name".to_owned(), self.name().into());
+                if rollover {
+                    settings.insert("index.lifecycle.rollover_alias".to_owned(), self.base.clone().into());
+                }
+            }
+            _ => {}
+        }
+        settings
+    }
+
+    /// Path and body of the lifecycle's policy; none when nothing is to be put away.
+    pub fn policy(&self, lifecycle: Lifecycle) -> Option<(String, Value)> {
+        let rolls = matches!(self.rotation, Rotation::Rollover | Rotation::DataStream);
+        // One index for ever has no age at which it could be deleted.
+        let keep = self.keep_days.filter(|_| self.rotation != Rotation::None);
+        if !rolls && keep.is_none() {
+            return None;
+        }
+        match lifecycle {
+            Lifecycle::Ism(prefix) => Some((format!("{prefix}/_ism/policies/{}", self.name()), self.ism(rolls, keep))),
+            Lifecycle::Ilm => Some((format!("/_ilm/policy/{}", self.name()), ilm(rolls, keep))),
+            Lifecycle::Absent => None,
+        }
+    }
+
+    /// The policy attaches itself to new indices by `ism_template`; an index's own setting would be lost at its successor.
+    fn ism(&self, rolls: bool, keep: Option<u32>) -> Value {
+        let actions = if rolls {
+            json!([{"rollover": {"min_size": "30gb", "min_index_age": "30d"}}])
+        } else {
+            json!([])
+        };
+        let end = |days: u32| json!([{"state_name": "delete", "conditions": {"min_index_age": format!("{days}d")}}]);
+        let mut states = vec![json!({"name": "write", "actions": actions, "transitions": keep.map_or(json!([]), end)})];
+        if keep.is_some() {
+            states.push(json!({"name": "delete", "actions": [{"delete": {}}], "transitions": []}));
+        }
+        json!({"policy": {
+            "description": "Owned by pixel: how old events are put away",
+            "default_state": "write",
+            "states": states,
+            "ism_template": [{"index_patterns": [self.pattern()], "priority": 200}],
+        }})
+    }
+}
+
+fn ilm(rolls: bool, keep: Option<u32>) -> Value {
+    let mut phases = Map::new();
+    let actions = if rolls {
+        json!({"rollover": {"max_size": "30gb", "max_age": "30d"}})
+    } else {
+        json!({})
+    };
+    phases.insert("hot".to_owned(), json!({"actions": actions}));
+    if let Some(days) = keep {
+        phases.insert(
+            "delete".to_owned(),
+            json!({"min_age": format!("{days}d"), "actions": {"delete": {}}}),
+        );
+    }
+    json!({"policy": {"phases": phases}})
+}
+
+/// Whether `actual` has everything that `declared` has. Servers add members of their own, and write numbers and booleans as
+/// text.
+pub fn covers(actual: &Value, declared: &Value) -> bool {
+    match (actual, declared) {
+        (Value::Object(actual), Value::Object(declared)) => declared
+            .iter()
+            .all(|(name, value)| actual.get(name).is_some_and(|actual| covers(actual, value))),
+        (Value::Array(actual), Value::Array(declared)) => {
+            actual.len() == declared.len()
+                && actual
+                    .iter()
+                    .zip(declared)
+                    .all(|(actual, declared)| covers(actual, declared))
+        }
+        (actual, declared) => plain(actual) == plain(declared),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+/// Settings as one level of dotted names beginning with `index.`, however a server nests them.
+pub fn flat_settings(settings: &Value) -> Value {
+    let mut flat = Map::new();
+    flatten(settings, "", &mut flat);
+    let named = |name: String| {
+        if name.starts_with("index.") {
+            name
+        } else {
+            format!("index.{name}")
+        }
+    };
+    Value::Object(flat.into_iter().map(|(name, value)| (named(name), value)).collect())
+}
+
+fn flatten(value: &Value, prefix: &str, flat: &mut Map<String, Value>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                let name = if prefix.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{prefix}.{name}")
+                };
+                flatten(value, &name, flat);
+            }
+        }
+        other => {
+            flat.insert(prefix.to_owned(), other.clone());
+        }
+    }
+}
+
+/// A template with its settings in one form, so that two can be compared.
+pub fn normal_template(template: &Value) -> Value {
+    let mut template = template.clone();
+    for pointer in ["/settings", "/template/settings"] {
+        if let Some(settings) = template.pointer_mut(pointer) {
+            *settings = flat_settings(settings);
+        }
+    }
+    template
+}
+
+/// A field of an existing index that the declared mapping contradicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The field.
+    pub field: String,
+    /// Its type in the index.
+    pub actual: String,
+    /// Its declared type.
+    pub declared: String,
+}
+
+/// How an existing mapping differs from the declared one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// What the index cannot take.
+    pub conflicts: Vec<Conflict>,
+    /// Whether something is missing that can be added.
+    pub incomplete: bool,
+}
+
+/// Compares an index's mapping with the declared one.
+pub fn compare(actual: &Value) -> Difference {
+    let declared = schema::mappings();
+    let known = schema::field_types(actual);
+    let mut difference = Difference {
+        conflicts: Vec::new(),
+        incomplete: !covers(actual, &declared),
+    };
+    for (field, kind) in schema::field_types(&declared) {
+        let below = format!("{field}.");
+        let inside = known
+            .iter()
+            .find(|(name, _)| name.starts_with(&below) && kind != "object");
+        let above = known.iter().find(|(name, _)| field.starts_with(&format!("{name}.")));
+        let same = known.iter().find(|(name, actual)| *name == field && *actual != kind);
+        // A raw object that an index has looked into cannot be closed again.
+        let opened = known
+            .iter()
+            .find(|(name, _)| kind == "object" && name.starts_with(&below));
+        let actual = match (same.or(above), inside.or(opened)) {
+            (Some((_, actual)), _) => actual.clone(),
+            (None, Some(_)) => "object with fields".to_owned(),
+            (None, None) => continue,
+        };
+        difference.conflicts.push(Conflict {
+            field,
+            actual,
+            declared: kind,
+        });
+    }
+    difference
+}

@@ -1,0 +1,257 @@
+//! Deleting old indices by age. Only what the pattern of the destination made is touched, and never what is written to.
+
+use chrono::{DateTime, Days, Months, NaiveDate, Utc};
+use serde_json::Value;
+
+use super::server::{ServerError, ask, reason};
+use crate::aws::client::Deliverer;
+use crate::delivery::opensearch::Index;
+
+/// What is to be done with one index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Older than asked for.
+    Delete {
+        /// When its last event can have been, at the latest.
+        until: DateTime<Utc>,
+    },
+    /// Younger.
+    Keep,
+    /// Events are written to it.
+    WriteIndex,
+    /// The pattern did not make this name.
+    Foreign,
+}
+
+/// When the last event of an index of this name can have been: the end of its day or month. None when the pattern did not
+/// make the name.
+pub fn end_of(index: &Index, name: &str) -> Option<DateTime<Utc>> {
+    let parsed = parse(&index.pattern, name)?;
+    let monthly = !index.pattern.contains("%d") && !index.pattern.contains("%j");
+    let next = if monthly {
+        parsed.checked_add_months(Months::new(1))?
+    } else {
+        parsed.checked_add_days(Days::new(1))?
+    };
+    // The pattern must make exactly this name again: `events-2024.1.1` is not one of ours.
+    let start = parsed.and_hms_opt(0, 0, 0)?.and_utc();
+    (index.name(start) == name)
+        .then(|| next.and_hms_opt(0, 0, 0).map(|end| end.and_utc()))
+        .flatten()
+}
+
+fn parse(pattern: &str, name: &str) -> Option<NaiveDate> {
+    if !pattern.contains('%') {
+        return None;
+    }
+    // A month has no day to parse.
+    let (pattern, name) = if pattern.contains("%d") || pattern.contains("%j") {
+        (pattern.to_owned(), name.to_owned())
+    } else {
+        (format!("{pattern} %d"), format!("{name} 01"))
+    };
+    NaiveDate::parse_from_str(&name, &pattern).ok()
+}
+
+/// What is to be done with an index. `last` is the time of its last event, for names without a date.
+pub fn fate(index: &Index, name: &str, write_index: bool, last: Option<DateTime<Utc>>, before: DateTime<Utc>) -> Fate {
+    let rolled = || {
+        let base = index.pattern.as_str();
+        let number = name
+            .strip_prefix(".ds-")
+            .unwrap_or(name)
+            .strip_prefix(base)?
+            .strip_prefix('-')?;
+        let ours =
+            !index.pattern.contains('%') && number.len() == 6 && number.bytes().all(|byte| byte.is_ascii_digit());
+        ours.then_some(())
+    };
+    let until = match (end_of(index, name), rolled()) {
+        (Some(end), _) => Some(end),
+        (None, Some(())) => last,
+        (None, None) => return Fate::Foreign,
+    };
+    match until {
+        _ if write_index => Fate::WriteIndex,
+        Some(until) if until <= before => Fate::Delete { until },
+        _ => Fate::Keep,
+    }
+}
+
+/// One index and what is to be done with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Its name.
+    pub name: String,
+    /// How many events it holds.
+    pub events: u64,
+    /// What is to be done.
+    pub fate: Fate,
+}
+
+/// Looks at every index around the destination's and judges it.
+///
+/// # Errors
+///
+/// [`ServerError`] with what to do.
+pub async fn judge(
+    deliverer: &Deliverer,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Judged>, ServerError> {
+    let index = &deliverer.target().index;
+    let dated = index.pattern.contains('%');
+    let wildcard = if dated {
+        index.wildcard()
+    } else {
+        format!("{base}*,.ds-{base}-*", base = index.pattern)
+    };
+    let path = format!("/_cat/indices/{wildcard}?format=json&h=index,docs.count&s=index&expand_wildcards=all");
+    let listed = expect_ok("GET", &path, ask(deliverer, "GET", &path, None).await?)?;
+    let write = write_indices(deliverer, index, now).await?;
+    let mut judged = Vec::new();
+    for row in listed.as_array().into_iter().flatten() {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        let name = text("index").to_owned();
+        let last = if dated {
+            None
+        } else {
+            last_event(deliverer, &name).await?
+        };
+        let fate = fate(index, &name, write.contains(&name), last, before);
+        judged.push(Judged {
+            events: text("docs.count").parse().unwrap_or_default(),
+            name,
+            fate,
+        });
+    }
+    Ok(judged)
+}
+
+/// Deletes one index that was judged so.
+///
+/// # Errors
+///
+/// [`ServerError`] with what to do.
+pub async fn delete(deliverer: &Deliverer, name: &str) -> Result<(), ServerError> {
+    let path = format!("/{name}");
+    expect_ok("DELETE", &path, ask(deliverer, "DELETE", &path, None).await?).map(|_| ())
+}
+
+fn expect_ok(method: &str, path: &str, reply: super::server::Reply) -> Result<Value, ServerError> {
+    match reply.status {
+        200 => Ok(reply.body),
+        404 => Ok(Value::Null),
+        status => Err(ServerError::new(format!(
+            "`{method} {path}` was answered with status {status}: {}",
+            reason(&reply.body)
+        ))),
+    }
+}
+
+/// What is written to now: today's name, the alias's write index, a data stream's last.
+async fn write_indices(deliverer: &Deliverer, index: &Index, now: DateTime<Utc>) -> Result<Vec<String>, ServerError> {
+    if index.pattern.contains('%') {
+        return Ok(vec![index.name(now)]);
+    }
+    let mut found = vec![index.pattern.clone()];
+    let aliases = expect_ok(
+        "GET",
+        "alias",
+        ask(deliverer, "GET", &format!("/_alias/{}", index.pattern), None).await?,
+    )?;
+    let aliases = aliases.as_object().cloned().unwrap_or_default();
+    let only = aliases.len() == 1;
+    for (name, body) in aliases {
+        let write = body
+            .pointer(&format!("/aliases/{}/is_write_index", index.pattern))
+            .and_then(Value::as_bool);
+        if write.unwrap_or(only) {
+            found.push(name);
+        }
+    }
+    let path = format!("/_data_stream/{}", index.pattern);
+    let streams = ask(deliverer, "GET", &path, None).await?;
+    let last = streams
+        .body
+        .pointer("/data_streams/0/indices")
+        .and_then(Value::as_array)
+        .and_then(|indices| indices.last());
+    found.extend(
+        last.and_then(|last| last.get("index_name")?.as_str())
+            .map(ToOwned::to_owned),
+    );
+    Ok(found)
+}
+
+/// The time of the last event of an index; none when it has none.
+async fn last_event(deliverer: &Deliverer, name: &str) -> Result<Option<DateTime<Utc>>, ServerError> {
+    let path = format!("/{name}/_search?size=0");
+    let query = serde_json::json!({"aggs": {"last": {"max": {"field": "date"}}}});
+    let answer = expect_ok("POST", &path, ask(deliverer, "POST", &path, Some(&query)).await?)?;
+    let last = answer.pointer("/aggregations/last/value").and_then(Value::as_f64);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the aggregation gives whole milliseconds as a float"
+    )]
+    Ok(last.and_then(|last| DateTime::from_timestamp_millis(last as i64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(pattern: &str) -> Index {
+        Index {
+            pattern: pattern.to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_names_that_the_pattern_makes_have_an_end() {
+        let ends = [
+            ("events-%Y.%m.%d", "events-2026.02.28", Some("2026-03-01T00:00:00Z")),
+            ("events-%Y.%m", "events-2026.12", Some("2027-01-01T00:00:00Z")),
+            ("events-%Y.%j", "events-2024.366", Some("2025-01-01T00:00:00Z")),
+            ("events-%Y.%m.%d", "events-2026.2.8", None),
+            ("events-%Y.%m.%d", "events-2026.02.30", None),
+            ("events-%Y.%m.%d", "events-2026.02.28-copy", None),
+            ("events-%Y.%m.%d", "events-archive", None),
+            ("events", "events", None),
+        ];
+        for (pattern, name, end) in ends {
+            let expected = end.map(|end| end.parse::<DateTime<Utc>>().expect("a time"));
+            assert_eq!(end_of(&index(pattern), name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_to_and_what_is_not_ours_stays() {
+        let before: DateTime<Utc> = "2026-03-01T00:00:00Z".parse().expect("a time");
+        let old = before - Days::new(1);
+        let dated = index("events-%Y.%m.%d");
+        let plain = index("events");
+        assert_eq!(
+            fate(&dated, "events-2026.02.28", false, None, before),
+            Fate::Delete { until: before }
+        );
+        assert_eq!(fate(&dated, "events-2026.02.28", true, None, before), Fate::WriteIndex);
+        assert_eq!(fate(&dated, "events-2026.03.01", false, None, before), Fate::Keep);
+        assert_eq!(fate(&dated, "events-backup", false, Some(old), before), Fate::Foreign);
+        assert_eq!(
+            fate(&plain, "events-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(fate(&plain, "events-000002", true, Some(old), before), Fate::WriteIndex);
+        assert_eq!(
+            fate(&plain, ".ds-events-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(fate(&plain, "events-000003", false, None, before), Fate::Keep);
+        assert_eq!(fate(&plain, "events-old", false, Some(old), before), Fate::Foreign);
+        assert_eq!(
+            fate(&plain, "eventsother-000001", false, Some(old), before),
+            Fate::Foreign
+        );
+    }
+}

@@ -1,0 +1,406 @@
+//! Carries out a plan: looks at what is there, says what differs, writes only that, and looks again.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::plan::{Difference, Lifecycle, Plan, Rotation, compare, covers, normal_template};
+use super::schema::{self, OWNER};
+use super::server::{Product, Reply, ServerError, ask, product, reason};
+use crate::aws::client::Deliverer;
+
+/// What became of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It was as declared.
+    Unchanged,
+    /// It was not there.
+    Created,
+    /// It was there and differed.
+    Updated,
+    /// It cannot be had here, and what to do instead.
+    Unavailable(String),
+}
+
+/// One step and what became of it; without writing, what would become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What the step is about.
+    pub subject: String,
+    /// What became of it.
+    pub done: Done,
+}
+
+impl Step {
+    /// Whether something was, or would be, written.
+    pub const fn writes(&self) -> bool {
+        matches!(self.done, Done::Created | Done::Updated)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.done {
+            Done::Unchanged => write!(formatter, "{:<11} {}", "unchanged", self.subject),
+            Done::Created => write!(formatter, "{:<11} {}", "created", self.subject),
+            Done::Updated => write!(formatter, "{:<11} {}", "updated", self.subject),
+            Done::Unavailable(why) => write!(formatter, "{:<11} {}: {why}", "unavailable", self.subject),
+        }
+    }
+}
+
+/// What was found and done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What the server is.
+    pub product: Product,
+    /// The steps in their order.
+    pub steps: Vec<Step>,
+}
+
+/// Makes the index ready, or says what would be done. Everything is looked at before anything is written.
+///
+/// # Errors
+///
+/// [`ServerError`] with what to do. What was written before stays, and another run goes on from there.
+pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<Report, ServerError> {
+    let product = product(deliverer).await?;
+    let lifecycle = lifecycle(deliverer, product).await?;
+    refuse_impossible(product, plan)?;
+    healthy(deliverer, product).await?;
+    let server = Server {
+        deliverer,
+        plan,
+        product,
+        lifecycle,
+    };
+    let steps = server.steps(write).await?;
+    if write && steps.iter().any(Step::writes) {
+        let again = server.steps(false).await?;
+        if let Some(step) = again.iter().find(|step| step.writes()) {
+            return Err(ServerError::new(format!(
+                "the {} is not as declared although it was written; has something changed it meanwhile?",
+                step.subject
+            )));
+        }
+    }
+    Ok(Report { product, steps })
+}
+
+/// What is declared, as requests that people can send themselves.
+pub fn print(plan: &Plan, product: Product, lifecycle: Lifecycle) -> Value {
+    let put = |(path, body): (String, Value)| json!({"method": "PUT", "path": path, "body": body});
+    let policy = plan.policy(lifecycle).map(put);
+    let template = put(plan.template(product, lifecycle));
+    let side = write_side(plan, product).map(put);
+    [policy, Some(template), side].into_iter().flatten().collect()
+}
+
+/// The request that creates what is written to; none where the first event does.
+fn write_side(plan: &Plan, product: Product) -> Option<(String, Value)> {
+    let base = &plan.base;
+    match plan.rotation {
+        Rotation::Daily | Rotation::Monthly => None,
+        Rotation::None if product == Product::Serverless => {
+            Some((format!("/{base}"), json!({"mappings": schema::mappings()})))
+        }
+        Rotation::None => Some((format!("/{base}"), json!({}))),
+        Rotation::Rollover => Some((
+            format!("/{base}-000001"),
+            json!({"aliases": {base: {"is_write_index": true}}}),
+        )),
+        Rotation::DataStream => Some((format!("/_data_stream/{base}"), Value::Null)),
+    }
+}
+
+fn refuse_impossible(product: Product, plan: &Plan) -> Result<(), ServerError> {
+    let streams = plan.rotation == Rotation::DataStream;
+    if streams && !product.has_composable_templates() {
+        return Err(ServerError::new(format!(
+            "{product} has no data streams; choose `--rotation rollover`"
+        )));
+    }
+    if product == Product::Serverless && matches!(plan.rotation, Rotation::Rollover | Rotation::DataStream) {
+        return Err(ServerError::new(
+            "OpenSearch Serverless rotates by itself (setting `index.data.retention`); choose `--rotation none`",
+        ));
+    }
+    Ok(())
+}
+
+async fn lifecycle(deliverer: &Deliverer, product: Product) -> Result<Lifecycle, ServerError> {
+    let candidates: &[Lifecycle] = match product {
+        Product::Serverless => &[],
+        Product::OpenSearch(..) => &[Lifecycle::Ism("/_plugins")],
+        Product::Elasticsearch(..) => &[Lifecycle::Ilm, Lifecycle::Ism("/_opendistro")],
+    };
+    for candidate in candidates {
+        let path = match candidate {
+            Lifecycle::Ism(prefix) => format!("{prefix}/_ism/policies"),
+            _ => "/_ilm/policy".to_owned(),
+        };
+        if ask(deliverer, "GET", &path, None).await?.status == 200 {
+            return Ok(*candidate);
+        }
+    }
+    Ok(Lifecycle::Absent)
+}
+
+/// A red cluster would accept a template and then hang on the index. Whoever may not ask goes on.
+async fn healthy(deliverer: &Deliverer, product: Product) -> Result<(), ServerError> {
+    if product == Product::Serverless {
+        return Ok(());
+    }
+    let Ok(health) = ask(deliverer, "GET", "/_cluster/health", None).await else {
+        return Ok(());
+    };
+    if health.body.get("status").and_then(Value::as_str) == Some("red") {
+        return Err(ServerError::new(format!(
+            "{}: the cluster is red: some primary shards are missing\n  bring its nodes back first (`GET /_cluster/allocation/explain` says why)",
+            deliverer.target().base
+        )));
+    }
+    Ok(())
+}
+
+struct Server<'a> {
+    deliverer: &'a Deliverer,
+    plan: &'a Plan,
+    product: Product,
+    lifecycle: Lifecycle,
+}
+
+impl Server<'_> {
+    async fn steps(&self, write: bool) -> Result<Vec<Step>, ServerError> {
+        // First everything that can refuse the whole plan.
+        let template = self.current_template().await?;
+        let indices = self.current_indices().await?;
+        let mut steps = Vec::new();
+        steps.extend(self.policy(write).await?);
+        steps.push(self.template(template, write).await?);
+        for (index, difference) in &indices {
+            steps.push(self.mapping(index, difference, write).await?);
+        }
+        steps.extend(self.write_side(write).await?);
+        Ok(steps)
+    }
+
+    async fn put(&self, path: &str, body: &Value) -> Result<(), ServerError> {
+        let body = if body.is_null() { None } else { Some(body) };
+        let reply = ask(self.deliverer, "PUT", path, body).await?;
+        self.accepted("PUT", path, &reply)
+    }
+
+    fn accepted(&self, method: &str, path: &str, reply: &Reply) -> Result<(), ServerError> {
+        if reply.status < 300 {
+            return Ok(());
+        }
+        let Reply { status, body } = reply;
+        let reason = format!("`{method} {path}` was answered with status {status}: {}", reason(body));
+        let target = self.deliverer.target();
+        Err(ServerError::new(super::server::explain(
+            &reason,
+            &target.base,
+            target.auth.name(),
+        )))
+    }
+
+    /// The policy that puts old indices away.
+    async fn policy(&self, write: bool) -> Result<Option<Step>, ServerError> {
+        let subject = format!("lifecycle policy `{}`", self.plan.name());
+        let wanted =
+            self.plan.keep_days.is_some() || matches!(self.plan.rotation, Rotation::Rollover | Rotation::DataStream);
+        let Some((path, declared)) = self.plan.policy(self.lifecycle) else {
+            let why = match self.plan.rotation {
+                Rotation::None => {
+                    "one index for ever has no age; choose a rotation, or run `pixel prune` where that suffices"
+                }
+                _ => "this server has no lifecycle management; run `pixel prune --older-than 90d` daily instead",
+            };
+            return Ok(wanted.then(|| Step {
+                subject,
+                done: Done::Unavailable(why.to_owned()),
+            }));
+        };
+        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        let actual = match self.lifecycle {
+            Lifecycle::Ilm => reply.body.get(self.plan.name()).cloned().unwrap_or_default(),
+            _ => reply.body.clone(),
+        };
+        let done = match reply.status {
+            200 if covers(&actual, &declared) => Done::Unchanged,
+            200 => Done::Updated,
+            _ => Done::Created,
+        };
+        if write && done != Done::Unchanged {
+            self.put(&format!("{path}{}", sequence(&reply)), &declared).await?;
+        }
+        Ok(Some(Step { subject, done }))
+    }
+
+    /// The template of our name, which must be ours.
+    async fn current_template(&self) -> Result<Option<Value>, ServerError> {
+        let (path, _) = self.plan.template(self.product, self.lifecycle);
+        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        self.accepted("GET", &path, &reply)?;
+        let composable = reply.body.pointer("/index_templates/0/index_template");
+        let Some(found) = composable.or_else(|| reply.body.get(self.plan.name())) else {
+            return Ok(None);
+        };
+        let owner = ["/_meta/owner", "/mappings/_meta/owner", "/mappings/_doc/_meta/owner"];
+        let ours = owner
+            .iter()
+            .any(|pointer| found.pointer(pointer).and_then(Value::as_str) == Some(OWNER));
+        if ours {
+            return Ok(Some(found.clone()));
+        }
+        Err(ServerError::new(format!(
+            "the index template `{}` is not ours\n  rename or delete it (`DELETE {path}`), or choose another index name",
+            self.plan.name()
+        )))
+    }
+
+    async fn template(&self, current: Option<Value>, write: bool) -> Result<Step, ServerError> {
+        let (path, declared) = self.plan.template(self.product, self.lifecycle);
+        let done = match current {
+            None => Done::Created,
+            Some(current) if covers(&normal_template(&current), &normal_template(&declared)) => Done::Unchanged,
+            Some(_) => Done::Updated,
+        };
+        if write && done != Done::Unchanged {
+            self.put(&path, &declared).await?;
+        }
+        Ok(Step {
+            subject: format!("index template `{}` for `{}`", self.plan.name(), self.plan.pattern()),
+            done,
+        })
+    }
+
+    /// Every index that the plan is about, with how it differs.
+    async fn current_indices(&self) -> Result<Vec<(String, Difference)>, ServerError> {
+        let path = format!(
+            "/{}/_mapping?ignore_unavailable=true&allow_no_indices=true",
+            self.plan.pattern()
+        );
+        let path = if self.product.has_types() {
+            format!("{path}&include_type_name=true")
+        } else {
+            path
+        };
+        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        if reply.status == 404 {
+            return Ok(Vec::new());
+        }
+        self.accepted("GET", &path, &reply)?;
+        let mut found = Vec::new();
+        let mut problems = Vec::new();
+        for (index, body) in reply.body.as_object().into_iter().flatten() {
+            let mappings = &body["mappings"];
+            let difference = compare(if self.product.has_types() {
+                &mappings["_doc"]
+            } else {
+                mappings
+            });
+            problems.extend(difference.conflicts.iter().map(|conflict| {
+                format!(
+                    "\n  `{index}`: `{}` is {}, declared is {}",
+                    conflict.field, conflict.actual, conflict.declared
+                )
+            }));
+            found.push((index.clone(), difference));
+        }
+        if problems.is_empty() {
+            return Ok(found);
+        }
+        Err(ServerError::new(format!(
+            "existing indices cannot take the declared mapping, and nothing was touched:{}\n  write to a new index name, and reindex the old one into it if its events matter",
+            problems.concat()
+        )))
+    }
+
+    async fn mapping(&self, index: &str, difference: &Difference, write: bool) -> Result<Step, ServerError> {
+        let done = if difference.incomplete {
+            Done::Updated
+        } else {
+            Done::Unchanged
+        };
+        if write && difference.incomplete {
+            let path = if self.product.has_types() {
+                format!("/{index}/_mapping/_doc")
+            } else {
+                format!("/{index}/_mapping")
+            };
+            self.put(&path, &schema::mappings()).await?;
+        }
+        Ok(Step {
+            subject: format!("mapping of index `{index}`"),
+            done,
+        })
+    }
+
+    /// The index, alias or data stream that events are written to.
+    async fn write_side(&self, write: bool) -> Result<Option<Step>, ServerError> {
+        let Some((path, body)) = write_side(self.plan, self.product) else {
+            return Ok(None);
+        };
+        let base = &self.plan.base;
+        let (subject, there) = match self.plan.rotation {
+            Rotation::Rollover => (
+                format!("alias `{base}` and its first index"),
+                self.alias_exists().await?,
+            ),
+            Rotation::DataStream => (format!("data stream `{base}`"), self.data_stream_exists(&path).await?),
+            _ => (format!("index `{base}`"), self.exists(&format!("/{base}")).await?),
+        };
+        let done = if there { Done::Unchanged } else { Done::Created };
+        if write && !there {
+            self.put(&path, &body).await?;
+        }
+        Ok(Some(Step { subject, done }))
+    }
+
+    async fn exists(&self, path: &str) -> Result<bool, ServerError> {
+        let reply = ask(self.deliverer, "GET", path, None).await?;
+        if reply.status != 404 {
+            self.accepted("GET", path, &reply)?;
+        }
+        Ok(reply.status == 200)
+    }
+
+    async fn alias_exists(&self) -> Result<bool, ServerError> {
+        let base = &self.plan.base;
+        if self.exists(&format!("/_alias/{base}")).await? {
+            return Ok(true);
+        }
+        if self.exists(&format!("/{base}")).await? {
+            return Err(ServerError::new(format!(
+                "`{base}` is an index, so it cannot become the alias that a rollover needs\n  choose another name, or reindex it into `{base}-000001` and delete it"
+            )));
+        }
+        Ok(false)
+    }
+
+    async fn data_stream_exists(&self, path: &str) -> Result<bool, ServerError> {
+        let reply = ask(self.deliverer, "GET", path, None).await?;
+        match reply.status {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(ServerError::new(format!(
+                "{} has no data streams here; choose `--rotation rollover`",
+                self.product
+            ))),
+        }
+    }
+}
+
+/// What Index State Management wants to know before it replaces a policy.
+fn sequence(reply: &Reply) -> String {
+    let number = |name: &str| reply.body.get(name).and_then(Value::as_u64);
+    match (number("_seq_no"), number("_primary_term")) {
+        (Some(sequence), Some(term)) => format!("?if_seq_no={sequence}&if_primary_term={term}"),
+        _ => String::new(),
+    }
+}

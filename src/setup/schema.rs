@@ -1,0 +1,101 @@
+//! What the index must be like, made of [`FIELDS`].
+
+use serde_json::{Map, Value, json};
+
+use crate::event::fields::{FIELDS, Field, Kind};
+
+/// Grows with every change of the fields; stands in the mapping, so that an old template is recognised.
+pub const VERSION: u64 = 1;
+
+/// Marks what is ours.
+pub const OWNER: &str = "pixel";
+
+/// The mapping. `dynamic: false` keeps what a visitor names out of the index: it is stored, never a field.
+pub fn mappings() -> Value {
+    let mut properties = Map::new();
+    for field in FIELDS {
+        insert(&mut properties, field.name, &field);
+    }
+    json!({"dynamic": false, "_meta": {"owner": OWNER, "version": VERSION}, "properties": properties})
+}
+
+fn insert(properties: &mut Map<String, Value>, name: &str, field: &Field) {
+    let Some((object, rest)) = name.split_once('.') else {
+        properties.insert(name.to_owned(), mapping(field.kind));
+        return;
+    };
+    let entry = properties.entry(object).or_insert_with(|| json!({"properties": {}}));
+    if let Some(inner) = entry.pointer_mut("/properties").and_then(Value::as_object_mut) {
+        insert(inner, rest, field);
+    }
+}
+
+fn mapping(kind: Kind) -> Value {
+    match kind {
+        Kind::Date => json!({"type": "date"}),
+        Kind::EpochMillis => json!({"type": "date", "format": "epoch_millis"}),
+        Kind::Keyword(most) => json!({"type": "keyword", "ignore_above": most}),
+        Kind::Ip => json!({"type": "ip"}),
+        Kind::Long => json!({"type": "long"}),
+        Kind::Boolean => json!({"type": "boolean"}),
+        Kind::Raw => json!({"type": "object", "enabled": false}),
+    }
+}
+
+/// The settings. One shard holds tens of millions of events; replicas follow the number of nodes.
+pub fn settings() -> Map<String, Value> {
+    let settings = json!({
+        "index.codec": "best_compression",
+        "index.number_of_shards": "1",
+        "index.auto_expand_replicas": "0-1",
+    });
+    match settings {
+        Value::Object(settings) => settings,
+        _ => Map::new(),
+    }
+}
+
+/// The declared fields of a mapping: name and type, objects looked into.
+pub fn field_types(mappings: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    collect(mappings, "", &mut found);
+    found
+}
+
+fn collect(mapping: &Value, prefix: &str, found: &mut Vec<(String, String)>) {
+    let Some(properties) = mapping.get("properties").and_then(Value::as_object) else {
+        return;
+    };
+    for (name, field) in properties {
+        let name = format!("{prefix}{name}");
+        match field.get("type").and_then(Value::as_str) {
+            Some(kind) if field.get("properties").is_none() => found.push((name, kind.to_owned())),
+            _ if field
+                .get("enabled")
+                .is_some_and(|enabled| enabled == false || enabled == "false") =>
+            {
+                found.push((name, "object".to_owned()));
+            }
+            _ => collect(field, &format!("{name}."), found),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mapping_holds_every_field_once() {
+        let mut declared: Vec<_> = FIELDS
+            .iter()
+            .map(|field| (field.name.to_owned(), field.kind.name().to_owned()))
+            .collect();
+        let mut mapped = field_types(&mappings());
+        declared.sort();
+        mapped.sort();
+        assert_eq!(mapped, declared);
+        declared.dedup();
+        assert_eq!(declared.len(), FIELDS.len());
+    }
+}

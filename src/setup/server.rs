@@ -1,0 +1,234 @@
+//! The server behind a destination: what it is, and what it can.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::aws::client::{Answer, Deliverer};
+
+/// Most bytes of an administrative answer that are read.
+const ANSWER_BYTES: usize = 16 << 20;
+
+/// Patience with one administrative request.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A product and its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// OpenSearch.
+    OpenSearch(u32, u32),
+    /// OpenSearch Serverless.
+    Serverless,
+    /// Elasticsearch.
+    Elasticsearch(u32, u32),
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenSearch(major, minor) => write!(formatter, "OpenSearch {major}.{minor}"),
+            Self::Serverless => formatter.write_str("OpenSearch Serverless"),
+            Self::Elasticsearch(major, minor) => write!(formatter, "Elasticsearch {major}.{minor}"),
+        }
+    }
+}
+
+impl Product {
+    /// Whether it still has mapping types and only legacy templates.
+    pub const fn has_types(self) -> bool {
+        matches!(self, Self::Elasticsearch(6, _))
+    }
+
+    /// Whether it has composable templates.
+    pub const fn has_composable_templates(self) -> bool {
+        match self {
+            Self::OpenSearch(..) | Self::Serverless => true,
+            Self::Elasticsearch(major, minor) => major > 7 || (major == 7 && minor >= 8),
+        }
+    }
+
+    /// Whether this version is one that the project is tested with, or of the same major version.
+    pub const fn is_supported(self) -> bool {
+        match self {
+            Self::Serverless => true,
+            Self::OpenSearch(major, _) => matches!(major, 1..=3),
+            Self::Elasticsearch(major, minor) => matches!(major, 7..=9) || (major == 6 && minor >= 8),
+        }
+    }
+}
+
+/// What went wrong with a server, in words that say what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerError(String);
+
+impl ServerError {
+    /// An error with this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// A JSON answer and its status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The body; null when there is none.
+    pub body: Value,
+}
+
+/// Asks the destination's server; `path` begins with a slash.
+///
+/// # Errors
+///
+/// When there is no answer, it is a refusal of the credentials, or it is no JSON.
+pub async fn ask(deliverer: &Deliverer, method: &str, path: &str, body: Option<&Value>) -> Result<Reply, ServerError> {
+    let target = deliverer.target();
+    let url = format!("{}{path}", target.base);
+    let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let answer = deliverer.send(method, &url, bytes, ANSWER_BYTES, PATIENCE).await;
+    let answer = answer.map_err(|error| ServerError(explain(&error.to_string(), &target.base, target.auth.name())))?;
+    judge(answer, method, path).map_err(|reason| ServerError(explain(&reason, &target.base, target.auth.name())))
+}
+
+fn judge(answer: Answer, method: &str, path: &str) -> Result<Reply, String> {
+    let Answer { status, body } = answer;
+    let text = String::from_utf8_lossy(&body);
+    let parsed: Option<Value> = if body.is_empty() {
+        Some(Value::Null)
+    } else {
+        serde_json::from_slice(&body).ok()
+    };
+    match (status, parsed) {
+        (401 | 403, parsed) => {
+            let reason = parsed.as_ref().map_or_else(|| excerpt(&text), reason);
+            Err(format!("`{method} {path}` was refused with status {status}: {reason}"))
+        }
+        (status, Some(body)) => Ok(Reply { status, body }),
+        (405 | 404 | 400, None) => Ok(Reply {
+            status,
+            body: Value::String(text.into_owned()),
+        }),
+        (status, None) => Err(format!(
+            "`{method} {path}` was answered with status {status} and no JSON: {}",
+            excerpt(&text)
+        )),
+    }
+}
+
+/// The reason in an error's answer, in the server's words.
+pub fn reason(body: &Value) -> String {
+    let error = body.get("error").unwrap_or(body);
+    let part = |name: &str| error.get(name).and_then(Value::as_str);
+    match (part("type"), part("reason")) {
+        (Some(kind), Some(reason)) => excerpt(&format!("{kind}: {reason}")),
+        _ => excerpt(&error.as_str().map_or_else(|| error.to_string(), ToOwned::to_owned)),
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .take(400)
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect();
+    if line.is_empty() { "no body".to_owned() } else { line }
+}
+
+/// What the server is.
+///
+/// # Errors
+///
+/// As [`ask`], and when it is neither OpenSearch nor Elasticsearch or of a version that is not supported.
+pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
+    let target = deliverer.target();
+    if target.serverless {
+        return Ok(Product::Serverless);
+    }
+    let root = ask(deliverer, "GET", "/", None).await?;
+    let flavour = root.body.pointer("/version/distribution").and_then(Value::as_str);
+    let number = root
+        .body
+        .pointer("/version/number")
+        .and_then(Value::as_str)
+        .map(ToOwned::to_owned);
+    let number = match number {
+        Some(number) => Some(number),
+        None => node_version(deliverer).await?,
+    };
+    let Some((major, minor)) = number.as_deref().and_then(version) else {
+        let base = &target.base;
+        return Err(ServerError(format!(
+            "`{base}` is neither OpenSearch nor Elasticsearch; is the URL right?"
+        )));
+    };
+    let opensearch = flavour == Some("opensearch");
+    let product = if opensearch {
+        Product::OpenSearch(major, minor)
+    } else {
+        Product::Elasticsearch(major, minor)
+    };
+    if product.is_supported() {
+        return Ok(product);
+    }
+    Err(ServerError(format!(
+        "{product} is not supported; use OpenSearch 1 to 3 or Elasticsearch 6.8 to 9"
+    )))
+}
+
+/// The version of a server that does not answer at its root.
+async fn node_version(deliverer: &Deliverer) -> Result<Option<String>, ServerError> {
+    let nodes = ask(deliverer, "GET", "/_nodes/_local?filter_path=nodes.*.version", None).await?;
+    let node = nodes
+        .body
+        .get("nodes")
+        .and_then(Value::as_object)
+        .and_then(|nodes| nodes.values().next().cloned());
+    Ok(node.and_then(|node| node.get("version")?.as_str().map(ToOwned::to_owned)))
+}
+
+fn version(number: &str) -> Option<(u32, u32)> {
+    let mut parts = number.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// A reason with what to do about it on a line of its own.
+pub fn explain(reason: &str, base: &str, auth: &str) -> String {
+    let lower = reason.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let hint = if says(&["dns", "lookup", "resolve"]) {
+        "the host's name is not known here; is it spelt right, and is the domain in a VPC that this machine cannot see?"
+            .to_owned()
+    } else if says(&["certificate", "unknownissuer", "handshake"]) {
+        "the server's certificate is not trusted; for a private authority set `PIXEL_CA_FILE`".to_owned()
+    } else if says(&["connection refused"]) {
+        "nothing listens there; is the server up and the port right?".to_owned()
+    } else if says(&["timed out"]) {
+        "no answer in time; security group, firewall, or a VPC that this machine cannot see?".to_owned()
+    } else if says(&["status 401"]) {
+        format!("the credentials (`{auth}`) are not accepted; check user and password, API key or AWS credentials")
+    } else if says(&["read-only", "cluster_block", "read_only"]) {
+        "the index is read-only, most often because the disk was full: free space, then set `index.blocks.read_only_allow_delete` to null".to_owned()
+    } else if says(&["status 403"]) {
+        format!(
+            "the credentials (`{auth}`) may not do this; allow the action named above in the role, the IAM policy and the domain's access policy"
+        )
+    } else if says(&["<html", "<!doctype"]) {
+        "that is a page for people, most often a login or Dashboards; give the URL of the index, not of Dashboards"
+            .to_owned()
+    } else if says(&["status 404", "status 405"]) {
+        "there is no such thing, and it is not created by itself; is the URL's path right?".to_owned()
+    } else {
+        return format!("{base}: {reason}");
+    };
+    format!("{base}: {reason}\n  {hint}")
+}
