@@ -166,6 +166,9 @@ struct Function {
     job: Mutex<Option<Job>>,
 }
 
+/// The budget when the clock contradicts the deadline.
+const BLIND: Duration = Duration::from_millis(500);
+
 /// Left of the deadline for the log line and the next "next".
 const MARGIN: Duration = Duration::from_millis(100);
 
@@ -262,6 +265,13 @@ fn deadline(context: &Context) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(context.deadline)
 }
 
+/// The budget of a delivery that begins now: what is left of the invocation, the margin taken off. A job begins right after
+/// its reply, so a deadline that is over already means a wrong clock, and the hit gets [`BLIND`].
+fn within(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
+    let left = deadline.duration_since(now).unwrap_or_default();
+    budget.min(left.checked_sub(MARGIN).filter(|left| !left.is_zero()).unwrap_or(BLIND))
+}
+
 /// Makes the event of a job and delivers it within what is left of the invocation. A panic on the way is this hit's
 /// outcome, not the function's end.
 async fn index(function: Arc<Function>, job: Job) {
@@ -282,12 +292,8 @@ async fn index_job(function: Arc<Function>, job: Job) {
         trusted_hops: config.trusted_hops,
     };
     let event = capture::event(job.request, &circumstances, config);
-    let left = job
-        .deadline
-        .duration_since(SystemTime::now())
-        .unwrap_or_default()
-        .saturating_sub(MARGIN);
-    let delivered = function.deliver(&event, config.timing.budget.min(left)).await;
+    let budget = within(job.deadline, SystemTime::now(), config.timing.budget);
+    let delivered = function.deliver(&event, budget).await;
     let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     log(&capture::log_line(&event, &delivered, &destination, milliseconds));

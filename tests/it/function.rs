@@ -25,7 +25,7 @@ use crate::lambda_rig::{InitFailure, Invocation, InvokeResult, Rig, RigOptions};
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 
 /// The values of `PIXEL_REPLY`.
-const ORDERS: [&str; 2] = ["first", "after-indexing"];
+pub const ORDERS: [&str; 2] = ["first", "after-indexing"];
 
 /// Stands in every secret of [`hit`], so that one search finds any of them.
 const SECRET: &str = "hush-hush";
@@ -34,19 +34,19 @@ const SECRET: &str = "hush-hush";
 const RECEIVED: &str = "1769903999999";
 
 /// More billed time than a budget, for a machine that is busy.
-const SLACK: Duration = Duration::from_secs(3);
+pub const SLACK: Duration = Duration::from_secs(3);
 
 /// For cases that succeed whatever the machine is doing, in milliseconds: one attempt, and all.
-const PATIENT: Timing = Timing(5_000, 8_000);
+pub const PATIENT: Timing = Timing(5_000, 8_000);
 
 /// For cases that use their budget up.
-const QUICK: Timing = Timing(400, 1_200);
+pub const QUICK: Timing = Timing(400, 1_200);
 
 #[derive(Clone, Copy, Debug)]
-struct Timing(u64, u64);
+pub struct Timing(pub u64, pub u64);
 
 impl Timing {
-    fn budget(self) -> Duration {
+    pub fn budget(self) -> Duration {
         Duration::from_millis(self.1)
     }
 }
@@ -95,12 +95,12 @@ fn options(order: &str, Timing(attempt, budget): Timing) -> RigOptions {
         .env("PIXEL_BUDGET_MS", budget.to_string())
 }
 
-fn to(stub: &IndexStub, order: &str, timing: Timing) -> RigOptions {
+pub fn to(stub: &IndexStub, order: &str, timing: Timing) -> RigOptions {
     options(order, timing).env("PIXEL_DESTINATION", format!("{}/events", stub.url()))
 }
 
 /// Runs the checks side by side, a few at a time lest they slow each other down.
-async fn side_by_side<F: Future<Output = ()> + Send + 'static>(checks: impl IntoIterator<Item = F>) {
+pub async fn side_by_side<F: Future<Output = ()> + Send + 'static>(checks: impl IntoIterator<Item = F>) {
     let places = Arc::new(Semaphore::new(6));
     let mut running = JoinSet::new();
     for check in checks {
@@ -144,7 +144,7 @@ fn hits(case: &str, rig: &Rig) -> Vec<Value> {
 }
 
 /// The one line of the one hit.
-fn only_hit(case: &str, rig: &Rig) -> Value {
+pub fn only_hit(case: &str, rig: &Rig) -> Value {
     let mut lines = hits(case, rig);
     assert_eq!(lines.len(), 1, "{case}: {lines:#?}");
     lines.remove(0)
@@ -194,25 +194,25 @@ fn assert_event(case: &str, event: &Value, id: &str) {
 // Both orders, whatever the index does.
 
 #[derive(Clone, Debug)]
-struct Weather {
-    name: &'static str,
-    behaviour: Behaviour,
-    timing: Timing,
-    outcome: &'static str,
-    tried: Tried,
+pub struct Weather {
+    pub name: &'static str,
+    pub behaviour: Behaviour,
+    pub timing: Timing,
+    pub outcome: &'static str,
+    pub tried: Tried,
     /// Part of the reason in the log.
-    reason: &'static str,
-    stored: Stored,
+    pub reason: &'static str,
+    pub stored: Stored,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Tried {
+pub enum Tried {
     Once,
     Again,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stored {
+pub enum Stored {
     Yes,
     No,
     /// It is stored when nobody waits for it any more.
@@ -224,7 +224,7 @@ const FORBIDDEN: &str = include_str!("data/answers/opensearch-403-security.json"
 const BUSY: &str = include_str!("data/answers/opensearch-429-rejected.json");
 const BROKEN: &str = include_str!("data/answers/opensearch-500-io.json");
 
-fn weathers() -> Vec<Weather> {
+pub fn weathers() -> Vec<Weather> {
     use Behaviour::{
         CloseMidBody, Delay, DelayThenDropStored, Garbage, Html200, NeverAnswer, Normal, Refuse, ResetOnAccept, Status,
     };
@@ -1063,4 +1063,29 @@ async fn without_file_descriptors_the_visitor_still_gets_the_image() {
         return;
     }
     panic!("it needs 64 file descriptors to start");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_costs_nothing() {
+    crate::setup::require(&["faketime"]);
+    let clocks = ["+400d", "-400d", "+30y"].into_iter();
+    side_by_side(clocks.flat_map(|shift| ORDERS.map(|order| check_clock(order, shift)))).await;
+}
+
+async fn check_clock(order: &'static str, shift: &'static str) {
+    let case = &format!("{shift}, {order}");
+    let stub = IndexStub::start().await;
+    let shifted = RigOptions {
+        program: "faketime".into(),
+        ..to(&stub, order, PATIENT)
+    };
+    let rig = Rig::start(shifted.arg("-f").arg(shift).arg(BOOTSTRAP)).await;
+    assert_image(case, &rig.invoke(payload(&hit("id-1="))).await);
+    assert_eq!(only_hit(case, &rig)["outcome"], "indexed", "{case}");
+    let event = stub.documents().pop_first().expect("an event").1;
+    // The request's time is API Gateway's, only the time of writing is ours.
+    assert_event(case, &event, "id-1=");
+    let ingested: DateTime<chrono::Utc> = event["event"]["ingested"].as_str().unwrap().parse().unwrap();
+    let off = (chrono::Utc::now() - ingested).num_days().abs();
+    assert!(off > 300, "{case}: the clock is off by {off} days");
 }

@@ -11,6 +11,7 @@ mod config;
 mod destination;
 mod function;
 mod index_stub;
+mod ingress;
 mod lambda_rig;
 mod properties;
 mod readme;

@@ -27,6 +27,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
     ("mvn", &["maven"]),
     ("chromium", &["chromium"]),
+    ("faketime", &["faketime"]),
     ("flock", &["util-linux"]),
     ("setsid", &["util-linux"]),
     ("python3", &["python3-venv"]),
