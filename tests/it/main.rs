@@ -12,6 +12,7 @@ mod destination;
 mod function;
 mod index_stub;
 mod ingress;
+mod invoke;
 mod lambda_rig;
 mod properties;
 mod readme;
