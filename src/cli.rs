@@ -3,6 +3,8 @@
 
 mod config;
 mod connect;
+mod dashboards;
+mod demo;
 mod hits;
 mod invoke;
 mod prune;
@@ -37,8 +39,12 @@ enum Command {
     Hits(hits::Arguments),
     /// Make an index ready: template, lifecycle, and what events are written to
     Setup(setup::Arguments),
+    /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
+    Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
+    /// Store made-up events, for a first look at what real ones will look like
+    Demo(demo::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
     Invoke(invoke::Arguments),
     /// Show the configuration, and check it against the destination
@@ -76,7 +82,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
+        Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {

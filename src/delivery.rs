@@ -4,6 +4,7 @@
 //! again happen in [`crate::aws`] and, for files, in the command line.
 
 pub mod breaker;
+pub mod bulk;
 pub mod opensearch;
 #[cfg(feature = "cli")]
 pub mod sqlite;

@@ -30,7 +30,11 @@ pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod dashboards;
 pub mod delivery;
+#[cfg(feature = "cli")]
+pub mod demo;
 pub mod event;
 #[cfg(feature = "lambda")]
 pub mod function;

@@ -123,23 +123,24 @@ pub fn is_secret(name: &str) -> bool {
         || words.concat().ends_with("apikey")
 }
 
-/// What every secret's name holds somewhere; most names hold none of it, and splitting them into words would be in vain.
-const SECRET_PARTS: [&[u8]; 10] = [
-    b"auth",
-    b"cookie",
-    b"credential",
-    b"jwt",
-    b"key",
-    b"pass",
-    b"pwd",
-    b"secret",
-    b"sess",
-    b"token",
-];
-
+/// Whether a name holds what every secret's name holds somewhere; most names hold none of it, and splitting them into words
+/// would be in vain. Every name of every hit comes by here, so most of its letters are looked at once.
 fn may_be_secret(name: &[u8]) -> bool {
-    let holds = |part: &[u8]| name.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
-    SECRET_PARTS.iter().any(|part| holds(part)) || holds(b"signature")
+    (0..name.len()).any(|start| {
+        let rest = &name[start..];
+        let parts: &[&[u8]] = match rest[0].to_ascii_lowercase() {
+            b'a' => &[b"auth"],
+            b'c' => &[b"cookie", b"credential"],
+            b'j' => &[b"jwt"],
+            b'k' => &[b"key"],
+            b'p' => &[b"pass", b"pwd"],
+            b's' => &[b"secret", b"sess", b"signature"],
+            b't' => &[b"token"],
+            _ => return false,
+        };
+        let begins = |part: &&[u8]| rest.len() >= part.len() && rest[..part.len()].eq_ignore_ascii_case(part);
+        parts.iter().any(begins)
+    })
 }
 
 /// The words of a name: split where letters end and where a capital follows a small letter.

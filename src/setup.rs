@@ -4,6 +4,7 @@
 //! writes nothing when all is as declared. [`prune`] deletes old indices. The command line and the function's roles `setup`
 //! and `prune` use the same.
 
+pub mod dashboards;
 pub mod plan;
 pub mod prune;
 pub mod resource;

@@ -72,7 +72,9 @@ pub struct Deliverer {
     timing: Timing,
     credentials: Option<SharedCredentialsProvider>,
     /// Learnt from the first refusal: a time-series collection takes no ids.
-    refuses_ids: AtomicBool,
+    pub(super) refuses_ids: AtomicBool,
+    /// Learnt from the first bulk request: Elasticsearch 6 wants the type in the path.
+    pub(super) needs_type: AtomicBool,
     breaker: Mutex<Breaker>,
 }
 
@@ -99,6 +101,7 @@ impl Deliverer {
             timing,
             credentials,
             refuses_ids: AtomicBool::new(false),
+            needs_type: AtomicBool::new(false),
             breaker: Mutex::default(),
         }
     }
@@ -231,41 +234,71 @@ impl Deliverer {
     }
 
     async fn headers(&self, method: &str, url: &str, body: &[u8]) -> Result<HeaderMap, SendError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(sign::CONTENT_TYPE));
-        match &self.target.auth {
-            Auth::None => {}
-            Auth::Basic { user, password } => {
-                let pair = STANDARD.encode(format!("{user}:{}", password.expose()));
-                headers.insert(AUTHORIZATION, sensitive(&format!("Basic {pair}"))?);
-            }
-            Auth::ApiKey(key) => {
-                headers.insert(AUTHORIZATION, sensitive(&format!("ApiKey {}", key.expose()))?);
-            }
-            Auth::SigV4 { service, region } => {
-                let host = host(url)?;
-                let provider = self
-                    .credentials
-                    .as_ref()
-                    .ok_or_else(|| no_credentials("none were found"))?;
-                let credentials = provider.provide_credentials().await.map_err(no_credentials)?;
-                let unsigned = sign::Unsigned {
-                    method,
-                    url,
-                    host: &host,
-                    body,
-                };
-                let signed = sign::headers(unsigned, &credentials, service.name(), region, now());
-                for (name, value) in
-                    signed.map_err(|error| SendError::Impossible(format!("could not sign: {error}")))?
-                {
-                    headers.insert(HeaderName::from_static(name), sensitive(&value)?);
-                }
-                headers.insert(HOST, sensitive(&host)?);
-            }
-        }
-        Ok(headers)
+        let unsigned = Unauthenticated {
+            method,
+            url,
+            content_type: sign::CONTENT_TYPE,
+            body,
+        };
+        authenticated(unsigned, &self.target.auth, self.credentials.as_ref()).await
     }
+}
+
+/// What a request must say to be authenticated.
+#[derive(Clone, Copy, Debug)]
+pub struct Unauthenticated<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The whole URL, encoded as it will be sent.
+    pub url: &'a str,
+    /// The media type of the body.
+    pub content_type: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// The headers that say who sends a request, with its media type.
+///
+/// # Errors
+///
+/// [`SendError::Impossible`]
+pub async fn authenticated(
+    request: Unauthenticated<'_>,
+    auth: &Auth,
+    credentials: Option<&SharedCredentialsProvider>,
+) -> Result<HeaderMap, SendError> {
+    let mut headers = HeaderMap::new();
+    let content_type = HeaderValue::from_str(request.content_type)
+        .map_err(|_| SendError::Impossible("the media type cannot be a header".to_owned()))?;
+    headers.insert(CONTENT_TYPE, content_type);
+    match auth {
+        Auth::None => {}
+        Auth::Basic { user, password } => {
+            let pair = STANDARD.encode(format!("{user}:{}", password.expose()));
+            headers.insert(AUTHORIZATION, sensitive(&format!("Basic {pair}"))?);
+        }
+        Auth::ApiKey(key) => {
+            headers.insert(AUTHORIZATION, sensitive(&format!("ApiKey {}", key.expose()))?);
+        }
+        Auth::SigV4 { service, region } => {
+            let host = host(request.url)?;
+            let provider = credentials.ok_or_else(|| no_credentials("none were found"))?;
+            let credentials = provider.provide_credentials().await.map_err(no_credentials)?;
+            let unsigned = sign::Unsigned {
+                method: request.method,
+                url: request.url,
+                host: &host,
+                body: request.body,
+            };
+            let (service, content_type) = (service.name(), request.content_type);
+            let signed = sign::headers_of(unsigned, content_type, &credentials, service, region, now());
+            for (name, value) in signed.map_err(|error| SendError::Impossible(format!("could not sign: {error}")))? {
+                headers.insert(HeaderName::from_static(name), sensitive(&value)?);
+            }
+            headers.insert(HOST, sensitive(&host)?);
+        }
+    }
+    Ok(headers)
 }
 
 /// Why there is no answer.
@@ -309,7 +342,7 @@ fn sensitive(text: &str) -> Result<HeaderValue, SendError> {
 }
 
 /// A transport error with its causes and without the URL, which may hold what a visitor sent.
-fn transport(error: reqwest::Error) -> SendError {
+pub(crate) fn transport(error: reqwest::Error) -> SendError {
     let error = error.without_url();
     let mut reason = if error.is_timeout() {
         "timed out: ".to_owned()
@@ -327,7 +360,7 @@ fn transport(error: reqwest::Error) -> SendError {
     SendError::Transport(reason)
 }
 
-fn failed(reason: String, temporary: bool) -> Outcome {
+pub(super) fn failed(reason: String, temporary: bool) -> Outcome {
     Outcome::Failed(Failure { reason, temporary })
 }
 
@@ -341,7 +374,7 @@ fn now() -> SystemTime {
 }
 
 /// A number that differs between sandboxes, for jitter.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }

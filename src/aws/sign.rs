@@ -23,7 +23,7 @@ pub struct Unsigned<'a> {
     pub body: &'a [u8],
 }
 
-/// The media type of every body that is sent.
+/// The media type of every body that is sent to an index.
 pub const CONTENT_TYPE: &str = "application/json";
 
 /// A fault of the signer, which should not happen with a URL that has been parsed.
@@ -41,6 +41,22 @@ pub fn headers(
     region: &str,
     time: SystemTime,
 ) -> Result<Vec<(&'static str, String)>, SignError> {
+    headers_of(request, CONTENT_TYPE, credentials, service, region, time)
+}
+
+/// As [`headers`], for a body of another media type.
+///
+/// # Errors
+///
+/// As [`headers`].
+pub fn headers_of(
+    request: Unsigned<'_>,
+    content_type: &str,
+    credentials: &Credentials,
+    service: &str,
+    region: &str,
+    time: SystemTime,
+) -> Result<Vec<(&'static str, String)>, SignError> {
     let mut settings = SigningSettings::default();
     settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
     let identity = credentials.clone().into();
@@ -52,7 +68,7 @@ pub fn headers(
         .settings(settings)
         .build()?
         .into();
-    let signed = [("host", request.host), ("content-type", CONTENT_TYPE)];
+    let signed = [("host", request.host), ("content-type", content_type)];
     let signable = SignableRequest::new(
         request.method,
         request.url,

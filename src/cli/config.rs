@@ -10,6 +10,7 @@ use crate::delivery::opensearch::{Target, verdict};
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Verdict};
 use crate::event::Event;
+use crate::setup::plan::Plan;
 use crate::setup::server;
 
 #[derive(Debug, clap::Args)]
@@ -111,6 +112,7 @@ async fn check_index(deliverer: &Deliverer, target: &Target) -> anyhow::Result<(
         time,
         document: document.to_string(),
     };
+    refuse_to_make(deliverer, target, &probe).await?;
     let mut request = target.store(&probe, true);
     let mut answer = send(deliverer, request.method, &request.url, &probe.document).await?;
     let mut judged = verdict(answer.status, &answer.body);
@@ -125,6 +127,27 @@ async fn check_index(deliverer: &Deliverer, target: &Target) -> anyhow::Result<(
         Verdict::RefusesIds => bail!("{target} refuses documents with and without an id"),
     }
     delete(deliverer, target, &probe, &answer).await
+}
+
+/// An index that is not there and has no template would be made by the probe, with a mapping that cannot be mended later.
+async fn refuse_to_make(deliverer: &Deliverer, target: &Target, probe: &Event) -> anyhow::Result<()> {
+    let plan = Plan::new(&target.index, None, None).map_err(anyhow::Error::msg)?;
+    let (index, template) = (target.index.name(probe.time), plan.name());
+    for path in [
+        format!("/{index}"),
+        format!("/_index_template/{template}"),
+        format!("/_template/{template}"),
+    ] {
+        // Whoever may not ask goes on.
+        let answer = server::ask(deliverer, "GET", &path, None).await;
+        let unknown = |status: u16| (400..=405).contains(&status) && (status == 404 || path.starts_with("/_"));
+        if !answer.is_ok_and(|reply| unknown(reply.status)) {
+            return Ok(());
+        }
+    }
+    bail!(
+        "{target}: there is no index `{index}` yet, and no template for it\n  run `pixel setup` first: the first event would make it with a mapping that cannot be mended later"
+    )
 }
 
 /// Deletes the probe under the id that the index gave it.

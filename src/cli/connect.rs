@@ -20,7 +20,7 @@ pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Resul
 }
 
 /// Environment, profiles, SSO, web identity, container and instance roles, in the order of every AWS tool.
-async fn credentials() -> anyhow::Result<SharedCredentialsProvider> {
+pub(super) async fn credentials() -> anyhow::Result<SharedCredentialsProvider> {
     use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
     // Named, because with two providers in one process rustls would not choose.
     let http = aws_smithy_http_client::Builder::new()

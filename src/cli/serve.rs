@@ -121,12 +121,13 @@ async fn stop() {
 /// Prints reports on a thread of its own, so that a slow terminal never holds up a visitor.
 fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
+        if quiet {
+            // Nobody reads the reports from now on, so none are made.
+            return;
+        }
         let mut out = std::io::BufWriter::new(std::io::stdout());
         let immediate = std::io::stdout().is_terminal();
         while let Some(report) = lines.blocking_recv() {
-            if quiet {
-                continue;
-            }
             let line = if json {
                 json_line(&as_json(&report))
             } else {

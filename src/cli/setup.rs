@@ -4,14 +4,14 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
-use super::{DestinationArgument, configuration, connect, talk};
+use super::{DestinationArgument, configuration, connect, dashboards, talk};
 use crate::aws::client::Deliverer;
 use crate::delivery::Destination;
 use crate::delivery::opensearch::Target;
 use crate::delivery::sqlite::Store;
 use crate::setup::plan::{Lifecycle, Plan, Rotation};
 use crate::setup::run::{self, Done, Report};
-use crate::setup::server::{Product, product};
+use crate::setup::server::{Product, ServerError, product};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -32,6 +32,8 @@ pub(super) struct Arguments {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    import: dashboards::Import,
 }
 
 fn rotation() -> impl TypedValueParser<Value = Rotation> {
@@ -47,8 +49,13 @@ fn rotation() -> impl TypedValueParser<Value = Rotation> {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     match config.destination.as_ref().context("no destination")? {
+        Destination::Sqlite(_) if arguments.import.is_wanted() => {
+            anyhow::bail!("dashboards show an index: give its URL as `--destination`")
+        }
         Destination::Sqlite(path) => {
-            Store::open(path)?.close();
+            if path.exists() {
+                Store::open(path)?.close();
+            }
             super::print(&format!(
                 "unchanged   `{}` needs no setup: it is made when it is first written",
                 path.display()
@@ -65,8 +72,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             if arguments.print {
                 return print(&deliverer, &plan).await;
             }
-            let report = run::run(&deliverer, &plan, !arguments.dry_run).await?;
+            let mut report = run::run(&deliverer, &plan, !arguments.dry_run).await?;
+            let imported = arguments.import.run(&config, target, &plan, !arguments.dry_run).await;
+            if let Ok(Some(step)) = &imported {
+                report.steps.push(step.clone());
+            }
             show(arguments, &report)?;
+            imported?;
             advise(&plan, target);
             Ok(())
         }),
@@ -75,17 +87,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Prints for the server that is there, else for the newest OpenSearch.
 async fn print(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
-    let product = match product(deliverer).await {
-        Ok(product) => product,
+    let found = async {
+        let product = product(deliverer).await?;
+        Ok::<_, ServerError>((product, run::lifecycle(deliverer, product, plan).await?))
+    };
+    let (product, lifecycle) = match found.await {
+        Ok(found) => found,
         Err(error) => {
             talk(&format!("{error}\nprinting for OpenSearch 3"));
-            Product::OpenSearch(3, 0)
+            (Product::OpenSearch(3, 0), Lifecycle::Ism("/_plugins"))
         }
-    };
-    let lifecycle = if matches!(product, Product::OpenSearch(..)) {
-        Lifecycle::Ism("/_plugins")
-    } else {
-        Lifecycle::Ilm
     };
     super::print(&serde_json::to_string_pretty(&run::print(plan, product, lifecycle))?)
 }
@@ -102,7 +113,13 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
         let steps: Vec<_> = report
             .steps
             .iter()
-            .map(|step| json!({"subject": step.subject, "result": word(&step.done)}))
+            .map(|step| {
+                let why = match &step.done {
+                    Done::Unavailable(why) => Some(why),
+                    _ => None,
+                };
+                json!({"subject": step.subject, "result": word(&step.done), "why": why})
+            })
             .collect();
         let whole = json!({"product": report.product.to_string(), "dry_run": arguments.dry_run, "steps": steps});
         return super::print(&whole.to_string());

@@ -160,7 +160,6 @@ struct Answer {
 pub fn verdict(status: u16, body: &[u8]) -> Verdict {
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     let error = answer.as_ref().and_then(|answer| answer.error.as_ref());
-    let reason = || format!("status {status}: {}", error.map_or_else(|| excerpt(body), explain));
     match status {
         200 | 201 => match answer.and_then(|answer| answer.result).as_deref() {
             Some("created") => Verdict::Indexed,
@@ -169,15 +168,23 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
                 excerpt(body)
             )),
         },
+        _ => refusal(status, error, || excerpt(body)),
+    }
+}
+
+/// What a status other than success means; `otherwise` tells the reason where there is no `error`.
+pub(super) fn refusal(status: u16, error: Option<&serde_json::Value>, otherwise: impl Fn() -> String) -> Verdict {
+    let reason = || format!("status {status}: {}", error.map_or_else(&otherwise, explain));
+    match status {
         409 if explains(error, "version_conflict") => Verdict::Duplicate,
         400 if explains(error, "Document ID is not supported") => Verdict::RefusesIds,
-        403 if explains(error, "throttled") || excerpt(body).contains("throttled") => Verdict::Retry(reason()),
+        403 if explains(error, "throttled") || otherwise().contains("throttled") => Verdict::Retry(reason()),
         409 | 429 | 500 | 502..=504 => Verdict::Retry(reason()),
         _ => Verdict::Refused(reason()),
     }
 }
 
-fn explains(error: Option<&serde_json::Value>, words: &str) -> bool {
+pub(super) fn explains(error: Option<&serde_json::Value>, words: &str) -> bool {
     error.is_some_and(|error| error.to_string().contains(words))
 }
 

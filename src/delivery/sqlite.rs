@@ -5,6 +5,7 @@
 //! process being killed, and people can read while hits arrive.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Job {
-    event: Event,
+    event: Arc<Event>,
     done: oneshot::Sender<Outcome>,
 }
 
@@ -78,7 +79,7 @@ impl Store {
     }
 
     /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
-    pub async fn store(&self, event: Event) -> Outcome {
+    pub async fn store(&self, event: Arc<Event>) -> Outcome {
         let (done, outcome) = oneshot::channel();
         let sent = self.sender.send(Job { event, done }).await;
         let lost = || failed("the store's writer has stopped");
@@ -87,6 +88,33 @@ impl Store {
         } else {
             outcome.await.unwrap_or_else(|_| lost())
         }
+    }
+
+    /// Stores events, and says of each in its place what became of it. Other than many [`Self::store`] this fills the
+    /// writer's transactions.
+    pub async fn store_all(&self, events: Vec<Event>) -> Vec<Outcome> {
+        let mut promised = Vec::with_capacity(events.len());
+        for event in events {
+            let (done, outcome) = oneshot::channel();
+            // Without a writer nobody keeps the promise, which is found below.
+            let _ = self
+                .sender
+                .send(Job {
+                    event: Arc::new(event),
+                    done,
+                })
+                .await;
+            promised.push(outcome);
+        }
+        let mut outcomes = Vec::with_capacity(promised.len());
+        for outcome in promised {
+            outcomes.push(
+                outcome
+                    .await
+                    .unwrap_or_else(|_| failed("the store's writer has stopped")),
+            );
+        }
+        outcomes
     }
 
     /// Waits until everything that was sent is committed.

@@ -1,11 +1,13 @@
 //! The roles that take care of the index: `setup`, as CloudFormation's custom resource or by hand, and `prune`, on a schedule.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{Days, Utc};
-use lambda_runtime::{LambdaEvent, Runtime, service_fn};
+use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::{BoxError, Function, deadline, log, replied};
 use crate::aws::client::Deliverer;
@@ -20,8 +22,8 @@ const TELLING: Duration = Duration::from_secs(3);
 
 /// Runs the role `setup`.
 pub(super) async fn run_setup(variables: &Variables) -> Result<(), BoxError> {
-    let function = Function::new(variables);
-    let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| setup(&function, invocation));
+    let function = Arc::new(Function::new(variables));
+    let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| setup(Arc::clone(&function), invocation));
     Runtime::new(handler).layer(replied::ReadableLayer).run().await
 }
 
@@ -33,20 +35,29 @@ pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
         async move {
             within(deadline(&invocation.context), prune(function))
                 .await
-                .map_err(BoxError::from)
+                .map_err(|reason| failure("PruneFailed", reason))
         }
     });
     Runtime::new(handler).layer(replied::ReadableLayer).run().await
 }
 
 /// Makes the index ready and tells CloudFormation, whatever happened. Without CloudFormation, the result is the reply.
-async fn setup(function: &Function, invocation: LambdaEvent<Box<RawValue>>) -> Result<Value, BoxError> {
+async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
     let request = ResourceRequest::read(invocation.payload.get());
     let deleting = request.as_ref().is_some_and(ResourceRequest::is_delete);
     let result = if deleting {
         Ok(json!({"kept": "the index and its events stay; delete them yourself if you want to"}))
     } else {
-        within(deadline(&invocation.context), make_ready(function)).await
+        // As a task, so that a panic is a reason like others; when time is up it is given up with the set.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { make_ready(&function).await });
+        let finished = async {
+            match tasks.join_next().await {
+                Some(Ok(result)) => result,
+                _ => Err("panic; the log says where".to_owned()),
+            }
+        };
+        within(deadline(&invocation.context), finished).await
     };
     log(&json!({
         "level": if result.is_ok() { "INFO" } else { "ERROR" },
@@ -55,8 +66,19 @@ async fn setup(function: &Function, invocation: LambdaEvent<Box<RawValue>>) -> R
         "reason": result.as_ref().err(),
     }));
     match request {
-        Some(request) => tell(&request, &result).await.map(|()| Value::Null),
-        None => Ok(result?),
+        Some(request) => {
+            let told = tell(&request, &result).await;
+            told.map(|()| Value::Null)
+                .map_err(|reason| failure("CloudFormationNotTold", reason.to_string()))
+        }
+        None => result.map_err(|reason| failure("SetupFailed", reason)),
+    }
+}
+
+fn failure(kind: &str, reason: String) -> Diagnostic {
+    Diagnostic {
+        error_type: kind.to_owned(),
+        error_message: reason,
     }
 }
 

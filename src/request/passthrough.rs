@@ -4,9 +4,12 @@
 //! The reply is the bare base64 string that the integration response's `CONVERT_TO_BINARY` decodes: status and headers of
 //! the answer are constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
 use super::{Entries, Ingress, Pairs, Parts, Request, last};
 use crate::pixel::Pixel;
@@ -100,28 +103,63 @@ pub struct Document {
 
 /// The document that the mapping template makes of this request.
 pub fn document(request: &Document) -> Value {
-    let context: Map<String, Value> = CONTEXT
-        .iter()
-        .map(|name| {
-            let value = super::last(&request.context, name).unwrap_or_default();
-            ((*name).to_owned(), value.into())
-        })
-        .collect();
-    json!({
-        "body-json": request.body.clone().unwrap_or_else(|| json!({})),
-        "params": {
-            "path": object(&request.path),
-            "querystring": object(&request.query),
-            "header": object(&request.headers),
-        },
-        "stage-variables": object(&request.stage_variables),
-        "context": context,
-    })
+    serde_json::to_value(Members::of(request)).unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
 }
 
-fn object(pairs: &Pairs) -> Map<String, Value> {
+/// The same as JSON text.
+pub fn text(request: &Document) -> String {
+    serde_json::to_string(&Members::of(request))
+        .unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
+}
+
+/// The document's members.
+#[derive(Serialize)]
+struct Members<'a> {
+    #[serde(rename = "body-json")]
+    body: Body<'a>,
+    params: Params<'a>,
+    #[serde(rename = "stage-variables")]
+    stage_variables: Object<'a>,
+    context: Object<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Given(&'a Value),
+    /// An empty object.
+    None {},
+}
+
+#[derive(Serialize)]
+struct Params<'a> {
+    path: Object<'a>,
+    querystring: Object<'a>,
+    header: Object<'a>,
+}
+
+type Object<'a> = BTreeMap<&'a str, &'a str>;
+
+impl<'a> Members<'a> {
+    fn of(request: &'a Document) -> Self {
+        let context = CONTEXT.map(|name| (name, last(&request.context, name).unwrap_or_default()));
+        Self {
+            body: request.body.as_ref().map_or(Body::None {}, Body::Given),
+            params: Params {
+                path: object(&request.path),
+                querystring: object(&request.query),
+                header: object(&request.headers),
+            },
+            stage_variables: object(&request.stage_variables),
+            context: context.into(),
+        }
+    }
+}
+
+/// Of repeated names the last is kept.
+fn object(pairs: &Pairs) -> Object<'_> {
     pairs
         .iter()
-        .map(|(name, value)| (name.clone(), value.as_str().into()))
+        .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
 }

@@ -176,9 +176,18 @@ impl Plan {
         settings
     }
 
+    const fn rolls(&self) -> bool {
+        matches!(self.rotation, Rotation::Rollover | Rotation::DataStream)
+    }
+
+    /// Whether indices are to follow each other or to be deleted without anybody's doing.
+    pub const fn wants_policy(&self) -> bool {
+        self.rolls() || self.keep_days.is_some()
+    }
+
     /// Path and body of the lifecycle's policy; none when nothing is to be put away.
     pub fn policy(&self, lifecycle: Lifecycle) -> Option<(String, Value)> {
-        let rolls = matches!(self.rotation, Rotation::Rollover | Rotation::DataStream);
+        let rolls = self.rolls();
         // One index for ever has no age at which it could be deleted.
         let keep = self.keep_days.filter(|_| self.rotation != Rotation::None);
         if !rolls && keep.is_none() {
@@ -312,37 +321,135 @@ pub struct Difference {
     pub conflicts: Vec<Conflict>,
     /// Whether something is missing that can be added.
     pub incomplete: bool,
+    /// The mapping that completes the index: the declared one, with what cannot change as it is there.
+    pub completed: Value,
 }
 
-/// Compares an index's mapping with the declared one.
+/// Compares an index's mapping with the declared one. Whether a field is there and what type it has cannot be changed later,
+/// and neither can the form in which it reads times.
 pub fn compare(actual: &Value) -> Difference {
     let declared = schema::mappings();
-    let known = schema::field_types(actual);
-    let mut difference = Difference {
-        conflicts: Vec::new(),
-        incomplete: !covers(actual, &declared),
-    };
-    for (field, kind) in schema::field_types(&declared) {
-        let below = format!("{field}.");
-        let inside = known
-            .iter()
-            .find(|(name, _)| name.starts_with(&below) && kind != "object");
-        let above = known.iter().find(|(name, _)| field.starts_with(&format!("{name}.")));
-        let same = known.iter().find(|(name, actual)| *name == field && *actual != kind);
-        // A raw object that an index has looked into cannot be closed again.
-        let opened = known
-            .iter()
-            .find(|(name, _)| kind == "object" && name.starts_with(&below));
-        let actual = match (same.or(above), inside.or(opened)) {
-            (Some((_, actual)), _) => actual.clone(),
-            (None, Some(_)) => "object with fields".to_owned(),
-            (None, None) => continue,
-        };
-        difference.conflicts.push(Conflict {
-            field,
-            actual,
-            declared: kind,
-        });
+    let mut difference = Difference::default();
+    for (name, value) in declared.as_object().into_iter().flatten() {
+        let same = actual.get(name).is_some_and(|actual| covers(actual, value));
+        difference.incomplete |= name != "properties" && !same;
     }
+    let mut completed = declared;
+    compare_properties(actual, &mut completed, "", &mut difference);
+    difference.completed = completed;
     difference
+}
+
+fn compare_properties(actual: &Value, declared: &mut Value, prefix: &str, difference: &mut Difference) {
+    for (name, declared) in declared["properties"].as_object_mut().into_iter().flatten() {
+        let field = format!("{prefix}{name}");
+        let Some(actual) = actual.get("properties").and_then(|members| members.get(name)) else {
+            difference.incomplete = true;
+            continue;
+        };
+        let (found, wanted) = (schema::kind(actual), schema::kind(declared));
+        if found != wanted || !takes_times(actual, declared) {
+            let format = text(actual, "format").map(|format| format!(" of the format {format}"));
+            difference.conflicts.push(Conflict {
+                field,
+                actual: format!("{found}{}", format.unwrap_or_default()),
+                declared: wanted.to_owned(),
+            });
+        } else if declared.get("properties").is_some() {
+            compare_properties(actual, declared, &format!("{field}."), difference);
+        } else {
+            let longest = declared.get("ignore_above").cloned();
+            difference.incomplete |= longest.as_ref().map(plain) != actual.get("ignore_above").map(plain);
+            *declared = actual.clone();
+            if let Some(longest) = longest {
+                declared["ignore_above"] = longest;
+            }
+        }
+    }
+}
+
+fn text<'a>(field: &'a Value, member: &str) -> Option<&'a str> {
+    field.get(member).and_then(Value::as_str)
+}
+
+/// Whether a date field takes what is written into the declared one: milliseconds since 1970, or ISO 8601.
+fn takes_times(actual: &Value, declared: &Value) -> bool {
+    if schema::kind(declared) != "date" {
+        return true;
+    }
+    let wanted: &[&str] = match text(declared, "format") {
+        Some(_) => &["epoch_millis"],
+        None => &[
+            "strict_date_optional_time",
+            "date_optional_time",
+            "dateOptionalTime",
+            "strict_date_time",
+            "date_time",
+        ],
+    };
+    // Without a format, servers take both.
+    text(actual, "format").is_none_or(|format| format.split("||").any(|format| wanted.contains(&format)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_index_cannot_take_is_a_conflict() {
+        let conflicting = [
+            (
+                json!({"client": {"properties": {"ip": {"type": "text"}}}}),
+                "client.ip",
+                "text",
+            ),
+            (json!({"client": {"type": "keyword"}}), "client", "keyword"),
+            (json!({"client": {"enabled": false}}), "client", "object"),
+            (json!({"client": {"type": "nested"}}), "client", "nested"),
+            (json!({"params": {"type": "object"}}), "params", "object with fields"),
+            (json!({"params": {"properties": {}}}), "params", "object with fields"),
+            (json!({"date": {"type": "long"}}), "date", "long"),
+            (
+                json!({"date": {"type": "date", "format": "epoch_second"}}),
+                "date",
+                "date of the format epoch_second",
+            ),
+            (
+                json!({"@timestamp": {"type": "date", "format": "epoch_millis"}}),
+                "@timestamp",
+                "date of the format epoch_millis",
+            ),
+        ];
+        for (properties, field, actual) in conflicting {
+            let found = compare(&json!({"properties": properties})).conflicts;
+            let [conflict] = found.as_slice() else {
+                panic!("{field}: {found:?}");
+            };
+            assert_eq!((conflict.field.as_str(), conflict.actual.as_str()), (field, actual));
+        }
+    }
+
+    #[test]
+    fn what_can_be_added_is_added_and_what_cannot_change_stays() {
+        let mut whole = schema::mappings();
+        assert_eq!(compare(&whole).completed, whole);
+        assert!(!compare(&whole).incomplete);
+        // As servers show it.
+        whole["dynamic"] = "false".into();
+        whole["properties"]["params"] = json!({"type": "object", "enabled": false});
+        assert!(!compare(&whole).incomplete);
+
+        let own = json!({"type": "keyword", "ignore_above": 9, "fields": {"more": {"type": "text"}}});
+        let date = json!({"type": "date", "format": "epoch_millis||epoch_second"});
+        let lacking = json!({"properties": {"labels": own, "date": date, "mine": {"type": "text"}}});
+        let difference = compare(&lacking);
+        assert!(difference.incomplete && difference.conflicts.is_empty());
+        let completed = &difference.completed["properties"];
+        assert_eq!(completed["date"], date);
+        assert_eq!(
+            (&completed["labels"]["fields"], &completed["labels"]["ignore_above"]),
+            (&own["fields"], &json!(1024))
+        );
+        assert_eq!(completed["client"], schema::mappings()["properties"]["client"]);
+    }
 }

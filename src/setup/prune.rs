@@ -53,23 +53,27 @@ fn parse(pattern: &str, name: &str) -> Option<NaiveDate> {
     NaiveDate::parse_from_str(&name, &pattern).ok()
 }
 
+/// Whether a rollover made this name: `events-000001`, for a data stream `.ds-events-000001`, and since Elasticsearch 7.11
+/// `.ds-events-2026.03.01-000001`.
+fn is_rolled(index: &Index, name: &str) -> bool {
+    let hidden = name.strip_prefix(".ds-");
+    let number = hidden
+        .unwrap_or(name)
+        .strip_prefix(index.pattern.as_str())
+        .and_then(|rest| rest.strip_prefix('-'));
+    let number = number.map(|rest| match rest.split_once('-') {
+        Some((date, number)) if hidden.is_some() && NaiveDate::parse_from_str(date, "%Y.%m.%d").is_ok() => number,
+        _ => rest,
+    });
+    number.is_some_and(|number| number.len() == 6 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// What is to be done with an index. `last` is the time of its last event, for names without a date.
 pub fn fate(index: &Index, name: &str, write_index: bool, last: Option<DateTime<Utc>>, before: DateTime<Utc>) -> Fate {
-    let rolled = || {
-        let base = index.pattern.as_str();
-        let number = name
-            .strip_prefix(".ds-")
-            .unwrap_or(name)
-            .strip_prefix(base)?
-            .strip_prefix('-')?;
-        let ours =
-            !index.pattern.contains('%') && number.len() == 6 && number.bytes().all(|byte| byte.is_ascii_digit());
-        ours.then_some(())
-    };
-    let until = match (end_of(index, name), rolled()) {
-        (Some(end), _) => Some(end),
-        (None, Some(())) => last,
-        (None, None) => return Fate::Foreign,
+    let until = match end_of(index, name) {
+        Some(end) => Some(end),
+        None if is_rolled(index, name) => last,
+        None => return Fate::Foreign,
     };
     match until {
         _ if write_index => Fate::WriteIndex,
@@ -104,19 +108,21 @@ pub async fn judge(
     let wildcard = if dated {
         index.wildcard()
     } else {
+        // Hidden indices match a wildcard that begins with a dot.
         format!("{base}*,.ds-{base}-*", base = index.pattern)
     };
-    let path = format!("/_cat/indices/{wildcard}?format=json&h=index,docs.count&s=index&expand_wildcards=all");
+    let path = format!("/_cat/indices/{wildcard}?format=json&h=index,docs.count&s=index");
     let listed = expect_ok("GET", &path, ask(deliverer, "GET", &path, None).await?)?;
     let write = write_indices(deliverer, index, now).await?;
     let mut judged = Vec::new();
     for row in listed.as_array().into_iter().flatten() {
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
         let name = text("index").to_owned();
-        let last = if dated {
-            None
-        } else {
+        // What is not ours may have no times, or be closed.
+        let last = if is_rolled(index, &name) {
             last_event(deliverer, &name).await?
+        } else {
+            None
         };
         let fate = fate(index, &name, write.contains(&name), last, before);
         judged.push(Judged {
@@ -247,7 +253,15 @@ mod tests {
             fate(&plain, ".ds-events-000001", false, Some(old), before),
             Fate::Delete { until: old }
         );
+        assert_eq!(
+            fate(&plain, ".ds-events-2026.01.31-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
         assert_eq!(fate(&plain, "events-000003", false, None, before), Fate::Keep);
+        assert_eq!(
+            fate(&plain, "events-2026.01.31-000001", false, Some(old), before),
+            Fate::Foreign
+        );
         assert_eq!(fate(&plain, "events-old", false, Some(old), before), Fate::Foreign);
         assert_eq!(
             fate(&plain, "eventsother-000001", false, Some(old), before),

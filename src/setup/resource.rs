@@ -1,7 +1,7 @@
 //! The form in which CloudFormation asks for a custom resource, and the answer that it waits for. No I/O.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A request of CloudFormation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -34,15 +34,19 @@ impl ResourceRequest {
         self.request_type == "Delete"
     }
 
-    /// The body of the answer. The reason is cut so that the whole stays below the 4096 bytes that CloudFormation reads.
+    /// The body of the answer. Its texts are cut so that the whole stays below the 4096 bytes that CloudFormation reads.
     pub fn answer(&self, result: &Result<Value, String>) -> Value {
         // A changed physical id would make CloudFormation delete the old resource.
         let fixed = format!("pixel-setup-{}", self.logical_resource_id);
         let id = self.physical_resource_id.as_ref().unwrap_or(&fixed);
-        let reason = result
-            .as_ref()
-            .err()
-            .map(|reason| &reason[..reason.floor_char_boundary(1500)]);
+        let reason = result.as_ref().err().map(|reason| short(reason));
+        let data = result.as_ref().ok().and_then(Value::as_object).map(|data| {
+            let member = |(name, value): (&String, &Value)| {
+                let value = value.as_str().map_or_else(|| value.clone(), |text| short(text).into());
+                (name.clone(), value)
+            };
+            data.iter().map(member).collect::<Map<_, _>>()
+        });
         json!({
             "Status": if result.is_ok() { "SUCCESS" } else { "FAILED" },
             "Reason": reason.unwrap_or("as declared"),
@@ -50,7 +54,42 @@ impl ResourceRequest {
             "StackId": self.stack_id,
             "RequestId": self.request_id,
             "LogicalResourceId": self.logical_resource_id,
-            "Data": result.as_ref().unwrap_or(&Value::Null),
+            "Data": data,
         })
+    }
+}
+
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(800)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_never_too_long_for_cloudformation() {
+        let request = ResourceRequest {
+            request_type: "Update".to_owned(),
+            response_url: "https://bucket.example/key?signature=1".to_owned(),
+            stack_id: "s".repeat(256),
+            request_id: "r".repeat(36),
+            logical_resource_id: "l".repeat(255),
+            physical_resource_id: Some("p".repeat(255)),
+        };
+        let long = "unchanged mapping of index `events-2026.01.01`; \u{fc}\"".repeat(1000);
+        let destination = "https://user@host.example/events";
+        for result in [
+            Err(long.clone()),
+            Ok(json!({"Product": "OpenSearch 2.19", "Destination": destination, "Steps": long})),
+        ] {
+            let answer = request.answer(&result);
+            assert!(answer.to_string().len() < 4096, "{answer}");
+            let word = if result.is_ok() { "SUCCESS" } else { "FAILED" };
+            assert_eq!(
+                (&answer["Status"], &answer["PhysicalResourceId"]),
+                (&json!(word), &json!("p".repeat(255)))
+            );
+        }
     }
 }

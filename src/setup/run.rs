@@ -65,16 +65,18 @@ pub struct Report {
 /// [`ServerError`] with what to do. What was written before stays, and another run goes on from there.
 pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<Report, ServerError> {
     let product = product(deliverer).await?;
-    let lifecycle = lifecycle(deliverer, product).await?;
     refuse_impossible(product, plan)?;
     healthy(deliverer, product).await?;
+    let lifecycle = lifecycle(deliverer, product, plan).await?;
     let server = Server {
         deliverer,
         plan,
         product,
         lifecycle,
     };
-    let steps = server.steps(write).await?;
+    // Before the steps: a new index is attached by the server itself, in its own time.
+    let earlier = server.earlier_indices().await?;
+    let mut steps = server.steps(write).await?;
     if write && steps.iter().any(Step::writes) {
         let again = server.steps(false).await?;
         if let Some(step) = again.iter().find(|step| step.writes()) {
@@ -84,6 +86,7 @@ pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<Repo
             )));
         }
     }
+    steps.extend(server.attach(earlier, &steps, write).await?);
     Ok(Report { product, steps })
 }
 
@@ -116,9 +119,7 @@ fn write_side(plan: &Plan, product: Product) -> Option<(String, Value)> {
 fn refuse_impossible(product: Product, plan: &Plan) -> Result<(), ServerError> {
     let streams = plan.rotation == Rotation::DataStream;
     if streams && !product.has_composable_templates() {
-        return Err(ServerError::new(format!(
-            "{product} has no data streams; choose `--rotation rollover`"
-        )));
+        return Err(no_data_streams(product));
     }
     if product == Product::Serverless && matches!(plan.rotation, Rotation::Rollover | Rotation::DataStream) {
         return Err(ServerError::new(
@@ -128,8 +129,14 @@ fn refuse_impossible(product: Product, plan: &Plan) -> Result<(), ServerError> {
     Ok(())
 }
 
-async fn lifecycle(deliverer: &Deliverer, product: Product) -> Result<Lifecycle, ServerError> {
+/// How this server puts old indices away, as far as the plan wants that.
+///
+/// # Errors
+///
+/// [`ServerError`] with what to do.
+pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> Result<Lifecycle, ServerError> {
     let candidates: &[Lifecycle] = match product {
+        _ if !plan.wants_policy() => &[],
         Product::Serverless => &[],
         Product::OpenSearch(..) => &[Lifecycle::Ism("/_plugins")],
         Product::Elasticsearch(..) => &[Lifecycle::Ilm, Lifecycle::Ism("/_opendistro")],
@@ -172,16 +179,18 @@ struct Server<'a> {
 
 impl Server<'_> {
     async fn steps(&self, write: bool) -> Result<Vec<Step>, ServerError> {
-        // First everything that can refuse the whole plan.
+        // First everything that can refuse the whole plan, then what a server may refuse for reasons of its own.
         let template = self.current_template().await?;
         let indices = self.current_indices().await?;
+        let side = self.current_side().await?;
+        let policy = self.current_policy().await?;
         let mut steps = Vec::new();
-        steps.extend(self.policy(write).await?);
-        steps.push(self.template(template, write).await?);
         for (index, difference) in &indices {
             steps.push(self.mapping(index, difference, write).await?);
         }
-        steps.extend(self.write_side(write).await?);
+        steps.extend(self.policy(policy, write).await?);
+        steps.push(self.template(template, write).await?);
+        steps.extend(self.write_side(side, write).await?);
         Ok(steps)
     }
 
@@ -205,37 +214,137 @@ impl Server<'_> {
         )))
     }
 
+    /// The answer about the policy of our name, where there is to be one.
+    async fn current_policy(&self) -> Result<Option<Reply>, ServerError> {
+        let Some((path, _)) = self.plan.policy(self.lifecycle) else {
+            return Ok(None);
+        };
+        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        if reply.status != 404 {
+            self.accepted("GET", &path, &reply)?;
+        }
+        Ok(Some(reply))
+    }
+
     /// The policy that puts old indices away.
-    async fn policy(&self, write: bool) -> Result<Option<Step>, ServerError> {
-        let subject = format!("lifecycle policy `{}`", self.plan.name());
-        let wanted =
-            self.plan.keep_days.is_some() || matches!(self.plan.rotation, Rotation::Rollover | Rotation::DataStream);
-        let Some((path, declared)) = self.plan.policy(self.lifecycle) else {
+    async fn policy(&self, current: Option<Reply>, write: bool) -> Result<Option<Step>, ServerError> {
+        let subject = self.policy_subject();
+        let (Some((path, declared)), Some(reply)) = (self.plan.policy(self.lifecycle), current) else {
             let why = match self.plan.rotation {
                 Rotation::None => {
                     "one index for ever has no age; choose a rotation, or run `pixel prune` where that suffices"
                 }
                 _ => "this server has no lifecycle management; run `pixel prune --older-than 90d` daily instead",
             };
-            return Ok(wanted.then(|| Step {
+            return Ok(self.plan.wants_policy().then(|| Step {
                 subject,
                 done: Done::Unavailable(why.to_owned()),
             }));
         };
-        let reply = ask(self.deliverer, "GET", &path, None).await?;
         let actual = match self.lifecycle {
-            Lifecycle::Ilm => reply.body.get(self.plan.name()).cloned().unwrap_or_default(),
-            _ => reply.body.clone(),
+            Lifecycle::Ilm => reply.body.get(self.plan.name()),
+            _ => Some(&reply.body),
         };
-        let done = match reply.status {
-            200 if covers(&actual, &declared) => Done::Unchanged,
-            200 => Done::Updated,
-            _ => Done::Created,
+        let done = match actual {
+            _ if reply.status == 404 => Done::Created,
+            Some(actual) if covers(actual, &declared) => Done::Unchanged,
+            _ => Done::Updated,
         };
         if write && done != Done::Unchanged {
             self.put(&format!("{path}{}", sequence(&reply)), &declared).await?;
         }
         Ok(Some(Step { subject, done }))
+    }
+
+    /// The indices that are there, those with and those without a lifecycle's policy.
+    async fn earlier_indices(&self) -> Result<(Vec<String>, Vec<String>), ServerError> {
+        let pattern = self.plan.pattern();
+        let path = match self.lifecycle {
+            _ if self.plan.policy(self.lifecycle).is_none() => return Ok(Default::default()),
+            Lifecycle::Absent => return Ok(Default::default()),
+            Lifecycle::Ism(prefix) => format!("{prefix}/_ism/explain/{pattern}"),
+            Lifecycle::Ilm => format!("/{pattern}/_settings?flat_settings=true"),
+        };
+        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        if reply.status == 404 {
+            return Ok(Default::default());
+        }
+        self.accepted("GET", &path, &reply)?;
+        // Beside the indices stands how many of them have a policy.
+        let indices = reply
+            .body
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, index)| index.is_object());
+        let has_policy = |index: &Value| {
+            let members = index.get("settings").unwrap_or(index).as_object();
+            let named = |name: &str| name.ends_with("policy_id") || name == "index.lifecycle.name";
+            members
+                .into_iter()
+                .flatten()
+                .any(|(name, value)| named(name) && value.is_string())
+        };
+        let (with, without): (Vec<_>, Vec<_>) = indices.partition(|(_, index)| has_policy(index));
+        let names = |indices: Vec<(&String, &Value)>| indices.into_iter().map(|(name, _)| name.clone()).collect();
+        Ok((names(with), names(without)))
+    }
+
+    /// Puts indices under the policy that were there before it, which the servers do for new ones only. Index State
+    /// Management also keeps to the policy as it was when the index came under it, until it is told to change.
+    async fn attach(
+        &self,
+        (with, without): (Vec<String>, Vec<String>),
+        steps: &[Step],
+        write: bool,
+    ) -> Result<Option<Step>, ServerError> {
+        let name = self.plan.name();
+        let changed = steps
+            .iter()
+            .any(|step| step.subject == self.policy_subject() && step.done == Done::Updated);
+        let mut requests: Vec<_> = without.iter().map(|index| self.attachment(index)).collect();
+        if let (Lifecycle::Ism(prefix), true) = (self.lifecycle, changed) {
+            let change = |index: &String| {
+                let path = format!("{prefix}/_ism/change_policy/{index}");
+                ("POST", path, json!({"policy_id": name}))
+            };
+            requests.extend(with.iter().map(change));
+        }
+        if requests.is_empty() {
+            return Ok(None);
+        }
+        let subject = format!("lifecycle of {} earlier indices", requests.len());
+        for (method, path, body) in requests.iter().filter(|_| write) {
+            let reply = ask(self.deliverer, method, path, Some(body)).await?;
+            self.accepted(method, path, &reply)?;
+            let failed = reply.body.pointer("/failed_indices/0/reason").and_then(Value::as_str);
+            // Meanwhile the server may have done it itself.
+            if let Some(reason) = failed.filter(|reason| !reason.contains("already has a policy")) {
+                return Err(ServerError::new(format!("`{method} {path}` failed: {reason}")));
+            }
+        }
+        Ok(Some(Step {
+            subject,
+            done: Done::Updated,
+        }))
+    }
+
+    /// The request that puts an index under the policy.
+    fn attachment(&self, index: &str) -> (&'static str, String, Value) {
+        let name = self.plan.name();
+        if let Lifecycle::Ism(prefix) = self.lifecycle {
+            let path = format!("{prefix}/_ism/add/{index}");
+            return ("POST", path, json!({"policy_id": name}));
+        }
+        let mut settings = json!({"index.lifecycle.name": name});
+        if self.plan.rotation == Rotation::Rollover {
+            settings["index.lifecycle.rollover_alias"] = self.plan.base.clone().into();
+        }
+        ("PUT", format!("/{index}/_settings"), settings)
+    }
+
+    fn policy_subject(&self) -> String {
+        format!("lifecycle policy `{}`", self.plan.name())
     }
 
     /// The template of our name, which must be ours.
@@ -298,12 +407,18 @@ impl Server<'_> {
         let mut found = Vec::new();
         let mut problems = Vec::new();
         for (index, body) in reply.body.as_object().into_iter().flatten() {
-            let mappings = &body["mappings"];
-            let difference = compare(if self.product.has_types() {
-                &mappings["_doc"]
-            } else {
-                mappings
-            });
+            let mut mappings = &body["mappings"];
+            if self.product.has_types() {
+                // An index has one type for ever.
+                let named = mappings
+                    .as_object()
+                    .and_then(|types| types.keys().find(|name| *name != "_doc"));
+                problems.extend(
+                    named.map(|name| format!("\n  `{index}`: its documents are of the type `{name}`, not `_doc`")),
+                );
+                mappings = &mappings["_doc"];
+            }
+            let difference = compare(mappings);
             problems.extend(difference.conflicts.iter().map(|conflict| {
                 format!(
                     "\n  `{index}`: `{}` is {}, declared is {}",
@@ -333,7 +448,7 @@ impl Server<'_> {
             } else {
                 format!("/{index}/_mapping")
             };
-            self.put(&path, &schema::mappings()).await?;
+            self.put(&path, &difference.completed).await?;
         }
         Ok(Step {
             subject: format!("mapping of index `{index}`"),
@@ -341,24 +456,34 @@ impl Server<'_> {
         })
     }
 
+    /// Whether there is what events are written to; none where the first event makes it.
+    async fn current_side(&self) -> Result<Option<bool>, ServerError> {
+        if write_side(self.plan, self.product).is_none() {
+            return Ok(None);
+        }
+        let there = match self.plan.rotation {
+            Rotation::Rollover => self.alias_exists().await?,
+            Rotation::DataStream => self.data_stream_exists().await?,
+            _ => self.exists(&format!("/{}", self.plan.base)).await?,
+        };
+        Ok(Some(there))
+    }
+
     /// The index, alias or data stream that events are written to.
-    async fn write_side(&self, write: bool) -> Result<Option<Step>, ServerError> {
-        let Some((path, body)) = write_side(self.plan, self.product) else {
+    async fn write_side(&self, there: Option<bool>, write: bool) -> Result<Option<Step>, ServerError> {
+        let (Some((path, body)), Some(there)) = (write_side(self.plan, self.product), there) else {
             return Ok(None);
         };
         let base = &self.plan.base;
-        let (subject, there) = match self.plan.rotation {
-            Rotation::Rollover => (
-                format!("alias `{base}` and its first index"),
-                self.alias_exists().await?,
-            ),
-            Rotation::DataStream => (format!("data stream `{base}`"), self.data_stream_exists(&path).await?),
-            _ => (format!("index `{base}`"), self.exists(&format!("/{base}")).await?),
+        let subject = match self.plan.rotation {
+            Rotation::Rollover => format!("alias `{base}` and its first index"),
+            Rotation::DataStream => format!("data stream `{base}`"),
+            _ => format!("index `{base}`"),
         };
-        let done = if there { Done::Unchanged } else { Done::Created };
         if write && !there {
             self.put(&path, &body).await?;
         }
+        let done = if there { Done::Unchanged } else { Done::Created };
         Ok(Some(Step { subject, done }))
     }
 
@@ -372,7 +497,22 @@ impl Server<'_> {
 
     async fn alias_exists(&self) -> Result<bool, ServerError> {
         let base = &self.plan.base;
-        if self.exists(&format!("/_alias/{base}")).await? {
+        let path = format!("/_alias/{base}");
+        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        if reply.status != 404 {
+            self.accepted("GET", &path, &reply)?;
+            let indices: Vec<_> = reply.body.as_object().into_iter().flatten().collect();
+            let written = format!("/aliases/{base}/is_write_index");
+            if indices.len() > 1
+                && !indices
+                    .iter()
+                    .any(|(_, index)| index.pointer(&written) == Some(&true.into()))
+            {
+                return Err(ServerError::new(format!(
+                    "the alias `{base}` has {} indices and none that is written to\n  set `is_write_index` on the newest (`POST /_aliases`)",
+                    indices.len()
+                )));
+            }
             return Ok(true);
         }
         if self.exists(&format!("/{base}")).await? {
@@ -383,17 +523,28 @@ impl Server<'_> {
         Ok(false)
     }
 
-    async fn data_stream_exists(&self, path: &str) -> Result<bool, ServerError> {
-        let reply = ask(self.deliverer, "GET", path, None).await?;
+    async fn data_stream_exists(&self) -> Result<bool, ServerError> {
+        let base = &self.plan.base;
+        let reply = ask(self.deliverer, "GET", &format!("/_data_stream/{base}"), None).await?;
+        // For the name of an index, OpenSearch lists no stream where Elasticsearch says that there is none.
+        let listed = reply.body["data_streams"]
+            .as_array()
+            .is_some_and(|streams| !streams.is_empty());
         match reply.status {
-            200 => Ok(true),
-            404 => Ok(false),
-            _ => Err(ServerError::new(format!(
-                "{} has no data streams here; choose `--rotation rollover`",
-                self.product
+            200 if listed => Ok(true),
+            200 | 404 if self.exists(&format!("/{base}")).await? => Err(ServerError::new(format!(
+                "`{base}` is an index or an alias, so it cannot become a data stream\n  choose another name, or reindex it under another name and delete it"
             ))),
+            200 | 404 => Ok(false),
+            _ => Err(no_data_streams(self.product)),
         }
     }
+}
+
+fn no_data_streams(product: Product) -> ServerError {
+    ServerError::new(format!(
+        "{product} has no data streams here; choose `--rotation rollover`"
+    ))
 }
 
 /// What Index State Management wants to know before it replaces a policy.

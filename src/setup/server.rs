@@ -161,9 +161,11 @@ pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
         .pointer("/version/number")
         .and_then(Value::as_str)
         .map(ToOwned::to_owned);
+    let opensearch = flavour == Some("opensearch");
     let number = match number {
-        Some(number) => Some(number),
-        None => node_version(deliverer).await?,
+        // OpenSearch calls itself 7.10 where `compatibility.override_main_response_version` is set, for old clients.
+        Some(number) if !(opensearch && number.starts_with("7.")) => Some(number),
+        _ => node_version(deliverer).await?,
     };
     let Some((major, minor)) = number.as_deref().and_then(version) else {
         let base = &target.base;
@@ -171,7 +173,6 @@ pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
             "`{base}` is neither OpenSearch nor Elasticsearch; is the URL right?"
         )));
     };
-    let opensearch = flavour == Some("opensearch");
     let product = if opensearch {
         Product::OpenSearch(major, minor)
     } else {
@@ -205,30 +206,55 @@ fn version(number: &str) -> Option<(u32, u32)> {
 pub fn explain(reason: &str, base: &str, auth: &str) -> String {
     let lower = reason.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let hint = if says(&["status "]) {
+        hint_at_refusal(&says, auth)
+    } else {
+        hint_at_silence(&says)
+    };
+    hint.map_or_else(
+        || format!("{base}: {reason}"),
+        |hint| format!("{base}: {reason}\n  {hint}"),
+    )
+}
+
+/// What to do when there is no answer.
+fn hint_at_silence(says: &impl Fn(&[&str]) -> bool) -> Option<String> {
     let hint = if says(&["dns", "lookup", "resolve"]) {
         "the host's name is not known here; is it spelt right, and is the domain in a VPC that this machine cannot see?"
-            .to_owned()
     } else if says(&["certificate", "unknownissuer", "handshake"]) {
-        "the server's certificate is not trusted; for a private authority set `PIXEL_CA_FILE`".to_owned()
+        "the server's certificate is not trusted; for a private authority set `PIXEL_CA_FILE`"
     } else if says(&["connection refused"]) {
-        "nothing listens there; is the server up and the port right?".to_owned()
+        "nothing listens there; is the server up and the port right?"
     } else if says(&["timed out"]) {
-        "no answer in time; security group, firewall, or a VPC that this machine cannot see?".to_owned()
-    } else if says(&["status 401"]) {
-        format!("the credentials (`{auth}`) are not accepted; check user and password, API key or AWS credentials")
-    } else if says(&["read-only", "cluster_block", "read_only"]) {
-        "the index is read-only, most often because the disk was full: free space, then set `index.blocks.read_only_allow_delete` to null".to_owned()
+        "no answer in time; security group, firewall, or a VPC that this machine cannot see?"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do about an answer.
+fn hint_at_refusal(says: &impl Fn(&[&str]) -> bool, auth: &str) -> Option<String> {
+    let hint = if says(&["status 401"]) {
+        return Some(format!(
+            "the credentials (`{auth}`) are not accepted; check user and password, API key or AWS credentials"
+        ));
+    } else if says(&["cluster read-only"]) {
+        "the cluster is read-only: set `cluster.blocks.read_only` and `cluster.blocks.read_only_allow_delete` to null (`PUT /_cluster/settings`)"
+    } else if says(&["read-only-allow-delete", "read-only / allow delete", "flood"]) {
+        "the index is read-only because the disk was full: free space, then set `index.blocks.read_only_allow_delete` to null"
+    } else if says(&["cluster_block", "read-only", "read_only"]) {
+        "the index is blocked: set its `index.blocks.read_only` and `index.blocks.write` to null"
     } else if says(&["status 403"]) {
-        format!(
+        return Some(format!(
             "the credentials (`{auth}`) may not do this; allow the action named above in the role, the IAM policy and the domain's access policy"
-        )
+        ));
     } else if says(&["<html", "<!doctype"]) {
         "that is a page for people, most often a login or Dashboards; give the URL of the index, not of Dashboards"
-            .to_owned()
     } else if says(&["status 404", "status 405"]) {
-        "there is no such thing, and it is not created by itself; is the URL's path right?".to_owned()
+        "there is no such thing, and it is not created by itself; is the URL's path right?"
     } else {
-        return format!("{base}: {reason}");
+        return None;
     };
-    format!("{base}: {reason}\n  {hint}")
+    Some(hint.to_owned())
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::pixel::{Image, Pixel};
-use crate::request::passthrough::{Document, document};
+use crate::request::passthrough::{self, Document};
 use crate::request::{self, Ingress, Pairs, alb, http, rest};
 
 /// One HTTP request as it arrived.
@@ -117,7 +117,7 @@ pub fn resource(path: &str) -> Option<(Resource, String, Option<String>)> {
 /// resources; everything else hands every path to the function.
 pub fn payload(ingress: Ingress, arrived: &Arrived) -> Option<Vec<u8>> {
     let payload = match ingress {
-        Ingress::Passthrough => passthrough(arrived)?,
+        Ingress::Passthrough => return passthrough(arrived).map(String::into_bytes),
         Ingress::Rest => rest::stage::payload(arrived),
         Ingress::Http | Ingress::FunctionUrl => http::stage::payload(ingress, arrived),
         Ingress::Alb => alb::stage::payload(arrived, false),
@@ -126,7 +126,7 @@ pub fn payload(ingress: Ingress, arrived: &Arrived) -> Option<Vec<u8>> {
     Some(payload.to_string().into_bytes())
 }
 
-fn passthrough(arrived: &Arrived) -> Option<Value> {
+fn passthrough(arrived: &Arrived) -> Option<String> {
     let (resource, stage, code) = resource(&arrived.path)?;
     let peer = arrived.peer_text();
     let time = arrived.time.timestamp_millis().to_string();
@@ -141,7 +141,7 @@ fn passthrough(arrived: &Arrived) -> Option<Value> {
         ("request-time-epoch", &time),
         ("domain-name", arrived.header("host").unwrap_or_default()),
     ];
-    Some(document(&Document {
+    Some(passthrough::text(&Document {
         path: code.map(|code| ("code".to_owned(), code)).into_iter().collect(),
         query: arrived.decoded_query(),
         headers: arrived.headers.clone(),

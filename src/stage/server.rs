@@ -62,10 +62,10 @@ impl Sink {
         }
     }
 
-    async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
+    async fn deliver(&self, event: &Arc<Event>, budget: Duration) -> Delivered {
         match self {
             Self::Store(store) => Delivered {
-                outcome: store.store(event.clone()).await,
+                outcome: store.store(Arc::clone(event)).await,
                 attempts: 1,
                 breaker: "closed",
             },
@@ -99,7 +99,7 @@ pub struct Report {
     /// What became of it.
     pub outcome: Outcome,
     /// The event when there is one.
-    pub event: Option<Event>,
+    pub event: Option<Arc<Event>>,
 }
 
 /// The stage.
@@ -111,7 +111,7 @@ pub struct Stage {
     pub ingress: Ingress,
     /// Where events go.
     pub sink: Sink,
-    /// Takes reports; when it is full, reports are dropped, never hits.
+    /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
@@ -183,14 +183,17 @@ impl Stage {
     }
 
     /// Tells what became of an event; one that was not delivered is logged whole.
-    fn conclude(&self, arrived: &Arrived, event: Event, delivered: Delivered, took: Duration) {
+    fn conclude(&self, arrived: &Arrived, event: Arc<Event>, delivered: Delivered, took: Duration) {
         if let Outcome::Failed(_) = delivered.outcome {
             log_undelivered(self, &event, &delivered, took);
         }
         self.report(arrived, delivered.outcome, Some(event));
     }
 
-    fn report(&self, arrived: &Arrived, outcome: Outcome, event: Option<Event>) {
+    fn report(&self, arrived: &Arrived, outcome: Outcome, event: Option<Arc<Event>>) {
+        if self.reports.is_closed() {
+            return;
+        }
         let request = format!("{} {}", arrived.method, arrived.path);
         let _ = self.reports.try_send(Report {
             time: arrived.time,
@@ -250,7 +253,7 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
             };
             let event = capture::event(*request, &circumstances, &stage.config);
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
-            let late = store(stage, arrived, event).await.is_err();
+            let late = store(stage, arrived, Arc::new(event)).await.is_err();
             if late
                 && let Some((_, value)) = answer
                     .headers
@@ -300,7 +303,7 @@ fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
 struct Late;
 
 /// Stores the event: a file before the answer, a remote destination in the configured order.
-async fn store(stage: Arc<Stage>, arrived: Arrived, event: Event) -> Result<(), Late> {
+async fn store(stage: Arc<Stage>, arrived: Arrived, event: Arc<Event>) -> Result<(), Late> {
     let patience = match (&stage.sink, stage.config.reply) {
         (Sink::Store(_), _) => COMMIT_PATIENCE,
         (Sink::Remote { .. }, ReplyOrder::AfterIndexing) => stage.config.timing.budget,

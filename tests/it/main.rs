@@ -7,20 +7,30 @@
 )]
 
 mod browser;
+mod care;
 mod config;
+mod dashboards;
+mod demo;
 mod destination;
 mod function;
+mod index_setup;
 mod index_stub;
+mod infra;
+mod infra_path;
 mod ingress;
 mod invoke;
 mod lambda_rig;
+mod lifecycle;
+mod matrix;
 mod properties;
 mod readme;
 mod real_index;
+mod schema;
 mod servers;
 mod serving;
 mod setup;
 mod signature;
+mod small_server;
 mod stage;
 mod template;
 mod template_corpus;

@@ -1,0 +1,117 @@
+//! `pixel dashboards`, and the import that `pixel setup --dashboards` asks for.
+
+use anyhow::bail;
+
+use super::connect;
+use crate::aws::client::http_client;
+use crate::config::Config;
+use crate::dashboards::{INDEX_PATTERN, ndjson, objects};
+use crate::delivery::opensearch::Target;
+use crate::delivery::{Auth, Destination};
+use crate::setup::dashboards::session::{Options, import};
+use crate::setup::plan::Plan;
+use crate::setup::run::Step;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The indices that the dashboards read
+    #[arg(long, value_name = "NAME", default_value = INDEX_PATTERN)]
+    index_pattern: String,
+}
+
+/// Prints the saved objects.
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let objects = ndjson(&arguments.index_pattern).map_err(anyhow::Error::from_boxed)?;
+    super::print(objects.trim_end())
+}
+
+/// Where the dashboards are to be imported.
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// Import the dashboards into this OpenSearch Dashboards or Kibana, as in `https://user:password@host:5601`
+    #[arg(long, value_name = "URL")]
+    dashboards: Option<String>,
+    /// The tenant of OpenSearch Dashboards, as in `global` [default: the user's own]
+    #[arg(long, value_name = "NAME", requires = "dashboards")]
+    tenant: Option<String>,
+    /// The space of Kibana [default: Kibana's default]
+    #[arg(long, value_name = "NAME", requires = "dashboards", value_parser = space)]
+    space: Option<String>,
+    /// Replace dashboards that are there and were changed
+    #[arg(long, requires = "dashboards")]
+    overwrite: bool,
+    /// The indices that the dashboards read [default: the destination's name and `*`]
+    #[arg(long, value_name = "NAME", requires = "dashboards")]
+    index_pattern: Option<String>,
+}
+
+fn space(text: &str) -> Result<String, String> {
+    let fits =
+        |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || "-_".contains(character);
+    if !text.is_empty() && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("give the space's identifier, as its URL has it: a-z, 0-9, - and _".to_owned())
+    }
+}
+
+impl Import {
+    /// Whether an import is asked for.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.dashboards.is_some()
+    }
+
+    /// Imports the dashboards, if that is asked for; without `write`, says what would be done.
+    pub(super) async fn run(
+        &self,
+        config: &Config,
+        target: &Target,
+        plan: &Plan,
+        write: bool,
+    ) -> anyhow::Result<Option<Step>> {
+        let Some(url) = &self.dashboards else { return Ok(None) };
+        let (base, auth) = place(url, target)?;
+        let pattern = self.index_pattern.clone().unwrap_or_else(|| format!("{}*", plan.base));
+        let objects = objects(&pattern).map_err(anyhow::Error::from_boxed)?;
+        let credentials = match auth {
+            Auth::SigV4 { .. } => Some(connect::credentials().await?),
+            _ => None,
+        };
+        let http = http_client(config.ca_file.as_deref(), &config.timing).map_err(anyhow::Error::from_boxed)?;
+        let options = Options {
+            base,
+            auth,
+            tenant: self.tenant.clone(),
+            space: self.space.clone(),
+            overwrite: self.overwrite,
+            write,
+        };
+        Ok(Some(import(&http, credentials.as_ref(), &options, &objects).await?))
+    }
+}
+
+/// The program's address, and how to prove who asks: as the URL says, else as the destination on the same host has it.
+fn place(url: &str, target: &Target) -> anyhow::Result<(String, Auth)> {
+    let region = match &target.auth {
+        Auth::SigV4 { region, .. } => Some(region.as_str()),
+        _ => None,
+    };
+    // Read as a destination, whose last part is an index.
+    let address = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+    let Ok(Destination::OpenSearch(found)) = Destination::parse(&format!("{address}/index"), None, region) else {
+        bail!("`--dashboards` is no address; give one as in `https://host:5601` or `https://host/_dashboards`");
+    };
+    let host = |url: &str| reqwest::Url::parse(url).ok()?.host_str().map(ToOwned::to_owned);
+    let auth = match found.auth {
+        Auth::None if host(&found.base) == host(&target.base) => target.auth.clone(),
+        auth => auth,
+    };
+    // A browser's address goes on with `/app/…`.
+    let base = found
+        .base
+        .split("/app/")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches("/app");
+    Ok((base.to_owned(), auth))
+}

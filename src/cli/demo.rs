@@ -1,0 +1,308 @@
+//! `pixel demo`
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::num::NonZero;
+use std::ops::ControlFlow;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, available_parallelism};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{DestinationArgument, configuration, connect, print, printable, talk};
+use crate::aws::bulk::{Patience, load};
+use crate::aws::client::Deliverer;
+use crate::config::Config;
+use crate::delivery::bulk::{Limits, Tally};
+use crate::delivery::sqlite::Store;
+use crate::delivery::{Destination, Outcome};
+use crate::demo::{Demo, Plan};
+use crate::event::{Event, iso};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    destination: DestinationArgument,
+    /// How many events
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    events: u32,
+    /// Over how many days
+    #[arg(long, value_name = "D", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+    /// The same seed makes the same events; storing them again stores nothing twice
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// When the last event may be: `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
+    #[arg(long, value_name = "TIME", value_parser = end)]
+    end: Option<DateTime<Utc>>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Events of one batch: some 4 MB.
+const BATCH: usize = 2_500;
+
+/// How long a server may take for its first answer: one of OpenSearch Serverless that sleeps takes half a minute.
+const REACH: Duration = Duration::from_mins(1);
+
+/// A day, or a moment; not so early that the first event would be before 1970.
+fn end(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
+    let end = day
+        .or_else(|_| moment())
+        .map_err(|_| "give a day or an RFC 3339 time".to_owned())?;
+    let known = ("1980".."9999").contains(&end.format("%Y").to_string().as_str());
+    if known {
+        Ok(end)
+    } else {
+        Err("give a year from 1980 to 9998".to_owned())
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    let demo = Demo {
+        seed: arguments.seed,
+        events: arguments.events,
+        days: arguments.days,
+        end: arguments.end.unwrap_or_else(Utc::now),
+    };
+    let summary = super::runtime()?.block_on(fill(&demo, &config))?;
+    if arguments.json {
+        print(&summary.json(&demo).to_string())?;
+    } else {
+        print(&summary.text())?;
+    }
+    let lost = summary.tally.failed;
+    anyhow::ensure!(lost == 0, "{} refused {lost} of the events", summary.destination);
+    Ok(())
+}
+
+async fn fill(demo: &Demo, config: &Config) -> anyhow::Result<Summary> {
+    let destination = config.destination.as_ref().context("no destination")?;
+    let sink = Sink::open(config, destination).await?;
+    let (stop, bar) = (stop_on_signal(), progress(demo, destination));
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    let deliver = |events| sink.clone().deliver(events);
+    let loaded = load(Batches::new(demo, config), sink.under_way(), deliver, |outcomes| {
+        for outcome in outcomes {
+            tally.add(outcome);
+        }
+        bar.inc(outcomes.len() as u64);
+        // Where nothing of a batch arrives, the next will not fare better.
+        let hopeless = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_)));
+        if hopeless || stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    loaded.await.context("storing the events has failed")?;
+    bar.finish_and_clear();
+    sink.close();
+    Ok(Summary {
+        destination: destination.to_string(),
+        events: demo.events.into(),
+        tally,
+        interrupted: stop.load(Ordering::Relaxed),
+        took: began.elapsed(),
+    })
+}
+
+/// The events in batches, which are made on threads of their own before they are asked for.
+struct Batches {
+    plan: Arc<Plan>,
+    config: Arc<Config>,
+    /// The first hit that nobody makes yet.
+    next: usize,
+    ahead: usize,
+    making: VecDeque<JoinHandle<Vec<Event>>>,
+}
+
+impl Batches {
+    fn new(demo: &Demo, config: &Config) -> Self {
+        Self {
+            plan: Arc::new(demo.plan()),
+            config: Arc::new(config.clone()),
+            next: 0,
+            ahead: available_parallelism().map_or(1, NonZero::get).min(4),
+            making: VecDeque::new(),
+        }
+    }
+
+    fn begin(&mut self) {
+        let numbers = self.next..self.plan.len().min(self.next + BATCH);
+        self.next = numbers.end;
+        let (plan, config) = (Arc::clone(&self.plan), Arc::clone(&self.config));
+        let make = move || numbers.map(|number| plan.event(number, &config)).collect();
+        self.making.push_back(std::thread::spawn(make));
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Vec<Event>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.making.len() < self.ahead && self.next < self.plan.len() {
+            self.begin();
+        }
+        let made = self.making.pop_front()?.join();
+        Some(made.unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+}
+
+/// Set by Ctrl-C, after which what is under way is still stored.
+fn stop_on_signal() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            set.store(true, Ordering::Relaxed);
+        }
+    });
+    stop
+}
+
+/// A bar where there is somebody to see it move, else one line.
+fn progress(demo: &Demo, destination: &Destination) -> ProgressBar {
+    let Demo {
+        seed,
+        events,
+        days,
+        end,
+    } = demo;
+    let end = iso(*end);
+    talk(&format!(
+        "{events} events of seed {seed} over {days} days before {end}, into {destination}"
+    ));
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new((*events).into());
+    match ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}  {per_sec:.0}  {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Where the events go.
+#[derive(Clone)]
+enum Sink {
+    Store(Arc<Store>),
+    Remote(Arc<Deliverer>),
+}
+
+impl Sink {
+    async fn open(config: &Config, destination: &Destination) -> anyhow::Result<Self> {
+        match destination {
+            Destination::Sqlite(path) => Ok(Self::Store(Arc::new(Store::open(path)?))),
+            Destination::OpenSearch(target) => {
+                let deliverer = connect::deliverer(config, target).await?;
+                reach(&deliverer).await?;
+                Ok(Self::Remote(Arc::new(deliverer)))
+            }
+        }
+    }
+
+    /// How many batches to deliver at the same time: while an index answers one, it works on another. A file has one writer,
+    /// and is to have the events in their order.
+    const fn under_way(&self) -> usize {
+        match self {
+            Self::Store(_) => 1,
+            Self::Remote(_) => 2,
+        }
+    }
+
+    async fn deliver(self, events: Vec<Event>) -> Vec<Outcome> {
+        match self {
+            Self::Store(store) => store.store_all(events).await,
+            Self::Remote(deliverer) => {
+                deliverer
+                    .deliver_all(&events, Limits::default(), Patience::default())
+                    .await
+            }
+        }
+    }
+
+    /// Leaves a tidy file behind.
+    fn close(self) {
+        if let Self::Store(store) = self
+            && let Some(store) = Arc::into_inner(store)
+        {
+            store.close();
+        }
+    }
+}
+
+/// Whether anybody answers at all; a batch would be tried for long before it says so.
+async fn reach(deliverer: &Deliverer) -> anyhow::Result<()> {
+    let target = deliverer.target();
+    let url = format!("{}/", target.base);
+    let answered = deliverer.send("HEAD", &url, Vec::new(), 0, REACH).await;
+    answered.with_context(|| format!("cannot reach {target}; is it the right host and port, and is the server up?"))?;
+    Ok(())
+}
+
+struct Summary {
+    destination: String,
+    events: u64,
+    tally: Tally,
+    interrupted: bool,
+    took: Duration,
+}
+
+impl Summary {
+    const fn not_sent(&self) -> u64 {
+        self.events - self.tally.total()
+    }
+
+    fn json(&self, demo: &Demo) -> Value {
+        let reasons: Vec<_> = self
+            .tally
+            .reasons
+            .iter()
+            .map(|(reason, count)| json!({"reason": reason, "events": count}))
+            .collect();
+        json!({
+            "destination": self.destination,
+            "seed": demo.seed,
+            "days": demo.days,
+            "end": iso(demo.end),
+            "events": self.events,
+            "stored": self.tally.indexed,
+            "already_there": self.tally.duplicate,
+            "refused": self.tally.failed,
+            "not_sent": self.not_sent(),
+            "reasons": reasons,
+            "interrupted": self.interrupted,
+            "seconds": self.took.as_secs_f64(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let line = |name: &str, count| format!("{name:<14} {count:>10}");
+        let mut lines = vec![
+            line("events", self.events),
+            line("stored", self.tally.indexed),
+            line("already there", self.tally.duplicate),
+            line("refused", self.tally.failed),
+        ];
+        for (reason, count) in &self.tally.reasons {
+            lines.push(format!("  {count:>8} x {}", printable(reason, 300)));
+        }
+        if self.not_sent() > 0 {
+            let why = if self.interrupted { "interrupted" } else { "gave up" };
+            lines.push(format!("{}  ({why})", line("not sent", self.not_sent())));
+        }
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,272 @@
+//! Dashboards for OpenSearch Dashboards and Kibana, made of a short source that a person can review.
+//!
+//! The source is in `kibana/source`: a file per dashboard, the specifications of its Vega panels, and the colours. What is
+//! made of it, one saved object a line, is `kibana/pixel.ndjson`; a test holds that file equal to [`ndjson`]. The objects
+//! keep to what OpenSearch Dashboards 1 to 3 and Kibana 7.10 to 8 have in common. No I/O.
+
+mod source;
+mod visualization;
+
+use serde_json::{Map, Value, json};
+
+use crate::event::fields::FIELDS;
+use source::{Bucket, Dashboard, Kind, Panel};
+
+/// The index pattern, where no other is asked for: the indices of a destination `…/events`, rotated or not.
+pub const INDEX_PATTERN: &str = "events*";
+
+/// The id of the index pattern's object.
+const INDEX_PATTERN_ID: &str = "pixel-events";
+
+const DASHBOARDS: [&str; 3] = [
+    include_str!("../kibana/source/overview.json"),
+    include_str!("../kibana/source/campaigns.json"),
+    include_str!("../kibana/source/health.json"),
+];
+
+const COLOURS: &str = include_str!("../kibana/source/colours.json");
+
+/// The Vega specifications by the name that a panel gives.
+const SPECIFICATIONS: [(&str, &str); 4] = [
+    ("hours.vega.json", include_str!("../kibana/source/hours.vega.json")),
+    (
+        "repeated.vega.json",
+        include_str!("../kibana/source/repeated.vega.json"),
+    ),
+    ("rate.vega.json", include_str!("../kibana/source/rate.vega.json")),
+    ("delay.vega.json", include_str!("../kibana/source/delay.vega.json")),
+];
+
+/// What newer programs would migrate from, and older ones already know.
+const VERSIONS: [(&str, &str); 4] = [
+    ("index-pattern", "7.6.0"),
+    ("visualization", "7.10.0"),
+    ("dashboard", "7.9.3"),
+    ("search", "7.9.3"),
+];
+
+/// The name of the reference from an object to its index pattern.
+const INDEX_REFERENCE: &str = "kibanaSavedObjectMeta.searchSourceJSON.index";
+
+/// What is wrong with the source; a test excludes it.
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The saved objects, one a line, for indices of this pattern.
+///
+/// # Errors
+///
+/// [`SourceError`]
+pub fn ndjson(index_pattern: &str) -> Result<String, SourceError> {
+    let mut lines: Vec<_> = objects(index_pattern)?.iter().map(Value::to_string).collect();
+    lines.push(String::new());
+    Ok(lines.join("\n"))
+}
+
+/// The saved objects, for indices of this pattern.
+///
+/// # Errors
+///
+/// [`SourceError`]
+pub fn objects(index_pattern: &str) -> Result<Vec<Value>, SourceError> {
+    let generator = Generator {
+        index_pattern,
+        colours: serde_json::from_str(COLOURS)?,
+    };
+    let mut objects = vec![generator.index_pattern()];
+    for text in DASHBOARDS {
+        let dashboard: Dashboard = serde_json::from_str(text)?;
+        for panel in &dashboard.panels {
+            objects.push(generator.panel(&dashboard, panel)?);
+        }
+        objects.push(board(&dashboard));
+    }
+    Ok(objects)
+}
+
+struct Generator<'a> {
+    index_pattern: &'a str,
+    colours: Map<String, Value>,
+}
+
+impl Generator<'_> {
+    fn index_pattern(&self) -> Value {
+        // With an empty list the program asks the index for its fields when it first needs them.
+        let attributes = json!({"title": self.index_pattern, "timeFieldName": "@timestamp", "fields": "[]"});
+        object("index-pattern", INDEX_PATTERN_ID, &attributes, &json!([]))
+    }
+
+    fn panel(&self, dashboard: &Dashboard, panel: &Panel) -> Result<Value, SourceError> {
+        let id = panel_id(dashboard, panel);
+        let mut attributes = json!({"title": panel.title, "description": description(panel)?, "version": 1});
+        let indexed = !matches!(panel.kind, Kind::Markdown | Kind::Vega);
+        attributes["kibanaSavedObjectMeta"] = json!({"searchSourceJSON": search_source(panel, indexed).to_string()});
+        let reference = json!({"name": INDEX_REFERENCE, "type": "index-pattern", "id": INDEX_PATTERN_ID});
+        let references = if indexed { json!([reference]) } else { json!([]) };
+        if panel.kind == Kind::Search {
+            attributes["hits"] = 0.into();
+            attributes["columns"] = json!(panel.columns);
+            attributes["sort"] = json!([["@timestamp", "desc"]]);
+            return Ok(object("search", &id, &attributes, &references));
+        }
+        let state = visualization::state(panel, || self.specification(panel))?;
+        attributes["visState"] = state.to_string().into();
+        attributes["uiStateJSON"] = self.colours(panel).to_string().into();
+        Ok(object("visualization", &id, &attributes, &references))
+    }
+
+    /// A Vega specification as it was written, with the index in its place.
+    fn specification(&self, panel: &Panel) -> Result<String, SourceError> {
+        let index = Value::from(self.index_pattern).to_string();
+        Ok(specification(panel)?.replace("\"%index%\"", &index))
+    }
+
+    /// The colours of what a panel tells apart: always the same for the same class.
+    fn colours(&self, panel: &Panel) -> Value {
+        let colours = |name: &str| self.colours.get(name).cloned();
+        let of_bucket = |bucket: &Option<Bucket>| bucket.as_ref().and_then(Bucket::field).and_then(colours);
+        let told_apart = match panel.kind {
+            Kind::Pie => of_bucket(&panel.along),
+            Kind::Histogram | Kind::Line | Kind::Area | Kind::Bar if panel.split.is_some() => of_bucket(&panel.split),
+            Kind::Histogram | Kind::Line | Kind::Area | Kind::Bar => self.metric_colours(panel),
+            _ => None,
+        };
+        told_apart.map_or(json!({}), |colours| json!({"vis": {"colors": colours}}))
+    }
+
+    fn metric_colours(&self, panel: &Panel) -> Option<Value> {
+        let all = self.colours.get("metrics")?;
+        let own = |label: &String| Some((label.clone(), all.get(label)?.clone()));
+        let labels = panel.metrics.iter().map(|metric| &metric.label);
+        Some(Value::Object(labels.filter_map(own).collect()))
+    }
+}
+
+fn specification(panel: &Panel) -> Result<&'static str, SourceError> {
+    let named = |name: &str| panel.spec.as_deref() == Some(name);
+    let found = SPECIFICATIONS.into_iter().find(|(name, _)| named(name));
+    let (_, text) = found.ok_or_else(|| format!("panel `{}` names no specification", panel.id))?;
+    Ok(text)
+}
+
+fn panel_id(dashboard: &Dashboard, panel: &Panel) -> String {
+    format!("{}-{}", dashboard.id, panel.id)
+}
+
+fn object(kind: &str, id: &str, attributes: &Value, references: &Value) -> Value {
+    let version = VERSIONS.into_iter().find(|(name, _)| *name == kind);
+    let version: Map<_, _> = version
+        .map(|(name, version)| (name.to_owned(), version.into()))
+        .into_iter()
+        .collect();
+    json!({"type": kind, "id": id, "attributes": attributes, "references": references, "migrationVersion": version})
+}
+
+fn search_source(panel: &Panel, indexed: bool) -> Value {
+    let mut source = json!({"query": {"query": panel.filter, "language": "kuery"}, "filter": []});
+    if indexed {
+        source["indexRefName"] = INDEX_REFERENCE.into();
+    }
+    if panel.kind == Kind::Search {
+        source["highlightAll"] = true.into();
+        source["version"] = true.into();
+    }
+    source
+}
+
+/// The question, and which fields it must wait for.
+fn description(panel: &Panel) -> Result<String, SourceError> {
+    let text = shown(panel)?;
+    let absent: Vec<_> = FIELDS
+        .iter()
+        .filter(|field| !field.written && mentions(&text, field.name))
+        .map(|field| format!("`{}`", field.name))
+        .collect();
+    Ok(match absent.as_slice() {
+        [] => panel.question.clone(),
+        [one] => format!("{} {one} is not in events yet: a later step adds it.", panel.question),
+        many => format!(
+            "{} These fields are not in events yet, a later step adds them: {}.",
+            panel.question,
+            many.join(", ")
+        ),
+    })
+}
+
+/// What the panel shows, as text with its fields' names. What it leaves out by its filter is not part of it.
+fn shown(panel: &Panel) -> Result<String, SourceError> {
+    if panel.kind == Kind::Vega {
+        let specification: Value = serde_json::from_str(specification(panel)?)?;
+        let mut aggregations = specification["data"].clone();
+        forget_exclusions(&mut aggregations);
+        return Ok(aggregations.to_string());
+    }
+    let buckets = panel.along.iter().chain(&panel.split).chain(&panel.rows);
+    let mut words: Vec<_> = buckets.flat_map(Bucket::texts).collect();
+    words.extend(panel.metrics.iter().filter_map(|metric| metric.field.clone()));
+    words.extend(panel.columns.clone());
+    Ok(words.join(" "))
+}
+
+fn forget_exclusions(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.remove("must_not");
+            members.values_mut().for_each(forget_exclusions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_exclusions),
+        _ => {}
+    }
+}
+
+/// Whether a text has this field's name, and not only as a part of another's.
+fn mentions(text: &str, field: &str) -> bool {
+    let inside = |character: char| character.is_alphanumeric() || "._@".contains(character);
+    text.match_indices(field).any(|(start, _)| {
+        let before = text[..start].chars().next_back();
+        let after = text[start + field.len()..].chars().next();
+        !before.is_some_and(inside) && !after.is_some_and(inside)
+    })
+}
+
+fn board(dashboard: &Dashboard) -> Value {
+    let numbered = || dashboard.panels.iter().enumerate();
+    let panels: Vec<_> = numbered().map(|(number, panel)| place(number, panel)).collect();
+    let references: Vec<_> = numbered()
+        .map(|(number, panel)| {
+            let kind = if panel.kind == Kind::Search {
+                "search"
+            } else {
+                "visualization"
+            };
+            json!({"name": format!("panel_{number}"), "type": kind, "id": panel_id(dashboard, panel)})
+        })
+        .collect();
+    let source = json!({"query": {"query": "", "language": "kuery"}, "filter": []});
+    let options = json!({"useMargins": true, "hidePanelTitles": false});
+    let attributes = json!({
+        "title": dashboard.title,
+        "description": dashboard.description,
+        "hits": 0,
+        "version": 1,
+        "panelsJSON": Value::Array(panels).to_string(),
+        "optionsJSON": options.to_string(),
+        "timeRestore": true,
+        "timeFrom": dashboard.since,
+        "timeTo": "now",
+        "refreshInterval": {"pause": true, "value": 0},
+        "kibanaSavedObjectMeta": {"searchSourceJSON": source.to_string()},
+    });
+    object("dashboard", &dashboard.id, &attributes, &Value::Array(references))
+}
+
+fn place(number: usize, panel: &Panel) -> Value {
+    let index = (number + 1).to_string();
+    let [x, y, w, h] = panel.place;
+    json!({
+        "version": "7.10.0",
+        "gridData": {"x": x, "y": y, "w": w, "h": h, "i": index},
+        "panelIndex": index,
+        "embeddableConfig": {},
+        "panelRefName": format!("panel_{number}"),
+    })
+}

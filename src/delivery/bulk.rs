@@ -1,0 +1,487 @@
+//! `_bulk`: many events in one request to OpenSearch or Elasticsearch, and what its answer means for each of them.
+//!
+//! The index always stands in the path, since a server may forbid to name it in the body
+//! (`rest.action.multi.allow_explicit_index`); where a date pattern gives several indices, each gets requests of its own.
+//! Events are written with `create` and their id, so that sending one again never stores it twice.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::opensearch::{StoreRequest, Target, explains, refusal, verdict};
+use super::{Outcome, Verdict};
+use crate::event::Event;
+
+/// How large one request may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of the body; an event that is larger goes alone.
+    pub bytes: usize,
+    /// Most events.
+    pub events: usize,
+}
+
+impl Default for Limits {
+    /// What AWS recommends for its domains, and half of what the small ones accept.
+    fn default() -> Self {
+        Self {
+            bytes: 5 * 1024 * 1024,
+            events: 5_000,
+        }
+    }
+}
+
+/// What a server wants of requests; learnt from its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Documents have the event's id. A time-series collection of OpenSearch Serverless refuses that.
+    pub ids: bool,
+    /// The path has the type `_doc`, without which Elasticsearch 6 refuses and with which later servers do.
+    pub doc_type: bool,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self {
+            ids: true,
+            doc_type: false,
+        }
+    }
+}
+
+/// One request with several events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Method and URL.
+    pub request: StoreRequest,
+    /// The body: two lines for each event, the last ended like all others.
+    pub body: Vec<u8>,
+    /// The events' numbers, in the order of the body.
+    pub members: Vec<usize>,
+}
+
+impl Target {
+    /// The requests that store these numbered events, those of an index in their order.
+    pub fn bulk<'a>(
+        &self,
+        events: impl IntoIterator<Item = (usize, &'a Event)>,
+        form: Form,
+        limits: Limits,
+    ) -> Vec<Batch> {
+        let mut full = Vec::new();
+        let mut open: BTreeMap<String, Batch> = BTreeMap::new();
+        let mut lines = Vec::new();
+        for (number, event) in events {
+            lines.clear();
+            write_lines(event, form.ids, &mut lines);
+            let index = self.index.name(event.time);
+            let batch = open
+                .entry(index)
+                .or_insert_with_key(|index| self.empty_batch(index, form));
+            let room = batch.body.len() + lines.len() <= limits.bytes && batch.members.len() < limits.events;
+            if !room && !batch.members.is_empty() {
+                let next = Batch {
+                    request: batch.request.clone(),
+                    body: Vec::with_capacity(batch.body.len()),
+                    members: Vec::with_capacity(batch.members.len()),
+                };
+                full.push(std::mem::replace(batch, next));
+            }
+            batch.body.extend_from_slice(&lines);
+            batch.members.push(number);
+        }
+        full.extend(open.into_values());
+        full
+    }
+
+    fn empty_batch(&self, index: &str, form: Form) -> Batch {
+        let base = &self.base;
+        let doc_type = if form.doc_type { "/_doc" } else { "" };
+        let url = format!("{base}/{index}{doc_type}/_bulk?filter_path=errors,error,items.*.status,items.*.error");
+        Batch {
+            request: StoreRequest { method: "POST", url },
+            body: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+}
+
+/// The action and the document. A document is JSON without line breaks, as [`Event::new`] makes it.
+fn write_lines(event: &Event, with_id: bool, lines: &mut Vec<u8>) {
+    lines.extend_from_slice(br#"{"create":{"#);
+    if with_id {
+        lines.extend_from_slice(br#""_id":"#);
+        lines.extend_from_slice(Value::from(event.id.as_str()).to_string().as_bytes());
+    }
+    lines.extend_from_slice(b"}}\n");
+    lines.extend_from_slice(event.document.as_bytes());
+    lines.push(b'\n');
+}
+
+/// What an answer to a batch means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// One entry for each event, in the order of the body; none for an event of which the answer says nothing.
+    Items(Vec<Option<Verdict>>),
+    /// The same for all: [`Verdict::Retry`] or [`Verdict::Refused`].
+    Whole(Verdict),
+    /// The body is too large for the server, or for something before it.
+    TooLarge(String),
+    /// The server wants [`Form::doc_type`].
+    NeedsType,
+}
+
+/// What an answer means for the `sent` events of a batch.
+pub fn answer(status: u16, body: &[u8], sent: usize) -> Answer {
+    let read: Option<Value> = serde_json::from_slice(body).ok();
+    let items = read.as_ref().and_then(|read| read.get("items")?.as_array());
+    if let (200, Some(items)) = (status, items) {
+        // More answers than questions: nobody can say which belong together.
+        let known = if items.len() > sent { &[] } else { items.as_slice() };
+        let mut verdicts: Vec<_> = known.iter().map(item).collect();
+        verdicts.resize(sent, None);
+        return Answer::Items(verdicts);
+    }
+    let error = read.as_ref().and_then(|read| read.get("error"));
+    if status == 400 && explains(error, "type is missing") {
+        return Answer::NeedsType;
+    }
+    match verdict(status, body) {
+        Verdict::Retry(reason) => Answer::Whole(Verdict::Retry(reason)),
+        Verdict::Refused(reason) if status == 413 => Answer::TooLarge(reason),
+        Verdict::Refused(reason) => Answer::Whole(Verdict::Refused(reason)),
+        Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => Answer::Whole(Verdict::Refused(format!(
+            "status {status}, but the answer is not one to a bulk request"
+        ))),
+    }
+}
+
+/// `{"create": {"status": 201}}`, with an `error` where it went wrong.
+fn item(item: &Value) -> Option<Verdict> {
+    let result = item.as_object()?.values().next()?;
+    let status = u16::try_from(result.get("status")?.as_u64()?).ok()?;
+    let error = result.get("error");
+    match (status, error) {
+        (200 | 201, None) => Some(Verdict::Indexed),
+        _ => Some(refusal(status, error, || "no reason was given".to_owned())),
+    }
+}
+
+/// How many of many events came to which end, and why some failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Stored now.
+    pub indexed: u64,
+    /// Stored before.
+    pub duplicate: u64,
+    /// Not stored.
+    pub failed: u64,
+    /// The first different reasons, and how many events have each.
+    pub reasons: Vec<(String, u64)>,
+}
+
+impl Tally {
+    /// More reasons are not kept; they tend to be the same with other names in them.
+    const REASONS: usize = 5;
+
+    /// Counts one.
+    pub fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Indexed => self.indexed += 1,
+            Outcome::Duplicate => self.duplicate += 1,
+            Outcome::Ignored(_) => {}
+            Outcome::Failed(failure) => {
+                self.failed += 1;
+                self.add_reason(&failure.reason);
+            }
+        }
+    }
+
+    fn add_reason(&mut self, reason: &str) {
+        if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| known == reason) {
+            *count += 1;
+        } else if self.reasons.len() < Self::REASONS {
+            self.reasons.push((reason.to_owned(), 1));
+        }
+    }
+
+    /// How many were counted.
+    pub const fn total(&self) -> u64 {
+        self.indexed + self.duplicate + self.failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Duration, Utc};
+    use serde_json::json;
+
+    use super::*;
+    use crate::delivery::{Destination, Failure};
+
+    fn target(url: &str) -> Target {
+        match Destination::parse(url, None, None) {
+            Ok(Destination::OpenSearch(target)) => target,
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+
+    fn event(number: usize, day: i64, length: usize) -> Event {
+        let time = DateTime::<Utc>::from_timestamp_millis(1_772_357_400_123).expect("a time") + Duration::days(day);
+        Event {
+            id: format!("id-{number}=/+\"\\"),
+            time,
+            document: json!({"n": number, "fill": "x".repeat(length)}).to_string(),
+        }
+    }
+
+    fn numbered(events: &[Event]) -> impl Iterator<Item = (usize, &Event)> {
+        events.iter().enumerate()
+    }
+
+    #[test]
+    fn a_body_has_two_lines_for_each_event() {
+        let events = [event(0, 0, 3), event(1, 0, 0)];
+        let batches =
+            target("http://host:9200/search/events").bulk(numbered(&events), Form::default(), Limits::default());
+        let [batch] = batches.as_slice() else {
+            panic!("{batches:?}")
+        };
+        assert_eq!(batch.request.method, "POST");
+        assert_eq!(
+            batch.request.url,
+            "http://host:9200/search/events/_bulk?filter_path=errors,error,items.*.status,items.*.error"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&batch.body),
+            concat!(
+                r#"{"create":{"_id":"id-0=/+\"\\"}}"#,
+                "\n",
+                r#"{"fill":"xxx","n":0}"#,
+                "\n",
+                r#"{"create":{"_id":"id-1=/+\"\\"}}"#,
+                "\n",
+                r#"{"fill":"","n":1}"#,
+                "\n"
+            )
+        );
+        assert_eq!(batch.members, [0, 1]);
+    }
+
+    #[test]
+    fn forms_change_path_and_action() {
+        let events = [event(0, 0, 0)];
+        let form = Form {
+            ids: false,
+            doc_type: true,
+        };
+        let batches = target("http://host/events").bulk(numbered(&events), form, Limits::default());
+        assert!(batches[0].request.url.starts_with("http://host/events/_doc/_bulk?"));
+        assert!(batches[0].body.starts_with(b"{\"create\":{}}\n{"));
+    }
+
+    #[test]
+    fn bodies_are_split_by_bytes_and_by_count() {
+        let events: Vec<_> = (0..10).map(|number| event(number, 0, 1_000)).collect();
+        let split = |limits| {
+            let batches = target("http://host/events").bulk(numbered(&events), Form::default(), limits);
+            assert!(batches.iter().all(|batch| batch.body.ends_with(b"}\n")));
+            batches.into_iter().map(|batch| batch.members).collect::<Vec<_>>()
+        };
+        let by_count = split(Limits {
+            bytes: usize::MAX,
+            events: 4,
+        });
+        assert_eq!(by_count, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
+        let by_bytes = split(Limits {
+            bytes: 2_200,
+            events: 100,
+        });
+        assert_eq!(by_bytes.len(), 5, "{by_bytes:?}");
+        assert_eq!(by_bytes.concat(), (0..10).collect::<Vec<_>>());
+        // Each is larger than the limit, and goes alone.
+        assert_eq!(split(Limits { bytes: 10, events: 100 }).len(), 10);
+        assert_eq!(
+            target("http://host/events").bulk([], Form::default(), Limits::default()),
+            []
+        );
+    }
+
+    #[test]
+    fn a_limit_is_never_exceeded_by_more_than_one_event() {
+        let events: Vec<_> = (0..4_000).map(|number| event(number, 0, 3_000)).collect();
+        let limits = Limits::default();
+        let batches = target("http://host/events").bulk(numbered(&events), Form::default(), limits);
+        assert!(batches.len() > 2);
+        assert!(batches.iter().all(|batch| batch.body.len() <= limits.bytes));
+    }
+
+    #[test]
+    fn dated_indices_get_bodies_of_their_own() {
+        let events: Vec<_> = (0..6).map(|number| event(number, [0, 1, 40][number % 3], 10)).collect();
+        let batches = target("http://host/events-%Y.%m").bulk(numbered(&events), Form::default(), Limits::default());
+        let found: Vec<_> = batches
+            .iter()
+            .map(|batch| {
+                (
+                    batch.request.url.split('/').nth(3).unwrap_or_default(),
+                    batch.members.clone(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [("events-2026.03", vec![0, 1, 3, 4]), ("events-2026.04", vec![2, 5])]
+        );
+    }
+
+    fn retry(reason: &str) -> Verdict {
+        Verdict::Retry(reason.to_owned())
+    }
+
+    fn refused(reason: &str) -> Verdict {
+        Verdict::Refused(reason.to_owned())
+    }
+
+    /// As `OpenSearch` 2.19 and OpenSearch Serverless answer.
+    #[test]
+    fn each_item_has_its_own_verdict() {
+        let table = [
+            (json!({"create": {"status": 201}}), Some(Verdict::Indexed)),
+            (
+                json!({"index": {"_index": "events", "result": "created", "status": 201}}),
+                Some(Verdict::Indexed),
+            ),
+            (
+                json!({"create": {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "[a]: version conflict, document already exists (current version [1])"}}}),
+                Some(Verdict::Duplicate),
+            ),
+            (
+                json!({"create": {"status": 429, "error": {"type": "rejected_execution_exception", "reason": "queue is full"}}}),
+                Some(retry("status 429: rejected_execution_exception: queue is full")),
+            ),
+            (
+                json!({"create": {"status": 503, "error": {"type": "unavailable_shards_exception", "reason": "primary shard is not active"}}}),
+                Some(retry(
+                    "status 503: unavailable_shards_exception: primary shard is not active",
+                )),
+            ),
+            (
+                json!({"create": {"status": 400, "error": {"type": "mapper_parsing_exception", "reason": "failed to parse field [date]"}}}),
+                Some(refused(
+                    "status 400: mapper_parsing_exception: failed to parse field [date]",
+                )),
+            ),
+            (
+                json!({"create": {"status": 400, "error": {"type": "illegal_argument_exception", "reason": "Document ID is not supported in create/index operation request"}}}),
+                Some(Verdict::RefusesIds),
+            ),
+            (
+                json!({"create": {"status": 403, "error": {"type": "cluster_block_exception", "reason": "index [events] blocked by: [FORBIDDEN/8/index write (api)];"}}}),
+                Some(refused(
+                    "status 403: cluster_block_exception: index [events] blocked by: [FORBIDDEN/8/index write (api)];",
+                )),
+            ),
+            (
+                json!({"create": {"status": 500}}),
+                Some(retry("status 500: no reason was given")),
+            ),
+            // No verdict can be read, so none is given.
+            (json!({"create": {"_id": "a"}}), None),
+            (json!({"create": {"status": "201"}}), None),
+            (json!({}), None),
+            (json!(null), None),
+        ];
+        let items: Vec<_> = table.iter().map(|(item, _)| item).collect();
+        let body = json!({"took": 30, "errors": true, "items": items}).to_string();
+        let expected = table.iter().map(|(_, verdict)| verdict.clone()).collect();
+        assert_eq!(answer(200, body.as_bytes(), table.len()), Answer::Items(expected));
+    }
+
+    #[test]
+    fn events_without_an_item_have_no_verdict() {
+        let body = br#"{"errors":false,"items":[{"create":{"status":201}}]}"#;
+        let expected = vec![Some(Verdict::Indexed), None, None];
+        assert_eq!(answer(200, body, 3), Answer::Items(expected));
+        assert_eq!(
+            answer(200, br#"{"errors":false,"items":[]}"#, 1),
+            Answer::Items(vec![None])
+        );
+        let more = br#"{"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#;
+        assert_eq!(answer(200, more, 1), Answer::Items(vec![None]));
+    }
+
+    #[test]
+    fn an_answer_can_be_for_all() {
+        let whole = |status, body: &str| match answer(status, body.as_bytes(), 2) {
+            Answer::Whole(Verdict::Retry(reason)) => format!("again: {reason}"),
+            Answer::Whole(Verdict::Refused(reason)) => format!("never: {reason}"),
+            other => format!("{other:?}"),
+        };
+        let table = [
+            (
+                429,
+                r#"{"error":{"type":"circuit_breaking_exception","reason":"too large"},"status":429}"#,
+                "again: status 429: circuit_breaking_exception: too large",
+            ),
+            (503, "", "again: status 503: no body"),
+            (
+                502,
+                "<html>Bad Gateway</html>",
+                "again: status 502: <html>Bad Gateway</html>",
+            ),
+            (
+                403,
+                r#"{"Message":"Request throttled due to too many requests"}"#,
+                r#"again: status 403: {"Message":"Request throttled due to too many requests"}"#,
+            ),
+            (401, "Unauthorized", "never: status 401: Unauthorized"),
+            (
+                403,
+                r#"{"error":{"type":"security_exception","reason":"no permissions for [indices:data/write/bulk]"}}"#,
+                "never: status 403: security_exception: no permissions for [indices:data/write/bulk]",
+            ),
+            (
+                200,
+                "<html>please log in</html>",
+                "never: status 200, but the answer is not an index's: <html>please log in</html>",
+            ),
+            (
+                200,
+                r#"{"result":"created"}"#,
+                "never: status 200, but the answer is not one to a bulk request",
+            ),
+            (413, "too large", r#"TooLarge("status 413: too large")"#),
+            (
+                400,
+                r#"{"error":{"type":"action_request_validation_exception","reason":"Validation Failed: 1: type is missing;"},"status":400}"#,
+                "NeedsType",
+            ),
+        ];
+        for (status, body, expected) in table {
+            assert_eq!(whole(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_tally_keeps_the_first_reasons() {
+        let mut tally = Tally::default();
+        let failed = |number: u64| {
+            Outcome::Failed(Failure {
+                reason: format!("reason {number}"),
+                temporary: false,
+            })
+        };
+        for number in 0..20 {
+            tally.add(&Outcome::Indexed);
+            tally.add(&failed(number % 7));
+        }
+        tally.add(&Outcome::Duplicate);
+        assert_eq!(
+            (tally.indexed, tally.duplicate, tally.failed, tally.total()),
+            (20, 1, 20, 41)
+        );
+        assert_eq!(tally.reasons.len(), 5);
+        assert_eq!(tally.reasons[0], ("reason 0".to_owned(), 3));
+    }
+}

@@ -1,0 +1,319 @@
+//! Made-up hits that look like real ones, for first looks, dashboards, tests and benchmarks.
+//!
+//! A [`Demo`] is a shop with a newsletter and a site. Given a seed it is always the same shop: people, mails, visits, and
+//! every byte of every event. Hits are made as requests of the passthrough ingress and become events by the way of every
+//! hit ([`capture::event`]), so what a demo stores is what the program stores.
+//!
+//! What happens in it, in shares of the events:
+//!
+//! | share | what | how it shows |
+//! |---|---|---|
+//! | 52 % | mails are opened | code, `userid` and UTM parameters of a campaign; few hours after the send most, days later few |
+//! | | … in Gmail and Yahoo | through their image proxies, again with every open |
+//! | | … in Apple Mail | once, soon after the send, whether somebody reads it or not: agent `Mozilla/5.0` |
+//! | | … in companies | before anybody reads them, by a gateway's scanner within seconds of the send |
+//! | 38 % | people visit the site | page (`url`), source (`referrer`: search, social, mail, AI, other sites, none), screen; visitors return |
+//! | | … and their browsers prefetch | `Sec-Purpose: prefetch` and its older forms |
+//! | 9 % | crawlers and monitors come by | their agents, in bursts and every few minutes |
+//! | 1 % | something is odd | broken encoding, far too long values, secrets in parameters, no address |
+//!
+//! People are about by day and on weekdays, each in the time zone of their country. Addresses are those reserved for
+//! documentation, names of hosts end in `.example`; agents are in the public forms of real browsers, programs and crawlers.
+
+mod agents;
+mod draft;
+mod machines;
+mod mail;
+mod people;
+mod random;
+mod site;
+
+use chrono::{DateTime, Utc};
+
+use crate::capture;
+use crate::config::Config;
+use crate::event::Event;
+use crate::hit::Circumstances;
+use crate::request::Request;
+use draft::Draft;
+use mail::Mailing;
+use people::{DAY, Person};
+use random::{Random, scatter};
+
+/// What to make. The same values make the same events, byte by byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demo {
+    /// Which of the many possible shops it is.
+    pub seed: u64,
+    /// How many events.
+    pub events: u32,
+    /// Over how many days before `end`.
+    pub days: u32,
+    /// When the last may happen.
+    pub end: DateTime<Utc>,
+}
+
+impl Demo {
+    /// Everything that will happen, in the order of its time.
+    pub fn plan(&self) -> Plan {
+        let window = Window::of(self);
+        let mailing = Mailing::of(self.seed, window, self.events);
+        let mut hits = plan(self, window, &mailing);
+        // Stable, so that equal times keep the order in which they were planned.
+        hits.sort_by_key(|planned| planned.time);
+        Plan {
+            seed: self.seed,
+            mailing,
+            hits,
+        }
+    }
+
+    /// The requests in the order of their times, each with what the function knows beside it.
+    pub fn requests(&self) -> impl Iterator<Item = (Request, Circumstances)> + use<> {
+        let plan = self.plan();
+        (0..plan.len()).map(move |number| plan.request(number))
+    }
+
+    /// The events under a configuration, in the order of their times.
+    pub fn events(&self, config: &Config) -> impl Iterator<Item = Event> + use<> {
+        let (plan, config) = (self.plan(), config.clone());
+        (0..plan.len()).map(move |number| plan.event(number, &config))
+    }
+}
+
+/// Everything that happens in a demo. Each hit is made from its number alone, so several can be made at the same time.
+#[derive(Debug)]
+pub struct Plan {
+    seed: u64,
+    mailing: Mailing,
+    hits: Vec<Planned>,
+}
+
+impl Plan {
+    /// How many hits there are.
+    pub const fn len(&self) -> usize {
+        self.hits.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.hits.is_empty()
+    }
+
+    /// The request of a hit, with what the function knows beside it. Its id depends on seed and number alone, so that making
+    /// a demo again stores nothing twice.
+    ///
+    /// # Panics
+    ///
+    /// When there is no hit of this number.
+    pub fn request(&self, number: usize) -> (Request, Circumstances) {
+        let planned = self.hits[number];
+        let mut random = Random::of(self.seed ^ 0x006d_616b_6531, number as u64);
+        let draft = self.draft(planned, &mut random);
+        let id = id(self.seed, number as u64);
+        let circumstances = Circumstances {
+            now: time(planned.time + delay(&mut random)),
+            invocation: uuid(&mut random),
+            trusted_hops: 0,
+        };
+        (draft.request(planned.time, &id, &mut random), circumstances)
+    }
+
+    /// The event of a hit under the policy of a configuration.
+    ///
+    /// # Panics
+    ///
+    /// When there is no hit of this number.
+    pub fn event(&self, number: usize, config: &Config) -> Event {
+        let (request, circumstances) = self.request(number);
+        capture::event(request, &circumstances, config)
+    }
+
+    fn draft(&self, planned: Planned, random: &mut Random) -> Draft {
+        let person = |number: u32| Person::of(self.seed, number.into());
+        match planned.what {
+            What::Open { campaign, recipient } => self.mailing.open(campaign, &person(recipient), random),
+            What::Scan { campaign, recipient } => self.mailing.scan(campaign, &person(recipient), random),
+            What::View { visitor, visit, step } => site::view(
+                &person(visitor),
+                &mut Random::of(self.seed ^ 0x7669_6577, visit.into()),
+                step,
+                random,
+            ),
+            What::Crawl { crawler } => machines::crawl(self.seed, crawler, random),
+            What::Watch { monitor } => machines::watch(monitor),
+            What::Odd { person: number } => machines::odd(&person(number), random),
+        }
+    }
+}
+
+/// One hit that will happen.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    /// Milliseconds since the epoch.
+    time: i64,
+    what: What,
+}
+
+/// What will happen.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// A mail's image is fetched for a recipient.
+    Open { campaign: u16, recipient: u32 },
+    /// A gateway looks at a recipient's mail.
+    Scan { campaign: u16, recipient: u32 },
+    /// A page is seen, as the step of a visit.
+    View { visitor: u32, visit: u32, step: u8 },
+    /// A crawler fetches something.
+    Crawl { crawler: u32 },
+    /// A monitor looks whether all is well.
+    Watch { monitor: u8 },
+    /// Something is wrong with a hit.
+    Odd { person: u32 },
+}
+
+/// From when to when, both included, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    start: i64,
+    end: i64,
+}
+
+impl Window {
+    /// Not before the epoch, since hits have no such times.
+    fn of(demo: &Demo) -> Self {
+        let end = demo.end.timestamp_millis().max(0);
+        let start = (end - i64::from(demo.days) * DAY).max(0);
+        Self { start, end }
+    }
+
+    const fn holds(self, time: i64) -> bool {
+        self.start <= time && time <= self.end
+    }
+
+    /// Any time from `start` on.
+    fn since(self, start: i64, random: &mut Random) -> i64 {
+        random.between(start.clamp(self.start, self.end), self.end + 1)
+    }
+
+    /// A time at which somebody is about.
+    fn about(self, person: &Person, random: &mut Random) -> i64 {
+        let mut found = self.since(self.start, random);
+        // Who works at night is found at night in the end.
+        for _ in 0..12 {
+            if person.is_about(found, random) {
+                break;
+            }
+            found = self.since(self.start, random);
+        }
+        found
+    }
+}
+
+fn plan(demo: &Demo, window: Window, mailing: &Mailing) -> Vec<Planned> {
+    let events = usize::try_from(demo.events).unwrap_or(usize::MAX);
+    let part = |percent: usize| events / 100 * percent + events % 100 * percent / 100;
+    let (mails, machines, odd) = (part(52), part(9), part(1));
+    let mut plan = Vec::with_capacity(events);
+    mailing.plan(mails, &mut plan);
+    machines::plan(demo.seed, window, machines, odd, &mut plan);
+    site::plan(demo.seed, window, events - plan.len(), &mut plan);
+    plan
+}
+
+/// How long it took until a hit was written: mostly some ten milliseconds, seldom seconds.
+fn delay(random: &mut Random) -> i64 {
+    let (_, least, most) = *random.weighted(&DELAYS, |delay| delay.0);
+    random.between(least, most)
+}
+
+const DELAYS: [(u64, i64, i64); 4] = [(60, 15, 120), (30, 120, 600), (9, 600, 2_500), (1, 2_500, 9_000)];
+
+fn time(milliseconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(milliseconds).unwrap_or_default()
+}
+
+/// An id in the form of API Gateway's extended request ids: eleven bytes in base64. Like those it begins with something that
+/// grows, which keeps an index of ids compact; so many ids of one seed differ as fit into the four bytes.
+fn id(seed: u64, number: u64) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let grows = scatter(seed ^ 0x6964).wrapping_add(number).to_be_bytes();
+    let rest = Random::of(seed ^ 0x6964, number).next().to_be_bytes();
+    let mut bytes = [0; 11];
+    bytes[..4].copy_from_slice(&grows[4..]);
+    bytes[4..].copy_from_slice(&rest[1..]);
+    STANDARD.encode(bytes)
+}
+
+fn uuid(random: &mut Random) -> String {
+    let hex = random.hex(32);
+    format!(
+        "{}-{}-4{}-a{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        &hex[17..20],
+        &hex[20..]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::passthrough::{Document, document};
+
+    fn demo(events: u32) -> Demo {
+        Demo {
+            seed: 1,
+            events,
+            days: 30,
+            end: time(1_780_000_000_123),
+        }
+    }
+
+    /// The requests are made natively for speed; the template's document, decoded, gives the same.
+    #[test]
+    fn a_request_is_what_the_passthrough_template_gives() {
+        for (request, _) in demo(1_500).requests() {
+            let document = document(&Document {
+                path: request.path_parameters.clone(),
+                query: request.query.clone(),
+                headers: request.headers.clone(),
+                stage_variables: request.stage_variables.clone(),
+                context: request.context.clone(),
+                body: None,
+            });
+            let decoded = Request::decode(document.to_string().as_bytes());
+            assert_eq!(decoded.as_ref(), Ok(&request));
+        }
+    }
+
+    #[test]
+    fn ids_are_all_different_also_those_of_another_seed() {
+        let mut ids: Vec<_> = (0..4)
+            .flat_map(|seed| (0..50_000).map(move |number| id(seed, number)))
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 200_000);
+    }
+
+    #[test]
+    fn there_are_as_many_as_asked_for_in_any_window() {
+        for events in [1, 2, 7, 99, 500] {
+            for days in [1, 2, 400] {
+                for end in [0, 1_000, 1_780_000_000_000] {
+                    let end = time(end);
+                    let demo = Demo {
+                        seed: 9,
+                        events,
+                        days,
+                        end,
+                    };
+                    assert_eq!(demo.plan().len(), events as usize, "{demo:?}");
+                    assert_eq!(demo.requests().count(), events as usize, "{demo:?}");
+                }
+            }
+        }
+    }
+}

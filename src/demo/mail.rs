@@ -1,0 +1,329 @@
+//! The newsletter and the mails of the shop, and who opens them how.
+
+use super::agents::{APPLE, GMAIL, Place, SCANNERS, YAHOO, fill};
+use super::draft::Draft;
+use super::people::{DAY, HOUR, Mailbox, Occasion, Person, address};
+use super::random::Random;
+use super::{Planned, What, Window};
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+
+/// All campaigns of a demo and the list of people they go to.
+#[derive(Debug)]
+pub(super) struct Mailing {
+    seed: u64,
+    window: Window,
+    /// How many people are on the list: a power of two.
+    list: u32,
+    /// Those that are sent to the list first, then those that are sent to one person at a time.
+    campaigns: Vec<Campaign>,
+}
+
+/// Mails of one text.
+#[derive(Debug)]
+struct Campaign {
+    code: String,
+    name: &'static str,
+    /// The one time at which it is sent to all; none where every mail has its own.
+    sent: Option<i64>,
+    weight: u64,
+}
+
+/// What is sent to the list by turns, and how much it interests people.
+const TEXTS: [(u64, &str); 7] = [
+    (100, "newsletter"),
+    (70, "product-news"),
+    (110, "spring-sale"),
+    (100, "newsletter"),
+    (55, "webinar-invite"),
+    (40, "survey"),
+    (85, "last-chance"),
+];
+
+/// What is sent when somebody has done something.
+const ANSWERS: [(u64, &str); 4] = [
+    (40, "receipt"),
+    (25, "welcome"),
+    (25, "basket-reminder"),
+    (10, "password-reset"),
+];
+
+/// Between two campaigns.
+const PAUSE_DAYS: i64 = 3;
+
+/// When mails are opened after they have arrived: share, from, to. Half of the opens are in the first three hours, and some
+/// after weeks.
+const OPENS: [(u64, i64, i64); 9] = [
+    (13, 20 * SECOND, 10 * MINUTE),
+    (20, 10 * MINUTE, HOUR),
+    (18, HOUR, 3 * HOUR),
+    (17, 3 * HOUR, 8 * HOUR),
+    (14, 8 * HOUR, DAY),
+    (9, DAY, 2 * DAY),
+    (5, 2 * DAY, 4 * DAY),
+    (3, 4 * DAY, 10 * DAY),
+    (1, 10 * DAY, 25 * DAY),
+];
+
+impl Mailing {
+    pub(super) fn of(seed: u64, window: Window, events: u32) -> Self {
+        let mut random = Random::of(seed, 0x6d61_696c);
+        let count = ((window.end - window.start) / (PAUSE_DAYS * DAY)).clamp(1, 400);
+        let campaigns = (0..count).zip(TEXTS.iter().cycle()).map(|(turn, (weight, name))| {
+            let sent = send_time(window, turn, count, &mut random);
+            Campaign {
+                code: format!("{name}-{}", super::time(sent).format("%m%d")),
+                name,
+                sent: Some(sent),
+                weight: weight * (80 + random.below(40)),
+            }
+        });
+        let mut campaigns: Vec<_> = campaigns.collect();
+        campaigns.extend(ANSWERS.iter().map(|(weight, name)| Campaign {
+            code: (*name).to_owned(),
+            name,
+            sent: None,
+            weight: *weight,
+        }));
+        let each = u64::from(events) / count.unsigned_abs();
+        let list = u32::try_from(each.max(64)).unwrap_or(u32::MAX / 4).next_power_of_two();
+        Self {
+            seed,
+            window,
+            list,
+            campaigns,
+        }
+    }
+
+    /// Plans so many hits: four fifths for the list's campaigns.
+    pub(super) fn plan(&self, count: usize, plan: &mut Vec<Planned>) {
+        let end = plan.len() + count;
+        let all: u64 = self.to_list().map(|(_, campaign, _)| campaign.weight).sum();
+        for (place, campaign, sent) in self.to_list() {
+            let share = (count as u64 * 4 / 5) * campaign.weight / all;
+            let share = usize::try_from(share).unwrap_or_default();
+            self.plan_campaign(place, sent, plan.len() + share, plan);
+        }
+        self.plan_answers(end, plan);
+    }
+
+    fn to_list(&self) -> impl Iterator<Item = (u16, &Campaign, i64)> {
+        (0..)
+            .zip(&self.campaigns)
+            .filter_map(|(place, campaign)| Some((place, campaign, campaign.sent?)))
+    }
+
+    /// Goes through the list in an order of its own until the plan has `end` hits.
+    fn plan_campaign(&self, campaign: u16, sent: i64, end: usize, plan: &mut Vec<Planned>) {
+        let mut random = Random::of(self.seed ^ 0x6361_6d70, campaign.into());
+        let mut recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
+        while plan.len() < end {
+            // An odd step visits every number of a power of two.
+            recipient = recipient.wrapping_add(0x9e37_79b1) & (self.list - 1);
+            // Sending to all takes a while.
+            let delivered = sent + random.between(0, 20 * MINUTE);
+            let person = Person::of(self.seed, recipient.into());
+            let hits = self.hits(campaign, &person, recipient, delivered, &mut random);
+            let room = end - plan.len();
+            plan.extend(hits.into_iter().filter(|hit| self.window.holds(hit.time)).take(room));
+        }
+    }
+
+    /// What one mail to one person leads to.
+    fn hits(
+        &self,
+        campaign: u16,
+        person: &Person,
+        recipient: u32,
+        delivered: i64,
+        random: &mut Random,
+    ) -> Vec<Planned> {
+        let mut hits = Vec::new();
+        let mut hit = |time, what| hits.push(Planned { time, what });
+        if person.scanned {
+            for _ in 0..=random.rather_low(3) {
+                let time = delivered + random.between(SECOND, 45 * SECOND);
+                hit(time, What::Scan { campaign, recipient });
+            }
+        }
+        let open = What::Open { campaign, recipient };
+        match person.mailbox {
+            Mailbox::Apple => hit(delivered + preloaded(random), open),
+            _ if random.chance(38) => {
+                for _ in 0..=repeats(random) {
+                    hit(self.opened(person, delivered, random), open);
+                }
+            }
+            _ => {}
+        }
+        hits
+    }
+
+    /// Mails that are sent to one person, all through the window.
+    fn plan_answers(&self, end: usize, plan: &mut Vec<Planned>) {
+        let mut random = Random::of(self.seed, 0x616e_7377);
+        let choices = (0_u16..)
+            .zip(&self.campaigns)
+            .filter(|(_, campaign)| campaign.sent.is_none());
+        let choices: Vec<_> = choices.collect();
+        while plan.len() < end {
+            let campaign = random.weighted(&choices, |(_, campaign)| campaign.weight).0;
+            let recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
+            let person = Person::of(self.seed, recipient.into());
+            let delivered = self.window.about(&person, &mut random);
+            let hits = self.hits(campaign, &person, recipient, delivered, &mut random);
+            let room = end - plan.len();
+            plan.extend(hits.into_iter().filter(|hit| self.window.holds(hit.time)).take(room));
+        }
+    }
+
+    /// When a person opens what was delivered.
+    fn opened(&self, person: &Person, delivered: i64, random: &mut Random) -> i64 {
+        for _ in 0..16 {
+            let (_, least, most) = *random.weighted(&OPENS, |open| open.0);
+            let time = delivered + random.between(least, most);
+            if self.window.holds(time) && person.is_about(time, random) {
+                return time;
+            }
+        }
+        self.window.since(delivered, random)
+    }
+
+    /// The request for the image in a mail.
+    pub(super) fn open(&self, campaign: u16, person: &Person, random: &mut Random) -> Draft {
+        let mut draft = match person.mailbox {
+            Mailbox::Gmail => proxy(GMAIL, "US", 15_169, random),
+            Mailbox::Yahoo => proxy(YAHOO, "US", 26_101, random),
+            Mailbox::Apple => relayed(person, random),
+            Mailbox::Program => at_home(person, Occasion::Mail),
+            Mailbox::Browser => at_home(person, Occasion::Web),
+        };
+        if person.mailbox == Mailbox::Browser {
+            let webmail = [
+                "https://outlook.live.com/",
+                "https://navigator.gmx.net/",
+                "https://mail.proton.me/",
+            ];
+            draft.header("referer", *random.pick(&webmail));
+        }
+        self.ask(draft, campaign, person)
+    }
+
+    /// A gateway's look at a mail.
+    pub(super) fn scan(&self, campaign: u16, person: &Person, random: &mut Random) -> Draft {
+        let agent = fill(SCANNERS[random.index(SCANNERS.len())], random);
+        let network = *random.pick(&[8_075, 16_509, 14_618, 22_843]);
+        let mut draft = Draft::of_machine(agent, address(random), "US", network);
+        draft.header("accept", "*/*");
+        if random.chance(25) {
+            draft.method = "HEAD";
+        }
+        self.ask(draft, campaign, person)
+    }
+
+    /// Asks for the image that stands in the mail to this person.
+    fn ask(&self, draft: Draft, campaign: u16, person: &Person) -> Draft {
+        let campaign = &self.campaigns[usize::from(campaign)];
+        let to_list = campaign.sent.is_some();
+        let mut draft = draft.of_code("/pixel/{code}", format!("{}.gif", campaign.code));
+        draft.parameter("userid", person.user());
+        draft.parameter("utm_source", if to_list { "newsletter" } else { "shop" });
+        draft.parameter("utm_medium", "email");
+        draft.parameter("utm_campaign", campaign.name);
+        if to_list {
+            // Two texts are tried against each other.
+            let first = person.own(campaign.weight).chance(50);
+            draft.parameter("utm_content", if first { "a" } else { "b" });
+            draft.parameter("utm_id", campaign.code.clone());
+        }
+        draft
+    }
+}
+
+/// Evenly over the window, in the morning of a weekday where there is one near.
+fn send_time(window: Window, turn: i64, count: i64, random: &mut Random) -> i64 {
+    let length = window.end - window.start;
+    let even = window.start + length / count * turn + length / count / 4;
+    let mut day = even.div_euclid(DAY);
+    // The epoch was a Thursday: days 2 and 3 of its week are Saturday and Sunday.
+    while matches!(day.rem_euclid(7), 2 | 3) {
+        day += 1;
+    }
+    let morning = day * DAY + 6 * HOUR + random.between(0, 4) * HOUR;
+    if window.holds(morning) && window.holds(morning + HOUR) {
+        morning
+    } else {
+        even
+    }
+}
+
+/// Apple Mail loads images when it is connected and charged: soon, or within a day.
+fn preloaded(random: &mut Random) -> i64 {
+    let (_, least, most) = *random.weighted(&PRELOADS, |preload| preload.0);
+    random.between(least, most)
+}
+
+const PRELOADS: [(u64, i64, i64); 3] = [
+    (55, 5 * SECOND, 15 * MINUTE),
+    (30, 15 * MINUTE, 4 * HOUR),
+    (15, 4 * HOUR, 22 * HOUR),
+];
+
+/// How often a mail is opened again: mostly never, seldom many times.
+fn repeats(random: &mut Random) -> u64 {
+    match random.below(100) {
+        0..68 => 0,
+        68..86 => 1,
+        86..94 => 2,
+        94..98 => 3,
+        _ => 4 + random.rather_low(12),
+    }
+}
+
+/// Gmail's and Yahoo's proxies say nothing of whom they fetch for.
+fn proxy(agent: &str, country: &'static str, network: u32, random: &mut Random) -> Draft {
+    let mut draft = Draft::of_machine(agent.to_owned(), address(random), country, network);
+    draft.header("accept-encoding", "gzip, deflate, br");
+    draft
+}
+
+/// Apple's relays tell the country of the person, and not more.
+fn relayed(person: &Person, random: &mut Random) -> Draft {
+    let network = *random.pick(&[36_183, 13_335, 54_113]);
+    let mut draft = Draft::of_machine(APPLE.to_owned(), address(random), person.country.code, network);
+    draft.header(
+        "accept",
+        "image/webp,image/avif,image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5",
+    );
+    draft.header("accept-language", person.language);
+    draft
+}
+
+/// A program or browser of the person's own.
+fn at_home(person: &Person, occasion: Occasion) -> Draft {
+    let (agent, text) = person.agent(occasion);
+    let mut draft = Draft::of_person(person, text);
+    match occasion {
+        Occasion::Mail => draft.accepts("*/*", person.language),
+        Occasion::Web => {
+            draft.accepts(
+                "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
+                person.language,
+            );
+            draft.header("sec-fetch-dest", "image");
+        }
+    }
+    asks(&mut draft, person, agent.place);
+    draft
+}
+
+/// Whether a person's software says that they do not want to be tracked.
+pub(super) fn asks(draft: &mut Draft, person: &Person, place: Place) {
+    if person.dnt && place != Place::Couch {
+        draft.header("dnt", "1");
+    }
+    if person.gpc && place != Place::Couch {
+        draft.header("sec-gpc", "1");
+    }
+}

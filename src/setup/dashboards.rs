@@ -1,0 +1,275 @@
+//! Importing the dashboards through the saved objects API of OpenSearch Dashboards and Kibana: the requests, and what their
+//! answers mean. No I/O; that is in [`session`].
+//!
+//! Where the API comes from: `src/core/server/saved_objects/routes` and `…/import` in either program's source, the security
+//! plugin's `server/auth` and `server/multitenancy` for login and tenants.
+
+pub mod session;
+
+use serde_json::{Value, json};
+
+use super::plan::covers;
+
+/// Where the programs are below a server's address: by themselves, on OpenSearch Service, on its older domains.
+pub const PREFIXES: [&str; 3] = ["", "/_dashboards", "/_plugin/kibana"];
+
+/// A request, as far as it does not depend on who sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: &'static str,
+    /// Path and query after the program's address.
+    pub path: String,
+    /// The media type of the body.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The cookies that are set, as a browser would send them back.
+    pub cookies: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// A page for people: where a program was asked, that is always a login.
+    fn is_page(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"<")
+    }
+
+    /// The reason in the program's words.
+    fn reason(&self) -> String {
+        let said = self.json().and_then(|body| {
+            let part = |name: &str| body.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+            part("message").or_else(|| part("error"))
+        });
+        said.unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(&self.body);
+            let line = text.chars().take(200).map(|it| if it.is_control() { ' ' } else { it });
+            line.collect()
+        })
+    }
+}
+
+/// Asks for the program's version.
+pub fn status() -> Request {
+    plain("GET", "/api/status".to_owned())
+}
+
+/// Asks for a saved object.
+pub fn get(space: Option<&str>, object: &Value) -> Request {
+    let part = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+    plain(
+        "GET",
+        format!("{}/api/saved_objects/{}/{}", below(space), part("type"), part("id")),
+    )
+}
+
+/// Logs in, where the program takes no credentials with each request.
+pub fn login(user: &str, password: &str) -> Request {
+    Request {
+        body: json!({"username": user, "password": password}).to_string().into_bytes(),
+        ..plain("POST", "/auth/login".to_owned())
+    }
+}
+
+/// Imports objects: a form with one file.
+pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> Request {
+    let lines: Vec<_> = objects.iter().map(ToString::to_string).collect();
+    let file = lines.join("\n");
+    let mut boundary = "pixel-dashboards".to_owned();
+    while file.contains(&boundary) {
+        boundary.push('-');
+    }
+    let body = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"pixel.ndjson\"\r\nContent-Type: application/ndjson\r\n\r\n{file}\r\n--{boundary}--\r\n"
+    );
+    let query = if overwrite { "?overwrite=true" } else { "" };
+    Request {
+        method: "POST",
+        path: format!("{}/api/saved_objects/_import{query}", below(space)),
+        content_type: format!("multipart/form-data; boundary={boundary}"),
+        body: body.into_bytes(),
+    }
+}
+
+fn plain(method: &'static str, path: String) -> Request {
+    Request {
+        method,
+        path,
+        content_type: crate::aws::sign::CONTENT_TYPE.to_owned(),
+        body: Vec::new(),
+    }
+}
+
+fn below(space: Option<&str>) -> String {
+    space.map(|space| format!("/s/{space}")).unwrap_or_default()
+}
+
+/// What answers where a program is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The program, by name and version.
+    Program(String),
+    /// It wants to know who asks.
+    Login,
+    /// It is not up yet, and says so.
+    NotReady(String),
+    /// Something else, or nothing.
+    Nothing(String),
+}
+
+/// Reads the answer to [`status`].
+pub fn found(reply: &Reply) -> Found {
+    let body = reply.json().unwrap_or_default();
+    let version = body.pointer("/version/number").and_then(Value::as_str);
+    match (reply.status, version) {
+        (200 | 503, Some(version)) => Found::Program(format!("{} {version}", name(version))),
+        // Kibana tells strangers no more than that it is there.
+        (200, None) if reply.is_page() || body.pointer("/status/overall/level").is_some() => Found::Login,
+        (301..=308 | 401 | 403, _) => Found::Login,
+        (503, _) => Found::NotReady(reply.reason()),
+        (status, _) => Found::Nothing(format!("status {status}: {}", reply.reason())),
+    }
+}
+
+/// OpenSearch Dashboards began again with 1 where Kibana had come to 7.
+fn name(version: &str) -> &'static str {
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= 6) {
+        "Kibana"
+    } else {
+        "OpenSearch Dashboards"
+    }
+}
+
+/// Reads the answer to [`get`]: the object, or none where there is none.
+///
+/// # Errors
+///
+/// What was answered instead.
+pub fn stored(reply: &Reply) -> Result<Option<Value>, String> {
+    match (reply.status, reply.json()) {
+        (200, Some(object)) if object.get("attributes").is_some() => Ok(Some(object)),
+        (404, Some(_)) => Ok(None),
+        _ => Err(refusal(reply)),
+    }
+}
+
+/// Reads the answer to [`import`]. That its status is 200 does not say that anything was imported.
+///
+/// # Errors
+///
+/// What was not imported and why, and what to do.
+pub fn imported(reply: &Reply) -> Result<(), String> {
+    let Some(body) = reply.json().filter(|_| reply.status == 200) else {
+        return Err(refusal(reply));
+    };
+    if body["success"] == true {
+        return Ok(());
+    }
+    let errors = body["errors"].as_array().map_or(&[][..], Vec::as_slice);
+    if errors.is_empty() {
+        return Err(format!("the import failed without saying why: {}", reply.reason()));
+    }
+    let mut lines: Vec<_> = errors.iter().take(10).map(failure).collect();
+    if errors.len() > lines.len() {
+        lines.push(format!("  and {} more", errors.len() - lines.len()));
+    }
+    Err(format!("not everything was imported:\n{}", lines.join("\n")))
+}
+
+/// Why one object was not imported.
+fn failure(error: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, id, why) = (text(&error["type"]), text(&error["id"]), &error["error"]);
+    let reason = match text(&why["type"]).as_str() {
+        "conflict" | "ambiguous_conflict" => "another object has this id; `--overwrite` replaces it".to_owned(),
+        "missing_references" => format!("it refers to what is not there: {}", why["references"]),
+        "unsupported_type" => "this program knows no such objects".to_owned(),
+        other => format!("{other}: {}", text(&why["message"])),
+    };
+    format!("  {kind} `{id}`: {reason}")
+}
+
+/// Why a request was refused, and what to do.
+pub fn refusal(reply: &Reply) -> String {
+    let reason = reply.reason();
+    match reply.status {
+        200..=299 if reply.is_page() => "a page for people was answered: this is not logged in".to_owned(),
+        301..=308 => "the answer leads elsewhere, most often to a login: this is not logged in".to_owned(),
+        401 => format!("the credentials are not accepted: {reason}"),
+        403 => format!("the credentials may not do this (or not in this tenant or space): {reason}"),
+        404 => format!("there is no such thing; is the URL's path, or the space, right? {reason}"),
+        413 => format!("the program, or a proxy before it, takes no file of this size: {reason}"),
+        422 => format!(
+            "the program is too old for these objects, it must be OpenSearch Dashboards 1 or Kibana 7.10 at least: {reason}"
+        ),
+        status => format!("status {status}: {reason}"),
+    }
+}
+
+/// Whether a stored object is still what was imported. Newer programs complete what they store, and a few members are called
+/// otherwise there, so only what a person would change is compared.
+pub fn same(ours: &Value, theirs: &Value) -> bool {
+    let (mine, other) = (&ours["attributes"], &theirs["attributes"]);
+    let equal = |names: &[&str]| names.iter().all(|name| mine[*name] == other[*name]);
+    match ours["type"].as_str().unwrap_or_default() {
+        "index-pattern" => equal(&["title", "timeFieldName"]),
+        "dashboard" => {
+            equal(&["title", "description", "timeFrom", "timeTo"])
+                && places(mine) == places(other)
+                && shown(ours) == shown(theirs)
+        }
+        "search" => equal(&["title", "description", "columns", "sort"]) && queries(mine) == queries(other),
+        _ => {
+            equal(&["title", "description"])
+                && queries(mine) == queries(other)
+                && covers(&visualization(other), &visualization(mine))
+                && covers(&parsed(&other["uiStateJSON"]), &parsed(&mine["uiStateJSON"]))
+        }
+    }
+}
+
+fn parsed(text: &Value) -> Value {
+    text.as_str()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+fn queries(attributes: &Value) -> Value {
+    parsed(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"])["query"].take()
+}
+
+fn visualization(attributes: &Value) -> Value {
+    let mut state = parsed(&attributes["visState"]);
+    // Kibana 8 calls it otherwise for pies.
+    if let Some(params) = state["params"].as_object_mut() {
+        params.remove("addLegend");
+    }
+    state
+}
+
+fn places(attributes: &Value) -> Vec<Value> {
+    let panels = parsed(&attributes["panelsJSON"]);
+    let panels = panels.as_array().map_or(&[][..], Vec::as_slice);
+    panels.iter().map(|panel| panel["gridData"].clone()).collect()
+}
+
+fn shown(object: &Value) -> Vec<String> {
+    let references = object["references"].as_array().map_or(&[][..], Vec::as_slice);
+    let named = |reference: &Value| format!("{} {}", reference["type"], reference["id"]);
+    let mut shown: Vec<_> = references.iter().map(named).collect();
+    shown.sort_unstable();
+    shown
+}

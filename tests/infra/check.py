@@ -1,0 +1,662 @@
+"""What breaks a REST API and no linter sees, read off the templates.
+
+    check.py check  FACTS FILE…   prints what is wrong; fails when something is
+    check.py mutate FACTS         seeds the faults of mutations.py, each of which must be found
+    check.py resolve FILE [NAME=VALUE…]   the resolved template as JSON
+    check.py --stamp FILE…        writes the name of the deployment anew
+
+FACTS is JSON from the program itself: its variables, handlers, resources, headers and mapping template.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import yaml
+
+from template import Resolved, load, message, path_of, read, stamp
+
+# supported-gateway-response-types, API Gateway developer guide.
+GATEWAY_RESPONSES = set(
+    """ACCESS_DENIED API_CONFIGURATION_ERROR AUTHORIZER_CONFIGURATION_ERROR AUTHORIZER_FAILURE BAD_REQUEST_BODY
+    BAD_REQUEST_PARAMETERS DEFAULT_4XX DEFAULT_5XX EXPIRED_TOKEN INTEGRATION_FAILURE INTEGRATION_TIMEOUT INVALID_API_KEY
+    INVALID_SIGNATURE MISSING_AUTHENTICATION_TOKEN QUOTA_EXCEEDED REQUEST_TOO_LARGE RESOURCE_NOT_FOUND THROTTLED
+    UNAUTHORIZED UNSUPPORTED_MEDIA_TYPE WAF_FILTERED""".split()
+)
+# What Lambda says for an error of the function's own, a time-out, an exit, and one of several lines.
+ERRORS = (
+    "boom",
+    "2026-03-01T09:30:00.123Z 0f5e6a1c-0000-4000-8000-000000000001 Task timed out after 10.00 seconds",
+    "RequestId: 0f5e6a1c-0000-4000-8000-000000000001 Error: Runtime exited with error: exit status 1",
+    "first line\nsecond line",
+    "ünïcode 'quoted'",
+)
+INVOKE = re.compile(r"arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/<(\w+)\.Arn>/invocations")
+# Actions that IAM lets nobody narrow to a resource.
+WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+SVG = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg"[^<>]*/>')
+
+
+def problems(text, facts, folder):
+    """Everything that is wrong with a template."""
+    try:
+        for event in yaml.parse(text):
+            if isinstance(event, yaml.AliasEvent):
+                return ["yaml: CloudFormation knows no aliases"]
+        template = load(text)
+        found = list(form(template, text))
+        for values in scenarios(template):
+            resolved = Resolved(template, values)
+            for check in CHECKS:
+                found += [f"{check.__name__}: {problem}" for problem in check(resolved, facts, folder)]
+    except (KeyError, ValueError, TypeError, yaml.YAMLError, AttributeError) as error:
+        return [f"unreadable: {type(error).__name__}: {error}"]
+    return list(dict.fromkeys(found))
+
+
+# Values that take the conditions the other way than the defaults.
+SAMPLES = {
+    "Endpoint": "https://search-x.eu-central-1.es.amazonaws.com",
+    "KeepDays": 90, "RunSetup": "yes", "Tracing": "yes", "ReservedConcurrency": 5, "WafRateLimit": 1000,
+    "HostName": "pixel.example.org", "HostedZoneId": "Z1", "CreateLogRole": "yes",
+    "CertificateArn": "arn:aws:acm:eu-central-1:123456789012:certificate/1",
+    "AlarmTopicArn": "arn:aws:sns:eu-central-1:123456789012:alarms",
+    "LogKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/1",
+    "KinesisFirehoseARN": "arn:aws:firehose:eu-central-1:123456789012:deliverystream/pixel",
+    "KinesisFirehoseStreamName": "pixel", "CorsOrigin": "*", "ImageUrl": "https://example.org/1x1.gif",
+    "ReaderRoleArn": "arn:aws:iam::123456789012:role/reader", "InstanceCount": 2,
+}
+
+
+def scenarios(template):
+    """Defaults; everything; and every value of a choice, so that each condition is taken both ways."""
+    parameters = template.get("Parameters", {})
+    endpoint = {"Endpoint": SAMPLES["Endpoint"]} if "Endpoint" in parameters else {}
+    everything = {name: value for name, value in SAMPLES.items() if name in parameters}
+    yield endpoint
+    yield everything
+    if "DomainName" in parameters:
+        yield {**everything, "DomainName": "search"}
+        yield {**everything, "CollectionId": "abc123", "CollectionName": "pixel"}
+        yield {**endpoint, "ApiKey": "a2V5"}
+    for name, body in parameters.items():
+        for value in body.get("AllowedValues", []):
+            if isinstance(value, str):
+                yield {**everything, name: value}
+
+
+# --- Form -----------------------------------------------------------------------------------------------------------
+
+
+def form(template, text):
+    parameters = template.get("Parameters", {})
+    grouped = [
+        name
+        for group in template.get("Metadata", {}).get("AWS::CloudFormation::Interface", {}).get("ParameterGroups", [])
+        for name in group["Parameters"]
+    ]
+    if sorted(grouped) != sorted(parameters):
+        yield f"form: grouped once each are {sorted(set(grouped) ^ set(parameters)) or 'not all'}"
+    for name, body in parameters.items():
+        if not body.get("Description"):
+            yield f"form: parameter {name} has no description"
+        if not {"AllowedPattern", "AllowedValues", "MinValue"} & set(body):
+            yield f"form: parameter {name} takes anything"
+        if not re.search(rf"(!Ref {name}\b|\$\{{{name}\}}|Ref: {name}\b)", text):
+            yield f"form: parameter {name} is not used"
+        if "Default" in body and Resolved({"Parameters": {name: body}}).refused():
+            yield f"form: the default of {name} is refused"
+    required = [name for name, body in parameters.items() if "Default" not in body]
+    if len(required) > 2:
+        yield f"form: {len(required)} parameters without a default"
+    for name in template.get("Conditions", {}):
+        if not re.match(r"(Has|Is)[A-Z]", name):
+            yield f"form: condition {name} does not say what there is"
+    if stamp(text) != text:
+        yield "form: the deployment's name is not that of what it deploys; run tests/infra/check.py --stamp"
+    if not template.get("Description"):
+        yield "form: no description"
+
+
+# --- REST APIs --------------------------------------------------------------------------------------------------------
+
+
+def integrations(t):
+    for name, method in t.of("AWS::ApiGateway::Method"):
+        yield name, method, method.get("Integration", {})
+
+
+def function_of(integration):
+    match = INVOKE.fullmatch(integration.get("Uri", ""))
+    return match and match[1]
+
+
+def invocation(t, facts, folder):
+    """Lambda is invoked with POST, at the path of Invoke, and the function is there."""
+    for name, _, integration in integrations(t):
+        if integration.get("Type") not in ("AWS", "AWS_PROXY"):
+            continue
+        if integration.get("IntegrationHttpMethod") != "POST":
+            yield f"{name} calls its service with {integration.get('IntegrationHttpMethod')}, not POST"
+        if ":lambda:" in integration.get("Uri", "") or integration["Type"] == "AWS_PROXY":
+            function = function_of(integration)
+            if not function or t.resources.get(function, {}).get("Type") != "AWS::Lambda::Function":
+                yield f"{name} has no function behind {integration.get('Uri')}"
+        elif not integration.get("Credentials"):
+            yield f"{name} calls a service without a role"
+
+
+def deployment(t, facts, folder):
+    """The deployment waits for all that it copies, the stage shows that deployment, and no parameter can change the copy."""
+    apis = [name for name, _ in t.of("AWS::ApiGateway::RestApi")]
+    for api in apis:
+        copied = {
+            name
+            for kind in ("Method", "GatewayResponse")
+            for name, properties in t.of(f"AWS::ApiGateway::{kind}")
+            if properties["RestApiId"] == f"<{api}>"
+        }
+        names = [name for name, one in t.of("AWS::ApiGateway::Deployment") if one["RestApiId"] == f"<{api}>"]
+        if len(names) != 1:
+            yield f"{api} has {len(names)} deployments"
+            continue
+        if not re.fullmatch(r"Deployment[0-9a-f]{10}", names[0]):
+            yield f"{names[0]} has no hash in its name, so it will never be made anew"
+        waits = t.resources[names[0]].get("DependsOn", [])
+        if set(waits) != copied or len(waits) != len(set(waits)):
+            yield f"{names[0]} does not depend on {sorted(copied ^ set(waits))}"
+        if "StageName" in t.resources[names[0]]["Properties"]:
+            yield f"{names[0]} makes a stage of its own"
+        stages = [one for _, one in t.of("AWS::ApiGateway::Stage") if one["RestApiId"] == f"<{api}>"]
+        if not any(one["DeploymentId"] == f"<{names[0]}>" for one in stages):
+            yield f"no stage of {api} shows {names[0]}"
+        kept = {"AWS::ApiGateway::Method", "AWS::ApiGateway::GatewayResponse", "AWS::ApiGateway::Resource"}
+        for name, body in t.template["Resources"].items():
+            if body["Type"] in kept:
+                if "Condition" in body:
+                    yield f"{name} is conditional, so the deployed copy could be another"
+                used = sorted(names_in(body["Properties"]) & set(t.parameters))
+                if used:
+                    yield f"{name} depends on {used}, so a changed parameter would not be deployed"
+
+
+def names_in(value):
+    """Every name that intrinsic functions refer to."""
+    if isinstance(value, list):
+        return set().union(*map(names_in, value)) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    found = set().union(*map(names_in, value.values())) if value else set()
+    if "Ref" in value:
+        found.add(value["Ref"])
+    if "Fn::Sub" in value:
+        text = value["Fn::Sub"] if isinstance(value["Fn::Sub"], str) else value["Fn::Sub"][0]
+        found |= {name.split(".")[0] for name in re.findall(r"\$\{([^!}]+)\}", text)}
+    if "Fn::If" in value:
+        found.add("Fn::If")
+    return found
+
+
+def headers(t, facts, folder):
+    """Static values are quoted; every header and status that an integration sets is declared."""
+    for name, method, integration in integrations(t):
+        declared = {str(one["StatusCode"]): one for one in method.get("MethodResponses", [])}
+        if len(declared) != len(method.get("MethodResponses", [])):
+            yield f"{name} declares a status twice"
+        for response in integration.get("IntegrationResponses", []):
+            status = str(response["StatusCode"])
+            if status not in declared:
+                yield f"{name} answers {status}, which it does not declare"
+                continue
+            allowed = declared[status].get("ResponseParameters", {})
+            for key, value in response.get("ResponseParameters", {}).items():
+                if key not in allowed:
+                    yield f"{name} sets {key} of {status}, which it does not declare"
+                if not key.startswith("method.response.header."):
+                    yield f"{name}: {key} is no header of a method's response"
+                if not is_mapped(value, ("integration.response.", "context.", "stageVariables.")):
+                    yield f"{name}: {key} is {value}, without the quotes of a static value"
+        for key, value in integration.get("RequestParameters", {}).items():
+            if not is_mapped(value, ("method.request.", "context.", "stageVariables.")):
+                yield f"{name}: {key} is {value}, without the quotes of a static value"
+    for name, response in t.of("AWS::ApiGateway::GatewayResponse"):
+        for key, value in response.get("ResponseParameters", {}).items():
+            if not key.startswith("gatewayresponse.header."):
+                yield f"{name}: {key} is no header of a gateway response"
+            if not is_mapped(value, ("method.request.",)):
+                yield f"{name}: {key} is {value}, without the quotes of a static value"
+
+
+def is_mapped(value, prefixes):
+    return isinstance(value, str) and (re.fullmatch(r"'[^']*'", value) is not None or value.startswith(prefixes))
+
+
+def answers(t, facts, folder):
+    """Every method answers an image, whatever happens: the function's, or a text that is an SVG."""
+    for name, method, integration in integrations(t):
+        if integration.get("Type") == "AWS_PROXY":
+            continue
+        responses = integration.get("IntegrationResponses", [])
+        usual = [one for one in responses if "SelectionPattern" not in one]
+        if len(usual) != 1:
+            yield f"{name} has {len(usual)} usual answers"
+        unusual = [one for one in responses if "SelectionPattern" in one]
+        if integration.get("Type") == "AWS" and function_of(integration):
+            if not unusual:
+                yield f"{name} has no answer for an error of the function"
+            resource = path_of(t, method["ResourceId"].strip("<>"))
+            image = facts["resources"].get(resource)
+            for one in usual:
+                if one.get("ContentHandling") != "CONVERT_TO_BINARY":
+                    yield f"{name} hands on base64 instead of the image"
+                if one.get("ResponseTemplates"):
+                    yield f"{name} has a template where the base64 is to be decoded"
+                yield from image_headers(name, one, {**facts["headers"], "Content-Type": image})
+        for one in unusual:
+            errors = ERRORS if function_of(integration) else ("400", "403", "500", "503")
+            if not all(re.fullmatch(one["SelectionPattern"], error) for error in errors):
+                yield f"{name}: {one['SelectionPattern']} does not stand for every error"
+            if one.get("ContentHandling"):
+                yield f"{name} decodes an error's text"
+            if str(one["StatusCode"])[0] not in "45":
+                yield f"{name} calls an error {one['StatusCode']}"
+        texts = unusual + ([] if function_of(integration) else usual)
+        for one in texts:
+            bodies = list(one.get("ResponseTemplates", {}).values())
+            if len(bodies) != 1 or not SVG.fullmatch(bodies[0].strip().splitlines()[-1]):
+                yield f"{name} answers {one['StatusCode']} without an SVG"
+            yield from image_headers(name, one, {**facts["headers"], "Content-Type": "image/svg+xml", "X-Pixel": None})
+        for one in method.get("MethodResponses", []):
+            if "method.response.header.Content-Type" not in one.get("ResponseParameters", {}):
+                yield f"{name}: {one['StatusCode']} has no media type"
+
+
+def image_headers(name, response, wanted):
+    actual = {key.rsplit(".", 1)[1]: value for key, value in response.get("ResponseParameters", {}).items()}
+    for header, value in wanted.items():
+        if header not in actual or (value is not None and actual[header] != f"'{value}'"):
+            yield f"{name} answers {response['StatusCode']} with {header} {actual.get(header)}, not '{value}'"
+
+
+def binary(t, facts, folder):
+    """Nothing is decoded twice or not at all because of binaryMediaTypes."""
+    for api, properties in t.of("AWS::ApiGateway::RestApi"):
+        types = properties.get("BinaryMediaTypes", [])
+        everything = "*/*" in types
+        for name, method, integration in integrations(t):
+            if method["RestApiId"] != f"<{api}>":
+                continue
+            if integration.get("Type") == "AWS_PROXY" and not everything:
+                yield f"{name}: without binaryMediaTypes */* a proxy's image arrives as base64 text"
+            if integration.get("Type") != "AWS_PROXY" and (everything or {"application/*", "application/json"} & set(types)):
+                if function_of(integration):
+                    yield f"{name}: with binaryMediaTypes {types} the function's JSON counts as binary and is not decoded"
+                elif integration.get("ContentHandling") != "CONVERT_TO_TEXT":
+                    yield f"{name}: with binaryMediaTypes {types} a template's request needs CONVERT_TO_TEXT"
+
+
+def mapping_template(t, facts, folder):
+    """The passthrough template stands in the file as it is in the repository, and nothing goes round it."""
+    for name, _, integration in integrations(t):
+        if integration.get("Type") != "AWS":
+            continue
+        templates = integration.get("RequestTemplates", {})
+        if "application/json" not in templates:
+            yield f"{name} has no template for a request without a Content-Type"
+        if integration.get("PassthroughBehavior") not in ("NEVER", "WHEN_NO_TEMPLATES"):
+            yield f"{name} passes on bodies of other types as they are"
+        for kind, text in templates.items():
+            if function_of(integration) and text != facts["template"]:
+                yield f"{name}: the template of {kind} is not mapping-templates/passthrough.vtl"
+            if not function_of(integration) and text != message(facts["template"]):
+                yield f"{name}: the template of {kind} is not the passthrough template in a message"
+
+
+def gateway_responses(t, facts, folder):
+    for api, _ in t.of("AWS::ApiGateway::RestApi"):
+        kinds = []
+        for name, one in t.of("AWS::ApiGateway::GatewayResponse"):
+            kinds.append(one["ResponseType"])
+            if one["ResponseType"] not in GATEWAY_RESPONSES:
+                yield f"{name}: there is no {one['ResponseType']}"
+            if one["ResponseType"] == "REQUEST_TOO_LARGE":
+                yield f"{name}: REQUEST_TOO_LARGE cannot be changed"
+            if str(one.get("StatusCode", "404")) != "404":
+                yield f"{name} hides the status"
+            bodies = one.get("ResponseTemplates", {})
+            if list(bodies) != ["image/svg+xml"] or not SVG.fullmatch(next(iter(bodies.values()), "")):
+                yield f"{name} has no SVG as its only body"
+            actual = {key.rsplit(".", 1)[1]: value for key, value in one.get("ResponseParameters", {}).items()}
+            for header, value in {**facts["headers"], "Content-Type": "image/svg+xml"}.items():
+                if header not in actual or (header != "X-Pixel" and actual[header] != f"'{value}'"):
+                    yield f"{name} has {header} {actual.get(header)}, not '{value}'"
+        if len(kinds) != len(set(kinds)):
+            yield f"{api} has two gateway responses of a type"
+        if not {"DEFAULT_4XX", "DEFAULT_5XX"} <= set(kinds):
+            yield f"{api} has refusals without an image"
+
+
+def paths(t, facts, folder):
+    """Paths and methods are there once, and in the main stack they are the pixel's."""
+    found = [path_of(t, name) for name, _ in t.of("AWS::ApiGateway::Resource")]
+    for path in found:
+        if found.count(path) > 1:
+            yield f"{path} is there twice"
+    served = {}
+    for name, method, _ in integrations(t):
+        target = method["ResourceId"].strip("<>")
+        path = "/" if target.endswith(".RootResourceId") else path_of(t, target)
+        if method["HttpMethod"] in served.setdefault(path, []):
+            yield f"{method['HttpMethod']} {path} is there twice"
+        served[path].append(method["HttpMethod"])
+        if method.get("AuthorizationType") != "NONE" or method.get("ApiKeyRequired"):
+            yield f"{name} asks visitors who they are"
+        named = set(re.findall(r"\{(\w+)\+?\}", path))
+        declared = {key.rsplit(".", 1)[1] for key in method.get("RequestParameters", {}) if ".path." in key}
+        if named != declared:
+            yield f"{name} declares the path parameters {declared}, not {named}"
+    if served and "proxy+" not in str(found):
+        for path in facts["resources"]:
+            if not {"GET", "HEAD"} <= set(served.get(path, [])) and "ANY" not in served.get(path, []):
+                yield f"{path} is not served to GET and HEAD"
+
+
+def permissions(t, facts, folder):
+    """Each caller of a function is admitted, by its own ARN, and nobody else."""
+    grants = [(name, one) for name, one in t.of("AWS::Lambda::Permission")]
+    for name, one in grants:
+        source = one.get("SourceArn", "")
+        url = one.get("FunctionUrlAuthType")
+        if one.get("InvokedViaFunctionUrl"):
+            continue
+        if url:
+            if one.get("Action") not in ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction"):
+                yield f"{name} grants {one.get('Action')}"
+            continue
+        if not source or source == "*":
+            yield f"{name} admits {one.get('Principal')} of every account"
+        if one.get("Action") != "lambda:InvokeFunction":
+            yield f"{name} grants {one.get('Action')}"
+        if "FunctionName" not in one or one["FunctionName"].strip("<>").split(".")[0] not in t.resources:
+            yield f"{name} is about no function of this stack"
+
+    def admitted(function, principal, arn):
+        return any(
+            one["FunctionName"].strip("<>").split(".")[0] == function
+            and one.get("Principal") == principal
+            and re.fullmatch(re.escape(one.get("SourceArn", "")).replace(r"\*", ".*"), arn)
+            for _, one in grants
+        )
+
+    for name, method, integration in integrations(t):
+        function = function_of(integration)
+        if function:
+            target = method["ResourceId"].strip("<>")
+            path = "/" if target.endswith("RootResourceId") else path_of(t, target)
+            verb = method["HttpMethod"].replace("ANY", "GET")
+            api = method["RestApiId"]
+            arn = f"arn:aws:execute-api:eu-central-1:123456789012:{api}/stage/{verb}{path}"
+            if not admitted(function, "apigateway.amazonaws.com", arn):
+                yield f"{name} may not invoke {function}"
+    for name, rule in t.of("AWS::Events::Rule"):
+        for target in rule.get("Targets", []):
+            function = target["Arn"].strip("<>").removesuffix(".Arn")
+            if t.resources.get(function, {}).get("Type") == "AWS::Lambda::Function":
+                if not admitted(function, "events.amazonaws.com", f"<{name}.Arn>"):
+                    yield f"{name} may not invoke {function}"
+    for name, one in t.of("AWS::ApiGatewayV2::Integration"):
+        function = one.get("IntegrationUri", "").strip("<>").removesuffix(".Arn")
+        arn = f"arn:aws:execute-api:eu-central-1:123456789012:{one['ApiId']}/$default/$default"
+        if not admitted(function, "apigateway.amazonaws.com", arn):
+            yield f"{name} may not invoke {function}"
+    for name, one in t.of("AWS::Lambda::Url"):
+        function = one["TargetFunctionArn"].strip("<>").removesuffix(".Arn")
+        grant = [g for _, g in grants if g.get("FunctionUrlAuthType") == "NONE" and function in g["FunctionName"]]
+        if one.get("AuthType") == "NONE" and not grant:
+            yield f"{name} may be called by nobody"
+
+
+def stages(t, facts, folder):
+    for name, stage in t.of("AWS::ApiGateway::Stage"):
+        log = stage.get("AccessLogSetting", {})
+        yield from access_log(t, name, log.get("DestinationArn", ""), log.get("Format", ""))
+        settings = stage.get("MethodSettings", [])
+        if not any(one.get("HttpMethod") == "*" and one.get("ResourcePath") == "/*" for one in settings):
+            yield f"{name} has settings for no method"
+        for one in settings:
+            if not {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(one):
+                yield f"{name} is not throttled"
+            if one.get("DataTraceEnabled"):
+                yield f"{name} logs whole requests"
+            if one.get("CachingEnabled"):
+                yield f"{name} answers from a cache, so hits are lost"
+            if one.get("LoggingLevel", "OFF") != "OFF":
+                wanted = f"API-Gateway-Execution-Logs_{stage['RestApiId']}/{stage['StageName']}"
+                if not any(group.get("LogGroupName") == wanted for _, group in t.of("AWS::Logs::LogGroup")):
+                    yield f"{name} has an execution log that is kept for ever"
+    for name, stage in t.of("AWS::ApiGatewayV2::Stage"):
+        log = stage.get("AccessLogSettings", {})
+        yield from access_log(t, name, log.get("DestinationArn", ""), log.get("Format", ""))
+        if not {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(stage.get("DefaultRouteSettings", {})):
+            yield f"{name} is not throttled"
+
+
+def access_log(t, name, destination, form):
+    group = destination.strip("<>").removesuffix(".Arn")
+    if t.resources.get(group, {}).get("Type") != "AWS::Logs::LogGroup":
+        yield f"{name} has no access log"
+    try:
+        line = json.loads(re.sub(r"\$context(\.\w+)+", "x", form))
+    except ValueError:
+        yield f"{name}: an access log line is no JSON"
+        return
+    for value in re.findall(r"\$context[.\w]+", form):
+        if value.endswith(("sourceIp", "userAgent", ".path", "requestOverride")):
+            yield f"{name} logs {value} of visitors"
+    if not line:
+        yield f"{name}: an access log line is empty"
+
+
+# --- Functions --------------------------------------------------------------------------------------------------------
+
+
+def functions(t, facts, folder):
+    for name, one in t.of("AWS::Lambda::Function"):
+        inline = isinstance(one.get("Code"), dict) and "ZipFile" in one["Code"]
+        if not inline:
+            if one.get("Runtime") != "provided.al2023":
+                yield f"{name} runs on {one.get('Runtime')}"
+            if one.get("Handler") not in facts["handlers"]:
+                yield f"{name}: the function has no handler {one.get('Handler')}"
+            if one.get("Code") != "../target/lambda/bootstrap.zip":
+                yield f"{name}: {one.get('Code')} is not what infra/build.sh makes"
+            if one.get("Architectures") not in (["arm64"], ["x86_64"]):
+                yield f"{name} has no architecture"
+            variables = one.get("Environment", {}).get("Variables", {})
+            for variable, value in variables.items():
+                if variable not in facts["variables"]:
+                    yield f"{name}: {variable} is not documented"
+                if variable.startswith("AWS_"):
+                    yield f"{name}: {variable} is Lambda's own"
+                if not isinstance(value, (str, int)):
+                    yield f"{name}: {variable} is no text"
+            if "PIXEL_DESTINATION" not in variables and one.get("Handler") != "nobody":
+                yield f"{name} has no PIXEL_DESTINATION"
+        role = one.get("Role", "").strip("<>").removesuffix(".Arn")
+        group = one.get("LoggingConfig", {}).get("LogGroup", "").strip("<>")
+        if t.resources.get(group, {}).get("Type") != "AWS::Logs::LogGroup":
+            yield f"{name} logs to a group that nobody limits"
+        elif role in t.resources and not may(t, role, "logs:PutLogEvents", f"<{group}.Arn>"):
+            yield f"{name} may not write its log"
+        if not isinstance(one.get("Timeout"), int):
+            yield f"{name} has Lambda's default time-out"
+    watched = {
+        dimension["Value"]
+        for _, alarm in t.of("AWS::CloudWatch::Alarm")
+        if alarm.get("MetricName") == "Errors"
+        for dimension in alarm.get("Dimensions", [])
+    }
+    for name, one in t.of("AWS::Lambda::Function"):
+        if one.get("Handler") in ("capture", "index") and f"<{name}>" not in watched:
+            yield f"no alarm watches {name}'s errors"
+    for name, _ in t.of("AWS::CloudFormation::CustomResource"):
+        if "ServiceTimeout" not in t.resources[name]["Properties"]:
+            yield f"{name} would make a stack wait for an hour"
+    for name, alarm in t.of("AWS::CloudWatch::Alarm"):
+        if not alarm.get("AlarmDescription") or alarm.get("TreatMissingData") is None:
+            yield f"{name} does not say what it means"
+        for dimension in alarm.get("Dimensions", []):
+            pass
+    for name, board in t.of("AWS::CloudWatch::Dashboard"):
+        try:
+            json.loads(board["DashboardBody"])
+        except ValueError as error:
+            yield f"{name} is no JSON: {error}"
+
+
+def statements(t):
+    """Every statement of every policy, with the name of its owner and whether it is one of identity."""
+    for name, body in t.resources.items():
+        properties = body["Properties"]
+        if body["Type"] == "AWS::IAM::Role":
+            for policy in properties.get("Policies", []):
+                for one in policy["PolicyDocument"]["Statement"]:
+                    yield name, name, True, one
+        elif body["Type"] == "AWS::IAM::RolePolicy":
+            for one in properties["PolicyDocument"]["Statement"]:
+                yield name, properties["RoleName"].strip("<>"), True, one
+        for key in ("AccessPolicies", "PolicyDocument"):
+            policy = properties.get(key)
+            if body["Type"].startswith("AWS::IAM::") or not isinstance(policy, dict):
+                continue
+            for one in policy["Statement"]:
+                yield name, None, False, one
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def may(t, role, action, resource):
+    return any(
+        owner == role and one["Effect"] == "Allow" and action in listed(one["Action"]) and resource in listed(one["Resource"])
+        for _, owner, _, one in statements(t)
+    )
+
+
+def least_privilege(t, facts, folder):
+    for name, _, identity, one in statements(t):
+        if one["Effect"] != "Allow":
+            continue
+        for key in ("NotAction", "NotResource", "NotPrincipal"):
+            if key in one:
+                yield f"{name}: {key} allows what nobody listed"
+        actions = listed(one.get("Action", []))
+        for action in actions:
+            if "*" in action:
+                yield f"{name}: the action {action} is more than is used"
+            if action in ("iam:PassRole", "sts:AssumeRole") and identity:
+                yield f"{name} may become somebody else"
+        for resource in listed(one.get("Resource", [])):
+            if resource == "*" and not set(actions) <= WITHOUT_RESOURCE:
+                yield f"{name}: {actions} on every resource"
+            below = re.search(r":domain/[^/]+(/.*)?$", resource)
+            if identity and below and (below[1] in (None, "/*") or re.search(r":domain/[^/]*\*", resource)):
+                yield f"{name}: {resource} is the whole domain"
+            if identity and resource != "*" and re.match(r"arn:[^:]+:[^:]+:[^:]*:[^:]*:\*?$", resource):
+                yield f"{name}: {resource} is a whole service"
+            if re.search(r":(stream|deliverystream|collection|log-group)[/:]\*", resource) or resource.endswith(":*") and ":sqs:" in resource:
+                yield f"{name}: {resource} is every resource of the kind"
+        if not identity:
+            principal = one.get("Principal", {})
+            if principal == "*" or "*" in listed(principal.get("AWS", [])):
+                yield f"{name} admits everybody"
+    for name, one in t.of("AWS::OpenSearchServerless::AccessPolicy"):
+        for rule in [rule for policy in json.loads(one["Policy"]) for rule in policy["Rules"]]:
+            if "aoss:*" in rule["Permission"] or any(re.search(r"/\*$|^\*$", resource) for resource in rule["Resource"]):
+                yield f"{name}: {rule['Permission']} on {rule['Resource']} is more than is used"
+    for name, one in t.of("AWS::OpenSearchServerless::SecurityPolicy"):
+        json.loads(one["Policy"])
+    for name, role in t.of("AWS::IAM::Role"):
+        for policy in role.get("ManagedPolicyArns", []):
+            if not policy.endswith("policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"):
+                yield f"{name} has the managed policy {policy}, which is wider than what it does"
+        for one in role["AssumeRolePolicyDocument"]["Statement"]:
+            if set(one.get("Principal", {})) != {"Service"}:
+                yield f"{name} can be taken by {one.get('Principal')}"
+
+
+def encryption(t, facts, folder):
+    for name, one in t.of("AWS::SQS::Queue"):
+        if not one.get("SqsManagedSseEnabled") and not one.get("KmsMasterKeyId"):
+            yield f"{name} is not encrypted"
+    for name, one in t.of("AWS::OpenSearchService::Domain"):
+        if not one.get("EncryptionAtRestOptions", {}).get("Enabled"):
+            yield f"{name} is not encrypted at rest"
+        if not one.get("NodeToNodeEncryptionOptions", {}).get("Enabled"):
+            yield f"{name} is not encrypted between nodes"
+        endpoint = one.get("DomainEndpointOptions", {})
+        if not endpoint.get("EnforceHTTPS") or not endpoint.get("TLSSecurityPolicy", "").startswith("Policy-Min-TLS-1-2"):
+            yield f"{name} can be reached without good TLS"
+        if not one.get("AdvancedSecurityOptions", {}).get("Enabled"):
+            yield f"{name} has no fine-grained access control"
+        if t.template["Resources"][name].get("DeletionPolicy") != "Retain" or t.template["Resources"][name].get("UpdateReplacePolicy") != "Retain":
+            yield f"{name} goes with its stack"
+    for name, one in t.of("AWS::OpenSearchServerless::Collection"):
+        if t.template["Resources"][name].get("DeletionPolicy") != "Retain":
+            yield f"{name} goes with its stack"
+        if not any(policy["Type"] == "encryption" for _, policy in t.of("AWS::OpenSearchServerless::SecurityPolicy")):
+            yield f"{name} has no encryption policy"
+    for name, one in t.of("AWS::ApiGateway::DomainName"):
+        if one.get("SecurityPolicy") != "TLS_1_2":
+            yield f"{name} can be reached with old TLS"
+    for name, one in t.of("AWS::Logs::LogGroup"):
+        if not one.get("RetentionInDays"):
+            yield f"{name} is kept for ever"
+        if "KmsKeyId" not in t.template["Resources"][name]["Properties"]:
+            yield f"{name} cannot be encrypted with one's own key"
+
+
+def queues(t, facts, folder):
+    for name, one in t.of("AWS::Lambda::EventSourceMapping"):
+        if one.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+            yield f"{name} repeats whole batches for one message"
+        if one.get("BatchSize", 10) > 10 and not one.get("MaximumBatchingWindowInSeconds"):
+            yield f"{name} needs a window for so large batches"
+        queue = t.resources[one["EventSourceArn"].strip("<>").removesuffix(".Arn")]["Properties"]
+        function = t.resources[one["FunctionName"].strip("<>").removesuffix(".Arn")]["Properties"]
+        least = 6 * function["Timeout"] + one.get("MaximumBatchingWindowInSeconds", 0)
+        if queue.get("VisibilityTimeout", 30) < least:
+            yield f"{name}: messages come back before {least} s are over"
+        if queue.get("RedrivePolicy", {}).get("maxReceiveCount", 0) < 5:
+            yield f"{name}: a message is given up too early"
+
+
+CHECKS = [invocation, deployment, headers, answers, binary, mapping_template, gateway_responses, paths, permissions, stages,
+          functions, least_privilege, encryption, queues]
+
+
+def main(arguments):
+    command, *rest = arguments
+    if command == "--stamp":
+        for path in rest:
+            Path(path).write_text(stamp(read(path)), encoding="utf-8")
+        return 0
+    if command == "resolve":
+        values = dict(one.split("=", 1) for one in rest[1:])
+        resolved = Resolved(load(read(rest[0])), values)
+        paths_of = {name: path_of(resolved, name) for name, _ in resolved.of("AWS::ApiGateway::Resource")}
+        print(json.dumps({"resources": resolved.resources, "paths": paths_of, "refused": resolved.refused(), "outputs": resolved.outputs}))
+        return 0
+    facts = json.loads(read(rest[0]))
+    if command == "mutate":
+        from mutations import run
+        return run(facts, Path(rest[1]))
+    found = [f"{path}: {problem}" for path in rest[1:] for problem in problems(read(path), facts, Path(path).parent)]
+    print("\n".join(found) or f"{len(rest) - 1} templates hold")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,356 @@
+//! The dashboards: that the file is what the source makes, that both products can read it, and that every panel shows what
+//! the events say, on real servers.
+
+mod check;
+mod count;
+mod events;
+mod import;
+mod kql;
+mod mutations;
+mod pictures;
+mod search;
+mod stub;
+
+use std::fs;
+use std::process::Command;
+
+use pixel::aws::client::{Deliverer, http_client};
+use pixel::config::Timing;
+use pixel::dashboards::{INDEX_PATTERN, ndjson, objects};
+use pixel::delivery::Destination;
+use pixel::setup::plan::Plan;
+use pixel::setup::run;
+use serde_json::{Value, json};
+
+use crate::servers::{self, Running, Server};
+use check::inner;
+use events::{Stored, events, now};
+use search::Range;
+
+pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kibana/pixel.ndjson");
+
+fn generated() -> String {
+    ndjson(INDEX_PATTERN).expect("the source is sound")
+}
+
+#[test]
+fn the_file_is_what_the_source_makes() {
+    let file = fs::read_to_string(FILE).expect("the file is there");
+    assert!(file == generated(), "run `pixel dashboards > kibana/pixel.ndjson`");
+}
+
+#[test]
+fn the_file_has_no_problems() {
+    let problems = check::problems(&generated());
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn the_program_prints_them_for_an_index_of_any_name() {
+    for name in ["events*", "hits-%", "a\"b\\c"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_pixel"))
+            .args(["dashboards", "--index-pattern", name])
+            .output()
+            .expect("the program runs");
+        let printed = String::from_utf8(output.stdout).expect("it prints text");
+        assert_eq!(printed, ndjson(name).expect("the source is sound"), "{name}");
+        assert!(!printed.contains(INDEX_PATTERN) || name == INDEX_PATTERN, "{name}");
+        let named = objects(name).expect("the source is sound");
+        assert_eq!(named[0]["attributes"]["title"], name);
+        let specifications = named.iter().filter_map(specification);
+        assert!(
+            specifications
+                .map(|it| it["data"][0]["url"]["index"].clone())
+                .all(|index| index == name)
+        );
+    }
+}
+
+fn specification(object: &Value) -> Option<Value> {
+    let state = inner(object, "/attributes/visState").filter(|state| state["type"] == "vega")?;
+    Some(serde_json::from_str(state["params"]["spec"].as_str()?).expect("it has been checked"))
+}
+
+/// Panels say so while events do not have their fields, and only then.
+#[test]
+fn panels_tell_what_is_not_there_yet() {
+    let waits = |id: &str| {
+        let objects = objects(INDEX_PATTERN).expect("the source is sound");
+        let object = objects
+            .into_iter()
+            .find(|object| object["id"] == id)
+            .expect("the panel is there");
+        object["attributes"]["description"]
+            .as_str()
+            .is_some_and(|text| text.contains("a later step adds"))
+    };
+    for field in pixel::event::fields::FIELDS {
+        let panel = match field.name {
+            "visit.class" => "pixel-overview-classes",
+            "client.geo.country_iso_code" => "pixel-overview-countries",
+            "pixel.seconds_since_sent" => "pixel-campaigns-delay",
+            "campaign.name" => "pixel-campaigns-content",
+            "event.cut" => "pixel-health-cut",
+            "event.ingested" => "pixel-health-delay",
+            _ => continue,
+        };
+        assert_eq!(waits(panel), !field.written, "{panel}");
+    }
+}
+
+// Real servers.
+
+/// Elasticsearch 6.8 is not among them: its Kibana knows no object of these versions.
+#[test]
+fn every_panel_shows_what_the_events_say_on_opensearch_2() {
+    prove(Server::OpenSearch2);
+}
+
+#[test]
+fn every_panel_shows_what_the_events_say_on_opensearch_3() {
+    prove(Server::OpenSearch3);
+}
+
+#[test]
+fn every_panel_shows_what_the_events_say_on_elasticsearch_7() {
+    prove(Server::Elasticsearch7);
+}
+
+#[test]
+fn every_panel_shows_what_the_events_say_on_elasticsearch_8() {
+    prove(Server::Elasticsearch8);
+}
+
+fn prove(server: Server) {
+    let index = Index::new(server, "panels");
+    for panel in panels() {
+        // Nothing there yet is no error.
+        panel.verify(&index, &[]);
+    }
+    let events = events(800);
+    index.load(&events);
+    let shown: usize = panels().iter().map(|panel| panel.verify(&index, &events)).sum();
+    assert!(shown > 500, "{server:?}: only {shown} buckets");
+}
+
+/// An index of a test, made as `pixel setup` makes it.
+pub struct Index {
+    running: Running,
+    pub name: String,
+}
+
+impl Index {
+    pub fn new(server: Server, subject: &str) -> Self {
+        let index = Self {
+            running: servers::start(server),
+            name: format!("events-dashboards-{subject}-{}p", std::process::id()),
+        };
+        index.set_up();
+        index
+    }
+
+    fn set_up(&self) {
+        let url = self.url();
+        let Ok(Destination::OpenSearch(target)) = Destination::parse(&url, None, None) else {
+            panic!("{url} is an index");
+        };
+        let timing = Timing::default();
+        let http = http_client(self.running.ca_file.as_deref(), &timing).expect("a client");
+        let plan = Plan::new(&target.index, None, None).expect("a plan");
+        let deliverer = Deliverer::new(http, target, timing, None);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime
+            .block_on(run::run(&deliverer, &plan, true))
+            .expect("it is set up");
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}/{}", self.running.url, self.name)
+    }
+
+    pub fn load(&self, events: &[Stored]) {
+        for part in events.chunks(500) {
+            let lines = part
+                .iter()
+                .map(|(id, document)| format!("{}\n{document}\n", json!({"index": {"_id": id}})));
+            let (status, answer) = self.ask("POST", "/_bulk?refresh=true", &lines.collect::<String>());
+            assert!(status == 200 && answer["errors"] == false, "{status} {answer}");
+        }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let (status, answer) = servers::request(&self.running, method, &format!("/{}{path}", self.name), Some(body));
+        (status, serde_json::from_str(&answer).unwrap_or(Value::Null))
+    }
+
+    /// A search as the products send it, which must succeed on every shard.
+    pub fn search(&self, body: &Value) -> Value {
+        self.search_elsewhere("", body)
+    }
+
+    /// The same in the indices whose names go on like this.
+    pub fn search_elsewhere(&self, more: &str, body: &Value) -> Value {
+        let path = format!("/{}{more}/_search?ignore_unavailable=true", self.name);
+        let (status, answer) = servers::request(&self.running, "POST", &path, Some(&body.to_string()));
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        let whole = status == 200 && answer["_shards"]["failed"] == 0 && answer["timed_out"] == false;
+        assert!(whole, "{body}\n{status} {answer}");
+        answer
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        let _ = self.ask("DELETE", "", "");
+        let _ = servers::request(
+            &self.running,
+            "DELETE",
+            &format!("/_index_template/pixel-{}", self.name),
+            None,
+        );
+    }
+}
+
+/// A panel on its dashboard.
+pub struct Panel {
+    pub object: Value,
+    pub dashboard: Value,
+    /// Its place: x, y, width, height.
+    pub place: Value,
+}
+
+/// All panels of all dashboards, in their order.
+pub fn panels() -> Vec<Panel> {
+    let objects = objects(INDEX_PATTERN).expect("the source is sound");
+    let dashboards = objects.iter().filter(|object| object["type"] == "dashboard");
+    let of_dashboard = |dashboard: &Value| {
+        let places = inner(dashboard, "/attributes/panelsJSON").expect("it has been checked");
+        let places = places.as_array().cloned().unwrap_or_default();
+        let references = dashboard["references"].as_array().cloned().unwrap_or_default();
+        let referred = references.into_iter().zip(places);
+        let panel = |(reference, place): (Value, Value)| Panel {
+            object: objects
+                .iter()
+                .find(|object| object["type"] == reference["type"] && object["id"] == reference["id"])
+                .expect("it has been checked")
+                .clone(),
+            dashboard: dashboard.clone(),
+            place: place["gridData"].clone(),
+        };
+        referred.map(panel).collect::<Vec<_>>()
+    };
+    dashboards.flat_map(of_dashboard).collect()
+}
+
+impl Panel {
+    pub fn range(&self) -> Range {
+        Range::since(
+            self.dashboard["attributes"]["timeFrom"]
+                .as_str()
+                .expect("it has been checked"),
+            now(),
+        )
+    }
+
+    /// The kind of visualization, or `search`.
+    pub fn kind(&self) -> String {
+        let state = inner(&self.object, "/attributes/visState");
+        state.map_or("search".to_owned(), |state| {
+            state["type"].as_str().unwrap_or_default().to_owned()
+        })
+    }
+
+    /// The answer to the panel's search; none for a text.
+    pub fn answer(&self, index: &Index) -> Option<Value> {
+        let body = match self.kind().as_str() {
+            "markdown" => return None,
+            "search" => search::list(&self.object, self.range()),
+            "vega" => search::vega(&specification(&self.object)?["data"][0]["url"], self.range()),
+            _ => search::visualization(&self.object, self.range()),
+        };
+        Some(index.search(&body))
+    }
+
+    /// Holds the panel's answer against the events, and says how many buckets it had.
+    fn verify(&self, index: &Index, events: &[Stored]) -> usize {
+        let what = format!("{} on {}", self.object["id"], index.running.url);
+        let Some(answer) = self.answer(index) else {
+            return 0;
+        };
+        let shown = match self.kind().as_str() {
+            "search" => Ok(count::meant(&self.object, events, self.range()).len()).and_then(|meant| {
+                if answer["hits"]["total"]["value"] == meant {
+                    Ok(meant)
+                } else {
+                    Err(format!("{meant} events are meant"))
+                }
+            }),
+            "vega" => vega(&self.object, events, self.range(), &answer),
+            _ => count::verify(&self.object, events, self.range(), &answer),
+        };
+        let shown = shown.unwrap_or_else(|problem| panic!("{what}: {problem}\n{answer}"));
+        assert!(
+            shown > 0 || events.is_empty(),
+            "{what}: the events have nothing for it: {answer}"
+        );
+        shown
+    }
+}
+
+/// Holds what a Vega panel was answered against the events.
+fn vega(object: &Value, events: &[Stored], range: Range, answer: &Value) -> Result<usize, String> {
+    let people = "not visit.class: (automation or prefetch)";
+    let known = format!("event.action: open and user.id: * and pixel.code: * and {people}");
+    let (query, pointer) = match object["id"].as_str().unwrap_or_default() {
+        "pixel-overview-hours" => (people, "/people/hours/buckets"),
+        "pixel-campaigns-repeated" => (known.as_str(), "/known/codes/buckets"),
+        "pixel-health-rate" | "pixel-health-delay" => ("", "/time/buckets"),
+        other => return Err(format!("{other} is not counted here")),
+    };
+    let query = kql::parse(query)?;
+    let meant: Vec<_> = count::meant(object, events, range)
+        .into_iter()
+        .filter(|event| query.holds(event))
+        .collect();
+    let buckets = answer["aggregations"]
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .ok_or("no buckets")?;
+    let sum = |number: &dyn Fn(&Value) -> f64| buckets.iter().map(number).sum::<f64>();
+    let count = |bucket: &Value| bucket["doc_count"].as_f64().unwrap_or_default();
+    let expect = |name: &str, got: f64, expected: f64| {
+        if (got - expected).abs() < 0.5 {
+            Ok(())
+        } else {
+            Err(format!("{name}: {got}, expected {expected}"))
+        }
+    };
+    let number = |number: usize| f64::from(u32::try_from(number).expect("few events"));
+    expect("events", sum(&count), number(meant.len()))?;
+    match object["id"].as_str().unwrap_or_default() {
+        "pixel-campaigns-repeated" => {
+            let pairs: std::collections::BTreeSet<_> = meant
+                .iter()
+                .map(|event| (event["pixel"]["code"].to_string(), event["user"]["id"].to_string()))
+                .collect();
+            expect(
+                "first opens",
+                sum(&|bucket| bucket["users"]["value"].as_f64().unwrap_or_default()),
+                number(pairs.len()),
+            )?;
+        }
+        "pixel-health-delay" => {
+            let mean = |bucket: &Value, name: &str| bucket[name]["value"].as_f64().unwrap_or_default();
+            let answered = sum(&|bucket| count(bucket) * (mean(bucket, "ingested") - mean(bucket, "requested")));
+            let delay = |event: &&Value| {
+                let time = |value: &Value| {
+                    chrono::DateTime::parse_from_rfc3339(value.as_str().expect("a time")).expect("a time")
+                };
+                (time(&event["event"]["ingested"]) - time(&event["@timestamp"])).as_seconds_f64() * 1000.0
+            };
+            expect("delay", answered, meant.iter().map(delay).sum())?;
+        }
+        _ => {}
+    }
+    Ok(buckets.len())
+}

@@ -1,0 +1,395 @@
+//! The import, against a stub of both programs, and once through the command line beside a real index.
+
+use std::process::{Command, Output};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use pixel::aws::client::http_client;
+use pixel::config::Timing;
+use pixel::dashboards::{INDEX_PATTERN, objects};
+use pixel::delivery::{Auth, Secret, Service};
+use pixel::setup::dashboards::session::{Options, import};
+use pixel::setup::run::Done;
+use serde_json::{Value, json};
+
+use super::Index;
+use super::stub::{Came, Door, Fault, Objects, Program, Stub, USER};
+use crate::servers::Server;
+
+fn ours() -> Vec<Value> {
+    objects(INDEX_PATTERN).expect("the source is sound")
+}
+
+fn basic() -> Auth {
+    Auth::Basic {
+        user: USER.0.to_owned(),
+        password: Secret::new(USER.1),
+    }
+}
+
+fn sigv4() -> Auth {
+    Auth::SigV4 {
+        service: Service::Es,
+        region: "eu-west-1".to_owned(),
+    }
+}
+
+fn options(stub: &Stub, auth: Auth) -> Options {
+    Options {
+        base: stub.url(),
+        auth,
+        tenant: None,
+        space: None,
+        overwrite: false,
+        write: true,
+    }
+}
+
+fn run(options: &Options) -> Result<Done, String> {
+    let http = http_client(None, &Timing::default()).expect("a client");
+    let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
+    let credentials = SharedCredentialsProvider::new(credentials);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let step = runtime.block_on(import(&http, Some(&credentials), options, &ours()));
+    step.map(|step| step.done).map_err(|error| error.to_string())
+}
+
+/// Imports and leaves it there, then finds nothing to do.
+fn check_import(program: Program, door: Door, auth: Auth, prefix: &'static str) {
+    let what = format!("{program:?}, {door:?}, `{prefix}`");
+    let stub = Stub::start(program, door, prefix);
+    let mut options = options(&stub, auth);
+    options.write = false;
+    assert_eq!(run(&options), Ok(Done::Created), "{what}");
+    assert!(stub.objects().is_empty(), "{what}: a dry run writes nothing");
+    options.write = true;
+    assert_eq!(run(&options), Ok(Done::Created), "{what}");
+    assert_eq!(stub.objects().len(), ours().len(), "{what}");
+    stub.came();
+    assert_eq!(run(&options), Ok(Done::Unchanged), "{what}");
+    let again = stub.came();
+    assert!(
+        again.iter().all(|came| !came.path.contains("_import")),
+        "{what}: nothing is sent"
+    );
+}
+
+#[test]
+fn everything_is_imported_once() {
+    use Program::{Kibana7, Kibana8, OpenSearchDashboards2};
+    let cases = [
+        (OpenSearchDashboards2, Door::Open, Auth::None, ""),
+        (OpenSearchDashboards2, Door::Basic, basic(), ""),
+        (OpenSearchDashboards2, Door::Cookie, basic(), ""),
+        (OpenSearchDashboards2, Door::Cookie, basic(), "/_dashboards"),
+        (OpenSearchDashboards2, Door::Signed, sigv4(), "/_dashboards"),
+        (Kibana7, Door::Open, Auth::None, "/_plugin/kibana"),
+        (Kibana7, Door::Signed, sigv4(), "/_plugin/kibana"),
+        (Kibana8, Door::Basic, basic(), ""),
+    ];
+    for (program, door, auth, prefix) in cases {
+        check_import(program, door, auth, prefix);
+    }
+}
+
+#[test]
+fn tenant_and_space_are_where_it_was_asked_for() {
+    for (program, tenant, space, place) in [
+        (Program::OpenSearchDashboards2, Some("global"), None, "global"),
+        (Program::Kibana8, None, Some("marketing"), "marketing"),
+    ] {
+        let stub = Stub::start(program, Door::Open, "");
+        let mut options = options(&stub, Auth::None);
+        options.tenant = tenant.map(Into::into);
+        options.space = space.map(Into::into);
+        assert_eq!(run(&options), Ok(Done::Created), "{place}");
+        assert!(
+            stub.objects().keys().all(|(where_it_is, ..)| where_it_is == place),
+            "{place}"
+        );
+        let xsrf = |came: &Came| {
+            ["osd-xsrf", "kbn-xsrf"]
+                .iter()
+                .all(|name| came.headers.contains_key(*name))
+        };
+        assert!(stub.came().iter().all(xsrf), "{place}");
+    }
+}
+
+/// Something that a person does to the objects, and whether it is theirs to keep.
+type Change = (&'static str, bool, fn(&mut Objects));
+
+const CHANGES: [Change; 7] = [
+    ("a colour", true, |all| {
+        text(
+            all,
+            "visualization",
+            "pixel-overview-events",
+            "uiStateJSON",
+            ("#0072B2", "#000000"),
+        );
+    }),
+    ("a size", true, |all| {
+        text(
+            all,
+            "visualization",
+            "pixel-overview-pages",
+            "visState",
+            ("\"size\":25", "\"size\":50"),
+        );
+    }),
+    ("a filter", true, |all| {
+        let object = one(all, "visualization", "pixel-overview-pages");
+        object["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"] =
+            json!({"query": {"query": "", "language": "kuery"}}).to_string().into();
+    }),
+    ("a place", true, |all| {
+        text(all, "dashboard", "pixel-health", "panelsJSON", ("\"w\":24", "\"w\":12"));
+    }),
+    ("a panel", true, |all| {
+        one(all, "dashboard", "pixel-health")["references"][0]["id"] = "my-panel".into();
+    }),
+    ("a column", true, |all| {
+        one(all, "search", "pixel-overview-latest")["attributes"]["columns"] = json!(["event.id"]);
+    }),
+    // The program fills the list of fields by itself.
+    ("the fields", false, |all| {
+        one(all, "index-pattern", "pixel-events")["attributes"]["fields"] = "[{}]".into();
+    }),
+];
+
+fn one<'a>(objects: &'a mut Objects, kind: &str, id: &str) -> &'a mut Value {
+    objects
+        .get_mut(&(String::new(), kind.to_owned(), id.to_owned()))
+        .expect("it is there")
+}
+
+fn text(objects: &mut Objects, kind: &str, id: &str, attribute: &str, (from, to): (&str, &str)) {
+    let attribute = &mut one(objects, kind, id)["attributes"][attribute];
+    let changed = attribute.as_str().expect("a text").replace(from, to);
+    assert_ne!(*attribute, changed.as_str(), "{id}: {from} is there");
+    *attribute = changed.into();
+}
+
+#[test]
+fn what_a_person_changed_is_kept_unless_it_is_to_be_replaced() {
+    for (program, (what, theirs, change)) in [Program::OpenSearchDashboards2, Program::Kibana8]
+        .into_iter()
+        .flat_map(|program| CHANGES.map(|change| (program, change)))
+    {
+        let stub = Stub::start(program, Door::Open, "");
+        let mut options = options(&stub, Auth::None);
+        assert_eq!(run(&options), Ok(Done::Created), "{what}");
+        stub.change(change);
+        // And one is gone.
+        stub.change(|objects| {
+            drop(objects.remove(&(String::new(), "visualization".to_owned(), "pixel-health-cut".to_owned())));
+        });
+        let changed = stub.objects();
+        if !theirs {
+            assert_eq!(run(&options), Ok(Done::Updated), "{what}");
+            continue;
+        }
+        let error = run(&options).expect_err(what);
+        assert!(
+            error.contains("--overwrite") && error.contains("`pixel-"),
+            "{what}: {error}"
+        );
+        assert_eq!(stub.objects(), changed, "{what}: nothing was written");
+        options.overwrite = true;
+        assert_eq!(run(&options), Ok(Done::Updated), "{what}");
+        assert_eq!(run(&options), Ok(Done::Unchanged), "{what}");
+    }
+}
+
+#[test]
+fn a_failure_says_what_it_is() {
+    let osd = |door| Stub::start(Program::OpenSearchDashboards2, door, "");
+    let wrong = Auth::Basic {
+        user: "admin".to_owned(),
+        password: Secret::new("wrong"),
+    };
+    let cases = [
+        (
+            osd(Door::Basic),
+            wrong.clone(),
+            Fault::None,
+            "user and password are not accepted",
+        ),
+        (osd(Door::Cookie), wrong, Fault::None, "Authentication failed"),
+        (osd(Door::Cookie), Auth::None, Fault::None, "it wants a login"),
+        (osd(Door::Page), basic(), Fault::None, "this is not logged in"),
+        (osd(Door::Signed), Auth::None, Fault::None, "it wants a login"),
+        (osd(Door::Open), Auth::None, Fault::Forgets, "cannot be found again"),
+        (osd(Door::Open), Auth::None, Fault::Crash, "status 500"),
+        (osd(Door::Open), Auth::None, Fault::TooLarge, "no file of this size"),
+        (osd(Door::Open), Auth::None, Fault::NotReady, "not ready yet, try again"),
+        (
+            osd(Door::Open),
+            Auth::None,
+            Fault::Race,
+            "another object has this id; `--overwrite` replaces it",
+        ),
+        (
+            Stub::start(Program::Kibana76, Door::Open, ""),
+            Auth::None,
+            Fault::None,
+            "too old for these objects",
+        ),
+        (
+            Stub::start(Program::Kibana7, Door::Open, "/elsewhere"),
+            Auth::None,
+            Fault::None,
+            "neither OpenSearch Dashboards nor Kibana",
+        ),
+    ];
+    for (stub, auth, fault, expected) in cases {
+        stub.fault(fault);
+        let error = run(&options(&stub, auth)).expect_err(expected);
+        assert!(
+            error.contains(expected) && error.contains(&stub.url()),
+            "{expected}: {error}"
+        );
+        assert!(
+            !error.contains("wrong") && !error.contains(USER.1),
+            "a password shows: {error}"
+        );
+        assert!(stub.objects().len() <= 1, "{expected}: nothing is written");
+    }
+}
+
+/// A missing reference, an unknown type, and what nobody has thought of yet.
+#[test]
+fn the_reasons_of_single_objects_are_told() {
+    use pixel::setup::dashboards::{Reply, imported};
+    let errors = json!([
+        {"type": "visualization", "id": "a", "error": {"type": "missing_references", "references": [{"type": "index-pattern", "id": "x"}]}},
+        {"type": "lens", "id": "b", "error": {"type": "unsupported_type"}},
+        {"type": "dashboard", "id": "c", "error": {"type": "unknown", "message": "mapping set to strict", "statusCode": 400}},
+    ]);
+    let reply = |body: &Value| Reply {
+        status: 200,
+        body: body.to_string().into_bytes(),
+        ..Reply::default()
+    };
+    let told =
+        imported(&reply(&json!({"success": false, "successCount": 0, "errors": errors}))).expect_err("three errors");
+    for part in [
+        "`a`: it refers to what is not there",
+        "\"id\":\"x\"",
+        "`b`: this program knows no",
+        "`c`: unknown: mapping set to strict",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    imported(&reply(&json!({"success": false, "successCount": 0}))).expect_err("no success");
+    assert_eq!(imported(&reply(&json!({"success": true, "successCount": 0}))), Ok(()));
+}
+
+// The command line.
+
+fn setup(index: &Index, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pixel"))
+        .args(["setup", "--destination", &index.url()])
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the program runs")
+}
+
+#[test]
+fn setup_imports_beside_a_real_index() {
+    let index = Index::new(Server::OpenSearch2, "import");
+    let aws = [
+        ("PIXEL_AUTH", "es"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    for (door, variables, user) in [
+        (Door::Open, &aws[..0], ""),
+        (Door::Cookie, &aws[..0], "admin:se%3Acret%20%C3%BC@"),
+        // The same host, so the same signature.
+        (Door::Signed, &aws[..], ""),
+    ] {
+        let stub = Stub::start(Program::OpenSearchDashboards2, door, "/_dashboards");
+        let url = format!("http://{user}{}/_dashboards/app/home#/", stub.address);
+        let import = ["--dashboards", &url, "--tenant", "global"];
+        for (more, expected) in [
+            (&["--dry-run"][..], "created "),
+            (&[], "created "),
+            (&["--json"], "unchanged"),
+        ] {
+            let output = setup(&index, &[&import[..], more].concat(), variables);
+            let (out, err) = (
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+            );
+            assert!(output.status.success(), "{door:?}: {err}");
+            let line = out
+                .lines()
+                .find(|line| line.contains("dashboards in OpenSearch Dashboards 2.19.4"));
+            assert!(
+                line.is_some_and(|line| line.contains(expected.trim())),
+                "{door:?}: {out}"
+            );
+        }
+        let pattern = &stub.objects()[&(
+            "global".to_owned(),
+            "index-pattern".to_owned(),
+            "pixel-events".to_owned(),
+        )];
+        assert_eq!(pattern["attributes"]["title"], format!("{}*", index.name));
+        stub.change(|objects| {
+            for object in objects.values_mut() {
+                object["attributes"]["title"] = "Mine".into();
+            }
+        });
+        let output = setup(&index, &import, variables);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && error.contains("--overwrite"),
+            "{door:?}: {error}"
+        );
+        let index_is_told = String::from_utf8_lossy(&output.stdout).contains("unchanged");
+        assert!(
+            index_is_told,
+            "{door:?}: what was done to the index is told all the same"
+        );
+        let output = setup(
+            &index,
+            &[&import[..], &["--overwrite", "--index-pattern", "other*"]].concat(),
+            variables,
+        );
+        assert!(output.status.success(), "{door:?}: {output:?}");
+    }
+}
+
+#[test]
+fn an_import_needs_an_index_and_an_address() {
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_pixel"))
+            .arg("setup")
+            .args(arguments)
+            .output()
+            .expect("it runs")
+    };
+    for (arguments, expected) in [
+        (
+            &["--dashboards", "http://127.0.0.1:1", "--destination", "sqlite:x.db"][..],
+            "dashboards show an index",
+        ),
+        (&["--overwrite"], "--dashboards"),
+        (
+            &["--dashboards", "http://127.0.0.1:1", "--space", "a/b"],
+            "the space's identifier",
+        ),
+    ] {
+        let output = run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && error.contains(expected),
+            "{arguments:?}: {error}"
+        );
+    }
+}

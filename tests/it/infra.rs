@@ -1,0 +1,309 @@
+//! The CloudFormation templates, read by others than their author: cfn-lint, and checks of what it does not see.
+//!
+//! The checks are `tests/infra/check.py`; what they compare with comes from the program itself.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use percent_encoding::percent_decode_str;
+use pixel::config::VARIABLES;
+use pixel::function::Role;
+use pixel::pixel::{Image, Pixel};
+use pixel::stage::gateway::RESOURCES;
+use serde_json::{Map, Value, json};
+
+use crate::setup;
+use crate::template_corpus::{expected, hostile};
+use crate::velocity::render;
+
+const REQUIREMENTS: &str = include_str!("../infra/requirements.txt");
+const PASSTHROUGH: &str = include_str!("../../mapping-templates/passthrough.vtl");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Every template of the repository.
+fn templates() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(Path::new(ROOT).join("infra")).unwrap();
+    let mut found: Vec<_> = files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+        .collect();
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+#[test]
+fn cfn_lint_has_nothing_to_say() {
+    let lint = python().with_file_name("cfn-lint");
+    let output = Command::new(lint).args(templates()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn the_templates_hold() {
+    let (folder, facts) = facts();
+    let mut arguments = vec!["check".into(), facts];
+    arguments.extend(templates());
+    println!("{}", check(&arguments).unwrap_or_else(|said| panic!("{said}")));
+    drop(folder);
+}
+
+/// The checks themselves are checked: each seeded fault must be found by one.
+#[test]
+fn seeded_faults_are_found() {
+    let (folder, facts) = facts();
+    let arguments = ["mutate".into(), facts, Path::new(ROOT).join("infra")];
+    println!("{}", check(&arguments).unwrap_or_else(|said| panic!("{said}")));
+    drop(folder);
+}
+
+#[test]
+fn what_cannot_work_together_is_refused_before_anything_is_made() {
+    let endpoint = "Endpoint=https://search-x.eu-central-1.es.amazonaws.com";
+    let certificate = "CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/1";
+    let cases: [(&[&str], Option<&str>); 14] = [
+        (&[endpoint], None),
+        (&[endpoint, "DomainName=search", "KeepDays=90"], None),
+        (&[endpoint, "HostName=pixel.example.org", certificate], None),
+        (
+            &[endpoint, "DomainName=search", "CollectionId=abc123"],
+            Some("not both"),
+        ),
+        (&[endpoint, "DomainName=search", "ApiKey=a2V5"], Some("SigV4")),
+        (&[endpoint, "KeepDays=90", "Rotation=none"], Some("no age")),
+        (
+            &[endpoint, "CollectionId=abc123", "Rotation=rollover"],
+            Some("neither rollover"),
+        ),
+        (&[endpoint, "HostName=pixel.example.org"], Some("go together")),
+        (&[endpoint, "HostedZoneId=Z1"], Some("go together")),
+        (&[endpoint, "WafRateLimit=9"], Some("at least 10")),
+        (&["Endpoint=http://search"], Some("https://HOST")),
+        (&["Endpoint=https://user:password@search"], Some("https://HOST")),
+        (&["Endpoint=https://search/events"], Some("https://HOST")),
+        (&[endpoint, "Index=Events"], Some("lower-case")),
+    ];
+    for (parameters, reason) in cases {
+        let refused = resolve("pixel.yaml", parameters)["refused"].to_string();
+        match reason {
+            None => assert_eq!(refused, "[]", "{parameters:?}"),
+            Some(reason) => assert!(refused.contains(reason), "{parameters:?}: {refused}"),
+        }
+    }
+}
+
+/// The template as it stands in the stack keeps every hostile request whole, under Apache Velocity.
+#[test]
+fn the_inline_template_keeps_every_request_whole() {
+    let stack = resolve("pixel.yaml", &[]);
+    let get = &stack["resources"]["PixelGet"]["Properties"]["Integration"]["RequestTemplates"];
+    let inline = get["application/json"].as_str().unwrap();
+    let (names, inputs): (Vec<_>, Vec<_>) = hostile().into_iter().unzip();
+    for ((name, input), rendered) in names.iter().zip(&inputs).zip(render(inline, &inputs)) {
+        let rendered: Value =
+            serde_json::from_str(&rendered.unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(rendered, expected(input), "{name}");
+    }
+}
+
+/// And so does the one that writes a request into a queue: the message is the same document.
+#[test]
+fn the_queue_gets_every_request_whole() {
+    let stack = resolve("queue.yaml", &[]);
+    let get = &stack["resources"]["PixelGet"]["Properties"]["Integration"]["RequestTemplates"];
+    let inline = get["application/json"].as_str().unwrap();
+    let (names, inputs): (Vec<_>, Vec<_>) = hostile().into_iter().unzip();
+    for ((name, input), rendered) in names.iter().zip(&inputs).zip(render(inline, &inputs)) {
+        let rendered = rendered.unwrap();
+        let form: Vec<_> = rendered
+            .trim()
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .collect();
+        let [("Action", "SendMessage"), ("MessageBody", body)] = form[..] else {
+            panic!("{name}: {rendered}");
+        };
+        let body = body.replace('+', " ");
+        let body = percent_decode_str(&body).decode_utf8().unwrap();
+        let document: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(document, expected(input), "{name}");
+    }
+}
+
+#[test]
+fn the_readme_has_the_table_of_costs() {
+    let script = Path::new(ROOT).join("infra/cost.py");
+    setup::require(&["python3"]);
+    let output = Command::new("python3").arg(script).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The script for deployed stages is right about a pixel that is right, and finds one that is gone.
+#[test]
+fn verify_asks_what_a_pixel_must_answer() {
+    setup::require(&["curl"]);
+    let folder = tempfile::tempdir().unwrap();
+    let verify = |url: &str| {
+        let mut command = Command::new(Path::new(ROOT).join("infra/verify.sh"));
+        command.arg(url).current_dir(folder.path());
+        command.env("PIXEL", env!("CARGO_BIN_EXE_pixel"));
+        if !url.ends_with("/here") {
+            command.env("PIXEL_DESTINATION", "sqlite:pixel.db");
+        }
+        command.output().unwrap()
+    };
+    let mut serving = Command::new(env!("CARGO_BIN_EXE_pixel"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--destination", "sqlite:pixel.db"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
+    let line = lines
+        .find(|line| line.as_ref().unwrap().contains("http://"))
+        .unwrap()
+        .unwrap();
+    let url = &line[line.find("http://").unwrap()..];
+    let address = url["http://".len()..]
+        .split(|c: char| c == '/' || c.is_whitespace())
+        .next()
+        .unwrap();
+    let reading = std::thread::spawn(move || lines.for_each(drop));
+
+    let right = verify(&format!("http://{address}/prod"));
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+    reading.join().unwrap();
+    let wrong = verify(&format!("http://{address}/here"));
+
+    let said = String::from_utf8_lossy(&right.stdout);
+    assert!(
+        right.status.success() && said.ends_with(" passed, 0 failed\n"),
+        "{said}"
+    );
+    assert!(!wrong.status.success(), "{}", String::from_utf8_lossy(&wrong.stdout));
+}
+
+/// `deploy.sh` says to the AWS command line what the README says by hand; here to one that only writes down what it is told.
+#[test]
+fn deploy_packages_and_deploys() {
+    let folder = tempfile::tempdir().unwrap();
+    let aws = folder.path().join("aws");
+    let log = folder.path().join("log");
+    std::fs::write(&aws, format!("#!/bin/sh\necho \"$*\" >> {}\n", log.display())).unwrap();
+    std::fs::set_permissions(&aws, Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let status = Command::new(Path::new(ROOT).join("infra/deploy.sh"))
+        .args(["infra/pixel.yaml", "pixel", "Endpoint=https://search"])
+        .env("BUCKET", "artefacts")
+        .env("PATH", format!("{}:{path}", folder.path().display()))
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let said = std::fs::read_to_string(log).unwrap();
+    let calls: Vec<_> = said.lines().collect();
+    assert_eq!(calls.len(), 3, "{said}");
+    assert!(
+        calls[0].starts_with("cloudformation package --template-file infra/pixel.yaml --s3-bucket artefacts"),
+        "{said}"
+    );
+    let deploy = "--stack-name pixel --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset --parameter-overrides Endpoint=https://search";
+    assert!(
+        calls[1].starts_with("cloudformation deploy ") && calls[1].ends_with(deploy),
+        "{said}"
+    );
+    assert!(
+        calls[2].starts_with("cloudformation describe-stacks --stack-name pixel"),
+        "{said}"
+    );
+}
+
+/// What `tests/infra/check.py` makes of a template with these parameters.
+pub fn resolve(template: &str, parameters: &[&str]) -> Value {
+    let mut arguments = vec!["resolve".into(), Path::new(ROOT).join("infra").join(template)];
+    arguments.extend(parameters.iter().map(PathBuf::from));
+    serde_json::from_str(&check(&arguments).unwrap()).unwrap()
+}
+
+/// What the checks print; an `Err` when they find something.
+fn check(arguments: &[PathBuf]) -> Result<String, String> {
+    let script = Path::new(ROOT).join("tests/infra/check.py");
+    let output = Command::new(python())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(said + &String::from_utf8_lossy(&output.stderr))
+    }
+}
+
+/// What the program says of itself, in a file.
+fn facts() -> (tempfile::TempDir, PathBuf) {
+    let resources: BTreeMap<_, _> = RESOURCES
+        .iter()
+        .map(|resource| (resource.path, resource.image.media_type()))
+        .collect();
+    let pixel = Pixel::new(200, Image::Gif, "accepted");
+    let headers: Map<String, Value> = pixel
+        .headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), json!(value)))
+        .collect();
+    let facts = json!({
+        "variables": VARIABLES.map(|variable| variable.name),
+        "handlers": Role::ALL.map(|(name, _)| name),
+        "resources": resources,
+        "headers": headers,
+        "template": PASSTHROUGH,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("facts.json");
+    std::fs::write(&file, facts.to_string()).unwrap();
+    (folder, file)
+}
+
+/// A Python that has cfn-lint; made once, and kept between runs.
+fn python() -> PathBuf {
+    setup::require(&["python3"]);
+    let folder = setup::cache_dir().join("infra");
+    let _one_makes_it = setup::lock(&folder.with_added_extension("lock"));
+    let marker = folder.join("complete");
+    if std::fs::read_to_string(&marker).ok().as_deref() != Some(REQUIREMENTS) {
+        // It may be there in part, or with other versions.
+        let _ = std::fs::remove_dir_all(&folder);
+        if let Err(why) = make_environment(&folder) {
+            panic!("no Python with cfn-lint: {why}");
+        }
+        std::fs::write(&marker, REQUIREMENTS).unwrap();
+    }
+    folder.join("bin/python")
+}
+
+fn make_environment(folder: &Path) -> Result<(), String> {
+    let folder = folder.to_str().ok_or("the cache folder's name is not UTF-8")?;
+    let made = setup::run(&["python3"], &["-m", "venv", folder]);
+    // Debian keeps a part of `venv` in a package of its own.
+    made.or_else(|_| {
+        setup::complete("python3")?;
+        setup::run(&["python3"], &["-m", "venv", folder])
+    })?;
+    let requirements = format!("{folder}/requirements.txt");
+    std::fs::write(&requirements, REQUIREMENTS).map_err(|error| error.to_string())?;
+    let quietly = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    let from = ["--only-binary", ":all:", "-r", &requirements];
+    setup::run(
+        &[&format!("{folder}/bin/python")],
+        &[quietly.as_slice(), &from].concat(),
+    )
+}

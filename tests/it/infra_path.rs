@@ -1,0 +1,388 @@
+//! A request's whole way through the main stack, as its template declares it: resource and method, mapping template (Apache
+//! Velocity), the real function behind a Runtime API, integration response, image.
+//!
+//! What API Gateway does is emulated after its documentation, so this proves that the parts fit, not that AWS agrees.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pixel::pixel::{GIF, Image, PNG};
+use serde_json::{Value, json};
+
+use crate::index_stub::{Behaviour, IndexStub};
+use crate::infra::resolve;
+use crate::lambda_rig::{Invocation, InvokeResult, Rig, RigOptions};
+use crate::velocity::{TemplateInput, render};
+
+/// The stack's resources and the paths of its API.
+struct Stack {
+    resources: Value,
+    paths: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Visit {
+    method: &'static str,
+    path: &'static str,
+    query: String,
+    headers: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Stack {
+    fn read() -> Self {
+        let resolved = resolve("pixel.yaml", &["Endpoint=https://index.example.org"]);
+        let paths = resolved["paths"].as_object().unwrap();
+        Self {
+            resources: resolved["resources"].clone(),
+            paths: paths
+                .iter()
+                .map(|(name, path)| (name.clone(), path.as_str().unwrap().to_owned()))
+                .collect(),
+        }
+    }
+
+    fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        let all = self.resources.as_object().unwrap().values();
+        all.filter(move |body| body["Type"] == kind)
+            .map(|body| &body["Properties"])
+    }
+
+    /// The method that a request is for, with what its path's template matched.
+    fn method(&self, visit: &Visit) -> Option<(&Value, &str, BTreeMap<String, String>)> {
+        let literal = self.paths.iter().find(|(_, path)| *path == visit.path);
+        let (parent, last) = visit.path.rsplit_once('/')?;
+        let named = format!("{parent}/{{code}}");
+        let (name, path) = literal.or_else(|| self.paths.iter().find(|(_, path)| **path == named))?;
+        let code = path.ends_with('}').then(|| ("code".to_owned(), decode(last)));
+        let method = self
+            .of("AWS::ApiGateway::Method")
+            .find(|method| method["ResourceId"] == format!("<{name}>") && method["HttpMethod"] == visit.method)?;
+        Some((method, path, code.into_iter().collect()))
+    }
+
+    /// The function's own environment, its destination replaced.
+    fn function(&self, index: &str) -> RigOptions {
+        let capture = &self.resources["Capture"]["Properties"];
+        let variables = capture["Environment"]["Variables"].as_object().unwrap();
+        let mut options =
+            RigOptions::new(env!("CARGO_BIN_EXE_bootstrap")).handler(capture["Handler"].as_str().unwrap());
+        for (name, value) in variables {
+            let value = value.as_str().unwrap();
+            options = options.env(name, value.replace("https://index.example.org", index));
+        }
+        options
+    }
+
+    /// What the mapping template makes of each visit.
+    fn payloads(&self, visits: &[Visit]) -> Vec<String> {
+        let inputs: Vec<_> = visits
+            .iter()
+            .map(|visit| {
+                let (_, path, parameters) = self.method(visit).unwrap();
+                input(visit, path, parameters)
+            })
+            .collect();
+        let (method, ..) = self.method(&visits[0]).unwrap();
+        let template = method["Integration"]["RequestTemplates"]["application/json"]
+            .as_str()
+            .unwrap();
+        render(template, &inputs).into_iter().map(Result::unwrap).collect()
+    }
+
+    /// The answer that the stack declares for what became of the invocation.
+    fn answer(&self, visit: &Visit, invocation: &Invocation) -> Answer {
+        let (method, ..) = self.method(visit).unwrap();
+        let message = error_message(&invocation.result);
+        let responses = method["Integration"]["IntegrationResponses"].as_array().unwrap();
+        let response = responses
+            .iter()
+            .find(|response| match (&message, response["SelectionPattern"].as_str()) {
+                // tests/infra/check.py holds that this one stands for every message.
+                (Some(message), Some("(\\n|.)+")) => !message.is_empty(),
+                (None, None) => true,
+                _ => false,
+            })
+            .unwrap();
+        let payload = message.map_or_else(|| invocation.reply().to_vec(), String::into_bytes);
+        let declared = method["MethodResponses"].as_array().unwrap();
+        let declared = declared
+            .iter()
+            .find(|one| one["StatusCode"] == response["StatusCode"])
+            .unwrap();
+        let body = if response["ContentHandling"] == "CONVERT_TO_BINARY" {
+            let text: String = serde_json::from_slice(&payload).unwrap();
+            STANDARD.decode(text).unwrap()
+        } else {
+            let template = response["ResponseTemplates"]["application/json"].as_str().unwrap();
+            assert!(!template.contains(['$', '#']), "a text, no template");
+            template.into()
+        };
+        Answer {
+            status: response["StatusCode"].as_str().unwrap().parse().unwrap(),
+            headers: headers(&response["ResponseParameters"], |name| {
+                declared["ResponseParameters"][name] == true
+            }),
+            body,
+        }
+    }
+
+    fn refusal(&self, kind: &str) -> Answer {
+        let class = if kind.contains("TIMEOUT") || kind.contains("FAILURE") {
+            "DEFAULT_5XX"
+        } else {
+            "DEFAULT_4XX"
+        };
+        let find = |kind: &str| {
+            self.of("AWS::ApiGateway::GatewayResponse")
+                .find(|one| one["ResponseType"] == kind)
+        };
+        let response = find(kind).or_else(|| find(class)).unwrap();
+        Answer {
+            status: response["StatusCode"]
+                .as_str()
+                .map_or(0, |status| status.parse().unwrap()),
+            headers: headers(&response["ResponseParameters"], |_| true),
+            body: response["ResponseTemplates"]["image/svg+xml"].as_str().unwrap().into(),
+        }
+    }
+}
+
+/// The declared headers, without the quotes that mark a static value.
+fn headers(parameters: &Value, declared: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+    let parameters = parameters.as_object().unwrap().iter();
+    parameters
+        .filter(|(name, _)| declared(name))
+        .map(|(name, value)| {
+            let value = value
+                .as_str()
+                .and_then(|value| value.strip_prefix('\'')?.strip_suffix('\''));
+            (name.rsplit('.').next().unwrap().to_owned(), value.unwrap().to_owned())
+        })
+        .collect()
+}
+
+fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// The variables that API Gateway sets for a visit.
+fn input(visit: &Visit, resource: &str, path: BTreeMap<String, String>) -> TemplateInput {
+    let query = visit.query.split('&').filter_map(|part| part.split_once('='));
+    let agent = visit.headers.iter().find(|(name, _)| *name == "User-Agent");
+    let member = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    TemplateInput {
+        path,
+        query: query.map(|(name, value)| (decode(name), decode(value))).collect(),
+        headers: visit.headers.iter().map(|(name, value)| member(name, value)).collect(),
+        stage_variables: BTreeMap::new(),
+        context: BTreeMap::from([
+            member("httpMethod", visit.method),
+            member("resourcePath", resource),
+            member("identity.sourceIp", "203.0.113.9"),
+            member("identity.userAgent", agent.map_or("", |(_, value)| value)),
+            member("extendedRequestId", &format!("{:x}", fingerprint(visit))),
+            member("requestTimeEpoch", "1769903999999"),
+        ]),
+        body: None,
+    }
+}
+
+/// Another id for another visit.
+fn fingerprint(visit: &Visit) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (visit.method, visit.path, &visit.query, &visit.headers).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The `errorMessage` that Lambda gives API Gateway; none after a reply.
+fn error_message(result: &InvokeResult) -> Option<String> {
+    match result {
+        InvokeResult::Reply(_)
+        | InvokeResult::Exited { reply: Some(_), .. }
+        | InvokeResult::TimedOut { reply: Some(_) } => None,
+        InvokeResult::FunctionError(body) => {
+            let body: Value = serde_json::from_slice(body).unwrap();
+            Some(body["errorMessage"].as_str().unwrap().to_owned())
+        }
+        InvokeResult::TimedOut { .. } => {
+            Some("2026-01-31T23:59:59.999Z 0f5e Task timed out after 10.00 seconds".to_owned())
+        }
+        InvokeResult::Exited { .. } | InvokeResult::InitError(_) => {
+            Some("RequestId: 0f5e Error: Runtime exited with error: exit status 1".to_owned())
+        }
+        InvokeResult::ResponseTooLarge => Some("Response payload size exceeded".to_owned()),
+    }
+}
+
+fn visit(method: &'static str, path: &'static str) -> Visit {
+    Visit {
+        method,
+        path,
+        query: "utm_source=mail".to_owned(),
+        headers: vec![("User-Agent", "Mozilla/5.0 (X11)".to_owned())],
+    }
+}
+
+const BROWSER: &str = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8";
+
+/// Every path and method, every kind of `Accept`, and what breaks a naive template, in query and User-Agent.
+fn visits() -> Vec<Visit> {
+    let paths = [
+        "/pixel",
+        "/pixel.gif",
+        "/pixel.png",
+        "/pixel/spring-mail",
+        "/image/AbCdEf0123456789.png",
+    ];
+    let mut visits: Vec<_> = paths
+        .into_iter()
+        .flat_map(|path| [visit("GET", path), visit("HEAD", path)])
+        .collect();
+    for accept in ["*/*", BROWSER, "image/png", "text/html"] {
+        let mut one = visit("GET", "/pixel.gif");
+        one.headers.push(("Accept", accept.to_owned()));
+        visits.push(one);
+    }
+    for text in [
+        "It's",
+        "say \"hi\"",
+        "a\0b",
+        "x\", \"source-ip\": \"6.6.6.6",
+        "\\'",
+        "Zoë 🙂",
+    ] {
+        let mut one = visit("GET", "/pixel/spring-mail");
+        one.query = format!("note={}", utf8_percent_encode(text, NON_ALPHANUMERIC));
+        one.headers = vec![("User-Agent", text.to_owned()), ("Accept", BROWSER.to_owned())];
+        visits.push(one);
+    }
+    visits
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_visit_gets_the_image_and_becomes_an_event() {
+    let stack = Stack::read();
+    let index = IndexStub::start().await;
+    let rig = Rig::start(stack.function(&index.url())).await;
+    let visits = visits();
+    for (visit, payload) in visits.iter().zip(stack.payloads(&visits)) {
+        let invocation = rig.invoke(payload).await;
+        let answer = stack.answer(visit, &invocation);
+        let png = Image::of(&visit.path) == Image::Png || visit.path.starts_with("/image/");
+        let (image, kind): (&[u8], _) = if png { (&PNG, "image/png") } else { (&GIF, "image/gif") };
+        assert_eq!((answer.status, answer.body.as_slice()), (200, image), "{visit:?}");
+        let expected = [
+            ("Cache-Control", "no-store, no-cache, max-age=0, private"),
+            ("Content-Type", kind),
+            ("Cross-Origin-Resource-Policy", "cross-origin"),
+            ("X-Pixel", "accepted"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(answer.headers, BTreeMap::from(expected), "{visit:?}");
+    }
+    index
+        .wait_for("every event", |index| index.documents().len() == visits.len())
+        .await;
+    assert_eq!(index.violations(), Vec::<String>::new());
+    let documents = index.documents();
+    for visit in &visits {
+        let id = format!("{:x}", fingerprint(visit));
+        let ((name, _), document) = documents.iter().find(|((_, key), _)| *key == id).unwrap();
+        assert_eq!(name, "events-2026.01");
+        let label = json!(decode(&visit.query));
+        assert!(
+            document["labels"].as_array().unwrap().contains(&label),
+            "{visit:?}: {document}"
+        );
+        assert_eq!(document["client"]["ip"], "203.0.113.0", "{visit:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_function_gives_the_svg() {
+    let stack = Stack::read();
+    let index = IndexStub::start().await;
+    let visit = visit("GET", "/pixel.gif");
+    let payload = stack.payloads(std::slice::from_ref(&visit)).remove(0);
+    let options = || stack.function(&index.url()).env("PIXEL_REPLY", "after-indexing");
+
+    let failing = Rig::start(options().handler("nobody"))
+        .await
+        .invoke(payload.clone())
+        .await;
+
+    // The deadline is nearer than the margin that the function keeps of it.
+    index.behave(Behaviour::Delay(Duration::from_secs(3)));
+    let slow = Rig::start(options().timeout(Duration::from_millis(80)))
+        .await
+        .invoke(payload.clone())
+        .await;
+    assert!(
+        matches!(slow.result, InvokeResult::TimedOut { reply: None }),
+        "{slow:?}"
+    );
+
+    index.clear();
+    let rig = Rig::start(options()).await;
+    let (_, ending) = rig.invoke_observing(payload);
+    index
+        .wait_for("the request", |index| {
+            index.requests().iter().any(|one| one.method == "PUT")
+        })
+        .await;
+    rig.kill().await;
+    let killed = ending.await.unwrap();
+    assert!(
+        matches!(killed.result, InvokeResult::Exited { reply: None, .. }),
+        "{killed:?}"
+    );
+
+    for invocation in [failing, slow, killed] {
+        let answer = stack.answer(&visit, &invocation);
+        assert_eq!(answer.status, 502, "{invocation:?}");
+        check_svg(&answer);
+        assert_eq!(answer.headers["X-Pixel"], "failed; reason=function");
+    }
+}
+
+#[test]
+fn what_api_gateway_refuses_is_an_svg_too() {
+    let stack = Stack::read();
+    for kind in [
+        "THROTTLED",
+        "INTEGRATION_TIMEOUT",
+        "INTEGRATION_FAILURE",
+        "UNSUPPORTED_MEDIA_TYPE",
+        "WAF_FILTERED",
+    ] {
+        check_svg(&stack.refusal(kind));
+    }
+    let unknown = Visit {
+        method: "GET",
+        path: "/nowhere/to/be",
+        ..Visit::default()
+    };
+    assert!(stack.method(&unknown).is_none());
+    let answer = stack.refusal("MISSING_AUTHENTICATION_TOKEN");
+    check_svg(&answer);
+    assert_eq!(answer.status, 404);
+}
+
+fn check_svg(answer: &Answer) {
+    assert_eq!(answer.headers["Content-Type"], "image/svg+xml");
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    assert!(
+        text.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && text.ends_with("/>"),
+        "{text}"
+    );
+}

@@ -1,0 +1,181 @@
+//! The declared fields are the written ones, and the documentation's.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+
+use chrono::{DateTime, Utc};
+use pixel::capture;
+use pixel::config::Config;
+use pixel::event::fields::{FIELDS, Kind};
+use pixel::hit::Circumstances;
+use pixel::privacy::AddressPolicy;
+use pixel::request::Request;
+use pixel::request::passthrough::{Document, document};
+use serde_json::{Value, json};
+
+fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    given.iter().map(owned).collect()
+}
+
+/// Hits that have, together, everything a hit can have.
+fn hits() -> Vec<Value> {
+    let query = [
+        ("action", "signup"),
+        ("url", "https://shop.example/spring?page=2&token=secret"),
+        ("referrer", "https://search.example/"),
+        ("userid", "u-7"),
+        ("utm_source", "mail"),
+        ("utm_medium", "email"),
+        ("utm_campaign", "spring"),
+        ("utm_term", "shoes"),
+        ("utm_content", "top"),
+        ("utm_id", "17"),
+        ("gclid", "g"),
+        ("fbclid", "f"),
+        ("msclkid", "m"),
+        ("ttclid", "t"),
+        ("twclid", "x"),
+        ("li_fat_id", "l"),
+        ("password", "secret"),
+        ("@timestamp", "mine"),
+        ("client.ip", "mine"),
+    ];
+    let headers = [
+        ("User-Agent", "Mail/7"),
+        ("Referer", "https://shop.example/spring"),
+        ("DNT", "1"),
+        ("Sec-GPC", "1"),
+        ("Authorization", "Bearer secret"),
+        ("X-Forwarded-For", "203.0.113.77, 198.51.100.1"),
+        ("X-Bell", "\u{7}"),
+    ];
+    let context = [
+        ("extended-request-id", "JKJaXmPLvHcESHA="),
+        ("request-time-epoch", "1772357400123"),
+        ("http-method", "GET"),
+        ("source-ip", "198.51.100.1"),
+        ("resource-path", "/pixel/{code}"),
+        ("user-arn", "arn:aws:iam::123456789012:user/x"),
+    ];
+    let whole = Document {
+        path: pairs(&[("code", "spring.gif")]),
+        query: pairs(&query),
+        headers: pairs(&headers),
+        stage_variables: pairs(&[("table", "a")]),
+        context: pairs(&context),
+        body: Some(json!({"client": {"ip": "mine"}, "list": [1, {"password": "secret"}]})),
+    };
+    let long = "x".repeat(9000);
+    let cut = Document {
+        query: pairs(&[("url", &long), ("utm_source", &long)]),
+        body: None,
+        ..whole.clone()
+    };
+    let bare = Document::default();
+    [whole, cut, bare].iter().map(document).collect()
+}
+
+/// The fields of a document: what stands in raw objects is none.
+fn fields(document: &Value) -> BTreeSet<String> {
+    fn collect(value: &Value, name: &str, found: &mut BTreeSet<String>) {
+        let raw = FIELDS.iter().any(|field| field.name == name && field.kind == Kind::Raw);
+        match value.as_object().filter(|_| !raw) {
+            Some(members) => {
+                for (member, value) in members {
+                    let name = if name.is_empty() {
+                        member.clone()
+                    } else {
+                        format!("{name}.{member}")
+                    };
+                    collect(value, &name, found);
+                }
+            }
+            None => {
+                found.insert(name.to_owned());
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    collect(document, "", &mut found);
+    found
+}
+
+/// Whether a value is one of the kind that is declared for it.
+fn is_of(kind: Kind, value: &Value) -> bool {
+    match (kind, value) {
+        (Kind::Keyword(_), Value::Array(values)) => values.iter().all(Value::is_string),
+        (Kind::Date, Value::String(text)) => text.parse::<DateTime<Utc>>().is_ok(),
+        (Kind::Ip, Value::String(text)) => text.parse::<std::net::IpAddr>().is_ok(),
+        (Kind::Keyword(_), value) => value.is_string(),
+        (Kind::EpochMillis | Kind::Long, value) => value.is_i64(),
+        (Kind::Boolean, value) => value.is_boolean(),
+        // A body may be anything.
+        (Kind::Raw, _) => true,
+        (Kind::Date | Kind::Ip, _) => false,
+    }
+}
+
+#[test]
+fn exactly_the_fields_that_are_declared_as_written_are_written() {
+    let mut written = BTreeSet::new();
+    for (hit, trusted_hops) in hits().iter().flat_map(|hit| [(hit, 0), (hit, 5)]) {
+        for address in [AddressPolicy::Shorten, AddressPolicy::Full, AddressPolicy::Drop] {
+            let circumstances = Circumstances {
+                now: "2026-03-01T09:30:00.150Z".parse().expect("a time"),
+                invocation: "invocation-1".to_owned(),
+                trusted_hops,
+            };
+            let mut config = Config::default();
+            config.policy.address = address;
+            let request = Request::decode(hit.to_string().as_bytes()).expect("a request");
+            let event = capture::event(request, &circumstances, &config);
+            let document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
+            for name in fields(&document) {
+                let pointer = format!("/{}", name.replace('.', "/"));
+                let value = document.pointer(&pointer).expect("it was found there");
+                if let Some(field) = FIELDS.iter().find(|field| field.name == name) {
+                    assert!(is_of(field.kind, value), "{name}: {value} is no {:?}", field.kind);
+                }
+                written.insert(name);
+            }
+        }
+    }
+    let declared = FIELDS.iter().filter(|field| field.written);
+    let declared: BTreeSet<_> = declared.map(|field| field.name.to_owned()).collect();
+    assert_eq!(
+        written, declared,
+        "what `Event::new` writes, and what `event::fields::FIELDS` declares as written"
+    );
+}
+
+/// The reference of fields as it stands in the repository.
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kibana/FIELDS.md");
+
+fn reference() -> String {
+    let mut text = "# Fields of an event\n\n\
+        Names are the Elastic Common Schema's wherever it has one. Made of `src/event/fields.rs`; a test holds the two equal.\n\n\
+        A `keyword` is searched as a whole, and not at all when it is longer than the number behind it. An `object` is kept as\n\
+        it came and never looked into: a name that a visitor chose is never a field. What is planned is mapped already and not\n\
+        written yet.\n\n\
+        | field | type | meaning | |\n|---|---|---|---|\n"
+        .to_owned();
+    for field in FIELDS {
+        let kind = match field.kind {
+            Kind::Keyword(longest) => format!("keyword ({longest})"),
+            Kind::EpochMillis => "date (milliseconds since 1970)".to_owned(),
+            kind => kind.name().to_owned(),
+        };
+        let when = if field.written { "written" } else { "planned" };
+        let _ = writeln!(text, "| `{}` | {kind} | {} | {when} |", field.name, field.meaning);
+    }
+    text
+}
+
+#[test]
+fn the_reference_lists_every_field() {
+    let found = fs::read_to_string(REFERENCE).unwrap_or_default();
+    let expected = reference();
+    assert!(found == expected, "make `kibana/FIELDS.md` this:\n{expected}");
+}
