@@ -127,7 +127,7 @@ fn prove(server: Server) {
         // Nothing there yet is no error.
         panel.verify(&index, &[]);
     }
-    let events = events(800);
+    let events: Vec<_> = events(4000, 10).collect();
     index.load(&events);
     let shown: usize = panels().iter().map(|panel| panel.verify(&index, &events)).sum();
     assert!(shown > 500, "{server:?}: only {shown} buckets");

@@ -270,7 +270,7 @@ impl Index {
 /// The server may be used by others for long.
 impl Drop for Index {
     fn drop(&mut self) {
-        let Self { subject, name } = self;
+        let Self { subject, name } = &*self;
         let indices = self.indices();
         if indices.iter().any(|index| index.starts_with(".ds-")) {
             subject.ask("DELETE", &format!("/_data_stream/{name}"), None);

@@ -1,14 +1,13 @@
-//! Events of a made-up month, for the dashboards to show: requests that went through [`capture`], and then the fields that
-//! a later step writes, filled in by hand for most of them.
+//! Events of a made-up month, for the dashboards to show: those of [`pixel::demo`], and then the fields that a later step
+//! writes, filled in roughly by hand for most of them.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use pixel::capture::{self, Answer};
+use chrono::{DateTime, Utc};
 use pixel::config::Config;
-use pixel::hit::Circumstances;
-use pixel::request::Ingress;
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::demo::Demo;
 use serde_json::{Value, json};
 
 /// The end of the events' time, and the present of every search. A Sunday.
@@ -19,15 +18,30 @@ pub fn now() -> DateTime<Utc> {
 /// An event as it is stored: id and document.
 pub type Stored = (String, Value);
 
+/// So many events of so many days before [`now`].
+pub fn events(count: u32, days: u32) -> impl Iterator<Item = Stored> {
+    let demo = Demo {
+        seed: 1,
+        events: count,
+        days,
+        end: now(),
+    };
+    let mut dice = Dice(7);
+    demo.events(&Config::default()).map(move |event| {
+        let mut document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
+        // One in eight stays as it is today.
+        if dice.below(8) > 0 {
+            enrich(&mut document, &mut dice);
+        }
+        (event.id, document)
+    })
+}
+
 /// Numbers that look random and are always the same.
-pub struct Dice(u64);
+struct Dice(u64);
 
 impl Dice {
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
+    fn below(&mut self, end: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -36,217 +50,142 @@ impl Dice {
     }
 
     /// One of them, the first ones most often.
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         let last = self.below(from.len()) + 1;
         from[self.below(last)]
     }
 }
 
-const CODES: [&str; 9] = [
-    "spring-sale",
-    "newsletter-11",
-    "welcome",
-    "invoice",
-    "newsletter-10",
-    "webinar",
-    "survey",
-    "reminder",
-    "beta",
+/// What stands in a text, and what that makes it; the first that stands there holds.
+type Signs = [(&'static str, &'static str)];
+
+const PROGRAMS: [(&str, &str); 14] = [
+    ("GoogleImageProxy", "Gmail"),
+    ("YahooMailProxy", "Yahoo Mail"),
+    ("Thunderbird", "Thunderbird"),
+    ("Outlook", "Outlook"),
+    ("SamsungBrowser", "Samsung Internet"),
+    ("Edg", "Edge"),
+    ("OPR", "Opera"),
+    ("Firefox", "Firefox"),
+    ("FxiOS", "Firefox"),
+    ("Mobile Safari", "Chrome Mobile"),
+    ("CriOS", "Chrome Mobile"),
+    ("Chrome", "Chrome"),
+    ("iPhone", "Mobile Safari"),
+    ("Safari", "Safari"),
 ];
-const PATHS: [&str; 8] = [
-    "/",
-    "/pricing",
-    "/blog/tracking-pixels",
-    "/docs",
-    "/blog/privacy",
-    "/about",
-    "/docs/setup",
-    "/contact",
+const SYSTEMS: [(&str, &str); 7] = [
+    ("iPhone", "iOS"),
+    ("iPad", "iPadOS"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Macintosh", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
 ];
-const UTM: [&str; 6] = [
-    "utm_source=newsletter&utm_medium=email&utm_campaign=spring&utm_content=header",
-    "utm_source=newsletter&utm_medium=email&utm_campaign=spring&utm_content=footer",
-    "utm_source=mastodon&utm_medium=social&utm_campaign=launch",
-    "utm_source=google&utm_medium=cpc&utm_campaign=brand&utm_term=pixel&utm_content=ad-1",
-    "utm_source=partner&utm_campaign=launch",
-    "utm_medium=qr&utm_campaign=fair",
+const DEVICES: [(&str, &str); 7] = [
+    ("TV", "tv"),
+    ("iPad", "tablet"),
+    ("Mobi", "phone"),
+    ("Android", "tablet"),
+    ("Windows", "desktop"),
+    ("Macintosh", "desktop"),
+    ("X11", "desktop"),
+];
+const MEDIA: [(&str, &str); 13] = [
+    ("google", "search"),
+    ("bing", "search"),
+    ("duckduckgo", "search"),
+    ("chatgpt", "ai"),
+    ("perplexity", "ai"),
+    ("copilot", "ai"),
+    ("facebook", "social"),
+    ("instagram", "social"),
+    ("linkedin", "social"),
+    ("t.co", "social"),
+    ("mastodon", "social"),
+    ("mail", "email"),
+    ("http", "referral"),
 ];
 const CLICKS: [&str; 4] = ["gclid", "fbclid", "msclkid", "li_fat_id"];
-/// User-Agent, and what the later step makes of it: class, program, system, device.
-const PROGRAMS: [[&str; 5]; 9] = [
-    [
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/134.0.0.0 Safari/537.36",
-        "human",
-        "Chrome",
-        "Windows",
-        "desktop",
-    ],
-    [
-        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_3 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.3 Mobile/15E148 Safari/604.1",
-        "human",
-        "Mobile Safari",
-        "iOS",
-        "phone",
-    ],
-    [
-        "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
-        "privacy_proxy",
-        "Gmail",
-        "",
-        "",
-    ],
-    [
-        "Mozilla/5.0 (X11; Linux x86_64; rv:136.0) Gecko/20100101 Firefox/136.0",
-        "human",
-        "Firefox",
-        "Linux",
-        "desktop",
-    ],
-    ["Mozilla/5.0", "privacy_proxy", "Apple Mail", "", ""],
-    [
-        "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/134.0.0.0 Mobile Safari/537.36",
-        "human",
-        "Chrome Mobile",
-        "Android",
-        "phone",
-    ],
-    [
-        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.3 Safari/605.1.15",
-        "human",
-        "Safari",
-        "macOS",
-        "desktop",
-    ],
-    [
-        "Mozilla/5.0 (compatible; ExampleBot/2.1; +https://bot.example/)",
-        "automation",
-        "ExampleBot",
-        "",
-        "",
-    ],
-    [
-        "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 Mobile/15E148 Safari/604.1",
-        "human",
-        "Mobile Safari",
-        "iPadOS",
-        "tablet",
-    ],
-];
-const COUNTRIES: [&str; 8] = ["DE", "US", "FR", "GB", "NL", "AT", "JP", "BR"];
-const MEDIA: [&str; 7] = ["search", "direct", "social", "referral", "email", "ai", "internal"];
 
-/// So many events of the thirty days before [`now`].
-pub fn events(count: usize) -> Vec<Stored> {
-    let mut dice = Dice::new(7);
-    (0..count).map(|number| event(number, &mut dice)).collect()
+fn sign(signs: &Signs, text: &str) -> Option<&'static str> {
+    signs
+        .iter()
+        .find(|(part, _)| text.contains(part))
+        .map(|(_, name)| *name)
 }
 
-fn event(number: usize, dice: &mut Dice) -> Stored {
-    let time = time(dice);
-    let program = dice.pick(&PROGRAMS);
-    let visitor = dice.below(60);
-    let arrived = arrived(number, time, visitor, program[0], dice);
-    let ingress = dice.pick(&[
-        Ingress::Passthrough,
-        Ingress::Passthrough,
-        Ingress::FunctionUrl,
-        Ingress::Http,
-    ]);
-    let payload = payload(ingress, &arrived).expect("it is a path of the pixel");
-    let Answer::Accepted { request, .. } = capture::answer(&payload, None) else {
-        panic!("a hit is accepted");
+/// What a later step writes, of what it can be told by.
+fn enrich(document: &mut Value, dice: &mut Dice) {
+    let text = |pointer: &str| {
+        document
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
-    let circumstances = Circumstances {
-        now: time + TimeDelta::milliseconds(i64::try_from(dice.below(1900)).expect("it is small")),
-        invocation: arrived.id.clone(),
-        trusted_hops: 0,
+    let (agent, page) = (text("/user_agent/original"), document.get("url").is_some());
+    let header = |name: &str| {
+        let headers = document["params"]["header"].as_object();
+        let found = headers.and_then(|headers| headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)));
+        found
+            .and_then(|(_, value)| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
     };
-    let event = capture::event(*request, &circumstances, &Config::default());
-    let mut document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
-    // One in eight stays as it is today.
-    if dice.below(8) > 0 {
-        enrich(&mut document, program, visitor, time, dice);
+    let visitor = format!(
+        "{:016x}",
+        hash(&(&agent, text("/client/ip"), &text("/@timestamp")[..10]))
+    );
+    let prefetched = !(header("Sec-Purpose") + &header("Purpose") + &header("X-Moz")).is_empty();
+    let (class, reason) = class(&agent, prefetched);
+    let (origin, country) = (
+        text("/params/querystring/referrer"),
+        header("CloudFront-Viewer-Country"),
+    );
+    document["visit"] = json!({"class": class, "reasons": [reason], "rules": "1"});
+    document["visitor"] = json!({"id": visitor});
+    if !country.is_empty() {
+        document["client"]["geo"] = json!({"country_iso_code": country});
     }
-    (event.id, document)
-}
-
-/// Most often by day and on working days, and more of late.
-fn time(dice: &mut Dice) -> DateTime<Utc> {
-    let back = |dice: &mut Dice| {
-        let days = dice.pick(&(0..30).collect::<Vec<i64>>());
-        let seconds = i64::try_from(dice.below(86_400)).expect("a day's seconds");
-        now() - TimeDelta::days(days) - TimeDelta::seconds(seconds)
-    };
-    let quiet = |time: &DateTime<Utc>| {
-        let hour: u32 = time.format("%H").to_string().parse().expect("an hour");
-        !(7..22).contains(&hour) || time.format("%a").to_string().starts_with('S')
-    };
-    let first = back(dice);
-    if quiet(&first) && dice.below(10) < 7 {
-        back(dice)
-    } else {
-        first
+    if class != "automation" && !agent.is_empty() {
+        document["user_agent"]["name"] = sign(&PROGRAMS, &agent).unwrap_or("Apple Mail").into();
+        document["user_agent"]["os"] = json!({"name": sign(&SYSTEMS, &agent)});
+        document["user_agent"]["device"] = json!({"type": sign(&DEVICES, &agent)});
     }
-}
-
-fn arrived(number: usize, time: DateTime<Utc>, visitor: usize, program: &str, dice: &mut Dice) -> Arrived {
-    let mut query = vec![format!("n={number}")];
-    let opened = dice.below(3) > 0;
-    if dice.below(3) > 0 {
-        query.push(format!("userid=user-{}", dice.below(400)));
-    }
-    if !opened {
-        query.push(format!("url=https%3A%2F%2Fshop.example{}", dice.pick(&PATHS)));
-    }
-    if dice.below(3) == 0 {
-        query.push(dice.pick(&UTM).to_owned());
-    }
-    if dice.below(25) == 0 {
-        query.push(format!("long={}", "x".repeat(3000)));
-    }
-    if dice.below(30) == 0 {
-        query.push("broken=%FF%FE".to_owned());
-    }
-    let path = if opened {
-        format!("/pixel/{}", dice.pick(&CODES))
-    } else {
-        "/pixel".to_owned()
-    };
-    let last = u8::try_from(visitor).expect("it is below 60");
-    Arrived {
-        method: "GET".to_owned(),
-        path: format!("/prod{path}"),
-        query: query.join("&"),
-        headers: vec![("User-Agent".to_owned(), program.to_owned())],
-        peer: Some([203, 0, last, 77].into()),
-        id: format!("dash-{number:06}"),
-        time,
-        body: None,
-    }
-}
-
-/// What a later step writes.
-fn enrich(document: &mut Value, program: [&str; 5], visitor: usize, time: DateTime<Utc>, dice: &mut Dice) {
-    let [_, class, name, system, device] = program;
-    let class = if dice.below(20) == 0 { "prefetch" } else { class };
-    document["visit"] = json!({"class": class, "reasons": [format!("user-agent:{name}")], "rules": "1"});
-    document["visitor"] = json!({"id": format!("{visitor}-{}", time.format("%j"))});
-    document["client"]["geo"] = json!({"country_iso_code": COUNTRIES[visitor % dice.pick(&[8, 8, 3])]});
-    document["user_agent"]["name"] = name.into();
-    if !system.is_empty() {
-        document["user_agent"]["os"] = json!({"name": system});
-        document["user_agent"]["device"] = json!({"type": device});
-    }
-    if document.get("url").is_some() {
-        document["referrer"] = json!({"medium": dice.pick(&MEDIA)});
-        if dice.below(6) == 0 {
-            document["campaign"]["click_id"] = json!({ dice.pick(&CLICKS): format!("click-{visitor}") });
+    if page {
+        document["referrer"] = json!({"medium": sign(&MEDIA, &origin).unwrap_or("direct")});
+        if dice.below(12) == 0 {
+            document["campaign"]["click_id"] = json!({ dice.pick(&CLICKS): visitor });
         }
     } else {
-        document["pixel"]["signature"] = dice.pick(&["valid", "none", "invalid"]).into();
-        document["pixel"]["recipient"] = format!("recipient-{visitor}").into();
-        let seconds = dice.pick(&[1_900, 9_000, 200, 40_000, 20, 130_000, 400_000]);
-        document["pixel"]["seconds_since_sent"] = seconds.into();
+        document["pixel"]["signature"] = dice.pick(&["valid", "valid", "none", "invalid"]).into();
+        document["pixel"]["recipient"] = document["user"]["id"].clone();
+        document["pixel"]["seconds_since_sent"] = dice.pick(&[1_900, 9_000, 200, 40_000, 20, 130_000, 400_000]).into();
+    }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn class(agent: &str, prefetched: bool) -> (&'static str, &'static str) {
+    let lower = agent.to_lowercase();
+    let machine = [
+        "bot", "crawl", "spider", "monitor", "uptime", "curl", "python", "scan", "check",
+    ];
+    if prefetched {
+        ("prefetch", "purpose:prefetch")
+    } else if agent == "Mozilla/5.0" || lower.contains("proxy") {
+        ("privacy_proxy", "agent:mail-proxy")
+    } else if agent.is_empty() || machine.iter().any(|word| lower.contains(word)) {
+        ("automation", "agent:robot")
+    } else {
+        ("human", "agent:browser")
     }
 }
 

@@ -109,7 +109,8 @@ fn describe(panel: &Panel, index: &Index) -> Value {
 #[test]
 fn vega_draws_every_vega_panel_without_a_warning() {
     let index = Index::new(Server::OpenSearch2, "vega");
-    for events in [Vec::new(), events(1), events(800)] {
+    for count in [0, 1, 4000] {
+        let events: Vec<_> = events(count, 10).collect();
         check_vega(&index, &events);
     }
 }
@@ -164,7 +165,8 @@ fn vega_draws_nothing_where_no_index_is() {
 fn every_dashboard_has_its_picture() {
     setup::require(&["chromium"]);
     let index = Index::new(Server::OpenSearch2, "pictures");
-    index.load(&events(9000));
+    let events: Vec<_> = events(20_000, 30).collect();
+    index.load(&events);
     let kept = env::var_os("DASHBOARD_PICTURES").map(PathBuf::from);
     let scratch = tempfile::tempdir().expect("a folder");
     let folder = kept.unwrap_or_else(|| scratch.path().join("pictures"));
