@@ -1,6 +1,7 @@
 //! `pixel demo`
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::num::NonZero;
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect, print, printable, talk};
@@ -188,10 +189,15 @@ fn progress(demo: &Demo, destination: &Destination) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new((*events).into());
-    match ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}  {per_sec:.0}  {eta} left") {
-        Ok(style) => bar.with_style(style),
+    match ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}  {speed}  {eta} left") {
+        Ok(style) => bar.with_style(style.with_key("speed", speed)),
         Err(_) => bar,
     }
+}
+
+fn speed(state: &ProgressState, text: &mut dyn Write) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{:.0}/s", state.per_sec());
 }
 
 /// Where the events go.

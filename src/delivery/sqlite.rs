@@ -56,10 +56,34 @@ pub struct Store {
     writer: JoinHandle<()>,
 }
 
+/// Events, and who wants to know what became of them.
 #[derive(Debug)]
-struct Job {
-    event: Arc<Event>,
-    done: oneshot::Sender<Outcome>,
+enum Job {
+    One {
+        event: Arc<Event>,
+        done: oneshot::Sender<Outcome>,
+    },
+    Many {
+        events: Vec<Event>,
+        done: oneshot::Sender<Vec<Outcome>>,
+    },
+}
+
+impl Job {
+    fn events(&self) -> &[Event] {
+        match self {
+            Self::One { event, .. } => std::slice::from_ref(event),
+            Self::Many { events, .. } => events,
+        }
+    }
+
+    /// Tells the next outcomes. Who wanted to know may have gone away; the events are stored all the same.
+    fn tell(self, mut outcomes: impl Iterator<Item = Outcome>) {
+        match self {
+            Self::One { done, .. } => drop(outcomes.next().map(|outcome| done.send(outcome))),
+            Self::Many { events, done } => drop(done.send(outcomes.take(events.len()).collect())),
+        }
+    }
 }
 
 impl Store {
@@ -81,7 +105,7 @@ impl Store {
     /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
     pub async fn store(&self, event: Arc<Event>) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        let sent = self.sender.send(Job { event, done }).await;
+        let sent = self.sender.send(Job::One { event, done }).await;
         let lost = || failed("the store's writer has stopped");
         if sent.is_err() {
             lost()
@@ -90,31 +114,14 @@ impl Store {
         }
     }
 
-    /// Stores events, and says of each in its place what became of it. Other than many [`Self::store`] this fills the
-    /// writer's transactions.
+    /// Stores events in one transaction, and says of each in its place what became of it.
     pub async fn store_all(&self, events: Vec<Event>) -> Vec<Outcome> {
-        let mut promised = Vec::with_capacity(events.len());
-        for event in events {
-            let (done, outcome) = oneshot::channel();
-            // Without a writer nobody keeps the promise, which is found below.
-            let _ = self
-                .sender
-                .send(Job {
-                    event: Arc::new(event),
-                    done,
-                })
-                .await;
-            promised.push(outcome);
-        }
-        let mut outcomes = Vec::with_capacity(promised.len());
-        for outcome in promised {
-            outcomes.push(
-                outcome
-                    .await
-                    .unwrap_or_else(|_| failed("the store's writer has stopped")),
-            );
-        }
-        outcomes
+        let count = events.len();
+        let (done, outcomes) = oneshot::channel();
+        // Without a writer nobody answers, which is found below.
+        let _ = self.sender.send(Job::Many { events, done }).await;
+        let lost = |_| vec![failed("the store's writer has stopped"); count];
+        outcomes.await.unwrap_or_else(lost)
     }
 
     /// Waits until everything that was sent is committed.
@@ -177,13 +184,11 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>) {
     let mut jobs = Vec::with_capacity(BATCH);
     while receiver.blocking_recv_many(&mut jobs, BATCH) > 0 {
-        let outcomes = write(&mut connection, &jobs);
-        for (index, job) in jobs.drain(..).enumerate() {
-            let outcome = outcomes
-                .as_ref()
-                .map_or_else(failed, |outcomes| outcomes[index].clone());
-            // The sender may have gone away; the event is stored all the same.
-            let _ = job.done.send(outcome);
+        let count = jobs.iter().map(|job| job.events().len()).sum();
+        let written = write(&mut connection, &jobs).unwrap_or_else(|error| vec![failed(error); count]);
+        let mut outcomes = written.into_iter();
+        for job in jobs.drain(..) {
+            job.tell(&mut outcomes);
         }
     }
     // Leaves one file behind instead of three; the next start would do the same.
@@ -197,7 +202,7 @@ fn write(connection: &mut Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Outc
     {
         let mut insert =
             transaction.prepare_cached("INSERT OR IGNORE INTO events (id, time, document) VALUES (?1, ?2, ?3)")?;
-        for Job { event, .. } in jobs {
+        for event in jobs.iter().flat_map(Job::events) {
             let stored = insert.execute(params![event.id, event.time.timestamp_millis(), event.document])?;
             outcomes.push(if stored == 1 {
                 Outcome::Indexed

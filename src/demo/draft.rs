@@ -89,7 +89,7 @@ impl Draft {
 
     /// The request as the function gets it from the passthrough template.
     pub(super) fn request(mut self, time: i64, id: &str, random: &mut Random) -> Request {
-        self.pass_through(time, random);
+        self.pass_through();
         let context = self.context(time, id, random);
         let path_parameters: Pairs = self.code.into_iter().map(|code| pair("code", code)).collect();
         let path = path_parameters
@@ -112,19 +112,14 @@ impl Draft {
     }
 
     /// The headers that the CDN before the API and the API itself add.
-    fn pass_through(&mut self, time: i64, random: &mut Random) {
+    fn pass_through(&mut self) {
         self.header("cloudfront-viewer-asn", self.network.to_string());
         self.header("cloudfront-viewer-country", self.country);
         self.header("host", "pixel.shop.example");
         self.header("user-agent", self.agent.clone());
-        self.header(
-            "x-amzn-trace-id",
-            format!("Root=1-{:08x}-{}", time / 1_000, random.hex(24)),
-        );
         if let Some(address) = self.address {
             self.header("x-forwarded-for", format!("{address}, 198.51.100.7"));
         }
-        self.header("x-forwarded-proto", "https");
     }
 
     /// What API Gateway says of the request: all the names of the template, those it knows nothing of empty.

@@ -218,8 +218,6 @@ fn browser_headers(draft: &mut Draft, person: &Person, place: Place, random: &mu
     );
     draft.header("referer", "https://www.shop.example/");
     draft.header("sec-fetch-dest", "image");
-    draft.header("sec-fetch-mode", "no-cors");
-    draft.header("sec-fetch-site", "same-site");
     asks(draft, person, place);
     if random.chance(8) {
         // The shop's own cookies come along; they are never stored.

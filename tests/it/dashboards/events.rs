@@ -8,11 +8,12 @@ use std::hash::{Hash, Hasher};
 use chrono::{DateTime, Utc};
 use pixel::config::Config;
 use pixel::demo::Demo;
+use pixel::event::fields::{FIELDS, Kind};
 use serde_json::{Value, json};
 
-/// The end of the events' time, and the present of every search. A Sunday.
+/// The end of the events' time, and the present of every search. A Friday.
 pub fn now() -> DateTime<Utc> {
-    "2026-03-15T21:10:00Z".parse().expect("a time")
+    "2026-03-13T20:10:00Z".parse().expect("a time")
 }
 
 /// An event as it is stored: id and document.
@@ -93,7 +94,8 @@ const DEVICES: [(&str, &str); 7] = [
     ("Macintosh", "desktop"),
     ("X11", "desktop"),
 ];
-const MEDIA: [(&str, &str); 13] = [
+const MEDIA: [(&str, &str); 14] = [
+    ("shop.example", "internal"),
     ("google", "search"),
     ("bing", "search"),
     ("duckduckgo", "search"),
@@ -189,7 +191,7 @@ fn class(agent: &str, prefetched: bool) -> (&'static str, &'static str) {
     }
 }
 
-/// A field's values as texts, each once.
+/// A field's values as texts, each once; longer ones than the index searches are not among them.
 pub fn values(event: &Value, field: &str) -> BTreeSet<String> {
     let mut values = vec![event];
     for name in field.split('.') {
@@ -199,7 +201,13 @@ pub fn values(event: &Value, field: &str) -> BTreeSet<String> {
         Value::Array(items) => items.iter().collect(),
         other => vec![other],
     });
+    let known = FIELDS.iter().find(|known| known.name == field);
+    let most = match known.map(|known| known.kind) {
+        Some(Kind::Keyword(most)) => usize::from(most),
+        _ => usize::MAX,
+    };
     each.filter(|value| !value.is_null())
         .map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
+        .filter(|text| text.chars().count() <= most)
         .collect()
 }

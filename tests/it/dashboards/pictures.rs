@@ -165,9 +165,10 @@ fn vega_draws_nothing_where_no_index_is() {
 fn every_dashboard_has_its_picture() {
     setup::require(&["chromium"]);
     let index = Index::new(Server::OpenSearch2, "pictures");
-    let events: Vec<_> = events(20_000, 30).collect();
-    index.load(&events);
     let kept = env::var_os("DASHBOARD_PICTURES").map(PathBuf::from);
+    let count = if kept.is_some() { 60_000 } else { 4_000 };
+    let events: Vec<_> = events(count, 30).collect();
+    index.load(&events);
     let scratch = tempfile::tempdir().expect("a folder");
     let folder = kept.unwrap_or_else(|| scratch.path().join("pictures"));
     fs::create_dir_all(&folder).expect("the folder can be made");
