@@ -278,7 +278,7 @@ async fn every_visit_gets_the_image_and_becomes_an_event() {
     for (visit, payload) in visits.iter().zip(stack.payloads(&visits)) {
         let invocation = rig.invoke(payload).await;
         let answer = stack.answer(visit, &invocation);
-        let png = Image::of(&visit.path) == Image::Png || visit.path.starts_with("/image/");
+        let png = Image::of(visit.path) == Image::Png || visit.path.starts_with("/image/");
         let (image, kind): (&[u8], _) = if png { (&PNG, "image/png") } else { (&GIF, "image/gif") };
         assert_eq!((answer.status, answer.body.as_slice()), (200, image), "{visit:?}");
         let expected = [
