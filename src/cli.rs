@@ -11,13 +11,12 @@ mod prune;
 mod serve;
 mod setup;
 
-use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Problem, Variables};
+use crate::terminal::talk;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -143,50 +142,7 @@ fn days(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "give days, as in 90d".to_owned())
 }
 
-/// Prints data. Whoever stops reading has what they wanted.
-fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Says something to the person at the terminal. A closed stderr is no reason to stop serving.
-pub(crate) fn talk(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
 /// A runtime with one worker per core.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-/// JSON on one line, fit for a terminal.
-pub(crate) fn json_line(value: &serde_json::Value) -> String {
-    harmless_json(&value.to_string())
-}
-
-/// JSON text without raw control characters: JSON itself escapes only those below U+0020, and terminals obey U+009B, too.
-fn harmless_json(json: &str) -> String {
-    let mut line = String::with_capacity(json.len());
-    for character in json.chars() {
-        if character.is_control() && !matches!(character, '\n' | '\t') {
-            // Outside of texts JSON has no such characters.
-            let _ = write!(line, "\\u{:04x}", u32::from(character));
-        } else {
-            line.push(character);
-        }
-    }
-    line
-}
-
-/// A text from a visitor, fit for a terminal: no control characters, at most `width` characters.
-fn printable(text: &str, width: usize) -> String {
-    let clean = |character: char| if character.is_control() { '\u{fffd}' } else { character };
-    let mut line: String = text.chars().take(width).map(clean).collect();
-    if text.chars().nth(width).is_some() {
-        line.pop();
-        line.push('…');
-    }
-    line
 }

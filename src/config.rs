@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::delivery::{Auth, Destination, Secret, Service, names_user};
+use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
 use crate::privacy::AddressPolicy;
 use crate::setup::plan::Rotation;
@@ -394,34 +394,6 @@ impl<'a> Reader<'a> {
                 format!("there is no such variable; did you mean `{nearest}`?"),
             );
         }
-    }
-}
-
-/// A URL without its password and query, for messages.
-///
-/// The text may be no URL at all, so whatever could be a password is taken for one: one with a `/` in it that should have
-/// been encoded, or one without a scheme before it.
-///
-/// ```
-/// use pixel::config::hide_password;
-/// assert_eq!(hide_password("https://me:pass/word@host/events"), "https://me:…@host/events");
-/// assert_eq!(hide_password("me:password@host/events?key=1"), "me:…@host/events?…");
-/// assert_eq!(hide_password("https://host:9200/events"), "https://host:9200/events");
-/// ```
-pub fn hide_password(url: &str) -> String {
-    let (scheme, rest) = url
-        .find("://")
-        .map_or(("", url), |colon| url.split_at(colon + "://".len()));
-    let (user, rest) = match rest.rsplit_once('@') {
-        Some((user, rest)) => {
-            let name = user.split([':', '/', '?', '#']).next().unwrap_or_default();
-            (format!("{name}:…@"), rest)
-        }
-        None => (String::new(), rest),
-    };
-    match rest.find(['?', '#']) {
-        Some(end) => format!("{scheme}{user}{}…", &rest[..=end]),
-        None => format!("{scheme}{user}{rest}"),
     }
 }
 

@@ -13,7 +13,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::hide_password;
 use opensearch::{Index, Target};
 
 /// A destination.
@@ -219,6 +218,34 @@ impl Auth {
             });
         }
         Ok(Self::SigV4 { service, region })
+    }
+}
+
+/// A URL without its password and query, for messages.
+///
+/// The text may be no URL at all, so whatever could be a password is taken for one: one with a `/` in it that should have
+/// been encoded, or one without a scheme before it.
+///
+/// ```
+/// use pixel::delivery::hide_password;
+/// assert_eq!(hide_password("https://me:pass/word@host/events"), "https://me:…@host/events");
+/// assert_eq!(hide_password("me:password@host/events?key=1"), "me:…@host/events?…");
+/// assert_eq!(hide_password("https://host:9200/events"), "https://host:9200/events");
+/// ```
+pub fn hide_password(url: &str) -> String {
+    let (scheme, rest) = url
+        .find("://")
+        .map_or(("", url), |colon| url.split_at(colon + "://".len()));
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => {
+            let name = user.split([':', '/', '?', '#']).next().unwrap_or_default();
+            (format!("{name}:…@"), rest)
+        }
+        None => (String::new(), rest),
+    };
+    match rest.find(['?', '#']) {
+        Some(end) => format!("{scheme}{user}{}…", &rest[..=end]),
+        None => format!("{scheme}{user}{rest}"),
     }
 }
 

@@ -45,3 +45,5 @@ pub mod request;
 pub mod setup;
 #[cfg(feature = "cli")]
 pub mod stage;
+#[cfg(feature = "cli")]
+mod terminal;

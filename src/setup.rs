@@ -6,6 +6,7 @@
 
 pub mod dashboards;
 pub mod plan;
+pub mod product;
 pub mod prune;
 pub mod resource;
 pub mod run;

@@ -3,15 +3,17 @@
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{DestinationArgument, connect, printable, talk};
+use super::{DestinationArgument, connect};
 use crate::aws::client::{Answer, Deliverer, SendError};
-use crate::config::{Config, Problem, VARIABLES, Variable, Variables, hide_password};
+use crate::config::{Config, Problem, VARIABLES, Variable, Variables};
+use crate::delivery::hide_password;
 use crate::delivery::opensearch::{Target, verdict};
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Verdict};
 use crate::event::Event;
 use crate::setup::plan::Plan;
 use crate::setup::server;
+use crate::terminal::{print, printable, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -79,12 +81,12 @@ fn show(variables: &Variables, destination: &'static str, problems: &[Problem], 
             .map(|row| json!({"name": row.name, "value": row.value, "source": row.source}))
             .collect();
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        return super::print(&json!({"variables": rows, "problems": problems}).to_string());
+        return print(&json!({"variables": rows, "problems": problems}).to_string());
     }
     let lines = rows
         .iter()
         .map(|row| format!("{:<26}{:<14}{}", row.name, row.source, printable(&row.value, 200)));
-    super::print(&lines.collect::<Vec<_>>().join("\n"))
+    print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 async fn check(config: &Config) -> anyhow::Result<()> {

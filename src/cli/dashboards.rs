@@ -11,6 +11,7 @@ use crate::delivery::{Auth, Destination};
 use crate::setup::dashboards::session::{Options, import};
 use crate::setup::plan::Plan;
 use crate::setup::run::Step;
+use crate::terminal::print;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -22,7 +23,7 @@ pub(super) struct Arguments {
 /// Prints the saved objects.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let objects = ndjson(&arguments.index_pattern).map_err(anyhow::Error::from_boxed)?;
-    super::print(objects.trim_end())
+    print(objects.trim_end())
 }
 
 /// Where the dashboards are to be imported.

@@ -16,7 +16,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{DestinationArgument, configuration, connect, print, printable, talk};
+use super::{DestinationArgument, configuration, connect};
 use crate::aws::bulk::{Patience, load};
 use crate::aws::client::Deliverer;
 use crate::config::Config;
@@ -25,6 +25,7 @@ use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Outcome};
 use crate::demo::{Demo, Plan};
 use crate::event::{Event, iso};
+use crate::terminal::{print, printable, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

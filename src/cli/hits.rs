@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{DestinationArgument, configuration, connect, json_line, printable};
+use super::{DestinationArgument, configuration, connect};
 use crate::aws::client::Deliverer;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
+use crate::terminal::{json_line, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

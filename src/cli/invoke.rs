@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{DestinationArgument, configuration};
 use crate::capture::{self, Answer};
 use crate::hit::Circumstances;
+use crate::terminal::{harmless_json, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -51,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         whole["reply"] = printed;
         printed = whole;
     }
-    super::print(&super::harmless_json(&serde_json::to_string_pretty(&printed)?))
+    print(&harmless_json(&serde_json::to_string_pretty(&printed)?))
 }
 
 fn read(arguments: &Arguments) -> anyhow::Result<Vec<u8>> {

@@ -4,11 +4,12 @@ use anyhow::Context;
 use chrono::{DateTime, Days, Utc};
 use serde_json::json;
 
-use super::{DestinationArgument, configuration, connect, talk};
+use super::{DestinationArgument, configuration, connect};
 use crate::delivery::Destination;
 use crate::delivery::sqlite;
 use crate::event::iso;
 use crate::setup::prune::{Fate, Judged, delete, judge};
+use crate::terminal::{print, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -50,12 +51,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn prune_store(arguments: &Arguments, path: &std::path::Path, before: DateTime<Utc>) -> anyhow::Result<()> {
     let events = sqlite::prune(path, before, arguments.dry_run)?;
     if arguments.json {
-        return super::print(
-            &json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run}).to_string(),
-        );
+        return print(&json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run}).to_string());
     }
     let did = if arguments.dry_run { "would delete" } else { "deleted" };
-    super::print(&format!(
+    print(&format!(
         "{did} {events} events from before {} in `{}`",
         iso(before),
         path.display()
@@ -79,10 +78,10 @@ fn show(arguments: &Arguments, judged: &[Judged]) -> anyhow::Result<()> {
             .iter()
             .map(|index| json!({"index": index.name, "events": index.events, "result": word(&index.fate, dry_run)}))
             .collect();
-        return super::print(&json!({"indices": rows, "dry_run": dry_run}).to_string());
+        return print(&json!({"indices": rows, "dry_run": dry_run}).to_string());
     }
     for index in judged {
-        super::print(&format!(
+        print(&format!(
             "{:<40} {:>12} events  {}",
             index.name,
             index.events,
@@ -95,7 +94,7 @@ fn show(arguments: &Arguments, judged: &[Judged]) -> anyhow::Result<()> {
         .collect();
     let events: u64 = gone.iter().map(|index| index.events).sum();
     let did = if dry_run { "would delete" } else { "deleted" };
-    super::print(&format!(
+    print(&format!(
         "{did} {} of {} indices, {events} events",
         gone.len(),
         judged.len()

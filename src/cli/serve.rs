@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::{DestinationArgument, configuration, connect, json_line, printable, talk};
+use super::{DestinationArgument, configuration, connect};
 use crate::config::Config;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::request::Ingress;
 use crate::stage::server::{Report, Sink, Stage, serve};
+use crate::terminal::{json_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

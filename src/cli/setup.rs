@@ -4,14 +4,16 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
-use super::{DestinationArgument, configuration, connect, dashboards, talk};
+use super::{DestinationArgument, configuration, connect, dashboards};
 use crate::aws::client::Deliverer;
 use crate::delivery::Destination;
 use crate::delivery::opensearch::Target;
 use crate::delivery::sqlite::Store;
 use crate::setup::plan::{Lifecycle, Plan, Rotation};
+use crate::setup::product::Product;
 use crate::setup::run::{self, Done, Report};
-use crate::setup::server::{Product, ServerError, product};
+use crate::setup::server::{ServerError, product};
+use crate::terminal::{print, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -56,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             if path.exists() {
                 Store::open(path)?.close();
             }
-            super::print(&format!(
+            print(&format!(
                 "unchanged   `{}` needs no setup: it is made when it is first written",
                 path.display()
             ))
@@ -70,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .map_err(anyhow::Error::msg)?;
             let deliverer = connect::deliverer(&config, target).await?;
             if arguments.print {
-                return print(&deliverer, &plan).await;
+                return print_plan(&deliverer, &plan).await;
             }
             let mut report = run::run(&deliverer, &plan, !arguments.dry_run).await?;
             let imported = arguments.import.run(&config, target, &plan, !arguments.dry_run).await;
@@ -86,7 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Prints for the server that is there, else for the newest OpenSearch.
-async fn print(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
+async fn print_plan(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
     let found = async {
         let product = product(deliverer).await?;
         Ok::<_, ServerError>((product, run::lifecycle(deliverer, product, plan).await?))
@@ -98,7 +100,7 @@ async fn print(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
             (Product::OpenSearch(3, 0), Lifecycle::Ism("/_plugins"))
         }
     };
-    super::print(&serde_json::to_string_pretty(&run::print(plan, product, lifecycle))?)
+    print(&serde_json::to_string_pretty(&run::print(plan, product, lifecycle))?)
 }
 
 fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
@@ -122,7 +124,7 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
             })
             .collect();
         let whole = json!({"product": report.product.to_string(), "dry_run": arguments.dry_run, "steps": steps});
-        return super::print(&whole.to_string());
+        return print(&whole.to_string());
     }
     let steps = report
         .steps
@@ -135,7 +137,7 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
         (_, true) => format!("{}: {writes} of these would be written", report.product),
         (_, false) => format!("{} is as declared now", report.product),
     };
-    super::print(&format!("{steps}\n{summary}"))
+    print(&format!("{steps}\n{summary}"))
 }
 
 /// Tells when events must be sent elsewhere than to the URL that was given.

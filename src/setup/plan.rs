@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::product::Product;
 use super::schema;
-use super::server::Product;
 use crate::delivery::opensearch::Index;
 
 /// How indices follow each other.

@@ -5,8 +5,9 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::plan::{Difference, Lifecycle, Plan, Rotation, compare, covers, normal_template};
+use super::product::Product;
 use super::schema::{self, OWNER};
-use super::server::{Product, Reply, ServerError, ask, product, reason};
+use super::server::{Reply, ServerError, ask, product, reason};
 use crate::aws::client::Deliverer;
 
 /// What became of one step.

@@ -26,6 +26,7 @@ use crate::event::Event;
 use crate::hit::Circumstances;
 use crate::pixel::{Image, Pixel};
 use crate::request::Ingress;
+use crate::terminal::{json_line, talk};
 
 /// Deliveries under way to a remote destination at the same time.
 const REMOTE_AT_ONCE: usize = 32;
@@ -348,7 +349,7 @@ fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Du
         &destination,
         u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     );
-    crate::cli::talk(&crate::cli::json_line(&line));
+    talk(&json_line(&line));
 }
 
 fn response(answer: HttpAnswer) -> HttpResponse {

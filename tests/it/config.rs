@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pixel::config::{Config, ReplyOrder, VARIABLES, Variables, hide_password};
+use pixel::config::{Config, ReplyOrder, VARIABLES, Variables};
 use pixel::delivery::Destination;
+use pixel::delivery::hide_password;
 use pixel::privacy::AddressPolicy;
 
 use crate::destination::spell;

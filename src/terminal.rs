@@ -1,0 +1,47 @@
+//! What a person at a terminal reads: data on stdout, talk on stderr, nothing of a visitor's that a terminal would obey.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// Prints data. Whoever stops reading has what they wanted.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Says something to the person at the terminal. A closed stderr is no reason to stop serving.
+pub(crate) fn talk(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// JSON on one line, fit for a terminal.
+pub(crate) fn json_line(value: &serde_json::Value) -> String {
+    harmless_json(&value.to_string())
+}
+
+/// JSON text without raw control characters: JSON itself escapes only those below U+0020, and terminals obey U+009B, too.
+pub(crate) fn harmless_json(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() && !matches!(character, '\n' | '\t') {
+            // Outside of texts JSON has no such characters.
+            let _ = write!(line, "\\u{:04x}", u32::from(character));
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+/// A text from a visitor, fit for a terminal: no control characters, at most `width` characters.
+pub(crate) fn printable(text: &str, width: usize) -> String {
+    let clean = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    let mut line: String = text.chars().take(width).map(clean).collect();
+    if text.chars().nth(width).is_some() {
+        line.pop();
+        line.push('…');
+    }
+    line
+}
