@@ -14,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::hit::Hit;
+use crate::hit::{Hit, Screen};
 use crate::privacy::{self, AddressPolicy, Applied};
 use crate::request::{Oddity, Pairs, last};
 
@@ -144,6 +144,10 @@ struct Document {
     user: Option<User>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<Url>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<Page>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser: Option<Browser>,
     http: Http,
     #[serde(skip_serializing_if = "Campaign::is_empty")]
     campaign: Campaign,
@@ -204,6 +208,19 @@ struct Url {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    title: String,
+}
+
+#[derive(Serialize)]
+struct Browser {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    screen: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -291,6 +308,13 @@ impl Document {
                 .map(|original| UserAgent { original }),
             user: keeper.optional("user.id", hit.user.as_deref()).map(|id| User { id }),
             url: keeper.url(hit.page.as_deref()),
+            page: keeper
+                .optional("page.title", hit.title.as_deref())
+                .map(|title| Page { title }),
+            browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
+                language: hit.language.clone(),
+                screen: hit.screen.map(Screen::name),
+            }),
             http: Http {
                 request: HttpRequest {
                     method: keeper.text("http.request.method", &request.method),

@@ -44,6 +44,7 @@ pub mod privacy;
 pub mod queue;
 pub mod recover;
 pub mod request;
+pub mod script;
 pub mod setup;
 #[cfg(feature = "cli")]
 pub mod stage;

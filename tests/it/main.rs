@@ -8,6 +8,7 @@
 
 mod browser;
 mod care;
+mod chromium;
 mod config;
 mod dashboards;
 mod demo;
@@ -26,6 +27,7 @@ mod properties;
 mod readme;
 mod real_index;
 mod schema;
+mod script;
 mod servers;
 mod serving;
 mod setup;
