@@ -47,6 +47,8 @@ pub mod request;
 pub mod script;
 pub mod setup;
 #[cfg(feature = "cli")]
+pub mod snippet;
+#[cfg(feature = "cli")]
 pub mod stage;
 #[cfg(feature = "cli")]
 mod terminal;

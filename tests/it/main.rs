@@ -33,6 +33,7 @@ mod serving;
 mod setup;
 mod signature;
 mod small_server;
+mod snippet;
 mod stage;
 mod template;
 mod template_corpus;
