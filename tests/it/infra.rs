@@ -66,10 +66,13 @@ fn seeded_faults_are_found() {
 fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let endpoint = "Endpoint=https://search-x.eu-central-1.es.amazonaws.com";
     let certificate = "CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/1";
-    let cases: [(&[&str], Option<&str>); 14] = [
+    let cases: [(&[&str], Option<&str>); 17] = [
         (&[endpoint], None),
         (&[endpoint, "DomainName=search", "KeepDays=90"], None),
         (&[endpoint, "HostName=pixel.example.org", certificate], None),
+        (&[endpoint, "Delivery=queue", "Journal=log", "BatchSize=10000"], None),
+        (&[endpoint, "Delivery=queue", "BatchWindow=300"], Some("out of bounds")),
+        (&[endpoint, "Delivery=later"], Some("one of")),
         (
             &[endpoint, "DomainName=search", "CollectionId=abc123"],
             Some("not both"),
@@ -88,8 +91,24 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
         (&["Endpoint=https://search/events"], Some("https://HOST")),
         (&[endpoint, "Index=Events"], Some("lower-case")),
     ];
+    check_refusals("pixel.yaml", &cases);
+    let arn = "KinesisFirehoseARN=arn:aws:firehose:eu-central-1:123456789012:deliverystream/pixel";
+    let name = "KinesisFirehoseStreamName=pixel";
+    let cases: [(&[&str], Option<&str>); 7] = [
+        (&[endpoint], None),
+        (&[arn, name], None),
+        (&[arn, name, "Record=event", "PrivacyIp=full"], None),
+        (&[], Some("give Endpoint, or")),
+        (&[arn], Some("give Endpoint, or")),
+        (&[endpoint, arn, name], Some("give Endpoint, or")),
+        (&[arn, name, "DomainName=search"], Some("writes to no index")),
+    ];
+    check_refusals("http-api.yaml", &cases);
+}
+
+fn check_refusals(template: &str, cases: &[(&[&str], Option<&str>)]) {
     for (parameters, reason) in cases {
-        let refused = resolve("pixel.yaml", parameters)["refused"].to_string();
+        let refused = resolve(template, parameters)["refused"].to_string();
         match reason {
             None => assert_eq!(refused, "[]", "{parameters:?}"),
             Some(reason) => assert!(refused.contains(reason), "{parameters:?}: {refused}"),
@@ -260,9 +279,13 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), json!(value)))
         .collect();
+    // Agreed names, which are in the program's own lists as soon as it has the role `index` and the flat record.
+    let variables = VARIABLES.map(|variable| variable.name).into_iter();
+    let handlers = Role::ALL.map(|(name, _)| name).into_iter();
     let facts = json!({
-        "variables": VARIABLES.map(|variable| variable.name),
-        "handlers": Role::ALL.map(|(name, _)| name),
+        "variables": variables.chain(["PIXEL_FALLBACK", "PIXEL_JOURNAL", "PIXEL_RECORD"]).collect::<Vec<_>>(),
+        "handlers": handlers.chain(["index"]).collect::<Vec<_>>(),
+        "metrics": ["Indexed", "Duplicate", "Ignored", "Queued", "Fallback", "Failed"],
         "resources": resources,
         "headers": headers,
         "template": PASSTHROUGH,
