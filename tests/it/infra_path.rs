@@ -1,5 +1,5 @@
-//! A request's whole way through the main stack, as its template declares it: resource and method, mapping template (Apache
-//! Velocity), the real function behind a Runtime API, integration response, image.
+//! A request's whole way through a stack, as its template declares it: resource and method, mapping template (Apache Velocity),
+//! the real function behind a Runtime API, integration response, image; or the queue's message, and what becomes of that.
 //!
 //! What API Gateway does is emulated after its documentation, so this proves that the parts fit, not that AWS agrees.
 
@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pixel::capture;
+use pixel::config::Config;
+use pixel::hit::Circumstances;
 use pixel::pixel::{GIF, Image, PNG};
+use pixel::request::Request;
 use serde_json::{Value, json};
 
 use crate::index_stub::{Behaviour, IndexStub};
@@ -38,8 +42,8 @@ struct Answer {
 }
 
 impl Stack {
-    fn read() -> Self {
-        let resolved = resolve("pixel.yaml", &["Endpoint=https://index.example.org"]);
+    fn read(template: &str) -> Self {
+        let resolved = resolve(template, &["Endpoint=https://index.example.org"]);
         let paths = resolved["paths"].as_object().unwrap();
         Self {
             resources: resolved["resources"].clone(),
@@ -80,6 +84,19 @@ impl Stack {
             options = options.env(name, value.replace("https://index.example.org", index));
         }
         options
+    }
+
+    /// The messages that a queue gets: the form's one value, as SQS reads it.
+    fn messages(&self, visits: &[Visit]) -> Vec<String> {
+        let forms = self.payloads(visits).into_iter();
+        let message = |form: String| {
+            let fields: Vec<_> = form.split('&').filter_map(|field| field.split_once('=')).collect();
+            let [("Action", "SendMessage"), ("MessageBody", body)] = fields[..] else {
+                panic!("{form}");
+            };
+            decode(&body.replace('+', " "))
+        };
+        forms.map(message).collect()
     }
 
     /// What the mapping template makes of each visit.
@@ -271,7 +288,7 @@ fn visits() -> Vec<Visit> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_visit_gets_the_image_and_becomes_an_event() {
-    let stack = Stack::read();
+    let stack = Stack::read("pixel.yaml");
     let index = IndexStub::start().await;
     let rig = Rig::start(stack.function(&index.url())).await;
     let visits = visits();
@@ -310,7 +327,7 @@ async fn every_visit_gets_the_image_and_becomes_an_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_function_gives_the_svg() {
-    let stack = Stack::read();
+    let stack = Stack::read("pixel.yaml");
     let index = IndexStub::start().await;
     let visit = visit("GET", "/pixel.gif");
     let payload = stack.payloads(std::slice::from_ref(&visit)).remove(0);
@@ -355,9 +372,68 @@ async fn a_failed_function_gives_the_svg() {
     }
 }
 
+/// What SQS lets a message hold: the characters of XML 1.0 (SQS developer guide, message quotas).
+fn is_allowed(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+#[test]
+fn every_visit_is_a_message_that_becomes_an_event() {
+    let stack = Stack::read("queue.yaml");
+    let visits = visits();
+    for (visit, message) in visits.iter().zip(stack.messages(&visits)) {
+        assert!(message.chars().all(is_allowed), "{visit:?}: {message}");
+        let request = Request::decode(message.as_bytes()).unwrap_or_else(|error| panic!("{visit:?}: {error}"));
+        let circumstances = Circumstances {
+            now: "2026-03-01T09:30:00Z".parse().unwrap(),
+            invocation: "message".to_owned(),
+            trusted_hops: 0,
+        };
+        let event = capture::event(request, &circumstances, &Config::default());
+        let document: Value = serde_json::from_str(&event.document).unwrap();
+        assert_eq!(event.id, format!("{:x}", fingerprint(visit)));
+        assert_eq!(event.time.timestamp_millis(), 1_769_903_999_999);
+        let label = json!(decode(&visit.query));
+        let labels = document["labels"].as_array().unwrap();
+        assert!(labels.contains(&label), "{visit:?}: {document}");
+        assert_eq!(document["client"]["ip"], "203.0.113.0", "{visit:?}");
+    }
+}
+
+/// The answer says nothing of the visit, so that nobody can put anything into it.
+#[test]
+fn a_message_is_answered_with_an_svg_or_sent_on_to_a_gif() {
+    let stack = Stack::read("queue.yaml");
+    let visit = visit("GET", "/pixel.gif");
+    let (method, path, parameters) = stack.method(&visit).unwrap();
+    let responses = method["Integration"]["IntegrationResponses"].as_array().unwrap();
+    let usual = responses.iter().find(|response| response["SelectionPattern"].is_null());
+    let template = usual.unwrap()["ResponseTemplates"]["application/json"]
+        .as_str()
+        .unwrap();
+    let probe = "status=$!context.responseOverride.status location=$!context.responseOverride.header.Location";
+    let mut input = input(&visit, path, parameters);
+    // API Gateway has these objects, and the template writes into them.
+    input
+        .context
+        .insert("responseOverride.header.x".to_owned(), String::new());
+    let mut with_image = input.clone();
+    let image = "https://static.example.org/1x1.gif";
+    with_image.stage_variables = BTreeMap::from([("image".to_owned(), image.to_owned())]);
+
+    let answers = render(&format!("{template}\n{probe}"), &[input, with_image]);
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"1\" height=\"1\"/>";
+    let [plain, sent_on] = &answers[..] else { panic!() };
+    assert!(plain.trim_start().starts_with(svg), "{plain}");
+    assert!(plain.ends_with("status= location="), "{plain}");
+    assert!(sent_on.contains(svg), "{sent_on}");
+    assert!(sent_on.ends_with(&format!("status=302 location={image}")), "{sent_on}");
+}
+
 #[test]
 fn what_api_gateway_refuses_is_an_svg_too() {
-    let stack = Stack::read();
+    let stack = Stack::read("pixel.yaml");
     for kind in [
         "THROTTLED",
         "INTEGRATION_TIMEOUT",
