@@ -5,6 +5,7 @@
 use std::panic::{UnwindSafe, catch_unwind};
 
 use crate::config::Config;
+use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
@@ -123,12 +124,22 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
     });
     if let Outcome::Failed(failure) = &delivered.outcome {
         line["level"] = "ERROR".into();
-        line["message"] = "undelivered event".into();
+        line["message"] = UNDELIVERED.into();
         line["reason"] = failure.reason.as_str().into();
         line["destination"] = destination.into();
-        line["event"] = serde_json::from_str(&event.document).unwrap_or_else(|_| event.document.as_str().into());
+        line["event"] = undelivered::document(event);
+    }
+    if let Outcome::Fallback(failure) = &delivered.outcome {
+        line["level"] = "WARN".into();
+        line["reason"] = failure.reason.as_str().into();
+        line["destination"] = destination.into();
     }
     line
+}
+
+/// The log line that keeps an event from before its reply until it is delivered.
+pub fn journal_line(event: &Event) -> Value {
+    json!({"level": "INFO", "message": JOURNAL, "event_id": event.id, "event": undelivered::document(event)})
 }
 
 /// The log line of a request that is not stored.

@@ -8,8 +8,11 @@ mod demo;
 mod hits;
 mod invoke;
 mod prune;
+mod queue;
+mod replay;
 mod serve;
 mod setup;
+mod sink;
 
 use std::process::ExitCode;
 
@@ -42,6 +45,8 @@ enum Command {
     Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
+    /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
+    Replay(replay::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
@@ -83,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

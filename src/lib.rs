@@ -41,6 +41,8 @@ pub mod function;
 pub mod hit;
 pub mod pixel;
 pub mod privacy;
+pub mod queue;
+pub mod recover;
 pub mod request;
 pub mod setup;
 #[cfg(feature = "cli")]
