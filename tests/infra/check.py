@@ -744,7 +744,7 @@ def alarms(t, facts, folder):
     for name, alarm in t.of("AWS::CloudWatch::Alarm"):
         dimensions = {one["Name"]: one["Value"] for one in alarm.get("Dimensions", [])}
         space, metric = alarm["Namespace"], alarm["MetricName"]
-        if space == "Pixel":
+        if space == facts["namespace"]:
             ours = metric in facts["metrics"] and set(dimensions) == {"Function"} and dimensions["Function"] in functions_of
             if not ours and not (metric in filters and not dimensions):
                 yield f"{name}: nobody writes {metric} of {dimensions}"

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use percent_encoding::percent_decode_str;
 use pixel::config::VARIABLES;
+use pixel::delivery::counts::{Counts, NAMESPACE};
 use pixel::function::Role;
 use pixel::pixel::{Image, Pixel};
 use pixel::stage::gateway::RESOURCES;
@@ -279,13 +280,21 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), json!(value)))
         .collect();
-    // Agreed names, which are in the program's own lists as soon as it has the role `index` and the flat record.
+    let mut counts = Counts::default();
+    for (name, _) in Counts::default().iter() {
+        assert!(counts.add_named(name));
+    }
+    let mut line = json!({});
+    counts.embed(&mut line, "pixel", 0);
+    let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+    let metrics: Vec<_> = metrics.iter().map(|metric| &metric["Name"]).collect();
     let variables = VARIABLES.map(|variable| variable.name).into_iter();
-    let handlers = Role::ALL.map(|(name, _)| name).into_iter();
     let facts = json!({
-        "variables": variables.chain(["PIXEL_FALLBACK", "PIXEL_JOURNAL", "PIXEL_RECORD"]).collect::<Vec<_>>(),
-        "handlers": handlers.chain(["index"]).collect::<Vec<_>>(),
-        "metrics": ["Indexed", "Duplicate", "Ignored", "Queued", "Fallback", "Failed"],
+        // An agreed name, which is in the program's own list as soon as it knows the flat record.
+        "variables": variables.chain(["PIXEL_RECORD"]).collect::<Vec<_>>(),
+        "handlers": Role::ALL.map(|(name, _)| name),
+        "namespace": NAMESPACE,
+        "metrics": metrics,
         "resources": resources,
         "headers": headers,
         "template": PASSTHROUGH,

@@ -3,7 +3,7 @@
 //!
 //! What API Gateway does is emulated after its documentation, so this proves that the parts fit, not that AWS agrees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -15,9 +15,12 @@ use pixel::pixel::{GIF, Image, PNG};
 use pixel::request::Request;
 use serde_json::{Value, json};
 
+use crate::index_setup::succeeded;
 use crate::index_stub::{Behaviour, IndexStub};
 use crate::infra::resolve;
 use crate::lambda_rig::{Invocation, InvokeResult, Rig, RigOptions};
+use crate::matrix::{Index, any};
+use crate::small_server::{Reaction, SmallServer};
 use crate::velocity::{TemplateInput, render};
 
 /// The stack's resources and the paths of its API.
@@ -43,7 +46,14 @@ struct Answer {
 
 impl Stack {
     fn read(template: &str) -> Self {
-        let resolved = resolve(template, &["Endpoint=https://index.example.org"]);
+        Self::read_with(template, &[])
+    }
+
+    fn read_with(template: &str, parameters: &[&str]) -> Self {
+        let resolved = resolve(
+            template,
+            &[&["Endpoint=https://index.example.org"], parameters].concat(),
+        );
         let paths = resolved["paths"].as_object().unwrap();
         Self {
             resources: resolved["resources"].clone(),
@@ -75,10 +85,14 @@ impl Stack {
 
     /// The function's own environment, its destination replaced.
     fn function(&self, index: &str) -> RigOptions {
-        let capture = &self.resources["Capture"]["Properties"];
-        let variables = capture["Environment"]["Variables"].as_object().unwrap();
+        self.function_of("Capture", index)
+    }
+
+    fn function_of(&self, name: &str, index: &str) -> RigOptions {
+        let declared = &self.resources[name]["Properties"];
+        let variables = declared["Environment"]["Variables"].as_object().unwrap();
         let mut options =
-            RigOptions::new(env!("CARGO_BIN_EXE_bootstrap")).handler(capture["Handler"].as_str().unwrap());
+            RigOptions::new(env!("CARGO_BIN_EXE_bootstrap")).handler(declared["Handler"].as_str().unwrap());
         for (name, value) in variables {
             let value = value.as_str().unwrap();
             options = options.env(name, value.replace("https://index.example.org", index));
@@ -398,6 +412,65 @@ fn every_visit_is_a_message_that_becomes_an_event() {
         assert!(labels.contains(&label), "{visit:?}: {document}");
         assert_eq!(document["client"]["ip"], "203.0.113.0", "{visit:?}");
     }
+}
+
+/// A batch as Lambda reads it from the queue.
+fn batch(messages: &[String]) -> String {
+    let record = |(number, body): (usize, &String)| {
+        json!({
+            "messageId": format!("message-{number}"),
+            "receiptHandle": "receipt",
+            "body": body,
+            "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1769904000123"},
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:Hits",
+            "awsRegion": "eu-central-1",
+        })
+    };
+    let records: Vec<_> = messages.iter().enumerate().map(record).collect();
+    json!({"Records": records}).to_string()
+}
+
+/// From the request to the index, and once although the queue delivers twice; what is no request is kept aside.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_indexed_once() {
+    let index = Index::new(&any(), "infra-queue");
+    let made = index
+        .subject
+        .pixel(&["setup", "-d", &index.subject.destination(&index.name)]);
+    succeeded(&made, "setup");
+    let stack = Stack::read_with("queue.yaml", &[&format!("Index={}", index.name), "Rotation=none"]);
+    let fallback = SmallServer::start(|_| Reaction::json(200, &json!({"MessageId": "kept"})));
+    let address = fallback.url().replace("http://", "sqs+http://");
+    let url = index.subject.destination("");
+    let mut options = stack.function_of("IndexFunction", url.trim_end_matches('/'));
+    for (name, value) in index.subject.variables() {
+        options = options.env(name, value);
+    }
+    let options = options.env("PIXEL_FALLBACK", format!("{address}/123456789012/fallback"));
+    let rig = Rig::start(options.timeout(Duration::from_mins(1))).await;
+
+    let visits = visits();
+    let mut messages = stack.messages(&visits);
+    messages.push("no request".to_owned());
+    for (delivery, outcome) in [(1, "Indexed"), (2, "Duplicate")] {
+        let invocation = rig.invoke(batch(&messages)).await;
+        let failures = json!({"batchItemFailures": []});
+        assert_eq!(invocation.reply_json(), failures, "{:?}", rig.log_lines());
+        let counted = |line: &str| line.contains(&format!("\"{outcome}\":{}", visits.len()));
+        let line = rig.wait_for_log("the counts", counted).await;
+        assert!(line.contains("\"Fallback\":1"), "{line}");
+        assert_eq!(fallback.asked().len(), delivery);
+    }
+    let stored = index.all();
+    let ids: BTreeSet<_> = stored.iter().map(|(id, _)| id.clone()).collect();
+    let expected = visits.iter().map(|visit| format!("{:x}", fingerprint(visit)));
+    assert_eq!(ids, expected.collect());
+    for (id, document) in stored {
+        assert_eq!(document["client"]["ip"], "203.0.113.0", "{id}");
+    }
+    assert!(fallback.asked()[0].body.contains("no request"));
 }
 
 /// The answer says nothing of the visit, so that nobody can put anything into it.
