@@ -18,6 +18,7 @@ mod index_setup;
 mod index_stub;
 mod infra;
 mod infra_path;
+mod infra_rights;
 mod ingress;
 mod invoke;
 mod lambda_rig;
