@@ -166,6 +166,8 @@ struct Function {
     job: Mutex<Option<Job>>,
 }
 
+const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with a random key of its own, so a visitor or user of two sandboxes counts as two";
+
 /// The budget when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_millis(500);
 
@@ -179,6 +181,9 @@ impl Function {
         let (config, problems) = Config::read(variables);
         for problem in &problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": problem.to_string()}));
+        }
+        if !config.has_key {
+            log(&json!({"level": "WARN", "message": "configuration", "reason": NO_KEY}));
         }
         let (deliverer, undeliverable) = match Self::deliverer(&config, variables) {
             Ok(deliverer) => (Some(deliverer), String::new()),
@@ -223,11 +228,12 @@ impl Function {
     fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
         let payload = invocation.payload.get().as_bytes();
         let cors = self.config.cors_origin.as_deref();
+        let consent = self.config.consent();
         let answer = || {
             if payload == replied::NOT_JSON.as_bytes() {
                 return capture::fallback(Ingress::Passthrough, Ignored::Unreadable(DecodeError::NotJson.reason()));
             }
-            capture::answer(payload, cors)
+            capture::answer(payload, cors).under(consent, cors)
         };
         let reply = match capture::guarded(payload, answer) {
             Answer::Accepted { reply, request } => {

@@ -26,6 +26,7 @@
 //! - What a visitor can name never becomes the name of an index field.
 
 pub mod aws;
+pub mod campaign;
 pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -35,15 +36,22 @@ pub mod dashboards;
 pub mod delivery;
 #[cfg(feature = "cli")]
 pub mod demo;
+pub mod domain;
+pub mod enrich;
 pub mod event;
 #[cfg(feature = "lambda")]
 pub mod function;
+pub mod geo;
 pub mod hit;
 pub mod pixel;
 pub mod privacy;
+pub mod referrer;
 pub mod request;
+pub mod rules;
 pub mod setup;
 #[cfg(feature = "cli")]
 pub mod stage;
 #[cfg(feature = "cli")]
 mod terminal;
+pub mod user_agent;
+pub mod visit;

@@ -25,7 +25,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&DestinationArgument { destination: None })?;
     let payload = read(arguments)?;
-    let (reply, rest) = match capture::answer(&payload, config.cors_origin.as_deref()) {
+    let cors = config.cors_origin.as_deref();
+    let (reply, rest) = match capture::answer(&payload, cors).under(config.consent(), cors) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: chrono::Utc::now(),
