@@ -190,6 +190,8 @@ struct Function {
     job: Mutex<Option<Job>>,
 }
 
+const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with a random key of its own, so a visitor or user of two sandboxes counts as two";
+
 /// The budget when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_millis(500);
 
@@ -208,6 +210,9 @@ impl Function {
         for reason in problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": reason}));
         }
+        if !config.has_key {
+            log(&json!({"level": "WARN", "message": "configuration", "reason": NO_KEY}));
+        }
         let name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
         Self {
             config,
@@ -224,12 +229,12 @@ impl Function {
     /// The reply; what is left to do is kept for [`Self::take_job`].
     fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
         let payload = invocation.payload.get().as_bytes();
-        let cors = self.config.cors_origin.as_deref();
+        let config = &self.config;
         let answer = || {
             if payload == replied::NOT_JSON.as_bytes() {
                 return capture::fallback(Ingress::Passthrough, Ignored::Unreadable(DecodeError::NotJson.reason()));
             }
-            capture::answer(payload, cors)
+            capture::answer_for(payload, config)
         };
         let reply = match capture::guarded(payload, answer) {
             Answer::Accepted { reply, request } => {
