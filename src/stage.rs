@@ -4,4 +4,5 @@
 //! handler between them is the function's own.
 
 pub mod gateway;
+pub mod opt_out;
 pub mod server;

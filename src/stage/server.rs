@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use super::opt_out::{self, OptOuts};
 use crate::aws::client::Deliverer;
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
@@ -25,6 +26,7 @@ use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::Circumstances;
 use crate::pixel::{Image, Pixel};
+use crate::privacy::Consent;
 use crate::request::Ingress;
 use crate::terminal::{json_line, talk};
 
@@ -114,6 +116,8 @@ pub struct Stage {
     pub sink: Sink,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
+    /// Who is not to be counted.
+    pub opt_outs: OptOuts,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
 }
@@ -161,6 +165,7 @@ impl Stage {
     /// Makes a stage; it does not listen yet.
     pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<Report>) -> Self {
         Self {
+            opt_outs: OptOuts::of(config.opt_out.clone()),
             config,
             ingress,
             sink,
@@ -213,7 +218,7 @@ async fn answer(
     peer: SocketAddr,
 ) -> Result<HttpResponse, Infallible> {
     let arrived = arrive(&request, peer.ip());
-    if let Some(page) = page(&arrived) {
+    if let Some(page) = page(&arrived).or_else(|| opt_out::answer(&arrived, &stage.opt_outs)) {
         return Ok(page);
     }
     Ok(response(capture_hit(stage, arrived).await))
@@ -239,14 +244,13 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
 
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     let cors = stage.config.cors_origin.as_deref();
-    let consent = stage.config.consent();
     let Some(payload) = allowed(stage.ingress, &arrived)
         .then(|| payload(stage.ingress, &arrived))
         .flatten()
     else {
         return refuse(&stage, &arrived);
     };
-    match capture::guarded(&payload, || capture::answer(&payload, cors).under(consent, cors)) {
+    match accept(&stage, &payload) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),
@@ -274,6 +278,17 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
         // The stage makes no payload that is not a request.
         Answer::Refused(_) => refuse(&stage, &arrived),
     }
+}
+
+/// The answer to a payload, by what is known now of who has opted out.
+fn accept(stage: &Stage, payload: &[u8]) -> Answer {
+    let cors = stage.config.cors_origin.as_deref();
+    let opt_out = stage.opt_outs.read();
+    let consent = Consent {
+        opt_out: &opt_out,
+        ..stage.config.consent()
+    };
+    capture::guarded(payload, || capture::answer(payload, cors).under(consent, cors))
 }
 
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.

@@ -9,6 +9,7 @@
 mod browser;
 mod care;
 mod config;
+mod corpora;
 mod dashboards;
 mod demo;
 mod destination;
@@ -22,6 +23,7 @@ mod invoke;
 mod lambda_rig;
 mod lifecycle;
 mod matrix;
+mod privacy;
 mod properties;
 mod readme;
 mod real_index;
