@@ -428,7 +428,7 @@ fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<std::ops::Range<usiz
         if let Ok(address) = bare.parse::<IpAddr>()
             && !address.is_loopback()
             && !address.is_unspecified()
-            && (own.iter().any(|own| own == bare) || !host && !(kind == Kind::Agent && is_version(&text[..place])))
+            && (own.iter().any(|own| own == bare) || !(host || kind == Kind::Agent && is_version(&text[..place])))
         {
             found.push(place..place + bare.len());
         }
