@@ -40,8 +40,13 @@ pub enum Answer {
 
 /// Answers a payload under a configuration.
 pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
+    answer_under(payload, config, config.consent())
+}
+
+/// The same where more is known of who is not to be counted.
+pub fn answer_under(payload: &[u8], config: &Config, consent: Consent<'_>) -> Answer {
     let cors = config.cors_origin.as_deref();
-    answer_at(payload, cors, config.any_path).under(config.consent(), cors)
+    answer_at(payload, cors, config.any_path).under(consent, cors)
 }
 
 /// Answers a payload; the image is where it is by default.

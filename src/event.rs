@@ -492,13 +492,17 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// The referrer without its query: what a person searched for, or a mailbox's address.
-    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
-        let referrer = referrer?;
+    /// A referrer without its query: what a person searched for, or a mailbox's address.
+    fn without_query<'t>(&mut self, referrer: &'t str) -> &'t str {
         let bare = referrer.split(['?', '#']).next().unwrap_or_default();
         if bare.len() < referrer.len() {
             self.applied.insert(Applied::ReferrerQuery);
         }
+        bare
+    }
+
+    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
+        let bare = self.without_query(referrer?);
         self.optional("http.request.referrer", Some(bare))
     }
 
@@ -544,12 +548,16 @@ impl<'a> Keeper<'a> {
             return privacy::REPLACEMENT.to_owned();
         }
         match name {
+            "user-agent" => self.agent(place, value),
             // A host may be an address; it is the owner's.
-            "user-agent" | "host" | "domain-name" | "origin" => self.agent(place, value),
+            "host" | "domain-name" => {
+                let host = format!("://{value}");
+                self.text(place, &host).split_off(3)
+            }
             _ if name.starts_with("sec-") => self.agent(place, value),
             "referer" => {
-                let bare = self.referrer(Some(value)).unwrap_or_default();
-                self.text(place, &bare)
+                let bare = self.without_query(value);
+                self.text(place, bare)
             }
             _ => self.text(place, value),
         }

@@ -5,4 +5,5 @@
 
 pub mod access_log;
 pub mod gateway;
+pub mod opt_out;
 pub mod server;

@@ -18,6 +18,7 @@ use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
+use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Report, Sink, Stage, serve};
 use crate::terminal::{json_line, printable, talk};
 
@@ -74,12 +75,19 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
             arguments.listen
         )
     })?;
+    if !config.has_key {
+        talk("note    `PIXEL_PRIVACY_KEY` is not set: hashes of visitors and users begin anew with every start");
+    }
     introduce(&config, listener.local_addr()?);
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let stage = Stage::new(config, arguments.ingress, sink, reports)
+    let mut stage = Stage::new(config, arguments.ingress, sink, reports)
         .with_fallback(fallback)
         .with_access_log(log);
+    if let Some(Destination::Sqlite(path)) = &stage.config.destination {
+        let opened = OptOuts::open(stage.config.opt_out.clone(), path);
+        stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;
+    }
     let stage = Arc::new(stage);
     serve(Arc::clone(&stage), listener, stop()).await;
     talk("stopping; waiting for what was begun");

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use super::opt_out::{self, OptOuts};
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
@@ -29,6 +30,7 @@ use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::Circumstances;
 use crate::pixel::{Image, Pixel};
+use crate::privacy::Consent;
 use crate::request::Ingress;
 use crate::terminal::{json_line, talk};
 
@@ -141,6 +143,8 @@ pub struct Stage {
     access_log: Option<AccessLog>,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
+    /// Who is not to be counted.
+    pub opt_outs: OptOuts,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
 }
@@ -188,6 +192,7 @@ impl Stage {
     /// Makes a stage; it does not listen yet.
     pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<Report>) -> Self {
         Self {
+            opt_outs: OptOuts::of(config.opt_out.clone()),
             config,
             ingress,
             sink,
@@ -300,7 +305,8 @@ async fn answer(
     peer: SocketAddr,
 ) -> Result<HttpResponse, Infallible> {
     let arrived = arrive(&request, peer.ip());
-    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
+    let page = page(&arrived).or_else(|| status(&stage, &arrived));
+    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs)) {
         return Ok(page);
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
@@ -339,7 +345,7 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     else {
         return refuse(&stage, &arrived);
     };
-    match capture::guarded(&payload, || capture::answer_for(&payload, config)) {
+    match accept(&stage, &payload) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),
@@ -367,6 +373,17 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
         // The stage makes no payload that is not a request.
         Answer::Refused(_) => refuse(&stage, &arrived),
     }
+}
+
+/// The answer to a payload, by what is known now of who has opted out.
+fn accept(stage: &Stage, payload: &[u8]) -> Answer {
+    let config = &stage.config;
+    let opt_out = stage.opt_outs.read();
+    let consent = Consent {
+        opt_out: &opt_out,
+        ..config.consent()
+    };
+    capture::guarded(payload, || capture::answer_under(payload, config, consent))
 }
 
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
