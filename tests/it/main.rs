@@ -23,6 +23,8 @@ mod lambda_rig;
 mod lifecycle;
 mod matrix;
 mod properties;
+mod queue;
+mod queues;
 mod readme;
 mod real_index;
 mod schema;
