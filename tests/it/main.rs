@@ -13,6 +13,7 @@ mod dashboards;
 mod demo;
 mod destination;
 mod function;
+mod index_role;
 mod index_setup;
 mod index_stub;
 mod infra;
