@@ -65,6 +65,8 @@ pub enum NotFound {
     NoId,
     /// An event without a time that can be read.
     NoTime,
+    /// An object with the marks of nothing.
+    Neither,
     /// An undelivered event in an undelivered event, and so on.
     TooDeep,
 }
@@ -78,6 +80,7 @@ impl NotFound {
             Self::NotAnObject => "it is no JSON object",
             Self::NoId => "it is an event without an id of 1 to 512 bytes (`event.id`)",
             Self::NoTime => "it is an event without a time that can be read (`@timestamp`)",
+            Self::Neither => "it is neither an event nor a request",
             Self::TooDeep => "it is an undelivered event in an undelivered event, too many times over",
         }
     }
@@ -94,6 +97,14 @@ struct Marks<'a> {
     /// Lambda's record of an invocation that failed holds its payload here.
     #[serde(rename = "requestPayload", borrow, default)]
     request_payload: Option<&'a RawValue>,
+    /// Of the mapping template's document.
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    /// Of all other payloads.
+    #[serde(rename = "requestContext", borrow, default)]
+    request_context: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -157,7 +168,8 @@ fn parse(text: &str) -> Result<Part, NotFound> {
         return Ok(Part::Inside(payload.get().to_owned()));
     }
     let (Some(timestamp), Some(event)) = (marks.timestamp, marks.event) else {
-        return Ok(Part::Payload);
+        let request = marks.params.or(marks.context).or(marks.request_context);
+        return request.map(|_| Part::Payload).ok_or(NotFound::Neither);
     };
     let id = object(event.get())
         .then(|| serde_json::from_str::<Id<'_>>(event.get()).ok()?.id)
@@ -271,6 +283,8 @@ mod tests {
             ),
             (long.as_str(), NotFound::NoId),
             (r#"{"@timestamp":"yesterday","event":{"id":"a"}}"#, NotFound::NoTime),
+            ("{}", NotFound::Neither),
+            (r#"{"message":"journal","event":{}}"#, NotFound::Neither),
             (r#"{"@timestamp":1,"event":{"id":"a"}}"#, NotFound::NoTime),
             (
                 r#"{"message":"undelivered event","event":"no JSON"}"#,

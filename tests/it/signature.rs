@@ -20,7 +20,7 @@ use pixel::aws::client::{Deliverer, http_client};
 use pixel::aws::credentials;
 use pixel::aws::sign::{CONTENT_TYPE, Unsigned, headers};
 use pixel::config::{Config, Variables};
-use pixel::delivery::message::{Kind, Outlet};
+use pixel::delivery::message::{Kind, Outlet, Record};
 use pixel::delivery::{Auth, Destination, Outcome, Service};
 use pixel::event::Event;
 use pixel::request::passthrough::{Document, document};
@@ -346,6 +346,7 @@ fn outlet(kind: Kind, name: &str, base: &str, token: Option<&str>) -> Deliverer<
             service,
             region: REGION.to_owned(),
         },
+        record: Record::default(),
     };
     let credentials = Credentials::new(KEY, SECRET, token.map(ToOwned::to_owned), None, "test");
     let timing = Config::default().timing;
