@@ -46,7 +46,7 @@ fn batch(messages: &[Message]) -> Vec<u8> {
 }
 
 /// An event as the function makes them, as far as the index is concerned.
-fn event(id: &str, number: usize, bytes: usize) -> Value {
+pub fn event(id: &str, number: usize, bytes: usize) -> Value {
     json!({
         "@timestamp": "2026-05-28T20:26:40.123Z",
         "event": {"id": id},
@@ -112,12 +112,12 @@ fn counted<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
     counts.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
-fn set<T: ToString>(ids: impl IntoIterator<Item = T>) -> BTreeSet<String> {
+pub fn set<T: ToString>(ids: impl IntoIterator<Item = T>) -> BTreeSet<String> {
     ids.into_iter().map(|id| id.to_string()).collect()
 }
 
 /// An index with few fields: `n` is a number, and everything else is only kept.
-fn plain_index(what: &str) -> Index {
+pub fn plain_index(what: &str) -> Index {
     let index = Index::new(&matrix::any(), what);
     let properties = json!({"@timestamp": {"type": "date"}, "n": {"type": "long"}});
     let mut body = index.subject.mappings(&properties);
@@ -142,7 +142,7 @@ pub fn ids(index: &Index) -> BTreeSet<String> {
         .collect()
 }
 
-fn numbered(prefix: &str, count: usize) -> BTreeSet<String> {
+pub fn numbered(prefix: &str, count: usize) -> BTreeSet<String> {
     set((0..count).map(|number| format!("{prefix}-{number}")))
 }
 

@@ -30,6 +30,7 @@ mod queue;
 mod queues;
 mod readme;
 mod real_index;
+mod replay;
 mod schema;
 mod servers;
 mod serving;
