@@ -13,6 +13,8 @@ mod config;
 mod dashboards;
 mod demo;
 mod destination;
+mod fault_proxy;
+mod faults;
 mod function;
 mod index_role;
 mod index_setup;

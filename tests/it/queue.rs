@@ -139,6 +139,23 @@ impl Queue {
         }
     }
 
+    /// All messages, which others can have all the same.
+    pub fn receive_all(&self) -> Vec<Received> {
+        let mut messages = Vec::new();
+        loop {
+            let some = self.receive(HIDDEN);
+            if some.is_empty() {
+                break;
+            }
+            messages.extend(some);
+        }
+        for message in &messages {
+            let body = json!({"ReceiptHandle": message.receipt, "VisibilityTimeout": 0});
+            self.expect("ChangeMessageVisibility", body);
+        }
+        messages
+    }
+
     /// Waits until there are so many messages, and takes them.
     pub fn take_all(&self, count: usize) -> Vec<String> {
         let mut bodies = Vec::new();
