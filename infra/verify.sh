@@ -28,6 +28,7 @@ ask() {
 header() { sed -n "s/^$1: *//Ip" "$folder/head" | tr -d '\r' | tail -n 1; }
 
 holds() { # WHAT ACTUAL EXPECTED
+    # shellcheck disable=SC2053 # What is expected may be a pattern.
     if [[ $2 == $3 ]]; then
         passed=$((passed + 1))
         printf 'ok      %s\n' "$1"

@@ -38,8 +38,8 @@ WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 SVG = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg"[^<>]*/>')
 
 
-def problems(text, facts, folder):
-    """Everything that is wrong with a template."""
+def problems(text, facts, folder, first=False):
+    """Everything that is wrong with a template, or what is found first."""
     try:
         for event in yaml.parse(text):
             if isinstance(event, yaml.AliasEvent):
@@ -49,6 +49,8 @@ def problems(text, facts, folder):
         for values in scenarios(template):
             resolved = Resolved(template, values)
             for check in CHECKS:
+                if first and found:
+                    return found
                 found += [f"{check.__name__}: {problem}" for problem in check(resolved, facts, folder)]
     except (KeyError, ValueError, TypeError, yaml.YAMLError, AttributeError) as error:
         return [f"unreadable: {type(error).__name__}: {error}"]
@@ -409,6 +411,16 @@ def permissions(t, facts, folder):
             if t.resources.get(function, {}).get("Type") == "AWS::Lambda::Function":
                 if not admitted(function, "events.amazonaws.com", f"<{name}.Arn>"):
                     yield f"{name} may not invoke {function}"
+            dead = target.get("DeadLetterConfig", {}).get("Arn", "").strip("<>").removesuffix(".Arn")
+            grants_of = [
+                statement
+                for _, policy in t.of("AWS::SQS::QueuePolicy")
+                if f"<{dead}>" in policy["Queues"]
+                for statement in policy["PolicyDocument"]["Statement"]
+            ]
+            mine = {"ArnEquals": {"aws:SourceArn": f"<{name}.Arn>"}}
+            if not any(one["Principal"] == {"Service": "events.amazonaws.com"} and one.get("Condition") == mine for one in grants_of):
+                yield f"{name} may not keep its failures in {dead or 'a queue'}"
     for name, one in t.of("AWS::ApiGatewayV2::Integration"):
         function = one.get("IntegrationUri", "").strip("<>").removesuffix(".Arn")
         arn = f"arn:aws:execute-api:eu-central-1:123456789012:{one['ApiId']}/$default/$default"

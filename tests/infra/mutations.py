@@ -33,6 +33,8 @@ FAULTS = [
     ("a cacheable pixel", P, "'no-store, no-cache, max-age=0, private'", "'max-age=3600'"),
     ("no permission for HEAD", P, "${Api}/*/HEAD/*", "${Api}/*/HEAD/nowhere"),
     ("a permission for everybody's APIs", P, re.compile(r"\n      SourceArn: !Sub arn:\S+/GET/\*"), ""),
+    ("a schedule whose failures may not be kept", P, "Principal: {Service: events.amazonaws.com}", "Principal: {Service: sns.amazonaws.com}"),
+    ("a queue that every schedule may write to", P, "            Condition: {ArnEquals: {'aws:SourceArn': !GetAtt PruneSchedule.Arn}}\n", ""),
     ("no permission for the schedule", P, "Principal: events.amazonaws.com", "Principal: s3.amazonaws.com"),
     ("a path twice", P, "PathPart: pixel.gif", "PathPart: pixel.png"),
     ("a path parameter of another name", P, "PathPart: '{code}'", "PathPart: '{id}'"),
@@ -166,7 +168,7 @@ def run(facts, folder):
                 mutant = stamp(mutant)
             except Exception:  # the checks have to say so themselves
                 pass
-            found = problems(mutant, facts, folder)
+            found = problems(mutant, facts, folder, first=True)
         survivors += not found
         verdict = "NOT SEEDED" if found is None else found[0] if found else "SURVIVES"
         print(f"{file}: {name}: {verdict}", flush=True)

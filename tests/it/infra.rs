@@ -1,4 +1,5 @@
-//! The CloudFormation templates, read by others than their author: cfn-lint, and checks of what it does not see.
+//! The CloudFormation templates and scripts, read by others than their author: cfn-lint, cfripper, Parliament, ShellCheck, and
+//! checks of what those do not see.
 //!
 //! The checks are `tests/infra/check.py`; what they compare with comes from the program itself.
 
@@ -40,7 +41,50 @@ fn templates() -> Vec<PathBuf> {
 #[test]
 fn cfn_lint_has_nothing_to_say() {
     let lint = python().with_file_name("cfn-lint");
-    let output = Command::new(lint).args(templates()).output().unwrap();
+    // With the rules of AWS Lambda Powertools for serverless stacks.
+    let rules = ["--append-rules", "cfn_lint_serverless.rules", "--template"];
+    let output = Command::new(lint).args(rules).args(templates()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+/// cfripper and Parliament: every finding is explained beside its resource.
+#[test]
+fn the_policies_have_nothing_unexplained() {
+    let mut arguments = vec!["check".into()];
+    arguments.extend(templates());
+    println!(
+        "{}",
+        python_says("policies.py", &arguments).unwrap_or_else(|said| panic!("{said}"))
+    );
+}
+
+/// And they would say it.
+#[test]
+fn seeded_policies_are_found() {
+    let arguments = ["prove".into(), Path::new(ROOT).join("infra")];
+    println!(
+        "{}",
+        python_says("policies.py", &arguments).unwrap_or_else(|said| panic!("{said}"))
+    );
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    let mut scripts: Vec<_> = ["infra", "kibana", ".ci"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(Path::new(ROOT).join(folder)).unwrap())
+        .map(|file| file.unwrap().path())
+        .filter(|path| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let first = text.lines().next().unwrap_or_default();
+            first.starts_with("#!") && first.ends_with("sh")
+        })
+        .collect();
+    scripts.sort();
+    assert!(scripts.len() >= 4, "{scripts:?}");
+    let shellcheck = python().with_file_name("shellcheck");
+    let output = Command::new(shellcheck).args(&scripts).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
@@ -253,7 +297,11 @@ pub fn resolve(template: &str, parameters: &[&str]) -> Value {
 
 /// What the checks print; an `Err` when they find something.
 fn check(arguments: &[PathBuf]) -> Result<String, String> {
-    let script = Path::new(ROOT).join("tests/infra/check.py");
+    python_says("check.py", arguments)
+}
+
+fn python_says(script: &str, arguments: &[PathBuf]) -> Result<String, String> {
+    let script = Path::new(ROOT).join("tests/infra").join(script);
     let output = Command::new(python())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(script)
@@ -305,7 +353,7 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
     (folder, file)
 }
 
-/// A Python that has cfn-lint; made once, and kept between runs.
+/// A Python that has cfn-lint and the other checkers; made once, and kept between runs.
 fn python() -> PathBuf {
     setup::require(&["python3"]);
     let folder = setup::cache_dir().join("infra");
@@ -315,7 +363,7 @@ fn python() -> PathBuf {
         // It may be there in part, or with other versions.
         let _ = std::fs::remove_dir_all(&folder);
         if let Err(why) = make_environment(&folder) {
-            panic!("no Python with cfn-lint: {why}");
+            panic!("no Python with the checkers of tests/infra/requirements.txt: {why}");
         }
         std::fs::write(&marker, REQUIREMENTS).unwrap();
     }
