@@ -36,14 +36,23 @@ pub enum Answer {
     Refused(DecodeError),
 }
 
-/// Answers a payload.
+/// Answers a payload under a configuration.
+pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
+    answer_at(payload, config.cors_origin.as_deref(), config.any_path)
+}
+
+/// Answers a payload; the image is where it is by default.
 pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
+    answer_at(payload, cors_origin, false)
+}
+
+fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answer {
     let request = match Request::decode(payload) {
         Ok(request) => request,
         Err(error @ DecodeError::Foreign(_)) => return Answer::Refused(error),
         Err(error) => return fallback(Ingress::Passthrough, Ignored::Unreadable(error.reason())),
     };
-    let (pixel, ignored) = pixel(&request);
+    let (pixel, ignored) = pixel(&request, any_path);
     let reply = request.ingress.reply(&pixel.with_cors(cors_origin));
     match ignored {
         Some(why) => Answer::Ignored {
@@ -77,8 +86,12 @@ pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
     }
 }
 
-fn pixel(request: &Request) -> (Pixel, Option<Ignored>) {
-    let found = request_route(request);
+fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
+    let anywhere = || Route {
+        code: None,
+        image: Image::of(&request.path),
+    };
+    let found = request_route(request).or_else(|| any_path.then(anywhere));
     let Route { image, .. } = found.clone().unwrap_or(Route {
         code: None,
         image: Image::Gif,
@@ -150,6 +163,45 @@ pub fn ignored_line(ingress: Ingress, why: Ignored) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_path_can_be_the_pixels() {
+        let payload = |method: &str, path: &str| {
+            let http = json!({"method": method, "path": path, "sourceIp": "203.0.113.9"});
+            json!({"version": "2.0", "rawPath": path, "rawQueryString": "userid=7", "requestContext": {"http": http}})
+                .to_string()
+        };
+        let anywhere = Config {
+            any_path: true,
+            ..Config::default()
+        };
+        for path in ["/", "/track", "/a/b.png", "/pixel/code.gif"] {
+            let answered = answer_for(payload("GET", path).as_bytes(), &anywhere);
+            assert!(matches!(answered, Answer::Accepted { .. }), "{path}: {answered:?}");
+        }
+        let wrong = answer_for(payload("DELETE", "/track").as_bytes(), &anywhere);
+        assert!(
+            matches!(
+                wrong,
+                Answer::Ignored {
+                    why: Ignored::WrongMethod,
+                    ..
+                }
+            ),
+            "{wrong:?}"
+        );
+        let elsewhere = answer_for(payload("GET", "/track").as_bytes(), &Config::default());
+        assert!(
+            matches!(
+                elsewhere,
+                Answer::Ignored {
+                    why: Ignored::UnknownPath,
+                    ..
+                }
+            ),
+            "{elsewhere:?}"
+        );
+    }
 
     #[test]
     fn a_panic_costs_the_hit_and_never_the_image() {

@@ -1,6 +1,7 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod audit;
 mod config;
 mod connect;
 mod dashboards;
@@ -47,6 +48,8 @@ enum Command {
     Prune(prune::Arguments),
     /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
     Replay(replay::Arguments),
+    /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
+    Audit(audit::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
@@ -89,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::delivery::message::Record;
 use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
 use crate::privacy::AddressPolicy;
@@ -36,7 +37,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 17] = [
+pub const VARIABLES: [Variable; 19] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -46,6 +47,16 @@ pub const VARIABLES: [Variable; 17] = [
         "PIXEL_FALLBACK",
         "the log",
         "where events go that the destination does not take, in the same forms",
+    ),
+    variable(
+        "PIXEL_RECORD",
+        "`event`",
+        "what a `firehose:` destination gets of a hit: `event`, the whole event, or `flat`, the texts `date`, `ip`, `userAgent`, `userId` and `thirdPartyId` (of the parameter `thirdpartyname`)",
+    ),
+    variable(
+        "PIXEL_PATHS",
+        "`pixel`",
+        "where the image is: `pixel`, at `/pixel…` and `/image/…`, or `any`, at every path that the ingress lets through",
     ),
     variable(
         "PIXEL_AUTH",
@@ -173,6 +184,8 @@ impl Default for Timing {
 pub struct Config {
     /// Where events go; none only while that is still to be decided by the command line.
     pub destination: Option<Destination>,
+    /// Whether the image is at every path.
+    pub any_path: bool,
     /// Where events go that the destination does not take.
     pub fallback: Option<Destination>,
     /// The authorities to trust instead of the public ones.
@@ -241,6 +254,7 @@ impl Config {
         let config = Self {
             destination: reader.destination(),
             fallback: reader.fallback(),
+            any_path: reader.choice("PIXEL_PATHS", &[("pixel", false), ("any", true)]),
             ca_file: reader.get("PIXEL_CA_FILE").map(PathBuf::from),
             reply: reader.choice("PIXEL_REPLY", &reply),
             journal: reader.choice("PIXEL_JOURNAL", &[("none", Journal::None), ("log", Journal::Log)]),
@@ -344,7 +358,12 @@ impl<'a> Reader<'a> {
     fn destination(&mut self) -> Option<Destination> {
         let value = self.get("PIXEL_DESTINATION")?;
         let auth = self.auth(value);
-        self.parsed("PIXEL_DESTINATION", value, auth)
+        let record = self.choice("PIXEL_RECORD", &[("event", Record::Event), ("flat", Record::Flat)]);
+        let mut destination = self.parsed("PIXEL_DESTINATION", value, auth)?;
+        if let Destination::Message(outlet) = &mut destination {
+            outlet.record = record;
+        }
+        Some(destination)
     }
 
     /// `PIXEL_AUTH` and the API key are the destination's; the fallback has what its URL implies.

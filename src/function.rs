@@ -224,12 +224,12 @@ impl Function {
     /// The reply; what is left to do is kept for [`Self::take_job`].
     fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
         let payload = invocation.payload.get().as_bytes();
-        let cors = self.config.cors_origin.as_deref();
+        let config = &self.config;
         let answer = || {
             if payload == replied::NOT_JSON.as_bytes() {
                 return capture::fallback(Ingress::Passthrough, Ignored::Unreadable(DecodeError::NotJson.reason()));
             }
-            capture::answer(payload, cors)
+            capture::answer_for(payload, config)
         };
         let reply = match capture::guarded(payload, answer) {
             Answer::Accepted { reply, request } => {

@@ -25,6 +25,8 @@
 //!   a property of one constructor.
 //! - What a visitor can name never becomes the name of an index field.
 
+#[cfg(feature = "cli")]
+pub mod audit;
 pub mod aws;
 pub mod capture;
 #[cfg(feature = "cli")]

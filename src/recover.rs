@@ -51,7 +51,7 @@ pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event,
         }
     };
     let payload = text.as_bytes();
-    match capture::guarded(payload, || capture::answer(payload, None)) {
+    match capture::guarded(payload, || capture::answer_for(payload, config)) {
         Answer::Accepted { request, .. } => {
             let circumstances = Circumstances {
                 now: origin.time,

@@ -49,6 +49,16 @@ impl Kind {
     }
 }
 
+/// What a stream gets of a hit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Record {
+    /// The event.
+    #[default]
+    Event,
+    /// Five texts, for what has read such records before.
+    Flat,
+}
+
 /// A queue or a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outlet {
@@ -60,6 +70,8 @@ pub struct Outlet {
     pub name: String,
     /// How requests prove who sends them.
     pub auth: Auth,
+    /// What a stream gets of a hit.
+    pub record: Record,
 }
 
 impl fmt::Display for Outlet {
@@ -156,6 +168,7 @@ impl Outlet {
             base,
             name: name.to_owned(),
             auth,
+            record: Record::default(),
         })
     }
 
@@ -183,8 +196,16 @@ impl Outlet {
             }
             Kind::Firehose => self.call(
                 "Firehose_20150804.PutRecord",
-                &json!({"DeliveryStreamName": self.name, "Record": {"Data": STANDARD.encode(one_line(&event.document).as_bytes())}}),
+                &json!({"DeliveryStreamName": self.name, "Record": {"Data": STANDARD.encode(self.record(event).as_bytes())}}),
             ),
+        }
+    }
+
+    fn record<'a>(&self, event: &'a Event) -> Cow<'a, str> {
+        match self.record {
+            Record::Event => one_line(&event.document),
+            // An event that is no JSON is an envelope's, which has no such texts.
+            Record::Flat => flat(event).map_or_else(|| one_line(&event.document), Cow::Owned),
         }
     }
 
@@ -313,6 +334,25 @@ fn judge(status: u16, kind: Option<&str>, message: Option<&str>) -> Verdict {
     } else {
         Verdict::Denied(reason)
     }
+}
+
+/// Of an event as it is stored: when, from where, with what, and who. Texts that are not known are empty.
+fn flat(event: &Event) -> Option<String> {
+    let document: Value = serde_json::from_str(&event.document).ok()?;
+    let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let labels = document.get("labels").and_then(Value::as_array).into_iter().flatten();
+    let third = labels
+        .filter_map(|label| label.as_str()?.strip_prefix("thirdpartyname="))
+        .next_back();
+    let record = json!({
+        // As API Gateway writes its request time.
+        "date": event.time.format("%d/%b/%Y:%H:%M:%S %z").to_string(),
+        "ip": text("/client/ip"),
+        "userAgent": text("/user_agent/original"),
+        "userId": text("/user/id"),
+        "thirdPartyId": third.unwrap_or_default(),
+    });
+    Some(record.to_string())
 }
 
 /// `eu-central-1`, `us-gov-west-1`, `us-isob-east-1`.
@@ -498,6 +538,30 @@ mod tests {
         assert_eq!(data, b"{ \"a\":  1}");
         assert_eq!(stream.too_large(&event("id", &"x".repeat(1_024_000))), None);
         assert!(stream.too_large(&event("id", &"x".repeat(1_024_001))).is_some());
+    }
+
+    #[test]
+    fn a_flat_record_has_five_texts_and_is_valid_whatever_a_visitor_sends() {
+        let mut stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
+        stream.record = Record::Flat;
+        let document = json!({
+            "client": {"ip": "203.0.113.0"}, "user_agent": {"original": "a \"quote\", \"userId\": \"x\""},
+            "user": {"id": "u', \"ip\": \"9.9.9.9"}, "labels": ["other=1", "thirdpartyname=first", "thirdpartyname=shop\n"],
+        });
+        let event = Event {
+            time: DateTime::from_timestamp(1_772_357_400, 0).expect("a time"),
+            ..event("id", &document.to_string())
+        };
+        let sent: Value = serde_json::from_slice(&stream.hand_over(&event).body).expect("JSON");
+        let data = STANDARD
+            .decode(sent["Record"]["Data"].as_str().expect("a text"))
+            .expect("base64");
+        assert!(!data.contains(&b'\n'));
+        let expected = json!({
+            "date": "01/Mar/2026:09:30:00 +0000", "ip": "203.0.113.0", "userAgent": "a \"quote\", \"userId\": \"x\"",
+            "userId": "u', \"ip\": \"9.9.9.9", "thirdPartyId": "shop\n",
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&data).expect("JSON"), expected);
     }
 
     #[test]

@@ -296,6 +296,33 @@ impl Reader {
         )
     }
 
+    /// Whether there is an event of this id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn holds(&self, id: &str) -> Result<bool, StoreError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached("SELECT 1 FROM events WHERE id = ?1")?;
+            statement.exists([id])
+        };
+        read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
+    }
+
+    /// How many events were received from one time on and before another.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn count_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<u64, StoreError> {
+        let count = "SELECT count(*) FROM events WHERE time >= ?1 AND time < ?2";
+        let times = [from.timestamp_millis(), to.timestamp_millis()];
+        let counted = self.connection.query_row(count, times, |row| row.get::<_, i64>(0));
+        counted
+            .map(i64::unsigned_abs)
+            .map_err(|error| StoreError::new(&self.path, error))
+    }
+
     /// How many events there are after `number`.
     ///
     /// # Errors

@@ -62,6 +62,7 @@ impl AccessLog {
             "method": note.method,
             "resource": note.resource,
             "status": answer.status.to_string(),
+            "answer": answer.header("x-pixel"),
             "bytes": answer.body.len().to_string(),
         });
         // The writer has said why when it has stopped.

@@ -331,14 +331,15 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
 }
 
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
-    let cors = stage.config.cors_origin.as_deref();
+    let config = &stage.config;
+    let cors = config.cors_origin.as_deref();
     let Some(payload) = allowed(stage.ingress, &arrived)
         .then(|| payload(stage.ingress, &arrived))
         .flatten()
     else {
         return refuse(&stage, &arrived);
     };
-    match capture::guarded(&payload, || capture::answer(&payload, cors)) {
+    match capture::guarded(&payload, || capture::answer_for(&payload, config)) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),

@@ -6,6 +6,7 @@
     reason = "helpers are public to their sibling modules, and a test may fail where it stands"
 )]
 
+mod audit;
 mod browser;
 mod care;
 mod config;
