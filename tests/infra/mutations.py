@@ -59,7 +59,7 @@ FAULTS = [
     ("a variable of Lambda's own", P, "          PIXEL_REPLY:", "          AWS_REGION: eu-west-1\n          PIXEL_REPLY:"),
     ("a handler that does not exist", P, "Handler: prune", "Handler: pruning"),
     ("a runtime that does not exist", P, "provided.al2023", "provided.al2023023"),
-    ("every action on the index", P, "[es:ESHttpPut, es:ESHttpPost]", "es:*"),
+    ("every action on the index", P, "Action: es:ESHttpPut\n            Resource: !Sub arn:${AWS::Partition}:es:${AWS::Region}:${AWS::AccountId}:domain/${DomainName}/${Index}*/_doc*", "Action: es:*\n            Resource: !Sub arn:${AWS::Partition}:es:${AWS::Region}:${AWS::AccountId}:domain/${DomainName}/${Index}*/_doc*"),
     ("every resource", P, re.compile(r"Resource: !Sub arn:\S+/_doc\*"), "Resource: '*'"),
     ("the whole domain", P, "domain/${DomainName}/${Index}*/_doc*", "domain/${DomainName}/*"),
     ("a role for everybody", P, "Principal: {Service: lambda.amazonaws.com}", "Principal: {AWS: '*'}"),

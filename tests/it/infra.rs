@@ -1,4 +1,4 @@
-//! The CloudFormation templates and scripts, read by others than their author: cfn-lint, cfripper, Parliament, ShellCheck, and
+//! The CloudFormation templates and scripts, read by others than their author: cfn-lint, cfripper, Parliament, `ShellCheck`, and
 //! checks of what those do not see.
 //!
 //! The checks are `tests/infra/check.py`; what they compare with comes from the program itself.
