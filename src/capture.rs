@@ -7,9 +7,11 @@ use std::panic::{UnwindSafe, catch_unwind};
 use crate::config::Config;
 use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
+use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
 use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
 use crate::pixel::{Image, Pixel};
+use crate::privacy::{self, Consent};
 use crate::request::{DecodeError, Ingress, Request};
 use serde_json::{Value, json};
 
@@ -38,7 +40,8 @@ pub enum Answer {
 
 /// Answers a payload under a configuration.
 pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
-    answer_at(payload, config.cors_origin.as_deref(), config.any_path)
+    let cors = config.cors_origin.as_deref();
+    answer_at(payload, cors, config.any_path).under(config.consent(), cors)
 }
 
 /// Answers a payload; the image is where it is by default.
@@ -64,6 +67,28 @@ fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answe
             reply,
             request: Box::new(request),
         },
+    }
+}
+
+impl Answer {
+    /// The answer under the owner's policy: a hit that must not be stored is answered all the same, and ignored.
+    #[must_use]
+    pub fn under(self, consent: Consent<'_>, cors_origin: Option<&str>) -> Self {
+        let Self::Accepted { request, .. } = &self else {
+            return self;
+        };
+        let Some(why) = privacy::refusal(request, consent) else {
+            return self;
+        };
+        // It was accepted, so its path is one of the pixel.
+        let (accepted, _) = pixel(request, true);
+        let mut pixel = Pixel::new(accepted.status, accepted.image, explain(why)).with_cors(cors_origin);
+        pixel.body = accepted.body;
+        Self::Ignored {
+            reply: request.ingress.reply(&pixel),
+            ingress: request.ingress,
+            why,
+        }
     }
 }
 
@@ -120,8 +145,14 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
+    event_beside(request, circumstances, config, Beside::default())
+}
+
+/// The same with what the request does not say.
+pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, beside: Beside) -> Event {
     let hit = Hit::read(request, circumstances);
-    Event::new(&hit, &config.policy, circumstances.now)
+    let enriched = Enriched::of(&hit, beside);
+    Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }
 
 /// The log line of an event. When the event could not be delivered, the line holds it whole, so that it can be replayed.

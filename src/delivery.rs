@@ -362,6 +362,12 @@ pub enum Ignored {
     Unreadable(&'static str),
     /// Reading it failed by a fault of ours.
     Panic,
+    /// The owner has switched recording off.
+    RecordingOff,
+    /// The visitor, or the code's recipient, has opted out.
+    OptedOut,
+    /// The browser asks not to be tracked, and the owner's policy is to follow by storing nothing.
+    PrivacySignal,
 }
 
 impl Ignored {
@@ -374,6 +380,9 @@ impl Ignored {
             Self::HealthCheck => "health_check",
             Self::Unreadable(reason) => reason,
             Self::Panic => "panic",
+            Self::RecordingOff => "recording_off",
+            Self::OptedOut => "opted_out",
+            Self::PrivacySignal => "privacy_signal",
         }
     }
 }

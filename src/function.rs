@@ -190,6 +190,8 @@ struct Function {
     job: Mutex<Option<Job>>,
 }
 
+const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with a random key of its own, so a visitor or user of two sandboxes counts as two";
+
 /// The budget when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_millis(500);
 
@@ -207,6 +209,9 @@ impl Function {
         let (courier, problems) = Courier::new(&config, credentials::from_environment(variables).as_ref());
         for reason in problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": reason}));
+        }
+        if !config.has_key {
+            log(&json!({"level": "WARN", "message": "configuration", "reason": NO_KEY}));
         }
         let name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
         Self {

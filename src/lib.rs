@@ -28,6 +28,7 @@
 #[cfg(feature = "cli")]
 pub mod audit;
 pub mod aws;
+pub mod campaign;
 pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -37,17 +38,24 @@ pub mod dashboards;
 pub mod delivery;
 #[cfg(feature = "cli")]
 pub mod demo;
+pub mod domain;
+pub mod enrich;
 pub mod event;
 #[cfg(feature = "lambda")]
 pub mod function;
+pub mod geo;
 pub mod hit;
 pub mod pixel;
 pub mod privacy;
 pub mod queue;
 pub mod recover;
+pub mod referrer;
 pub mod request;
+pub mod rules;
 pub mod setup;
 #[cfg(feature = "cli")]
 pub mod stage;
 #[cfg(feature = "cli")]
 mod terminal;
+pub mod user_agent;
+pub mod visit;
