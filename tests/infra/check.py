@@ -69,7 +69,7 @@ SAMPLES = {
     "KinesisFirehoseStreamName": "pixel", "CorsOrigin": "*", "ImageUrl": "https://example.org/1x1.gif",
     "ReaderRoleArn": "arn:aws:iam::123456789012:role/reader", "InstanceCount": 2,
     # The most that the templates let anyone choose, since time-outs have to fit it.
-    "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
+    "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
 
 
@@ -497,6 +497,12 @@ def functions(t, facts, folder):
                     yield f"{name}: {variable} is Lambda's own"
                 if not isinstance(value, (str, int)):
                     yield f"{name}: {variable} is no text"
+            key = variables.get("PIXEL_PRIVACY_KEY", "")
+            if one.get("Handler") in ("capture", "index") and not key:
+                yield f"{name} has no key, so that each of its sandboxes hashes otherwise"
+            generated = re.fullmatch(r"\{\{resolve:secretsmanager:<(\w+)>\}\}", key)
+            if generated and t.resources.get(generated[1], {}).get("Type") != "AWS::SecretsManager::Secret":
+                yield f"{name}: {key} is no secret of this stack"
             if "PIXEL_DESTINATION" not in variables and one.get("Handler") != "nobody":
                 yield f"{name} has no PIXEL_DESTINATION"
         role = one.get("Role", "").strip("<>").removesuffix(".Arn")

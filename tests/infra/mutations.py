@@ -98,6 +98,8 @@ FAULTS = [
     ("a function URL that nobody may call", H, "FunctionUrlAuthType: NONE", "FunctionUrlAuthType: AWS_IAM"),
     ("an HTTP API that is not throttled", H, "        ThrottlingBurstLimit: !Ref ThrottlingBurstLimit\n", ""),
     ("every stream", H, "Resource: !Ref KinesisFirehoseARN", "Resource: '*'"),
+    ("a hash of each sandbox's own", P, "          PIXEL_PRIVACY_KEY: !If [HasGeneratedKey, !Sub '{{resolve:secretsmanager:${HashKey}}}', !Ref PrivacyKey]\n", ""),
+    ("a key that is not there", P, "secretsmanager:${HashKey}", "secretsmanager:${CaptureRole}"),
     ("whole batches again for one message", P, "      FunctionResponseTypes: [ReportBatchItemFailures]\n", ""),
     ("a visibility timeout that is too short", P, "VisibilityTimeout: 420", "VisibilityTimeout: 60"),
     ("a visibility timeout that forgets the window", P, "VisibilityTimeout: 420", "VisibilityTimeout: 365"),

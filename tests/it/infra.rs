@@ -111,13 +111,14 @@ fn seeded_faults_are_found() {
 fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let endpoint = "Endpoint=https://search-x.eu-central-1.es.amazonaws.com";
     let certificate = "CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/1";
-    let cases: [(&[&str], Option<&str>); 17] = [
+    let cases: [(&[&str], Option<&str>); 18] = [
         (&[endpoint], None),
         (&[endpoint, "DomainName=search", "KeepDays=90"], None),
         (&[endpoint, "HostName=pixel.example.org", certificate], None),
         (&[endpoint, "Delivery=queue", "Journal=log", "BatchSize=10000"], None),
         (&[endpoint, "Delivery=queue", "BatchWindow=300"], Some("out of bounds")),
         (&[endpoint, "Delivery=later"], Some("one of")),
+        (&[endpoint, "PrivacyKey=short"], Some("16 to 200")),
         (
             &[endpoint, "DomainName=search", "CollectionId=abc123"],
             Some("not both"),
@@ -336,10 +337,8 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
     counts.embed(&mut line, "pixel", 0);
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
     let metrics: Vec<_> = metrics.iter().map(|metric| &metric["Name"]).collect();
-    let variables = VARIABLES.map(|variable| variable.name).into_iter();
     let facts = json!({
-        // An agreed name, which is in the program's own list as soon as it knows the flat record.
-        "variables": variables.chain(["PIXEL_RECORD"]).collect::<Vec<_>>(),
+        "variables": VARIABLES.map(|variable| variable.name),
         "handlers": Role::ALL.map(|(name, _)| name),
         "namespace": NAMESPACE,
         "metrics": metrics,
