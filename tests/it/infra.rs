@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -200,6 +201,61 @@ fn the_queue_gets_every_request_whole() {
     }
 }
 
+/// The commands of infra/README.md are about templates, parameters, scripts and options that are there.
+#[test]
+fn the_readme_s_commands_are_possible() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
+    let readme = read("infra/README.md").replace("\\\n", " ");
+    let code = readme.split('`').flat_map(str::lines).map(str::trim);
+    let (mut deployments, mut commands) = (0, 0);
+    for line in code {
+        let mut words = line.split_whitespace();
+        let program = words.next().unwrap_or_default();
+        let is = |word: &str, ending: &str| {
+            let path = Path::new(word);
+            path.starts_with("infra") && path.extension().is_some_and(|it| it == ending)
+        };
+        if is(program, "sh") {
+            assert!(Path::new(ROOT).join(program).exists(), "{line}");
+        }
+        let template = line.split_whitespace().find(|word| is(word, "yaml"));
+        if let Some(template) = template.filter(|_| line.contains("deploy")) {
+            deployments += 1;
+            let text = read(template);
+            let parameters = text
+                .split("\nParameters:\n")
+                .nth(1)
+                .unwrap()
+                .split("\n\nConditions:")
+                .next()
+                .unwrap();
+            let given = line.split_whitespace().filter_map(|word| Some(word.split_once('=')?.0));
+            for name in given.filter(|name| name.starts_with(char::is_uppercase)) {
+                assert!(parameters.contains(&format!("  {name}:\n")), "{line}: no {name}");
+            }
+        }
+        if program == "pixel"
+            && words
+                .clone()
+                .next()
+                .is_some_and(|word| word.chars().all(char::is_alphanumeric))
+        {
+            commands += 1;
+            let arguments: Vec<_> = words.collect();
+            let help = Command::new(env!("CARGO_BIN_EXE_pixel"))
+                .args([arguments[0], "--help"])
+                .output()
+                .unwrap();
+            let help = String::from_utf8_lossy(&help.stdout);
+            assert!(help.contains(&format!("Usage: pixel {}", arguments[0])), "{line}");
+            for option in arguments.iter().filter(|word| word.starts_with("--")) {
+                assert!(help.contains(option), "{line}: no {option}");
+            }
+        }
+    }
+    assert!(deployments >= 8 && commands >= 5, "{deployments} {commands}");
+}
+
 #[test]
 fn the_readme_has_the_table_of_costs() {
     let script = Path::new(ROOT).join("infra/cost.py");
@@ -252,6 +308,45 @@ fn verify_asks_what_a_pixel_must_answer() {
         "{said}"
     );
     assert!(!wrong.status.success(), "{}", String::from_utf8_lossy(&wrong.stdout));
+}
+
+/// Of a queue it asks what a queue can answer, and finds an answer that is none.
+#[test]
+fn verify_asks_of_a_queue_what_it_can_answer() {
+    setup::require(&["curl"]);
+    let cases = [
+        (
+            "200 OK",
+            "image/svg+xml",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+            true,
+        ),
+        ("200 OK", "image/svg+xml", "{\"message\": null}", false),
+        ("302 Found", "text/plain", "", false),
+    ];
+    for (status, kind, body, right) in cases {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nCache-Control: no-store, no-cache, max-age=0, private\r\nX-Pixel: accepted\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap())
+                    .lines()
+                    .map_while(Result::ok);
+                let head = lines.next().is_some_and(|line| line.starts_with("HEAD"));
+                lines.find(String::is_empty);
+                let body = if head { "" } else { body };
+                let _ = write!(stream, "{answer}{body}");
+            }
+        });
+        let mut verify = Command::new(Path::new(ROOT).join("infra/verify.sh"));
+        let output = verify.arg(format!("http://{address}/prod")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.success(), right, "{status}, {body}: {said}");
+    }
 }
 
 /// `deploy.sh` says to the AWS command line what the README says by hand; here to one that only writes down what it is told.
