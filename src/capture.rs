@@ -106,7 +106,10 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    let hit = Hit::read(request, circumstances);
+    let mut hit = Hit::read(request, circumstances);
+    if let Some(code) = &hit.code {
+        hit.checked = config.code_keys.check(code, hit.received);
+    }
     Event::new(&hit, &config.policy, circumstances.now)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod code;
 mod config;
 mod connect;
 mod dashboards;
@@ -13,6 +14,7 @@ mod setup;
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Problem, Variables};
@@ -44,6 +46,8 @@ enum Command {
     Prune(prune::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
+    /// Make and check signed codes, and keys for them
+    Code(code::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
     Invoke(invoke::Arguments),
     /// Show the configuration, and check it against the destination
@@ -84,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Code(arguments) => code::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {
@@ -140,6 +145,22 @@ fn days(text: &str) -> Result<u32, String> {
     let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
     days.filter(|days| (1..=36_500).contains(days))
         .ok_or_else(|| "give days, as in 90d".to_owned())
+}
+
+/// Parses a day or a moment.
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
+    day.or_else(|_| moment())
+        .map_err(|_| "give a day or an RFC 3339 time, as in 2026-03-01 or 2026-03-01T09:30:00Z".to_owned())
+}
+
+/// Random bytes that nobody can guess.
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let source = rustls::crypto::ring::default_provider().secure_random;
+    anyhow::ensure!(source.fill(&mut bytes).is_ok(), "the system gives no random bytes");
+    Ok(bytes)
 }
 
 /// A runtime with one worker per core.

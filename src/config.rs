@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::code::Keys;
 use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
 use crate::privacy::AddressPolicy;
@@ -36,7 +37,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 15] = [
+pub const VARIABLES: [Variable; 16] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -110,6 +111,14 @@ pub const VARIABLES: [Variable; 15] = [
         "for ever",
         "for the roles `setup` and `prune`: days after which rotated indices are deleted",
     ),
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_CODE_KEYS",
+            "none: codes are not signed",
+            "keys of signed codes, `ID:SECRET` with commas between them; the first signs, all check; `pixel code key` makes one",
+        )
+    },
     variable(
         "AWS_REGION",
         "set by Lambda",
@@ -169,6 +178,8 @@ pub struct Config {
     pub rotation: Option<Rotation>,
     /// Days after which rotated indices are deleted.
     pub keep_days: Option<u32>,
+    /// The keys of signed codes.
+    pub code_keys: Keys,
 }
 
 /// One thing wrong with the configuration.
@@ -235,6 +246,7 @@ impl Config {
             keep_days: reader
                 .get("PIXEL_KEEP_DAYS")
                 .map(|_| reader.number("PIXEL_KEEP_DAYS", 1, 1..=36_500)),
+            code_keys: reader.code_keys(),
         };
         reader.unknown();
         (config, reader.problems)
@@ -313,6 +325,14 @@ impl<'a> Reader<'a> {
             );
         }
         valid.then(|| value.to_owned())
+    }
+
+    fn code_keys(&mut self) -> Keys {
+        let keys = self.get("PIXEL_CODE_KEYS").map(Keys::parse);
+        keys.unwrap_or_else(|| Ok(Keys::default())).unwrap_or_else(|error| {
+            self.problem("PIXEL_CODE_KEYS", "…", error.to_string());
+            Keys::default()
+        })
     }
 
     fn destination(&mut self) -> Option<Destination> {

@@ -29,6 +29,7 @@ pub mod aws;
 pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod code;
 pub mod config;
 #[cfg(feature = "cli")]
 pub mod dashboards;

@@ -8,6 +8,7 @@
 
 mod browser;
 mod care;
+mod codes;
 mod config;
 mod dashboards;
 mod demo;

@@ -6,6 +6,7 @@ use std::fs;
 
 use chrono::{DateTime, Utc};
 use pixel::capture;
+use pixel::code::{Contents, Keys};
 use pixel::config::Config;
 use pixel::event::fields::{FIELDS, Kind};
 use pixel::hit::Circumstances;
@@ -17,6 +18,21 @@ use serde_json::{Value, json};
 fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     given.iter().map(owned).collect()
+}
+
+fn keys() -> Keys {
+    Keys::parse("1:MDEyMzQ1Njc4OWFiY2RlZg").expect("a key")
+}
+
+/// A code that says everything that a code can say.
+fn signed_code() -> String {
+    let contents = Contents {
+        campaign: Some("spring".to_owned()),
+        recipient: keys().recipient("ann@example.org").ok(),
+        sent: DateTime::from_timestamp(1_772_000_000, 0),
+        expires: DateTime::from_timestamp(1_772_000_001, 0),
+    };
+    keys().sign(&contents).expect("it fits")
 }
 
 /// Hits that have, together, everything a hit can have.
@@ -60,7 +76,7 @@ fn hits() -> Vec<Value> {
         ("user-arn", "arn:aws:iam::123456789012:user/x"),
     ];
     let whole = Document {
-        path: pairs(&[("code", "spring.gif")]),
+        path: pairs(&[("code", &signed_code())]),
         query: pairs(&query),
         headers: pairs(&headers),
         stage_variables: pairs(&[("table", "a")]),
@@ -129,6 +145,7 @@ fn exactly_the_fields_that_are_declared_as_written_are_written() {
             };
             let mut config = Config::default();
             config.policy.address = address;
+            config.code_keys = keys();
             let request = Request::decode(hit.to_string().as_bytes()).expect("a request");
             let event = capture::event(request, &circumstances, &config);
             let document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
