@@ -1,7 +1,9 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod backup;
 mod code;
+mod codes;
 mod config;
 mod connect;
 mod dashboards;
@@ -11,12 +13,16 @@ mod invoke;
 mod prune;
 mod serve;
 mod setup;
+mod source;
+mod stats;
+mod token;
 
 use std::process::ExitCode;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::aws::client::secure_random;
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
 
@@ -38,12 +44,20 @@ enum Command {
     Serve(serve::Arguments),
     /// List the latest hits of a destination
     Hits(hits::Arguments),
+    /// Count events: totals, time series, most frequent values
+    Stats(stats::Arguments),
+    /// List the codes that were made, with how often they were opened
+    Codes(codes::Arguments),
+    /// Make, list and forget tokens for the HTTP interface
+    Token(token::Arguments),
     /// Make an index ready: template, lifecycle, and what events are written to
     Setup(setup::Arguments),
     /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
     Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
+    /// Copy a file of events into a new one, also while it is being written
+    Backup(backup::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
     /// Make and check signed codes, and keys for them
@@ -75,7 +89,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             talk(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<Misconfigured>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Misconfigured>() || error.is::<source::WrongOption>() {
+                2
+            } else {
+                1
+            })
         }
     }
 }
@@ -84,9 +102,13 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Codes(arguments) => codes::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Code(arguments) => code::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
@@ -158,8 +180,7 @@ fn moment(text: &str) -> Result<DateTime<Utc>, String> {
 /// Random bytes that nobody can guess.
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
-    let source = rustls::crypto::ring::default_provider().secure_random;
-    anyhow::ensure!(source.fill(&mut bytes).is_ok(), "the system gives no random bytes");
+    anyhow::ensure!(secure_random(&mut bytes), "the system gives no random bytes");
     Ok(bytes)
 }
 

@@ -40,8 +40,10 @@ pub mod event;
 #[cfg(feature = "lambda")]
 pub mod function;
 pub mod hit;
+pub mod manage;
 pub mod pixel;
 pub mod privacy;
+pub mod question;
 pub mod request;
 pub mod setup;
 #[cfg(feature = "cli")]

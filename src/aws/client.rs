@@ -64,6 +64,14 @@ fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientError> {
     Ok(roots)
 }
 
+/// Fills `bytes` with what nobody can guess; false when the system has none to give.
+pub fn secure_random(bytes: &mut [u8]) -> bool {
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(bytes)
+        .is_ok()
+}
+
 /// Delivers events to one index.
 #[derive(Debug)]
 pub struct Deliverer {
