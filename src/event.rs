@@ -14,6 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::code::Checked;
 use crate::enrich::Enriched;
 use crate::hit::Hit;
 use crate::privacy::text::Cleaner;
@@ -196,6 +197,28 @@ struct PixelFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     signature: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_since_sent: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    campaign: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
+}
+
+impl PixelFields {
+    fn new(hit: &Hit, keeper: &mut Keeper<'_>) -> Self {
+        let Checked { signature, contents } = &hit.checked;
+        Self {
+            code: keeper.optional("pixel.code", hit.code.as_deref()),
+            signature: signature.name(),
+            sent: contents.sent.map(iso),
+            seconds_since_sent: contents.sent.map(|sent| (hit.received - sent).num_seconds()),
+            campaign: keeper.optional("pixel.campaign", contents.campaign.as_deref()),
+            recipient: contents.recipient.map(|recipient| recipient.to_string()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -366,10 +389,7 @@ impl Document {
                 cut: BTreeSet::new(),
                 oddities: Vec::new(),
             },
-            pixel: PixelFields {
-                code: keeper.optional("pixel.code", hit.code.as_deref()),
-                signature: "none",
-            },
+            pixel: PixelFields::new(hit, &mut keeper),
             client: Client::of(client, enriched),
             user_agent: keeper.user_agent(request.header("user-agent"), enriched),
             visit: Visit {

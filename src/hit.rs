@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use crate::code::Checked;
 use crate::pixel::Image;
 use crate::request::{Ingress, Oddity, Pairs, Request, last};
 
@@ -21,6 +22,8 @@ pub struct Hit {
     pub received: DateTime<Utc>,
     /// The code of the pixel, when one was asked for.
     pub code: Option<String>,
+    /// What the code's signature is worth, and what a signed code says; nothing before it is checked with the keys.
+    pub checked: Checked,
     /// The visitor's address, as far as it can be trusted.
     pub address: Option<IpAddr>,
     /// What the visitor did: the caller's word, else `view` on a page and `open` elsewhere.
@@ -71,6 +74,7 @@ impl Hit {
             user: parameter(&["userid", "user_id", "uid", "email-id"]),
             received,
             code,
+            checked: Checked::default(),
             address,
             page,
             request,
