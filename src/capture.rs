@@ -40,8 +40,13 @@ pub enum Answer {
 
 /// Answers a payload under a configuration.
 pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
+    answer_under(payload, config, config.consent())
+}
+
+/// The same where more is known of who is not to be counted.
+pub fn answer_under(payload: &[u8], config: &Config, consent: Consent<'_>) -> Answer {
     let cors = config.cors_origin.as_deref();
-    answer_at(payload, cors, config.any_path).under(config.consent(), cors)
+    answer_at(payload, cors, config.any_path).under(consent, cors)
 }
 
 /// Answers a payload; the image is where it is by default.
@@ -164,8 +169,14 @@ pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -
 }
 
 /// The same with what the request does not say.
-pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, beside: Beside) -> Event {
-    let hit = Hit::read(request, circumstances);
+pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, mut beside: Beside) -> Event {
+    let mut hit = Hit::read(request, circumstances);
+    if let Some(code) = &hit.code {
+        hit.checked = config.code_keys.check(code, hit.received);
+    }
+    if let Some(sent) = hit.checked.contents.sent {
+        beside.seconds_since_sent = Some((hit.received - sent).num_seconds());
+    }
     let enriched = Enriched::of(&hit, beside);
     Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }

@@ -2,6 +2,9 @@
 //! configuration.
 
 mod audit;
+mod backup;
+mod code;
+mod codes;
 mod config;
 mod connect;
 mod dashboards;
@@ -15,11 +18,16 @@ mod serve;
 mod setup;
 mod sink;
 mod snippet;
+mod source;
+mod stats;
+mod token;
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::aws::client::secure_random;
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
 
@@ -43,6 +51,12 @@ enum Command {
     Hits(hits::Arguments),
     /// Print the lines to paste into pages, mails and feeds
     Snippet(snippet::Arguments),
+    /// Count events: totals, time series, most frequent values
+    Stats(stats::Arguments),
+    /// List the codes that were made, with how often they were opened
+    Codes(codes::Arguments),
+    /// Make, list and forget tokens for the HTTP interface
+    Token(token::Arguments),
     /// Make an index ready: template, lifecycle, and what events are written to
     Setup(setup::Arguments),
     /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
@@ -53,8 +67,12 @@ enum Command {
     Replay(replay::Arguments),
     /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
     Audit(audit::Arguments),
+    /// Copy a file of events into a new one, also while it is being written
+    Backup(backup::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
+    /// Make and check signed codes, and keys for them
+    Code(code::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
     Invoke(invoke::Arguments),
     /// Show the configuration, and check it against the destination
@@ -82,7 +100,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             talk(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<Misconfigured>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Misconfigured>() || error.is::<source::WrongOption>() {
+                2
+            } else {
+                1
+            })
         }
     }
 }
@@ -92,12 +114,17 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
         Command::Snippet(arguments) => snippet::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Codes(arguments) => codes::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Code(arguments) => code::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {
@@ -154,6 +181,21 @@ fn days(text: &str) -> Result<u32, String> {
     let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
     days.filter(|days| (1..=36_500).contains(days))
         .ok_or_else(|| "give days, as in 90d".to_owned())
+}
+
+/// Parses a day or a moment.
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
+    day.or_else(|_| moment())
+        .map_err(|_| "give a day or an RFC 3339 time, as in 2026-03-01 or 2026-03-01T09:30:00Z".to_owned())
+}
+
+/// Random bytes that nobody can guess.
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    anyhow::ensure!(secure_random(&mut bytes), "the system gives no random bytes");
+    Ok(bytes)
 }
 
 /// A runtime with one worker per core.

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::code::Keys;
 use crate::delivery::message::Record;
 use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
+use crate::manage::token::Tokens;
 use crate::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
 use crate::setup::plan::Rotation;
 
@@ -37,7 +39,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 24] = [
+pub const VARIABLES: [Variable; 27] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -159,6 +161,27 @@ pub const VARIABLES: [Variable; 24] = [
         "for ever",
         "for the roles `setup` and `prune`: days after which rotated indices are deleted",
     ),
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_CODE_KEYS",
+            "none: codes are not signed",
+            "keys of signed codes, `ID:SECRET` with commas between them; the first signs, all check; `pixel code key` makes one",
+        )
+    },
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_TOKENS",
+            "none",
+            "hashes of bearer tokens for codes and statistics, `HASH=SCOPE+SCOPE` with commas between them; `pixel token new` prints one",
+        )
+    },
+    variable(
+        "PIXEL_PUBLIC_URL",
+        "that of the request",
+        "the URL below which visitors reach the pixel, as in `https://pixel.example/prod`; stands in the URLs of new codes",
+    ),
     variable(
         "AWS_REGION",
         "set by Lambda",
@@ -240,6 +263,12 @@ pub struct Config {
     pub rotation: Option<Rotation>,
     /// Days after which rotated indices are deleted.
     pub keep_days: Option<u32>,
+    /// The keys of signed codes.
+    pub code_keys: Keys,
+    /// The bearer tokens that are not kept with the events.
+    pub tokens: Tokens,
+    /// The URL below which visitors reach the pixel, without a slash at its end.
+    pub public_url: Option<String>,
 }
 
 /// One thing wrong with the configuration.
@@ -327,6 +356,9 @@ impl Config {
             keep_days: reader
                 .get("PIXEL_KEEP_DAYS")
                 .map(|_| reader.number("PIXEL_KEEP_DAYS", 1, 1..=36_500)),
+            code_keys: reader.code_keys(),
+            tokens: reader.tokens(),
+            public_url: reader.public_url(),
         };
         if reader.unknown() {
             // Whatever was meant to be private is.
@@ -419,6 +451,43 @@ impl<'a> Reader<'a> {
             );
         }
         valid.then(|| value.to_owned())
+    }
+
+    fn code_keys(&mut self) -> Keys {
+        let keys = self.get("PIXEL_CODE_KEYS").map(Keys::parse);
+        keys.unwrap_or_else(|| Ok(Keys::default())).unwrap_or_else(|error| {
+            self.problem("PIXEL_CODE_KEYS", "…", error.to_string());
+            Keys::default()
+        })
+    }
+
+    fn tokens(&mut self) -> Tokens {
+        let tokens = self.get("PIXEL_TOKENS").map(Tokens::parse);
+        tokens
+            .unwrap_or_else(|| Ok(Tokens::default()))
+            .unwrap_or_else(|remedy| {
+                self.problem("PIXEL_TOKENS", "…", remedy);
+                Tokens::default()
+            })
+    }
+
+    fn public_url(&mut self) -> Option<String> {
+        let value = self.get("PIXEL_PUBLIC_URL")?;
+        let plain = |url: &reqwest::Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && !names_user(url)
+        };
+        if reqwest::Url::parse(value).ok().is_some_and(|url| plain(&url)) {
+            return Some(value.trim_end_matches('/').to_owned());
+        }
+        self.problem(
+            "PIXEL_PUBLIC_URL",
+            hide_password(value),
+            "give a URL such as `https://pixel.example/prod`",
+        );
+        None
     }
 
     fn destination(&mut self) -> Option<Destination> {

@@ -14,6 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::code::Checked;
 use crate::enrich::Enriched;
 use crate::hit::{Hit, Screen};
 use crate::privacy::text::Cleaner;
@@ -200,6 +201,28 @@ struct PixelFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     signature: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_since_sent: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    campaign: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
+}
+
+impl PixelFields {
+    fn new(hit: &Hit, keeper: &mut Keeper<'_>) -> Self {
+        let Checked { signature, contents } = &hit.checked;
+        Self {
+            code: keeper.optional("pixel.code", hit.code.as_deref()),
+            signature: signature.name(),
+            sent: contents.sent.map(iso),
+            seconds_since_sent: contents.sent.map(|sent| (hit.received - sent).num_seconds()),
+            campaign: keeper.optional("pixel.campaign", contents.campaign.as_deref()),
+            recipient: contents.recipient.map(|recipient| recipient.to_string()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -383,10 +406,7 @@ impl Document {
                 cut: BTreeSet::new(),
                 oddities: Vec::new(),
             },
-            pixel: PixelFields {
-                code: keeper.optional("pixel.code", hit.code.as_deref()),
-                signature: "none",
-            },
+            pixel: PixelFields::new(hit, &mut keeper),
             client: Client::of(client, enriched),
             user_agent: keeper.user_agent(request.header("user-agent"), enriched),
             visit: Visit {
@@ -516,13 +536,17 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// The referrer without its query: what a person searched for, or a mailbox's address.
-    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
-        let referrer = referrer?;
+    /// A referrer without its query: what a person searched for, or a mailbox's address.
+    fn without_query<'t>(&mut self, referrer: &'t str) -> &'t str {
         let bare = referrer.split(['?', '#']).next().unwrap_or_default();
         if bare.len() < referrer.len() {
             self.applied.insert(Applied::ReferrerQuery);
         }
+        bare
+    }
+
+    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
+        let bare = self.without_query(referrer?);
         self.optional("http.request.referrer", Some(bare))
     }
 
@@ -568,12 +592,16 @@ impl<'a> Keeper<'a> {
             return privacy::REPLACEMENT.to_owned();
         }
         match name {
+            "user-agent" => self.agent(place, value),
             // A host may be an address; it is the owner's.
-            "user-agent" | "host" | "domain-name" | "origin" => self.agent(place, value),
+            "host" | "domain-name" => {
+                let host = format!("://{value}");
+                self.text(place, &host).split_off(3)
+            }
             _ if name.starts_with("sec-") => self.agent(place, value),
             "referer" => {
-                let bare = self.referrer(Some(value)).unwrap_or_default();
-                self.text(place, &bare)
+                let bare = self.without_query(value);
+                self.text(place, bare)
             }
             _ => self.text(place, value),
         }

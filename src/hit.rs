@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use crate::code::Checked;
 use crate::pixel::Image;
 use crate::request::{Ingress, Oddity, Pairs, Request, last};
 use crate::script;
@@ -22,6 +23,8 @@ pub struct Hit {
     pub received: DateTime<Utc>,
     /// The code of the pixel, when one was asked for.
     pub code: Option<String>,
+    /// What the code's signature is worth, and what a signed code says; nothing before it is checked with the keys.
+    pub checked: Checked,
     /// The visitor's address, as far as it can be trusted.
     pub address: Option<IpAddr>,
     /// What the visitor did: the caller's word, else `view` on a page and `open` elsewhere.
@@ -118,6 +121,7 @@ impl Hit {
             screen: parameter(&["screen"]).and_then(|name| Screen::of(&name)),
             received,
             code,
+            checked: Checked::default(),
             address,
             page,
             request,

@@ -32,6 +32,7 @@ pub mod campaign;
 pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod code;
 pub mod config;
 #[cfg(feature = "cli")]
 pub mod dashboards;
@@ -45,8 +46,10 @@ pub mod event;
 pub mod function;
 pub mod geo;
 pub mod hit;
+pub mod manage;
 pub mod pixel;
 pub mod privacy;
+pub mod question;
 pub mod queue;
 pub mod recover;
 pub mod referrer;

@@ -43,26 +43,10 @@ pub struct Field {
     pub kind: Kind,
     /// What it says.
     pub meaning: &'static str,
-    /// Whether events have it today. The others are mapped already, so that dashboards made now work with events to come.
-    pub written: bool,
 }
 
 const fn field(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        meaning,
-        written: true,
-    }
-}
-
-const fn planned(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        meaning,
-        written: false,
-    }
+    Field { name, kind, meaning }
 }
 
 const SHORT: Kind = Kind::Keyword(256);
@@ -83,13 +67,17 @@ pub const FIELDS: [Field; 61] = [
     field("event.cut", SHORT, "where something was too long and was cut"),
     field("event.oddities", SHORT, "what was wrong with the request"),
     field("pixel.code", SHORT, "which pixel"),
-    field("pixel.signature", SHORT, "`valid`, `invalid` or `none`"),
-    planned(
+    field(
+        "pixel.signature",
+        SHORT,
+        "of a signed code `valid`, `expired` or `invalid`, else `none`",
+    ),
+    field(
         "pixel.sent",
         Kind::Date,
         "when the mail with this code was sent, where the code says so",
     ),
-    planned(
+    field(
         "pixel.seconds_since_sent",
         Kind::Long,
         "seconds from sending to this hit",
@@ -193,8 +181,8 @@ pub const FIELDS: [Field; 61] = [
         "what the ingress says of the request, minus the caller's identity",
     ),
     field("body-json", Kind::Raw, "the body, when there is one"),
-    planned("pixel.campaign", SHORT, "the campaign that a signed code names"),
-    planned(
+    field("pixel.campaign", SHORT, "the campaign that a signed code names"),
+    field(
         "pixel.recipient",
         SHORT,
         "the recipient's hash that a signed code carries",

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use http_body_util::Full;
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::service::service_fn;
@@ -16,10 +17,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use super::manage::File;
+use super::opt_out::{self, OptOuts};
+use crate::aws::client::{Deliverer, secure_random};
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
@@ -27,10 +31,13 @@ use crate::delivery::counts::Counts;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
-use crate::hit::{Circumstances, takes_beacons};
+use crate::hit::{self, Circumstances, takes_beacons};
+use crate::manage::{self, Asked, Manager, Problem, Reply};
 use crate::pixel::{Image, Pixel};
+use crate::privacy::Consent;
+use crate::question::{Cursor, Filter, Latest};
 use crate::request::Ingress;
-use crate::terminal::{json_line, talk};
+use crate::terminal::{json_line, printable, talk};
 
 /// Deliveries under way to a remote destination at the same time.
 const REMOTE_AT_ONCE: usize = 32;
@@ -141,9 +148,18 @@ pub struct Stage {
     access_log: Option<AccessLog>,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
+    /// Who is not to be counted.
+    pub opt_outs: OptOuts,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
+    /// Answers what is asked of the store.
+    manager: Manager,
+    /// Tells followers of events that were stored; none when the stage stops.
+    followed: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
 }
+
+/// Events that a follower may be behind before it is told that it has missed some.
+const BEHIND: usize = 1024;
 
 /// Serves until `stop` resolves, then finishes what was begun.
 ///
@@ -180,14 +196,42 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
         });
     }
     drop(listener);
+    // Followers would hold the end up.
+    stage.followed(Option::take);
     let patience = Duration::from_secs(5);
     let _ = tokio::time::timeout(patience, connections.shutdown()).await;
 }
 
+/// What is asked about events.
+enum Questioned<'a> {
+    File(File),
+    Index(&'a Deliverer),
+}
+
 impl Stage {
+    /// What to ask; a queue or a stream answers no questions.
+    fn questioned(&self) -> Result<Questioned<'_>, Problem> {
+        match &self.sink {
+            Sink::Store(store) => Ok(Questioned::File(File(store.path().to_owned()))),
+            Sink::Remote { way, .. } => way.index().map(Questioned::Index).ok_or_else(|| {
+                let destination = self.destination();
+                Problem::Unavailable(format!(
+                    "{destination} answers no questions; ask the index that its events come to"
+                ))
+            }),
+        }
+    }
+
     /// Makes a stage; it does not listen yet.
     pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<Report>) -> Self {
+        let manager = Manager {
+            keys: config.code_keys.clone(),
+            tokens: config.tokens.clone(),
+            random: secure_random,
+            failures: manage::Failures::default(),
+        };
         Self {
+            opt_outs: OptOuts::of(config.opt_out.clone()),
             config,
             ingress,
             sink,
@@ -198,7 +242,13 @@ impl Stage {
             access_log: None,
             reports,
             places: Arc::new(Semaphore::new(UNDER_WAY as usize)),
+            manager,
+            followed: Mutex::new(Some(broadcast::Sender::new(BEHIND))),
         }
+    }
+
+    fn followed<T>(&self, act: impl FnOnce(&mut Option<broadcast::Sender<Arc<Event>>>) -> T) -> T {
+        act(&mut self.followed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// With a second destination, for what the first does not take.
@@ -274,6 +324,10 @@ impl Stage {
         if let Outcome::Failed(_) = delivered.outcome {
             log_undelivered(self, &event, &delivered, took);
         }
+        if delivered.outcome == Outcome::Indexed {
+            // Without followers nobody takes it.
+            let _ = self.followed(|followed| followed.as_ref().map(|sender| sender.send(Arc::clone(&event))));
+        }
         self.report(arrived, delivered.outcome, Some(event));
     }
 
@@ -292,15 +346,24 @@ impl Stage {
     }
 }
 
-type HttpResponse = hyper::Response<Full<Bytes>>;
+type HttpResponse = hyper::Response<Either<Full<Bytes>, Channel<Bytes, Infallible>>>;
 
 async fn answer(
     stage: Arc<Stage>,
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
 ) -> Result<HttpResponse, Infallible> {
-    let arrived = arrive(&request, peer.ip());
-    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
+    let mut arrived = arrive(&request, peer.ip());
+    if is_managed(&arrived.path) {
+        let body = Limited::new(request.into_body(), manage::BODY_BYTES + 1)
+            .collect()
+            .await;
+        // One that is too long, or was broken off, is no JSON; the answer says what a body may be.
+        arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
+        return Ok(managed(stage, arrived).await);
+    }
+    let page = page(&arrived).or_else(|| status(&stage, &arrived));
+    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs).map(|page| page.map(Either::Left))) {
         return Ok(page);
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
@@ -330,6 +393,154 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
     }
 }
 
+/// Whether a path is one of codes and statistics. Where it could be both, it is a pixel's.
+fn is_managed(path: &str) -> bool {
+    manage::below(path).is_some_and(|(_, rest)| rest.contains('/') || hit::route(path).is_none())
+}
+
+/// Answers what is asked of the store.
+async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
+    let cors = stage.config.cors_origin.clone();
+    let with_cors = |reply: Reply| of_reply(reply.with_cors(cors.as_deref()));
+    if arrived.method == "OPTIONS" && cors.is_some() {
+        let headers = vec![
+            ("access-control-allow-methods", "GET, POST, PATCH, DELETE".to_owned()),
+            ("access-control-allow-headers", "authorization, content-type".to_owned()),
+            ("access-control-max-age", "600".to_owned()),
+        ];
+        let body = String::new();
+        return with_cors(Reply {
+            status: 204,
+            headers,
+            body,
+        });
+    }
+    let follows = arrived
+        .header("accept")
+        .is_some_and(|accept| accept.contains("text/event-stream"));
+    let asked = asked(&stage, arrived);
+    if follows && asked.path == "events" && asked.method == "GET" {
+        let now = Utc::now();
+        let allowed = match stage.questioned() {
+            Ok(Questioned::File(file)) => stage.manager.may_follow(&asked, &file, now).await,
+            Ok(Questioned::Index(index)) => stage.manager.may_follow(&asked, index, now).await,
+            Err(problem) => Err(problem),
+        };
+        return match allowed {
+            Ok(latest) => follow(&stage, latest, cors.as_deref()),
+            Err(problem) => with_cors(problem.reply()),
+        };
+    }
+    let now = Utc::now();
+    let (reply, reason) = match stage.questioned() {
+        Ok(Questioned::File(file)) => stage.manager.answer(&asked, &file, now).await,
+        Ok(Questioned::Index(index)) => stage.manager.answer(&asked, index, now).await,
+        Err(problem) => (problem.reply(), None),
+    };
+    if let Some(reason) = reason {
+        talk(&format!(
+            "could not answer {} {}: {}",
+            asked.method,
+            printable(&asked.path, 60),
+            printable(&reason, 300)
+        ));
+    }
+    with_cors(reply)
+}
+
+fn asked(stage: &Stage, arrived: Arrived) -> Asked {
+    let (before, rest) = manage::below(&arrived.path).unwrap_or_default();
+    let base = stage.config.public_url.clone().unwrap_or_else(|| {
+        let secure = arrived
+            .header("x-forwarded-proto")
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let host = arrived.header("host").unwrap_or_default();
+        format!("{}://{host}{before}", if secure { "https" } else { "http" })
+    });
+    Asked {
+        method: if arrived.method == "HEAD" {
+            "GET".to_owned()
+        } else {
+            arrived.method.clone()
+        },
+        path: crate::request::decode_text(rest, &mut Vec::new()),
+        query: arrived.decoded_query(),
+        authorization: arrived.header("authorization").map(ToOwned::to_owned),
+        base,
+        peer: arrived.peer,
+        authorized: false,
+        body: arrived.body.unwrap_or_default(),
+    }
+}
+
+fn of_reply(reply: Reply) -> HttpResponse {
+    let headers = reply
+        .headers
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let body = reply.body.into_bytes();
+    response(HttpAnswer {
+        status: reply.status,
+        headers,
+        body,
+    })
+}
+
+/// How often a follower without news is told that all is well, so that nobody between takes the connection for dead.
+const STILL_THERE: Duration = Duration::from_secs(15);
+
+/// Sends every event that is stored from now on by this process, as server-sent events.
+fn follow(stage: &Stage, latest: Latest, cors: Option<&str>) -> HttpResponse {
+    let (sender, body) = Channel::new(16);
+    if let Some(events) = stage.followed(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
+        tokio::spawn(send_events(events, sender, latest.filter));
+    }
+    let headers = vec![
+        ("content-type", "text/event-stream".to_owned()),
+        ("cache-control", "no-store".to_owned()),
+    ];
+    let reply = Reply {
+        status: 200,
+        headers,
+        body: String::new(),
+    };
+    of_reply(reply.with_cors(cors)).map(|_| Either::Right(body))
+}
+
+async fn send_events(
+    mut events: broadcast::Receiver<Arc<Event>>,
+    mut sender: Sender<Bytes, Infallible>,
+    filter: Filter,
+) {
+    let mut text = ": following\n\n".to_owned();
+    // Until the follower or the stage goes away.
+    while sender.send_data(std::mem::take(&mut text).into()).await.is_ok() {
+        while text.is_empty() {
+            text = match tokio::time::timeout(STILL_THERE, events.recv()).await {
+                Ok(Ok(event)) => message(&event, &filter),
+                Ok(Err(broadcast::error::RecvError::Lagged(missed))) => format!("event: missed\ndata: {missed}\n\n"),
+                Ok(Err(broadcast::error::RecvError::Closed)) => return,
+                Err(_) => ":\n\n".to_owned(),
+            };
+        }
+    }
+}
+
+/// The message of an event; nothing for one that is not asked for.
+fn message(event: &Event, filter: &Filter) -> String {
+    let passes =
+        filter.terms.is_empty() || serde_json::from_str(&event.document).is_ok_and(|event| filter.holds(&event));
+    if !passes {
+        return String::new();
+    }
+    let place = Cursor {
+        time: event.time.timestamp_millis(),
+        id: event.id.clone(),
+    };
+    format!("id: {place}\ndata: {}\n\n", event.document)
+}
+
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     let config = &stage.config;
     let cors = config.cors_origin.as_deref();
@@ -339,7 +550,7 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     else {
         return refuse(&stage, &arrived);
     };
-    match capture::guarded(&payload, || capture::answer_for(&payload, config)) {
+    match accept(&stage, &payload) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),
@@ -367,6 +578,17 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
         // The stage makes no payload that is not a request.
         Answer::Refused(_) => refuse(&stage, &arrived),
     }
+}
+
+/// The answer to a payload, by what is known now of who has opted out.
+fn accept(stage: &Stage, payload: &[u8]) -> Answer {
+    let config = &stage.config;
+    let opt_out = stage.opt_outs.read();
+    let consent = Consent {
+        opt_out: &opt_out,
+        ..config.consent()
+    };
+    capture::guarded(payload, || capture::answer_under(payload, config, consent))
 }
 
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
@@ -442,8 +664,12 @@ fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Du
     talk(&json_line(&line));
 }
 
+fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Channel<Bytes, Infallible>> {
+    Either::Left(Full::new(body.into()))
+}
+
 fn response(answer: HttpAnswer) -> HttpResponse {
-    let mut response = HttpResponse::new(Full::new(Bytes::from(answer.body)));
+    let mut response = HttpResponse::new(whole(answer.body));
     if let Ok(status) = hyper::StatusCode::from_u16(answer.status) {
         *response.status_mut() = status;
     }
@@ -531,7 +757,7 @@ fn page(arrived: &Arrived) -> Option<HttpResponse> {
     if arrived.path != "/" || arrived.method != "GET" {
         return None;
     }
-    let mut response = HttpResponse::new(Full::new(Bytes::from_static(include_bytes!("welcome.html"))));
+    let mut response = HttpResponse::new(whole(&include_bytes!("welcome.html")[..]));
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, html);
     Some(response)

@@ -38,8 +38,8 @@ WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 SVG = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg"[^<>]*/>')
 
 
-def problems(text, facts, folder):
-    """Everything that is wrong with a template."""
+def problems(text, facts, folder, first=False):
+    """Everything that is wrong with a template, or what is found first."""
     try:
         for event in yaml.parse(text):
             if isinstance(event, yaml.AliasEvent):
@@ -49,6 +49,8 @@ def problems(text, facts, folder):
         for values in scenarios(template):
             resolved = Resolved(template, values)
             for check in CHECKS:
+                if first and found:
+                    return found
                 found += [f"{check.__name__}: {problem}" for problem in check(resolved, facts, folder)]
     except (KeyError, ValueError, TypeError, yaml.YAMLError, AttributeError) as error:
         return [f"unreadable: {type(error).__name__}: {error}"]
@@ -67,7 +69,7 @@ SAMPLES = {
     "KinesisFirehoseStreamName": "pixel", "CorsOrigin": "*", "ImageUrl": "https://example.org/1x1.gif",
     "ReaderRoleArn": "arn:aws:iam::123456789012:role/reader", "InstanceCount": 2,
     # The most that the templates let anyone choose, since time-outs have to fit it.
-    "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
+    "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
 
 
@@ -416,6 +418,16 @@ def permissions(t, facts, folder):
             if t.resources.get(function, {}).get("Type") == "AWS::Lambda::Function":
                 if not admitted(function, "events.amazonaws.com", f"<{name}.Arn>"):
                     yield f"{name} may not invoke {function}"
+            dead = target.get("DeadLetterConfig", {}).get("Arn", "").strip("<>").removesuffix(".Arn")
+            grants_of = [
+                statement
+                for _, policy in t.of("AWS::SQS::QueuePolicy")
+                if f"<{dead}>" in policy["Queues"]
+                for statement in policy["PolicyDocument"]["Statement"]
+            ]
+            mine = {"ArnEquals": {"aws:SourceArn": f"<{name}.Arn>"}}
+            if not any(one["Principal"] == {"Service": "events.amazonaws.com"} and one.get("Condition") == mine for one in grants_of):
+                yield f"{name} may not keep its failures in {dead or 'a queue'}"
     for name, one in t.of("AWS::ApiGatewayV2::Integration"):
         function = one.get("IntegrationUri", "").strip("<>").removesuffix(".Arn")
         arn = f"arn:aws:execute-api:eu-central-1:123456789012:{one['ApiId']}/$default/$default"
@@ -492,6 +504,12 @@ def functions(t, facts, folder):
                     yield f"{name}: {variable} is Lambda's own"
                 if not isinstance(value, (str, int)):
                     yield f"{name}: {variable} is no text"
+            key = variables.get("PIXEL_PRIVACY_KEY", "")
+            if one.get("Handler") in ("capture", "index") and not key:
+                yield f"{name} has no key, so that each of its sandboxes hashes otherwise"
+            generated = re.fullmatch(r"\{\{resolve:secretsmanager:<(\w+)>\}\}", key)
+            if generated and t.resources.get(generated[1], {}).get("Type") != "AWS::SecretsManager::Secret":
+                yield f"{name}: {key} is no secret of this stack"
             if "PIXEL_DESTINATION" not in variables and one.get("Handler") != "nobody":
                 yield f"{name} has no PIXEL_DESTINATION"
         role = one.get("Role", "").strip("<>").removesuffix(".Arn")

@@ -285,7 +285,10 @@ fn secrets_do_not_show_themselves() {
         .iter()
         .filter(|variable| variable.secret)
         .map(|variable| variable.name);
-    assert_eq!(secret.collect::<Vec<_>>(), ["PIXEL_API_KEY", "PIXEL_PRIVACY_KEY"]);
+    assert_eq!(
+        secret.collect::<Vec<_>>(),
+        ["PIXEL_API_KEY", "PIXEL_PRIVACY_KEY", "PIXEL_CODE_KEYS", "PIXEL_TOKENS"]
+    );
 }
 
 #[test]
