@@ -177,7 +177,7 @@
     if (!still()) return;
     trouble('', 'numbers');
     drawTotals(answer);
-    drawSeries(answer.series || [], answer.interval);
+    drawSeries(answer.series || []);
     const lists = LISTS.filter(([field]) => !(state.code !== null && field === 'pixel.code'));
     await Promise.all(lists.map(async ([field, title]) => {
       const parameters = new URLSearchParams(question);
@@ -233,7 +233,9 @@
     // Some browsers hide it.
   }
 
+  let drawn = [];
   const drawSeries = points => {
+    drawn = points;
     const rows = points.map(({ start, events, uniques }) => element('tr', {},
       element('th', { scope: 'row' }, moment(start)),
       element('td', { class: 'number' }, number(events)),
@@ -594,7 +596,7 @@
   $('more-codes').addEventListener('click', () => codes(moreCodes).catch(failed));
   $('try').addEventListener('click', () => { new Image().src = base + '/pixel.gif?action=test'; });
   addEventListener('hashchange', begin);
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { if (plot) refresh().catch(error => failed(error, 'numbers')); });
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { if (plot) drawSeries(drawn); });
   new ResizeObserver(() => { if (plot) plot.setSize({ width: Math.max($('series').clientWidth, 200), height: 240 }); }).observe($('series'));
   begin();
 })();

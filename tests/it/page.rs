@@ -470,6 +470,18 @@ fn accessible(tab: &Tab<'_>, axe: &str, what: &str) {
     assert_eq!(tab.value(AXE), json!([]), "{what}");
 }
 
+/// Whether the bars of the plot have the colour of the scheme.
+fn plotted(scheme: &str) -> String {
+    let [red, green, blue] = if scheme == "dark" {
+        [0x24, 0x36, 0x4e]
+    } else {
+        [0xdb, 0xe7, 0xf6]
+    };
+    format!(
+        "(() => {{ const canvas = document.querySelector('#series canvas'); const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data; for (let at = 0; at < data.length; at += 4) if (data[at] === {red} && data[at + 1] === {green} && data[at + 2] === {blue} && data[at + 3] === 255) return true; return false; }})()"
+    )
+}
+
 #[test]
 fn axe_finds_nothing_light_or_dark_large_or_small() {
     let axe = axe();
@@ -493,6 +505,7 @@ fn axe_finds_nothing_light_or_dark_large_or_small() {
         assert_eq!(overflow, 0, "{}", what("nothing is wider than the window"));
         let dark = tab.value("getComputedStyle(document.documentElement).backgroundColor !== 'rgb(255, 255, 255)'");
         assert_eq!(dark, scheme == "dark", "{}", what("the background"));
+        tab.wait(&what("the plot in its colours"), &plotted(scheme));
 
         tab.value("document.querySelector('#list-event-action button').click()");
         tab.wait(
@@ -535,6 +548,7 @@ fn the_page_has_its_pictures() {
             "the plot in its size",
             "document.querySelector('#series canvas').clientWidth <= document.querySelector('#series').clientWidth",
         );
+        tab.wait("the plot in its colours", &plotted(scheme));
         let picture = tab.picture();
         assert!(picture.starts_with(b"\x89PNG"), "{name}");
         if let Some(folder) = std::env::var_os("PAGE_PICTURES") {
