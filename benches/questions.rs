@@ -276,7 +276,9 @@ async fn while_hits_arrive(
     let mut waits = Sample::default();
     let waited = writer.await.unwrap();
     println!("{} hits arrived meanwhile", waited.len());
-    waited.into_iter().for_each(|wait| waits.push(wait));
+    for wait in waited {
+        waits.push(wait);
+    }
     Arc::into_inner(store).unwrap().close();
     (asked, waits)
 }

@@ -3,5 +3,6 @@
 pub mod ask;
 pub mod bulk;
 pub mod client;
+pub mod courier;
 pub mod credentials;
 pub mod sign;

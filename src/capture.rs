@@ -5,10 +5,13 @@
 use std::panic::{UnwindSafe, catch_unwind};
 
 use crate::config::Config;
+use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
+use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
 use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
 use crate::pixel::{Image, Pixel};
+use crate::privacy::{self, Consent};
 use crate::request::{DecodeError, Ingress, Request};
 use serde_json::{Value, json};
 
@@ -35,14 +38,24 @@ pub enum Answer {
     Refused(DecodeError),
 }
 
-/// Answers a payload.
+/// Answers a payload under a configuration.
+pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
+    let cors = config.cors_origin.as_deref();
+    answer_at(payload, cors, config.any_path).under(config.consent(), cors)
+}
+
+/// Answers a payload; the image is where it is by default.
 pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
+    answer_at(payload, cors_origin, false)
+}
+
+fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answer {
     let request = match Request::decode(payload) {
         Ok(request) => request,
         Err(error @ DecodeError::Foreign(_)) => return Answer::Refused(error),
         Err(error) => return fallback(Ingress::Passthrough, Ignored::Unreadable(error.reason())),
     };
-    let (pixel, ignored) = pixel(&request);
+    let (pixel, ignored) = pixel(&request, any_path);
     let reply = request.ingress.reply(&pixel.with_cors(cors_origin));
     match ignored {
         Some(why) => Answer::Ignored {
@@ -54,6 +67,28 @@ pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
             reply,
             request: Box::new(request),
         },
+    }
+}
+
+impl Answer {
+    /// The answer under the owner's policy: a hit that must not be stored is answered all the same, and ignored.
+    #[must_use]
+    pub fn under(self, consent: Consent<'_>, cors_origin: Option<&str>) -> Self {
+        let Self::Accepted { request, .. } = &self else {
+            return self;
+        };
+        let Some(why) = privacy::refusal(request, consent) else {
+            return self;
+        };
+        // It was accepted, so its path is one of the pixel.
+        let (accepted, _) = pixel(request, true);
+        let mut pixel = Pixel::new(accepted.status, accepted.image, explain(why)).with_cors(cors_origin);
+        pixel.body = accepted.body;
+        Self::Ignored {
+            reply: request.ingress.reply(&pixel),
+            ingress: request.ingress,
+            why,
+        }
     }
 }
 
@@ -76,8 +111,12 @@ pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
     }
 }
 
-fn pixel(request: &Request) -> (Pixel, Option<Ignored>) {
-    let found = request_route(request);
+fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
+    let anywhere = || Route {
+        code: None,
+        image: Image::of(&request.path),
+    };
+    let found = request_route(request).or_else(|| any_path.then(anywhere));
     let Route { image, .. } = found.clone().unwrap_or(Route {
         code: None,
         image: Image::Gif,
@@ -106,11 +145,21 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
+    event_beside(request, circumstances, config, Beside::default())
+}
+
+/// The same with what the request does not say.
+pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, beside: Beside) -> Event {
     let mut hit = Hit::read(request, circumstances);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
     }
-    Event::new(&hit, &config.policy, circumstances.now)
+    let beside = Beside {
+        seconds_since_sent: beside.seconds_since_sent.or_else(|| hit.seconds_since_sent()),
+        ..beside
+    };
+    let enriched = Enriched::of(&hit, beside);
+    Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }
 
 /// The log line of an event. When the event could not be delivered, the line holds it whole, so that it can be replayed.
@@ -126,12 +175,22 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
     });
     if let Outcome::Failed(failure) = &delivered.outcome {
         line["level"] = "ERROR".into();
-        line["message"] = "undelivered event".into();
+        line["message"] = UNDELIVERED.into();
         line["reason"] = failure.reason.as_str().into();
         line["destination"] = destination.into();
-        line["event"] = serde_json::from_str(&event.document).unwrap_or_else(|_| event.document.as_str().into());
+        line["event"] = undelivered::document(event);
+    }
+    if let Outcome::Fallback(failure) = &delivered.outcome {
+        line["level"] = "WARN".into();
+        line["reason"] = failure.reason.as_str().into();
+        line["destination"] = destination.into();
     }
     line
+}
+
+/// The log line that keeps an event from before its reply until it is delivered.
+pub fn journal_line(event: &Event) -> Value {
+    json!({"level": "INFO", "message": JOURNAL, "event_id": event.id, "event": undelivered::document(event)})
 }
 
 /// The log line of a request that is not stored.
@@ -142,6 +201,45 @@ pub fn ignored_line(ingress: Ingress, why: Ignored) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_path_can_be_the_pixels() {
+        let payload = |method: &str, path: &str| {
+            let http = json!({"method": method, "path": path, "sourceIp": "203.0.113.9"});
+            json!({"version": "2.0", "rawPath": path, "rawQueryString": "userid=7", "requestContext": {"http": http}})
+                .to_string()
+        };
+        let anywhere = Config {
+            any_path: true,
+            ..Config::default()
+        };
+        for path in ["/", "/track", "/a/b.png", "/pixel/code.gif"] {
+            let answered = answer_for(payload("GET", path).as_bytes(), &anywhere);
+            assert!(matches!(answered, Answer::Accepted { .. }), "{path}: {answered:?}");
+        }
+        let wrong = answer_for(payload("DELETE", "/track").as_bytes(), &anywhere);
+        assert!(
+            matches!(
+                wrong,
+                Answer::Ignored {
+                    why: Ignored::WrongMethod,
+                    ..
+                }
+            ),
+            "{wrong:?}"
+        );
+        let elsewhere = answer_for(payload("GET", "/track").as_bytes(), &Config::default());
+        assert!(
+            matches!(
+                elsewhere,
+                Answer::Ignored {
+                    why: Ignored::UnknownPath,
+                    ..
+                }
+            ),
+            "{elsewhere:?}"
+        );
+    }
 
     #[test]
     fn a_panic_costs_the_hit_and_never_the_image() {

@@ -1,6 +1,7 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod audit;
 mod backup;
 mod code;
 mod codes;
@@ -11,8 +12,11 @@ mod demo;
 mod hits;
 mod invoke;
 mod prune;
+mod queue;
+mod replay;
 mod serve;
 mod setup;
+mod sink;
 mod source;
 mod stats;
 mod token;
@@ -58,6 +62,10 @@ enum Command {
     Prune(prune::Arguments),
     /// Copy a file of events into a new one, also while it is being written
     Backup(backup::Arguments),
+    /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
+    Replay(replay::Arguments),
+    /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
+    Audit(audit::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
     /// Make and check signed codes, and keys for them
@@ -109,6 +117,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Code(arguments) => code::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),

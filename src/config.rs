@@ -2,17 +2,18 @@
 //!
 //! Nothing here touches the environment: the shell hands over what it found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::code::Keys;
+use crate::delivery::message::Record;
 use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
 use crate::manage::token::Tokens;
-use crate::privacy::AddressPolicy;
+use crate::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
 use crate::setup::plan::Rotation;
 
 /// One variable of the environment.
@@ -38,11 +39,26 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 18] = [
+pub const VARIABLES: [Variable; 27] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
-        "where events go: `https://host/index` (OpenSearch, Elasticsearch, OpenSearch Serverless) or, on the command line, `sqlite:file`; the index may hold a date pattern, as in `events-%Y.%m.%d`",
+        "where events go: `https://host/index` (OpenSearch, Elasticsearch, OpenSearch Serverless), `sqs://host/account/queue`, `firehose://host/stream` or, on the command line, `sqlite:file`; the index may hold a date pattern, as in `events-%Y.%m.%d`",
+    ),
+    variable(
+        "PIXEL_FALLBACK",
+        "the log",
+        "where events go that the destination does not take, in the same forms",
+    ),
+    variable(
+        "PIXEL_RECORD",
+        "`event`",
+        "what a `firehose:` destination gets of a hit: `event`, the whole event, or `flat`, the texts `date`, `ip`, `userAgent`, `userId` and `thirdPartyId` (of the parameter `thirdpartyname`)",
+    ),
+    variable(
+        "PIXEL_PATHS",
+        "`pixel`",
+        "where the image is: `pixel`, at `/pixel…` and `/image/…`, or `any`, at every path that the ingress lets through",
     ),
     variable(
         "PIXEL_AUTH",
@@ -66,6 +82,11 @@ pub const VARIABLES: [Variable; 18] = [
         "PIXEL_REPLY",
         "`first`",
         "`first`: answer, then index; `after-indexing`: the other way round",
+    ),
+    variable(
+        "PIXEL_JOURNAL",
+        "`none`",
+        "`log`: the function writes each event to the log before it answers, so that a killed sandbox loses none; `none`: it does not",
     ),
     variable(
         "PIXEL_CONNECT_TIMEOUT_MS",
@@ -96,6 +117,34 @@ pub const VARIABLES: [Variable; 18] = [
         "PIXEL_PRIVACY_IP",
         "`shorten`",
         "`shorten` (/24, IPv6 /48), `full` or `drop` the visitor's address",
+    ),
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_PRIVACY_KEY",
+            "random, with every start another",
+            "the secret of all hashes, at least 16 characters; without one, hashes of before and after a start cannot be compared",
+        )
+    },
+    variable(
+        "PIXEL_PRIVACY_USER_ID",
+        "`hash`",
+        "`hash` (with the key), `plain` or `drop` ids of users and mail addresses, wherever they stand",
+    ),
+    variable(
+        "PIXEL_PRIVACY_SIGNAL",
+        "`anonymise`",
+        "hits with `Sec-GPC: 1` or `DNT: 1`: `record`, `anonymise` (no address, no ids) or `ignore` them",
+    ),
+    variable(
+        "PIXEL_PRIVACY_OPT_OUT",
+        "none",
+        "codes whose recipients have opted out, with commas between: the pixel is served, and nothing is stored",
+    ),
+    variable(
+        "PIXEL_PRIVACY_RECORD",
+        "`on`",
+        "`on`, or `off`: the pixel is served, and nothing is stored",
     ),
     variable(
         "PIXEL_CORS_ORIGIN",
@@ -150,6 +199,16 @@ pub enum ReplyOrder {
     AfterIndexing,
 }
 
+/// Where an event is kept from before the answer until it is delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In the log.
+    Log,
+}
+
 /// How long delivery may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -176,14 +235,26 @@ impl Default for Timing {
 pub struct Config {
     /// Where events go; none only while that is still to be decided by the command line.
     pub destination: Option<Destination>,
+    /// Whether the image is at every path.
+    pub any_path: bool,
+    /// Where events go that the destination does not take.
+    pub fallback: Option<Destination>,
     /// The authorities to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
     /// When the visitor is answered.
     pub reply: ReplyOrder,
+    /// Where an event is kept until it is delivered.
+    pub journal: Journal,
     /// How long delivery may take.
     pub timing: Timing,
     /// What may be stored.
     pub policy: Policy,
+    /// Whether hits are stored at all.
+    pub recording: Recording,
+    /// The codes whose recipients have opted out.
+    pub opt_out: BTreeSet<String>,
+    /// Whether the key of all hashes was given, and is not random.
+    pub has_key: bool,
     /// Proxies of the owner before the ingress.
     pub trusted_hops: usize,
     /// The origin that scripts may read the answer from.
@@ -243,19 +314,40 @@ impl Config {
             ("first", ReplyOrder::First),
             ("after-indexing", ReplyOrder::AfterIndexing),
         ];
-        let config = Self {
+        let user = [
+            ("hash", UserPolicy::Hash),
+            ("plain", UserPolicy::Plain),
+            ("drop", UserPolicy::Drop),
+        ];
+        let signal = [
+            ("record", SignalPolicy::Record),
+            ("anonymise", SignalPolicy::Anonymise),
+            ("ignore", SignalPolicy::Ignore),
+        ];
+        let recording = [("on", Recording::On), ("off", Recording::Off)];
+        let key = reader.key();
+        let mut config = Self {
             destination: reader.destination(),
+            fallback: reader.fallback(),
+            any_path: reader.choice("PIXEL_PATHS", &[("pixel", false), ("any", true)]),
             ca_file: reader.get("PIXEL_CA_FILE").map(PathBuf::from),
             reply: reader.choice("PIXEL_REPLY", &reply),
+            journal: reader.choice("PIXEL_JOURNAL", &[("none", Journal::None), ("log", Journal::Log)]),
             timing,
             policy: Policy {
-                address: reader.choice("PIXEL_PRIVACY_IP", &address),
+                address: reader.strictly("PIXEL_PRIVACY_IP", &address, AddressPolicy::Drop),
+                user: reader.strictly("PIXEL_PRIVACY_USER_ID", &user, UserPolicy::Drop),
+                signal: reader.strictly("PIXEL_PRIVACY_SIGNAL", &signal, SignalPolicy::Ignore),
+                key: key.unwrap_or_else(Key::of_process),
                 max_bytes: reader.number(
                     "PIXEL_MAX_EVENT_BYTES",
                     defaults.policy.max_bytes,
                     Policy::MIN_BYTES..=1024 * 1024,
                 ),
             },
+            recording: reader.strictly("PIXEL_PRIVACY_RECORD", &recording, Recording::Off),
+            opt_out: reader.list("PIXEL_PRIVACY_OPT_OUT"),
+            has_key: key.is_some(),
             trusted_hops: reader.number("PIXEL_TRUSTED_HOPS", 0, 0..=16),
             cors_origin: reader.origin(),
             rotation: reader
@@ -268,8 +360,22 @@ impl Config {
             tokens: reader.tokens(),
             public_url: reader.public_url(),
         };
-        reader.unknown();
+        if reader.unknown() {
+            // Whatever was meant to be private is.
+            config.policy.address = AddressPolicy::Drop;
+            config.policy.user = UserPolicy::Drop;
+            config.policy.signal = SignalPolicy::Ignore;
+        }
         (config, reader.problems)
+    }
+
+    /// What decides whether a hit may be stored.
+    pub const fn consent(&self) -> Consent<'_> {
+        Consent {
+            recording: self.recording,
+            signal: self.policy.signal,
+            opt_out: &self.opt_out,
+        }
     }
 }
 
@@ -387,14 +493,25 @@ impl<'a> Reader<'a> {
     fn destination(&mut self) -> Option<Destination> {
         let value = self.get("PIXEL_DESTINATION")?;
         let auth = self.auth(value);
+        let record = self.choice("PIXEL_RECORD", &[("event", Record::Event), ("flat", Record::Flat)]);
+        let mut destination = self.parsed("PIXEL_DESTINATION", value, auth)?;
+        if let Destination::Message(outlet) = &mut destination {
+            outlet.record = record;
+        }
+        Some(destination)
+    }
+
+    /// `PIXEL_AUTH` and the API key are the destination's; the fallback has what its URL implies.
+    fn fallback(&mut self) -> Option<Destination> {
+        let value = self.get("PIXEL_FALLBACK")?;
+        self.parsed("PIXEL_FALLBACK", value, None)
+    }
+
+    fn parsed(&mut self, name: &'static str, value: &str, auth: Option<Auth>) -> Option<Destination> {
         match Destination::parse(value, auth, self.get("AWS_REGION")) {
             Ok(destination) => Some(destination),
             Err(error) => {
-                let variable = if error.about_region {
-                    "AWS_REGION"
-                } else {
-                    "PIXEL_DESTINATION"
-                };
+                let variable = if error.about_region { "AWS_REGION" } else { name };
                 let shown = if error.about_region {
                     String::new()
                 } else {
@@ -444,14 +561,44 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A mistyped name would otherwise be a silent default.
-    fn unknown(&mut self) {
+    /// A setting of the privacy policy: one that is mistyped is the strictest, never silently the default.
+    fn strictly<T: Copy + Default>(&mut self, name: &str, choices: &[(&str, T)], strictest: T) -> T {
+        let before = self.problems.len();
+        let chosen = self.choice(name, choices);
+        if self.problems.len() > before {
+            strictest
+        } else {
+            chosen
+        }
+    }
+
+    fn key(&mut self) -> Option<Key> {
+        let secret = self.get("PIXEL_PRIVACY_KEY")?;
+        if secret.chars().count() < Key::SHORTEST {
+            let remedy = format!(
+                "give at least {} characters, such as `openssl rand -hex 32` makes",
+                Key::SHORTEST
+            );
+            self.problem("PIXEL_PRIVACY_KEY", "…", remedy);
+            return None;
+        }
+        Some(Key::of_secret(secret))
+    }
+
+    fn list(&self, name: &str) -> BTreeSet<String> {
+        let parts = self.get(name).unwrap_or_default().split(',').map(str::trim);
+        parts.filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
+    }
+
+    /// A mistyped name would otherwise be a silent default. Whether one of them is about privacy.
+    fn unknown(&mut self) -> bool {
         let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
         let names: Vec<_> = self
             .variables
             .keys()
             .filter(|name| name.starts_with("PIXEL_") && !known(name))
             .collect();
+        let private = names.iter().any(|name| name.contains("PRIV"));
         for name in names {
             let nearest = VARIABLES
                 .iter()
@@ -463,6 +610,7 @@ impl<'a> Reader<'a> {
                 format!("there is no such variable; did you mean `{nearest}`?"),
             );
         }
+        private
     }
 }
 

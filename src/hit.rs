@@ -59,7 +59,7 @@ impl Hit {
                 .find_map(|name| last(&request.query, name).filter(|value| !value.is_empty()));
             value.map(ToOwned::to_owned)
         };
-        let code = code(&request).or_else(|| parameter(&["code"]));
+        let code = code_of(&request);
         let page = parameter(&["url", "dl"]).or_else(|| {
             request
                 .header("referer")
@@ -79,6 +79,14 @@ impl Hit {
             page,
             request,
         }
+    }
+}
+
+impl Hit {
+    /// Seconds from sending to this hit, where a genuine code says when it was sent.
+    pub fn seconds_since_sent(&self) -> Option<i64> {
+        let sent = self.checked.contents.sent?;
+        Some((self.received - sent).num_seconds())
     }
 }
 
@@ -150,7 +158,13 @@ pub fn is_health_check(request: &Request) -> bool {
             .is_some_and(|agent| agent.starts_with("ELB-HealthChecker/"))
 }
 
-fn code(request: &Request) -> Option<String> {
+/// The code of a request, in its path or its query.
+pub(crate) fn code_of(request: &Request) -> Option<String> {
+    let parameter = || last(&request.query, "code").filter(|code| !code.is_empty());
+    path_code(request).or_else(|| parameter().map(ToOwned::to_owned))
+}
+
+fn path_code(request: &Request) -> Option<String> {
     let named = last(&request.path_parameters, "code");
     let route = request_route(request).and_then(|route| route.code);
     route.or_else(|| {

@@ -25,7 +25,10 @@
 //!   a property of one constructor.
 //! - What a visitor can name never becomes the name of an index field.
 
+#[cfg(feature = "cli")]
+pub mod audit;
 pub mod aws;
+pub mod campaign;
 pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -36,17 +39,26 @@ pub mod dashboards;
 pub mod delivery;
 #[cfg(feature = "cli")]
 pub mod demo;
+pub mod domain;
+pub mod enrich;
 pub mod event;
 #[cfg(feature = "lambda")]
 pub mod function;
+pub mod geo;
 pub mod hit;
 pub mod manage;
 pub mod pixel;
 pub mod privacy;
 pub mod question;
+pub mod queue;
+pub mod recover;
+pub mod referrer;
 pub mod request;
+pub mod rules;
 pub mod setup;
 #[cfg(feature = "cli")]
 pub mod stage;
 #[cfg(feature = "cli")]
 mod terminal;
+pub mod user_agent;
+pub mod visit;

@@ -3,6 +3,7 @@
 //! [`gateway`] makes the payload of a real HTTP request and turns the reply into the HTTP answer; [`server`] listens; the
 //! handler between them is the function's own. [`manage`] answers what is asked of the store.
 
+pub mod access_log;
 pub mod gateway;
 pub mod manage;
 pub mod server;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::client::Deliverer;
+use super::client::{Deliverer, Request};
 use crate::question::elastic::{self, Dialect};
 use crate::question::{Answer, AskError, Filter, Latest, Page, Question};
 
@@ -22,7 +22,7 @@ async fn search(deliverer: &Deliverer, body: &Value) -> Result<(u16, Vec<u8>), A
         target.index.wildcard()
     );
     let sent = deliverer
-        .send("POST", &url, body.to_string().into_bytes(), ANSWER_BYTES, PATIENCE)
+        .send(Request::json("POST", url, body.to_string()), ANSWER_BYTES, PATIENCE)
         .await;
     let answer = sent.map_err(|error| AskError::Unavailable(error.to_string()))?;
     Ok((answer.status, answer.body))

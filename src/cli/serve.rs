@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::manage::token;
 use crate::request::Ingress;
+use crate::stage::access_log::AccessLog;
 use crate::stage::server::{Report, Sink, Stage, serve};
 use crate::terminal::{json_line, printable, talk};
 
@@ -39,6 +41,9 @@ pub(super) struct Arguments {
     /// Print hits as JSON, one per line
     #[arg(long)]
     json: bool,
+    /// Append a line of JSON for each answer to this file, in the form that the deployed API writes; `pixel audit` reads it
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
     /// Print no line per hit
     #[arg(long, short)]
     quiet: bool,
@@ -64,8 +69,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
-    let sink = sink(&config).await?;
+    let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
+    let fallback = match &config.fallback {
+        Some(fallback) => Some(self::sink(&config, fallback).await?),
+        None => None,
+    };
     let token = token_of_this_run(&mut config, &sink)?;
+    let (log, writer) = access_log(arguments)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; is something else there? Choose another with `--listen`",
@@ -75,7 +85,10 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::
     introduce(&config, listener.local_addr()?, token.as_deref());
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let stage = Arc::new(Stage::new(config, arguments.ingress, sink, reports));
+    let stage = Stage::new(config, arguments.ingress, sink, reports)
+        .with_fallback(fallback)
+        .with_access_log(log);
+    let stage = Arc::new(stage);
     let pruning = keep(arguments.keep, &stage)?;
     serve(Arc::clone(&stage), listener, stop()).await;
     if let Some(pruning) = pruning {
@@ -85,7 +98,17 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::
     }
     talk("stopping; waiting for what was begun");
     stage.drain().await;
-    finish(stage, printer)
+    finish(stage, printer, writer)
+}
+
+type AccessLogWriter = Option<std::thread::JoinHandle<()>>;
+
+fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, AccessLogWriter)> {
+    let Some(path) = &arguments.access_log else {
+        return Ok((None, None));
+    };
+    let (log, writer) = AccessLog::open(path).with_context(|| format!("the access log `{}`", path.display()))?;
+    Ok((Some(log), Some(writer)))
 }
 
 /// How often old events are looked for.
@@ -116,14 +139,21 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
 
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
 /// process ends with it; what was committed is safe.
-fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>) -> anyhow::Result<()> {
-    let Ok(Stage { sink, reports, .. }) = Arc::try_unwrap(stage) else {
+fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: AccessLogWriter) -> anyhow::Result<()> {
+    let Ok(stage) = Arc::try_unwrap(stage) else {
         return Ok(());
     };
+    let (sinks, reports) = stage.apart();
     // The printer stops when nobody can report any more.
     drop(reports);
-    if let Sink::Store(store) = sink {
-        store.close();
+    for sink in sinks {
+        if let Sink::Store(store) = sink {
+            store.close();
+        }
+    }
+    if let Some(writer) = writer {
+        // A writer that failed has said so.
+        let _ = writer.join();
     }
     anyhow::ensure!(printer.join().is_ok(), "the printer of hits has failed");
     Ok(())
@@ -143,10 +173,12 @@ fn token_of_this_run(config: &mut Config, sink: &Sink) -> anyhow::Result<Option<
     Ok(Some(token))
 }
 
-async fn sink(config: &Config) -> anyhow::Result<Sink> {
-    match config.destination.as_ref().context("no destination")? {
+async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink> {
+    match destination {
         Destination::Sqlite(path) => Ok(Sink::Store(Store::open(path)?)),
-        Destination::OpenSearch(target) => Ok(Sink::remote(connect::deliverer(config, target).await?)),
+        remote => Ok(Sink::remote(
+            connect::way(config, remote).await?.context("no connection")?,
+        )),
     }
 }
 
@@ -162,6 +194,9 @@ fn introduce(config: &Config, address: SocketAddr, token: Option<&str>) {
         talk(&format!(
             "token   {token}  (of this run, for http://{address}/v1/api/; `pixel token new` makes lasting ones)"
         ));
+    }
+    if let Some(fallback) = &config.fallback {
+        talk(&format!("else to {fallback}"));
     }
     talk("Ctrl-C stops; nothing that was accepted is lost");
 }
@@ -211,8 +246,8 @@ fn as_json(report: &Report) -> Value {
     let mut line = json!({"time": iso(report.time), "request": report.request, "outcome": report.outcome.name()});
     match &report.outcome {
         Outcome::Ignored(why) => line["reason"] = why.name().into(),
-        Outcome::Failed(failure) => line["reason"] = failure.reason.as_str().into(),
-        Outcome::Indexed | Outcome::Duplicate => {}
+        Outcome::Failed(failure) | Outcome::Fallback(failure) => line["reason"] = failure.reason.as_str().into(),
+        Outcome::Indexed | Outcome::Queued | Outcome::Duplicate => {}
     }
     if let Some(event) = &report.event {
         line["event_id"] = event.id.as_str().into();

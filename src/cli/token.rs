@@ -60,7 +60,7 @@ fn scope() -> impl TypedValueParser<Value = Scope> {
 fn file(destination: &DestinationArgument) -> anyhow::Result<Option<std::path::PathBuf>> {
     match configuration(destination)?.destination.context("no destination")? {
         Destination::Sqlite(path) => Ok(Some(path)),
-        Destination::OpenSearch(_) => Ok(None),
+        Destination::OpenSearch(_) | Destination::Message(_) => Ok(None),
     }
 }
 

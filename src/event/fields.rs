@@ -56,15 +56,6 @@ const fn field(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
     }
 }
 
-const fn planned(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        meaning,
-        written: false,
-    }
-}
-
 const SHORT: Kind = Kind::Keyword(256);
 const LONG: Kind = Kind::Keyword(1024);
 
@@ -103,30 +94,34 @@ pub const FIELDS: [Field; 58] = [
         Kind::Ip,
         "the visitor's address after the privacy policy, by default its network",
     ),
-    planned(
+    field(
         "client.geo.country_iso_code",
         SHORT,
         "the visitor's country, two letters",
     ),
-    planned("client.as.number", Kind::Long, "the visitor's network"),
+    field("client.as.number", Kind::Long, "the visitor's network"),
     field("user_agent.original", LONG, "the `User-Agent` header"),
-    planned("user_agent.name", SHORT, "browser or program"),
-    planned("user_agent.version", SHORT, "its version"),
-    planned("user_agent.os.name", SHORT, "operating system"),
-    planned("user_agent.os.version", SHORT, "its version"),
-    planned("user_agent.device.type", SHORT, "`desktop`, `phone`, `tablet`, `tv` …"),
-    planned(
+    field("user_agent.name", SHORT, "browser or program"),
+    field("user_agent.version", SHORT, "its version"),
+    field("user_agent.os.name", SHORT, "operating system"),
+    field("user_agent.os.version", SHORT, "its version"),
+    field(
+        "user_agent.device.type",
+        SHORT,
+        "`desktop`, `phone`, `tablet`, `tv`, `console`, `wearable`, `speaker`, `car` or `reader`",
+    ),
+    field(
         "visit.class",
         SHORT,
         "`human`, `privacy_proxy`, `automation` or `prefetch`",
     ),
-    planned("visit.reasons", SHORT, "why it was classed so"),
-    planned("visit.rules", SHORT, "the version of the rules that classed it"),
-    planned("visitor.id", SHORT, "tells visitors of one day apart; rotates daily"),
+    field("visit.reasons", SHORT, "why it was classed so"),
+    field("visit.rules", SHORT, "the version of the rules that classed it"),
+    field("visitor.id", SHORT, "tells visitors of one day apart; rotates daily"),
     field(
         "user.id",
         SHORT,
-        "the parameter `userid`, `user_id`, `uid` or `email-id`",
+        "the parameter `userid`, `user_id`, `uid` or `email-id`, by default as a keyed hash",
     ),
     field("url.full", LONG, "the tracked page"),
     field("url.scheme", SHORT, "its scheme"),
@@ -135,29 +130,41 @@ pub const FIELDS: [Field; 58] = [
     field("url.query", LONG, "its query"),
     field("http.request.method", SHORT, "`GET` or `HEAD`"),
     field("http.request.referrer", LONG, "the `Referer` header"),
-    planned("referrer.domain", SHORT, "where the page's visitor came from"),
-    planned(
+    field("referrer.domain", SHORT, "where the page's visitor came from"),
+    field(
         "referrer.medium",
         SHORT,
         "`search`, `social`, `email`, `ai`, `internal`, `referral` or `direct`",
     ),
-    planned("referrer.name", SHORT, "the source's name"),
-    field("campaign.source", SHORT, "`utm_source`"),
-    field("campaign.medium", SHORT, "`utm_medium`"),
-    field("campaign.name", SHORT, "`utm_campaign`"),
-    field("campaign.term", SHORT, "`utm_term`"),
-    field("campaign.content", SHORT, "`utm_content`"),
-    field("campaign.id", SHORT, "`utm_id`"),
-    planned("campaign.click_id.gclid", SHORT, "Google Ads' click id"),
-    planned("campaign.click_id.fbclid", SHORT, "Meta's click id"),
-    planned("campaign.click_id.msclkid", SHORT, "Microsoft Advertising's click id"),
-    planned("campaign.click_id.ttclid", SHORT, "TikTok's click id"),
-    planned("campaign.click_id.twclid", SHORT, "X's click id"),
-    planned("campaign.click_id.li_fat_id", SHORT, "LinkedIn's click id"),
+    field("referrer.name", SHORT, "the source's name"),
+    field(
+        "campaign.source",
+        SHORT,
+        "`utm_source`, `mtm_source`, `pk_source`, `source` or `ref`, of the hit or of the page",
+    ),
+    field("campaign.medium", SHORT, "`utm_medium`, `mtm_medium` or `pk_medium`"),
+    field(
+        "campaign.name",
+        SHORT,
+        "`utm_campaign`, `mtm_campaign` or `pk_campaign`",
+    ),
+    field("campaign.term", SHORT, "`utm_term`, `mtm_kwd` or `pk_kwd`"),
+    field(
+        "campaign.content",
+        SHORT,
+        "`utm_content`, `mtm_content` or `pk_content`",
+    ),
+    field("campaign.id", SHORT, "`utm_id`, `mtm_cid` or `pk_cid`"),
+    field("campaign.click_id.gclid", SHORT, "Google Ads' click id"),
+    field("campaign.click_id.fbclid", SHORT, "Meta's click id"),
+    field("campaign.click_id.msclkid", SHORT, "Microsoft Advertising's click id"),
+    field("campaign.click_id.ttclid", SHORT, "TikTok's click id"),
+    field("campaign.click_id.twclid", SHORT, "X's click id"),
+    field("campaign.click_id.li_fat_id", SHORT, "LinkedIn's click id"),
     field("labels", LONG, "every query parameter once, as `name=value`"),
     field("privacy.applied", SHORT, "what was removed before the event was stored"),
-    planned("privacy.gpc", Kind::Boolean, "whether the visitor sent `Sec-GPC: 1`"),
-    planned("privacy.dnt", Kind::Boolean, "whether the visitor sent `DNT: 1`"),
+    field("privacy.gpc", Kind::Boolean, "whether the visitor sent `Sec-GPC: 1`"),
+    field("privacy.dnt", Kind::Boolean, "whether the visitor sent `DNT: 1`"),
     field(
         "params",
         Kind::Raw,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::token::Scope;
 use super::{Listed, Put, Store};
 use crate::aws::ask;
-use crate::aws::client::Deliverer;
+use crate::aws::client::{Deliverer, Request};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
 const ANSWER_BYTES: usize = 8 << 20;
@@ -21,10 +21,17 @@ fn index(deliverer: &Deliverer) -> String {
     format!("pixel-codes-of-{}", name.trim_end_matches(['-', '_', '.']))
 }
 
-async fn send(deliverer: &Deliverer, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), AskError> {
+async fn send(
+    deliverer: &Deliverer,
+    method: &'static str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(u16, Value), AskError> {
     let url = format!("{}/{}{path}", deliverer.target().base, index(deliverer));
     let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-    let sent = deliverer.send(method, &url, body, ANSWER_BYTES, PATIENCE).await;
+    let sent = deliverer
+        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .await;
     let answer = sent.map_err(|error| AskError::Unavailable(error.to_string()))?;
     Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
 }

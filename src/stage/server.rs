@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,19 +15,23 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
+use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use super::manage::File;
-use crate::aws::client::{Deliverer, secure_random};
+use crate::aws::client::secure_random;
+use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
+use crate::delivery::counts::Counts;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::{self, Circumstances};
-use crate::manage::{self, Asked, Manager, Reply};
+use crate::manage::{self, Asked, Manager, Problem, Reply};
 use crate::pixel::{Image, Pixel};
 use crate::question::{Cursor, Filter, Latest};
 use crate::request::Ingress;
@@ -52,7 +57,7 @@ pub enum Sink {
     /// A server.
     Remote {
         /// Delivers.
-        deliverer: Box<Deliverer>,
+        way: Box<Way>,
         /// Deliveries at once; closed when none may begin any more.
         at_once: Semaphore,
     },
@@ -60,9 +65,9 @@ pub enum Sink {
 
 impl Sink {
     /// A remote destination.
-    pub fn remote(deliverer: Deliverer) -> Self {
+    pub fn remote(way: Way) -> Self {
         Self::Remote {
-            deliverer: Box::new(deliverer),
+            way: Box::new(way),
             at_once: Semaphore::new(REMOTE_AT_ONCE),
         }
     }
@@ -74,23 +79,36 @@ impl Sink {
                 attempts: 1,
                 breaker: "closed",
             },
-            Self::Remote { deliverer, at_once } => match at_once.acquire().await {
-                Ok(_turn) => deliverer.deliver(event, budget).await,
-                Err(_closed) => not_tried("the stage was stopped before it was this event's turn"),
+            Self::Remote { way, at_once } => match at_once.acquire().await {
+                Ok(_turn) => way.deliver(event, budget).await,
+                Err(_closed) => Delivered::not_tried("the stage was stopped before it was this event's turn"),
             },
         }
     }
-}
 
-fn not_tried(reason: impl Into<String>) -> Delivered {
-    let failure = Failure {
-        reason: reason.into(),
-        temporary: true,
-    };
-    Delivered {
-        outcome: Outcome::Failed(failure),
-        attempts: 0,
-        breaker: "closed",
+    /// Keeps what the destination has not taken.
+    async fn keep(&self, event: &Arc<Event>, failure: &Failure, destination: &str, budget: Duration) -> Outcome {
+        match self {
+            Self::Store(store) => settle(failure, store.store(Arc::clone(event)).await),
+            Self::Remote { way, .. } => way.keep(event, failure, destination, budget).await,
+        }
+    }
+
+    /// Why events cannot be stored now, as far as that is known without trying.
+    fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(store) => store.is_closed().then_some("the store's writer has stopped"),
+            Self::Remote { way, .. } => {
+                (way.breaker_state() != "closed").then_some("the circuit breaker of the destination is open")
+            }
+        }
+    }
+
+    /// Begins nothing more.
+    fn stop(&self) {
+        if let Self::Remote { at_once, .. } = self {
+            at_once.close();
+        }
     }
 }
 
@@ -116,6 +134,16 @@ pub struct Stage {
     pub ingress: Ingress,
     /// Where events go.
     pub sink: Sink,
+    /// Where events go that the sink does not take.
+    pub fallback: Option<Sink>,
+    /// What became of the hits since the start.
+    counts: Mutex<Counts>,
+    /// Answers since the start, images all of them.
+    answers: AtomicU64,
+    /// When the stage was made.
+    started: chrono::DateTime<Utc>,
+    /// Where each answer is noted.
+    access_log: Option<AccessLog>,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
     /// Lends a place to each event until its outcome is known.
@@ -183,6 +211,11 @@ impl Stage {
             config,
             ingress,
             sink,
+            fallback: None,
+            counts: Mutex::default(),
+            answers: AtomicU64::new(0),
+            started: Utc::now(),
+            access_log: None,
             reports,
             places: Arc::new(Semaphore::new(UNDER_WAY as usize)),
             manager,
@@ -194,6 +227,62 @@ impl Stage {
         act(&mut self.followed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// With a second destination, for what the first does not take.
+    #[must_use]
+    pub fn with_fallback(mut self, fallback: Option<Sink>) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    /// With a note of each answer.
+    #[must_use]
+    pub fn with_access_log(mut self, log: Option<AccessLog>) -> Self {
+        self.access_log = log;
+        self
+    }
+
+    /// Delivers an event; where there is a fallback, part of the budget is kept for it.
+    async fn deliver(&self, event: &Arc<Event>) -> Delivered {
+        let timing = &self.config.timing;
+        let budget = timing.budget;
+        let kept = match self.fallback {
+            Some(_) => timing.attempt.min(budget / 2),
+            None => Duration::ZERO,
+        };
+        let delivered = self.sink.deliver(event, budget.saturating_sub(kept)).await;
+        let (Some(fallback), Outcome::Failed(failure)) = (&self.fallback, &delivered.outcome) else {
+            return delivered;
+        };
+        let destination = self.destination();
+        Delivered {
+            outcome: fallback.keep(event, failure, &destination, kept).await,
+            ..delivered
+        }
+    }
+
+    fn destination(&self) -> String {
+        self.config
+            .destination
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
+    }
+
+    /// What became of the hits since the start.
+    pub fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The parts that are to be closed: where events go, and where reports went. The access log ends with this.
+    pub fn apart(self) -> (Vec<Sink>, mpsc::Sender<Report>) {
+        let sinks = std::iter::once(self.sink).chain(self.fallback);
+        (sinks.collect(), self.reports)
+    }
+
     /// Waits until every event that was accepted has its outcome. What has not had its turn when the budget is over is
     /// logged whole; what has ends with its own budget.
     pub async fn drain(&self) {
@@ -202,9 +291,7 @@ impl Stage {
         if tokio::time::timeout(budget, all_back()).await.is_ok() {
             return;
         }
-        if let Sink::Remote { at_once, .. } = &self.sink {
-            at_once.close();
-        }
+        self.sink.stop();
         let _ = tokio::time::timeout(budget + LAST_WORDS, all_back()).await;
     }
 
@@ -221,6 +308,7 @@ impl Stage {
     }
 
     fn report(&self, arrived: &Arrived, outcome: Outcome, event: Option<Arc<Event>>) {
+        self.count(&outcome);
         if self.reports.is_closed() {
             return;
         }
@@ -250,10 +338,16 @@ async fn answer(
         arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
         return Ok(managed(stage, arrived).await);
     }
-    if let Some(page) = page(&arrived) {
+    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
         return Ok(page);
     }
-    Ok(response(capture_hit(stage, arrived).await))
+    let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
+    let answer = capture_hit(Arc::clone(&stage), arrived).await;
+    stage.answers.fetch_add(1, Ordering::Relaxed);
+    if let Some((log, note)) = note {
+        log.write(&note, &answer);
+    }
+    Ok(response(answer))
 }
 
 fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
@@ -282,7 +376,14 @@ fn is_managed(path: &str) -> bool {
 /// Answers what is asked of the store.
 async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
     let cors = stage.config.cors_origin.clone();
-    let with_cors = |reply: Reply| of_reply(reply.with_cors(cors.as_deref()));
+    let with_cors = |mut response: HttpResponse| {
+        if let Some(origin) = cors.as_deref().and_then(|origin| HeaderValue::try_from(origin).ok()) {
+            let headers = response.headers_mut();
+            headers.insert("access-control-allow-origin", origin);
+            headers.insert("vary", HeaderValue::from_static("Origin"));
+        }
+        response
+    };
     if arrived.method == "OPTIONS" && cors.is_some() {
         let headers = vec![
             ("access-control-allow-methods", "GET, POST, PATCH, DELETE".to_owned()),
@@ -290,36 +391,25 @@ async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
             ("access-control-max-age", "600".to_owned()),
         ];
         let body = String::new();
-        return with_cors(Reply {
+        return with_cors(of_reply(Reply {
             status: 204,
             headers,
             body,
-        });
+        }));
     }
     let follows = arrived
         .header("accept")
         .is_some_and(|accept| accept.contains("text/event-stream"));
     let asked = asked(&stage, arrived);
-    if follows && asked.path == "events" && asked.method == "GET" {
-        let now = Utc::now();
-        let allowed = match &stage.sink {
-            Sink::Store(store) => {
-                stage
-                    .manager
-                    .may_follow(&asked, &File(store.path().to_owned()), now)
-                    .await
-            }
-            Sink::Remote { deliverer, .. } => stage.manager.may_follow(&asked, deliverer.as_ref(), now).await,
-        };
-        return match allowed {
-            Ok(latest) => follow(&stage, latest, cors.as_deref()),
-            Err(problem) => with_cors(problem.reply()),
-        };
-    }
-    let now = Utc::now();
     let (reply, reason) = match &stage.sink {
-        Sink::Store(store) => stage.manager.answer(&asked, &File(store.path().to_owned()), now).await,
-        Sink::Remote { deliverer, .. } => stage.manager.answer(&asked, deliverer.as_ref(), now).await,
+        Sink::Store(store) => answer_from(&stage, &asked, follows, &File(store.path().to_owned())).await,
+        Sink::Remote { way, .. } => match way.as_ref() {
+            Way::Index(deliverer) => answer_from(&stage, &asked, follows, deliverer).await,
+            Way::Message(_) => {
+                let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
+                (of_reply(elsewhere.reply()), None)
+            }
+        },
     };
     if let Some(reason) = reason {
         talk(&format!(
@@ -330,6 +420,24 @@ async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
         ));
     }
     with_cors(reply)
+}
+
+/// Answers from a store, or begins to send events as they come.
+async fn answer_from(
+    stage: &Stage,
+    asked: &Asked,
+    follows: bool,
+    store: &impl manage::Store,
+) -> (HttpResponse, Option<String>) {
+    let now = Utc::now();
+    if follows && asked.path == "events" && asked.method == "GET" {
+        return match stage.manager.may_follow(asked, store, now).await {
+            Ok(latest) => (follow(stage, latest), None),
+            Err(problem) => (of_reply(problem.reply()), None),
+        };
+    }
+    let (reply, reason) = stage.manager.answer(asked, store, now).await;
+    (of_reply(reply), reason)
 }
 
 fn asked(stage: &Stage, arrived: Arrived) -> Asked {
@@ -375,7 +483,7 @@ fn of_reply(reply: Reply) -> HttpResponse {
 const STILL_THERE: Duration = Duration::from_secs(15);
 
 /// Sends every event that is stored from now on by this process, as server-sent events.
-fn follow(stage: &Stage, latest: Latest, cors: Option<&str>) -> HttpResponse {
+fn follow(stage: &Stage, latest: Latest) -> HttpResponse {
     let (sender, body) = Channel::new(16);
     if let Some(events) = stage.followed(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
         tokio::spawn(send_events(events, sender, latest.filter));
@@ -389,7 +497,7 @@ fn follow(stage: &Stage, latest: Latest, cors: Option<&str>) -> HttpResponse {
         headers,
         body: String::new(),
     };
-    of_reply(reply.with_cors(cors)).map(|_| Either::Right(body))
+    of_reply(reply).map(|_| Either::Right(body))
 }
 
 async fn send_events(
@@ -426,14 +534,15 @@ fn message(event: &Event, filter: &Filter) -> String {
 }
 
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
-    let cors = stage.config.cors_origin.as_deref();
+    let config = &stage.config;
+    let cors = config.cors_origin.as_deref();
     let Some(payload) = allowed(stage.ingress, &arrived)
         .then(|| payload(stage.ingress, &arrived))
         .flatten()
     else {
         return refuse(&stage, &arrived);
     };
-    match capture::guarded(&payload, || capture::answer(&payload, cors)) {
+    match capture::guarded(&payload, || capture::answer_for(&payload, config)) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),
@@ -501,12 +610,12 @@ async fn store(stage: Arc<Stage>, arrived: Arrived, event: Arc<Event>) -> Result
     // Taken before the answer, so that a stop waits for what was answered.
     let Ok(place) = Arc::clone(&stage.places).try_acquire_owned() else {
         let reason = format!("{UNDER_WAY} events are waiting for the destination already");
-        stage.conclude(&arrived, event, not_tried(reason), Duration::ZERO);
+        stage.conclude(&arrived, event, Delivered::not_tried(reason), Duration::ZERO);
         return Err(Late);
     };
     let work = tokio::spawn(async move {
         let begun = Instant::now();
-        let delivered = stage.sink.deliver(&event, stage.config.timing.budget).await;
+        let delivered = stage.deliver(&event).await;
         let failed = matches!(delivered.outcome, Outcome::Failed(_));
         stage.conclude(&arrived, event, delivered, begun.elapsed());
         // Whoever waits for the place may take the stage apart.
@@ -525,12 +634,7 @@ async fn store(stage: Arc<Stage>, arrived: Arrived, event: Arc<Event>) -> Result
 
 /// The last resort: the whole event as one line of JSON, from which it can be replayed.
 fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Duration) {
-    let destination = stage
-        .config
-        .destination
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let destination = stage.destination();
     let line = capture::log_line(
         event,
         delivered,
@@ -555,6 +659,77 @@ fn response(answer: HttpAnswer) -> HttpResponse {
         }
     }
     response
+}
+
+/// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
+fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {
+    if !matches!(arrived.method.as_str(), "GET" | "HEAD") {
+        return None;
+    }
+    let (status, media, text) = match arrived.path.as_str() {
+        "/health" => (200, "application/json", json!({"status": "ok"}).to_string()),
+        "/ready" => match stage.sink.trouble() {
+            None => (200, "application/json", json!({"status": "ready"}).to_string()),
+            Some(reason) => {
+                let text = json!({"status": "not ready", "reason": reason}).to_string();
+                (503, "application/json", text)
+            }
+        },
+        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(stage)),
+        _ => return None,
+    };
+    Some(response(HttpAnswer {
+        status,
+        headers: vec![
+            ("Content-Type".to_owned(), media.to_owned()),
+            ("Cache-Control".to_owned(), "no-store".to_owned()),
+        ],
+        body: text.into_bytes(),
+    }))
+}
+
+/// The metrics in Prometheus' text format.
+fn metrics(stage: &Stage) -> String {
+    use std::fmt::Write;
+    let mut text =
+        String::from("# HELP pixel_hits_total Requests by what became of them.\n# TYPE pixel_hits_total counter\n");
+    // Writing to a string cannot fail.
+    for (outcome, count) in stage.counts().iter() {
+        let _ = writeln!(text, "pixel_hits_total{{outcome=\"{outcome}\"}} {count}");
+    }
+    let answers = stage.answers.load(Ordering::Relaxed);
+    let under_way = UNDER_WAY as usize - stage.places.available_permits();
+    let ready = u8::from(stage.sink.trouble().is_none());
+    let started = stage.started.timestamp();
+    for (name, kind, help, value) in [
+        (
+            "pixel_answers_total",
+            "counter",
+            "Answers, all of them images.",
+            answers.to_string(),
+        ),
+        (
+            "pixel_events_under_way",
+            "gauge",
+            "Events whose outcome is not known yet.",
+            under_way.to_string(),
+        ),
+        (
+            "pixel_ready",
+            "gauge",
+            "1 while events can be stored.",
+            ready.to_string(),
+        ),
+        (
+            "pixel_start_time_seconds",
+            "gauge",
+            "When the process started, in seconds since 1970.",
+            started.to_string(),
+        ),
+    ] {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+    }
+    text
 }
 
 /// The page to open after the first start: it shows the image as a page of the owner would.

@@ -190,7 +190,7 @@ const PROBLEMS: [(&[(&str, &str)], &str); 30] = [
     ),
     (
         &[("PIXEL_DESTINATION", "events")],
-        "`PIXEL_DESTINATION` is `events`: give `https://host/index` or `sqlite:file`",
+        "`PIXEL_DESTINATION` is `events`: give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
     ),
     (
         &[("PIXEL_DESTINATION", "https://me:hush-hush@search.example/Events")],
@@ -278,7 +278,7 @@ fn all_problems_are_told_at_once_and_the_rest_holds() {
 
 #[test]
 fn secrets_do_not_show_themselves() {
-    let (config, problems) = read(&[URL, ("PIXEL_API_KEY", SECRET)]);
+    let (config, problems) = read(&[URL, ("PIXEL_API_KEY", SECRET), ("PIXEL_PRIVACY_KEY", &SECRET.repeat(3))]);
     assert_eq!(problems, Vec::<String>::new());
     assert!(!format!("{config:?}").contains(SECRET));
     let secret = VARIABLES
@@ -287,7 +287,7 @@ fn secrets_do_not_show_themselves() {
         .map(|variable| variable.name);
     assert_eq!(
         secret.collect::<Vec<_>>(),
-        ["PIXEL_API_KEY", "PIXEL_CODE_KEYS", "PIXEL_TOKENS"]
+        ["PIXEL_API_KEY", "PIXEL_PRIVACY_KEY", "PIXEL_CODE_KEYS", "PIXEL_TOKENS"]
     );
 }
 

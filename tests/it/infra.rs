@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use percent_encoding::percent_decode_str;
 use pixel::config::VARIABLES;
+use pixel::delivery::counts::{Counts, NAMESPACE};
 use pixel::function::Role;
 use pixel::pixel::{Image, Pixel};
 use pixel::stage::gateway::RESOURCES;
@@ -66,10 +67,13 @@ fn seeded_faults_are_found() {
 fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let endpoint = "Endpoint=https://search-x.eu-central-1.es.amazonaws.com";
     let certificate = "CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/1";
-    let cases: [(&[&str], Option<&str>); 14] = [
+    let cases: [(&[&str], Option<&str>); 17] = [
         (&[endpoint], None),
         (&[endpoint, "DomainName=search", "KeepDays=90"], None),
         (&[endpoint, "HostName=pixel.example.org", certificate], None),
+        (&[endpoint, "Delivery=queue", "Journal=log", "BatchSize=10000"], None),
+        (&[endpoint, "Delivery=queue", "BatchWindow=300"], Some("out of bounds")),
+        (&[endpoint, "Delivery=later"], Some("one of")),
         (
             &[endpoint, "DomainName=search", "CollectionId=abc123"],
             Some("not both"),
@@ -88,8 +92,24 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
         (&["Endpoint=https://search/events"], Some("https://HOST")),
         (&[endpoint, "Index=Events"], Some("lower-case")),
     ];
+    check_refusals("pixel.yaml", &cases);
+    let arn = "KinesisFirehoseARN=arn:aws:firehose:eu-central-1:123456789012:deliverystream/pixel";
+    let name = "KinesisFirehoseStreamName=pixel";
+    let cases: [(&[&str], Option<&str>); 7] = [
+        (&[endpoint], None),
+        (&[arn, name], None),
+        (&[arn, name, "Record=event", "PrivacyIp=full"], None),
+        (&[], Some("give Endpoint, or")),
+        (&[arn], Some("give Endpoint, or")),
+        (&[endpoint, arn, name], Some("give Endpoint, or")),
+        (&[arn, name, "DomainName=search"], Some("writes to no index")),
+    ];
+    check_refusals("http-api.yaml", &cases);
+}
+
+fn check_refusals(template: &str, cases: &[(&[&str], Option<&str>)]) {
     for (parameters, reason) in cases {
-        let refused = resolve("pixel.yaml", parameters)["refused"].to_string();
+        let refused = resolve(template, parameters)["refused"].to_string();
         match reason {
             None => assert_eq!(refused, "[]", "{parameters:?}"),
             Some(reason) => assert!(refused.contains(reason), "{parameters:?}: {refused}"),
@@ -260,9 +280,21 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), json!(value)))
         .collect();
+    let mut counts = Counts::default();
+    for (name, _) in Counts::default().iter() {
+        assert!(counts.add_named(name));
+    }
+    let mut line = json!({});
+    counts.embed(&mut line, "pixel", 0);
+    let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+    let metrics: Vec<_> = metrics.iter().map(|metric| &metric["Name"]).collect();
+    let variables = VARIABLES.map(|variable| variable.name).into_iter();
     let facts = json!({
-        "variables": VARIABLES.map(|variable| variable.name),
+        // An agreed name, which is in the program's own list as soon as it knows the flat record.
+        "variables": variables.chain(["PIXEL_RECORD"]).collect::<Vec<_>>(),
         "handlers": Role::ALL.map(|(name, _)| name),
+        "namespace": NAMESPACE,
+        "metrics": metrics,
         "resources": resources,
         "headers": headers,
         "template": PASSTHROUGH,

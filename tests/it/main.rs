@@ -6,6 +6,7 @@
     reason = "helpers are public to their sibling modules, and a test may fail where it stands"
 )]
 
+mod audit;
 mod browser;
 mod care;
 mod codes;
@@ -18,6 +19,7 @@ mod index_setup;
 mod index_stub;
 mod infra;
 mod infra_path;
+mod infra_rights;
 mod ingress;
 mod invoke;
 mod lambda_rig;

@@ -10,7 +10,7 @@ use pixel::code::{Contents, Keys};
 use pixel::config::Config;
 use pixel::event::fields::{FIELDS, Kind};
 use pixel::hit::Circumstances;
-use pixel::privacy::AddressPolicy;
+use pixel::privacy::{AddressPolicy, SignalPolicy};
 use pixel::request::Request;
 use pixel::request::passthrough::{Document, document};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ fn hits() -> Vec<Value> {
     let query = [
         ("action", "signup"),
         ("url", "https://shop.example/spring?page=2&token=secret"),
-        ("referrer", "https://search.example/"),
+        ("referrer", "https://www.google.com/"),
         ("userid", "u-7"),
         ("utm_source", "mail"),
         ("utm_medium", "email"),
@@ -59,10 +59,15 @@ fn hits() -> Vec<Value> {
         ("client.ip", "mine"),
     ];
     let headers = [
-        ("User-Agent", "Mail/7"),
-        ("Referer", "https://shop.example/spring"),
+        (
+            "User-Agent",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+        ),
+        ("Referer", "https://shop.example/spring?page=2"),
         ("DNT", "1"),
         ("Sec-GPC", "1"),
+        ("CloudFront-Viewer-Country", "DE"),
+        ("CloudFront-Viewer-ASN", "3320"),
         ("Authorization", "Bearer secret"),
         ("X-Forwarded-For", "203.0.113.77, 198.51.100.1"),
         ("X-Bell", "\u{7}"),
@@ -146,6 +151,11 @@ fn exactly_the_fields_that_are_declared_as_written_are_written() {
             let mut config = Config::default();
             config.policy.address = address;
             config.code_keys = keys();
+            // What is left out for those who ask not to be tracked is written for the others.
+            config.policy.signal = match address {
+                AddressPolicy::Full => SignalPolicy::Anonymise,
+                _ => SignalPolicy::Record,
+            };
             let request = Request::decode(hit.to_string().as_bytes()).expect("a request");
             let event = capture::event(request, &circumstances, &config);
             let document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
