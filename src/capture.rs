@@ -154,14 +154,15 @@ pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -
 }
 
 /// The same with what the request does not say.
-pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, mut beside: Beside) -> Event {
+pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, beside: Beside) -> Event {
     let mut hit = Hit::read(request, circumstances);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
     }
-    if let Some(sent) = hit.checked.contents.sent {
-        beside.seconds_since_sent = Some((hit.received - sent).num_seconds());
-    }
+    let beside = Beside {
+        seconds_since_sent: beside.seconds_since_sent.or_else(|| hit.seconds_since_sent()),
+        ..beside
+    };
     let enriched = Enriched::of(&hit, beside);
     Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }
