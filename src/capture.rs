@@ -2,12 +2,14 @@
 //!
 //! Everything here is a function of its arguments; waiting and connecting is the shell's part.
 
+use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
 use crate::config::Config;
 use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
+use crate::geo::Place;
 use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
 use crate::pixel::{Image, Pixel};
 use crate::privacy::{self, Consent};
@@ -129,12 +131,22 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    event_beside(request, circumstances, config, Beside::default())
+    event_placed(request, circumstances, config, |_| Place::default())
 }
 
-/// The same with what the request does not say.
-pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, beside: Beside) -> Event {
+/// The same with the place of the visitor's whole address, for the edges that do not tell it.
+pub fn event_placed(
+    request: Request,
+    circumstances: &Circumstances,
+    config: &Config,
+    place: impl Fn(IpAddr) -> Place,
+) -> Event {
     let hit = Hit::read(request, circumstances);
+    let beside = Beside {
+        // A code that says when it was sent is to be read here.
+        seconds_since_sent: None,
+        place: hit.address.map(place).unwrap_or_default(),
+    };
     let enriched = Enriched::of(&hit, beside);
     Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }

@@ -1,13 +1,17 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod archive;
 mod config;
 mod connect;
 mod dashboards;
 mod demo;
+mod erase;
 mod hits;
 mod invoke;
+mod privacy;
 mod prune;
+mod reclassify;
 mod serve;
 mod setup;
 
@@ -42,6 +46,14 @@ enum Command {
     Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
+    /// Class stored events by the rules of this version
+    Reclassify(reclassify::Arguments),
+    /// Delete what is stored of a user, a visitor or a code, and print a receipt
+    Erase(erase::EraseArguments),
+    /// Print what is stored of a user, a visitor or a code
+    Export(erase::ExportArguments),
+    /// Print a paragraph for a privacy notice, from the configuration
+    Privacy(privacy::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
@@ -83,6 +95,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Reclassify(arguments) => reclassify::run(&arguments),
+        Command::Erase(arguments) => erase::erase(&arguments),
+        Command::Export(arguments) => erase::export(&arguments),
+        Command::Privacy(arguments) => privacy::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

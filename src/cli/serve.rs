@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
+use crate::geo::file::GeoFile;
 use crate::request::Ingress;
 use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Report, Sink, Stage, serve};
@@ -58,6 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
+    let geo = config.geo_file.as_deref().map(GeoFile::open).transpose()?;
     let sink = sink(&config).await?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
@@ -76,6 +78,7 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
         let opened = OptOuts::open(stage.config.opt_out.clone(), path);
         stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;
     }
+    stage.geo = geo;
     let stage = Arc::new(stage);
     serve(Arc::clone(&stage), listener, stop()).await;
     talk("stopping; waiting for what was begun");

@@ -6,6 +6,7 @@
     reason = "helpers are public to their sibling modules, and a test may fail where it stands"
 )]
 
+mod archive;
 mod browser;
 mod care;
 mod config;
@@ -14,6 +15,7 @@ mod dashboards;
 mod demo;
 mod destination;
 mod function;
+mod geo;
 mod index_setup;
 mod index_stub;
 mod infra;
