@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat};
-use pixel::aws::client::{Deliverer, http_client};
+use pixel::aws::client::{Deliverer, Request, http_client};
 use pixel::config::{Config, Timing};
 use pixel::delivery::Destination;
 use pixel::delivery::bulk::{Batch, Form, Limits};
@@ -173,7 +173,11 @@ fn send_prepared(url: &str, events: &[Event]) -> Duration {
 
 async fn send(deliverer: Arc<Deliverer>, batch: Batch) {
     let Batch { request, body, .. } = batch;
-    let sent = deliverer.send(request.method, &request.url, body, usize::MAX, Duration::from_mins(1));
+    let sent = deliverer.send(
+        Request::json(request.method, request.url, body),
+        usize::MAX,
+        Duration::from_mins(1),
+    );
     let answer = sent.await.unwrap();
     assert!(answer.body.starts_with(br#"{"errors":false"#));
 }

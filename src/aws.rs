@@ -2,5 +2,6 @@
 
 pub mod bulk;
 pub mod client;
+pub mod courier;
 pub mod credentials;
 pub mod sign;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
 use crate::config::Config;
+use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
@@ -39,14 +40,29 @@ pub enum Answer {
     Refused(DecodeError),
 }
 
-/// Answers a payload.
+/// Answers a payload under a configuration.
+pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
+    answer_under(payload, config, config.consent())
+}
+
+/// The same where more is known of who is not to be counted.
+pub fn answer_under(payload: &[u8], config: &Config, consent: Consent<'_>) -> Answer {
+    let cors = config.cors_origin.as_deref();
+    answer_at(payload, cors, config.any_path).under(consent, cors)
+}
+
+/// Answers a payload; the image is where it is by default.
 pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
+    answer_at(payload, cors_origin, false)
+}
+
+fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answer {
     let request = match Request::decode(payload) {
         Ok(request) => request,
         Err(error @ DecodeError::Foreign(_)) => return Answer::Refused(error),
         Err(error) => return fallback(Ingress::Passthrough, Ignored::Unreadable(error.reason())),
     };
-    let (pixel, ignored) = pixel(&request);
+    let (pixel, ignored) = pixel(&request, any_path);
     let reply = request.ingress.reply(&pixel.with_cors(cors_origin));
     match ignored {
         Some(why) => Answer::Ignored {
@@ -71,7 +87,8 @@ impl Answer {
         let Some(why) = privacy::refusal(request, consent) else {
             return self;
         };
-        let (accepted, _) = pixel(request);
+        // It was accepted, so its path is one of the pixel.
+        let (accepted, _) = pixel(request, true);
         let mut pixel = Pixel::new(accepted.status, accepted.image, explain(why)).with_cors(cors_origin);
         pixel.body = accepted.body;
         Self::Ignored {
@@ -101,8 +118,12 @@ pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
     }
 }
 
-fn pixel(request: &Request) -> (Pixel, Option<Ignored>) {
-    let found = request_route(request);
+fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
+    let anywhere = || Route {
+        code: None,
+        image: Image::of(&request.path),
+    };
+    let found = request_route(request).or_else(|| any_path.then(anywhere));
     let Route { image, .. } = found.clone().unwrap_or(Route {
         code: None,
         image: Image::Gif,
@@ -164,12 +185,22 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
     });
     if let Outcome::Failed(failure) = &delivered.outcome {
         line["level"] = "ERROR".into();
-        line["message"] = "undelivered event".into();
+        line["message"] = UNDELIVERED.into();
         line["reason"] = failure.reason.as_str().into();
         line["destination"] = destination.into();
-        line["event"] = serde_json::from_str(&event.document).unwrap_or_else(|_| event.document.as_str().into());
+        line["event"] = undelivered::document(event);
+    }
+    if let Outcome::Fallback(failure) = &delivered.outcome {
+        line["level"] = "WARN".into();
+        line["reason"] = failure.reason.as_str().into();
+        line["destination"] = destination.into();
     }
     line
+}
+
+/// The log line that keeps an event from before its reply until it is delivered.
+pub fn journal_line(event: &Event) -> Value {
+    json!({"level": "INFO", "message": JOURNAL, "event_id": event.id, "event": undelivered::document(event)})
 }
 
 /// The log line of a request that is not stored.
@@ -180,6 +211,45 @@ pub fn ignored_line(ingress: Ingress, why: Ignored) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_path_can_be_the_pixels() {
+        let payload = |method: &str, path: &str| {
+            let http = json!({"method": method, "path": path, "sourceIp": "203.0.113.9"});
+            json!({"version": "2.0", "rawPath": path, "rawQueryString": "userid=7", "requestContext": {"http": http}})
+                .to_string()
+        };
+        let anywhere = Config {
+            any_path: true,
+            ..Config::default()
+        };
+        for path in ["/", "/track", "/a/b.png", "/pixel/code.gif"] {
+            let answered = answer_for(payload("GET", path).as_bytes(), &anywhere);
+            assert!(matches!(answered, Answer::Accepted { .. }), "{path}: {answered:?}");
+        }
+        let wrong = answer_for(payload("DELETE", "/track").as_bytes(), &anywhere);
+        assert!(
+            matches!(
+                wrong,
+                Answer::Ignored {
+                    why: Ignored::WrongMethod,
+                    ..
+                }
+            ),
+            "{wrong:?}"
+        );
+        let elsewhere = answer_for(payload("GET", "/track").as_bytes(), &Config::default());
+        assert!(
+            matches!(
+                elsewhere,
+                Answer::Ignored {
+                    why: Ignored::UnknownPath,
+                    ..
+                }
+            ),
+            "{elsewhere:?}"
+        );
+    }
 
     #[test]
     fn a_panic_costs_the_hit_and_never_the_image() {

@@ -2,6 +2,7 @@
 //! configuration.
 
 mod archive;
+mod audit;
 mod config;
 mod connect;
 mod dashboards;
@@ -11,9 +12,12 @@ mod hits;
 mod invoke;
 mod privacy;
 mod prune;
+mod queue;
 mod reclassify;
+mod replay;
 mod serve;
 mod setup;
+mod sink;
 
 use std::process::ExitCode;
 
@@ -54,6 +58,10 @@ enum Command {
     Export(erase::ExportArguments),
     /// Print a paragraph for a privacy notice, from the configuration
     Privacy(privacy::Arguments),
+    /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
+    Replay(replay::Arguments),
+    /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
+    Audit(audit::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
@@ -99,6 +107,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Erase(arguments) => erase::erase(&arguments),
         Command::Export(arguments) => erase::export(&arguments),
         Command::Privacy(arguments) => privacy::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::delivery::message::Record;
 use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
 use crate::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
@@ -36,11 +37,26 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 21] = [
+pub const VARIABLES: [Variable; 25] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
-        "where events go: `https://host/index` (OpenSearch, Elasticsearch, OpenSearch Serverless) or, on the command line, `sqlite:file`; the index may hold a date pattern, as in `events-%Y.%m.%d`",
+        "where events go: `https://host/index` (OpenSearch, Elasticsearch, OpenSearch Serverless), `sqs://host/account/queue`, `firehose://host/stream` or, on the command line, `sqlite:file`; the index may hold a date pattern, as in `events-%Y.%m.%d`",
+    ),
+    variable(
+        "PIXEL_FALLBACK",
+        "the log",
+        "where events go that the destination does not take, in the same forms",
+    ),
+    variable(
+        "PIXEL_RECORD",
+        "`event`",
+        "what a `firehose:` destination gets of a hit: `event`, the whole event, or `flat`, the texts `date`, `ip`, `userAgent`, `userId` and `thirdPartyId` (of the parameter `thirdpartyname`)",
+    ),
+    variable(
+        "PIXEL_PATHS",
+        "`pixel`",
+        "where the image is: `pixel`, at `/pixel…` and `/image/…`, or `any`, at every path that the ingress lets through",
     ),
     variable(
         "PIXEL_AUTH",
@@ -64,6 +80,11 @@ pub const VARIABLES: [Variable; 21] = [
         "PIXEL_REPLY",
         "`first`",
         "`first`: answer, then index; `after-indexing`: the other way round",
+    ),
+    variable(
+        "PIXEL_JOURNAL",
+        "`none`",
+        "`log`: the function writes each event to the log before it answers, so that a killed sandbox loses none; `none`: it does not",
     ),
     variable(
         "PIXEL_CONNECT_TIMEOUT_MS",
@@ -160,6 +181,16 @@ pub enum ReplyOrder {
     AfterIndexing,
 }
 
+/// Where an event is kept from before the answer until it is delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In the log.
+    Log,
+}
+
 /// How long delivery may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -186,10 +217,16 @@ impl Default for Timing {
 pub struct Config {
     /// Where events go; none only while that is still to be decided by the command line.
     pub destination: Option<Destination>,
+    /// Whether the image is at every path.
+    pub any_path: bool,
+    /// Where events go that the destination does not take.
+    pub fallback: Option<Destination>,
     /// The authorities to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
     /// When the visitor is answered.
     pub reply: ReplyOrder,
+    /// Where an event is kept until it is delivered.
+    pub journal: Journal,
     /// How long delivery may take.
     pub timing: Timing,
     /// What may be stored.
@@ -269,8 +306,11 @@ impl Config {
         let key = reader.key();
         let mut config = Self {
             destination: reader.destination(),
+            fallback: reader.fallback(),
+            any_path: reader.choice("PIXEL_PATHS", &[("pixel", false), ("any", true)]),
             ca_file: reader.get("PIXEL_CA_FILE").map(PathBuf::from),
             reply: reader.choice("PIXEL_REPLY", &reply),
+            journal: reader.choice("PIXEL_JOURNAL", &[("none", Journal::None), ("log", Journal::Log)]),
             timing,
             policy: Policy {
                 address: reader.strictly("PIXEL_PRIVACY_IP", &address, AddressPolicy::Drop),
@@ -392,14 +432,25 @@ impl<'a> Reader<'a> {
     fn destination(&mut self) -> Option<Destination> {
         let value = self.get("PIXEL_DESTINATION")?;
         let auth = self.auth(value);
+        let record = self.choice("PIXEL_RECORD", &[("event", Record::Event), ("flat", Record::Flat)]);
+        let mut destination = self.parsed("PIXEL_DESTINATION", value, auth)?;
+        if let Destination::Message(outlet) = &mut destination {
+            outlet.record = record;
+        }
+        Some(destination)
+    }
+
+    /// `PIXEL_AUTH` and the API key are the destination's; the fallback has what its URL implies.
+    fn fallback(&mut self) -> Option<Destination> {
+        let value = self.get("PIXEL_FALLBACK")?;
+        self.parsed("PIXEL_FALLBACK", value, None)
+    }
+
+    fn parsed(&mut self, name: &'static str, value: &str, auth: Option<Auth>) -> Option<Destination> {
         match Destination::parse(value, auth, self.get("AWS_REGION")) {
             Ok(destination) => Some(destination),
             Err(error) => {
-                let variable = if error.about_region {
-                    "AWS_REGION"
-                } else {
-                    "PIXEL_DESTINATION"
-                };
+                let variable = if error.about_region { "AWS_REGION" } else { name };
                 let shown = if error.about_region {
                     String::new()
                 } else {

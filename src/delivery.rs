@@ -5,14 +5,18 @@
 
 pub mod breaker;
 pub mod bulk;
+pub mod counts;
+pub mod message;
 pub mod opensearch;
 #[cfg(feature = "cli")]
 pub mod sqlite;
+pub mod undelivered;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use message::Outlet;
 use opensearch::{Index, Target};
 
 /// A destination.
@@ -20,6 +24,8 @@ use opensearch::{Index, Target};
 pub enum Destination {
     /// An index of OpenSearch or Elasticsearch.
     OpenSearch(Target),
+    /// A queue or a stream, from which something else takes events to an index.
+    Message(Outlet),
     /// A file of the local stage.
     Sqlite(PathBuf),
 }
@@ -64,11 +70,16 @@ impl Destination {
             }
             return Ok(Self::Sqlite(path.into()));
         }
+        if let Some(outlet) = Outlet::parse(text, region) {
+            return outlet.map(Self::Message);
+        }
         let url = reqwest::Url::parse(text)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
-            return Err(DestinationError::new("give `https://host/index` or `sqlite:file`"));
+            return Err(DestinationError::new(
+                "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
+            ));
         };
         if url.query().is_some() || url.fragment().is_some() {
             return Err(DestinationError::new(
@@ -90,6 +101,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenSearch(target) => target.fmt(formatter),
+            Self::Message(outlet) => outlet.fmt(formatter),
             Self::Sqlite(path) => write!(formatter, "sqlite:{}", path.display()),
         }
     }
@@ -146,6 +158,10 @@ pub enum Service {
     Es,
     /// OpenSearch Serverless.
     Aoss,
+    /// Amazon SQS.
+    Sqs,
+    /// Amazon Data Firehose.
+    Firehose,
 }
 
 impl Service {
@@ -154,6 +170,8 @@ impl Service {
         match self {
             Self::Es => "es",
             Self::Aoss => "aoss",
+            Self::Sqs => "sqs",
+            Self::Firehose => "firehose",
         }
     }
 }
@@ -292,10 +310,14 @@ fn aws_region(host: &str) -> Option<&str> {
 pub enum Outcome {
     /// Stored in the destination.
     Indexed,
+    /// Taken by a queue or a stream, from where it goes on to the destination.
+    Queued,
     /// It was there already, under the same id: success.
     Duplicate,
     /// Not a hit to store.
     Ignored(Ignored),
+    /// Not delivered to the destination, but to the fallback.
+    Fallback(Failure),
     /// Stored nowhere but in the log, whole, from where it can be replayed.
     Failed(Failure),
 }
@@ -305,8 +327,10 @@ impl Outcome {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Indexed => "indexed",
+            Self::Queued => "queued",
             Self::Duplicate => "duplicate",
             Self::Ignored(_) => "ignored",
+            Self::Fallback(_) => "fallback",
             Self::Failed(_) => "failed",
         }
     }
@@ -315,8 +339,9 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Indexed | Self::Duplicate => formatter.write_str(self.name()),
+            Self::Indexed | Self::Queued | Self::Duplicate => formatter.write_str(self.name()),
             Self::Ignored(why) => write!(formatter, "ignored ({})", why.name()),
+            Self::Fallback(failure) => write!(formatter, "fallback ({})", failure.reason),
             Self::Failed(failure) => write!(formatter, "failed ({})", failure.reason),
         }
     }
@@ -382,6 +407,21 @@ pub struct Delivered {
     pub breaker: &'static str,
 }
 
+impl Delivered {
+    /// What was not tried at all, and may be later.
+    pub fn not_tried(reason: impl Into<String>) -> Self {
+        let failure = Failure {
+            reason: reason.into(),
+            temporary: true,
+        };
+        Self {
+            outcome: Outcome::Failed(failure),
+            attempts: 0,
+            breaker: "closed",
+        }
+    }
+}
+
 /// What one answer of a destination means for one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -391,8 +431,10 @@ pub enum Verdict {
     Duplicate,
     /// Not stored; worth another attempt.
     Retry(String),
-    /// Not stored, and another attempt would not change that.
+    /// Not stored for the event's own sake; no other attempt would change that.
     Refused(String),
+    /// Not stored for want of a permission or of the index itself: no attempt of now would change that, but a person can.
+    Denied(String),
     /// The collection refuses ids: to be sent again without one.
     RefusesIds,
 }

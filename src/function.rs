@@ -7,9 +7,11 @@
 
 mod care;
 mod extension;
+mod index;
 mod replied;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -19,11 +21,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::aws::client::{Deliverer, http_client};
+use crate::aws::courier::Courier;
 use crate::aws::credentials;
 use crate::capture::{self, Answer};
-use crate::config::{Config, ReplyOrder, Variables};
-use crate::delivery::{Delivered, Destination, Failure, Ignored, Outcome};
+use crate::config::{Config, Journal, ReplyOrder, Variables};
+use crate::delivery::counts::Counts;
+use crate::delivery::{Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::Circumstances;
 use crate::request::{DecodeError, Ingress, Request};
@@ -37,14 +40,17 @@ pub enum Role {
     Setup,
     /// Old indices are deleted.
     Prune,
+    /// A queue's messages go to the index.
+    Index,
 }
 
 impl Role {
     /// All of them, with their handler's names.
-    pub const ALL: [(&'static str, Self); 3] = [
+    pub const ALL: [(&'static str, Self); 4] = [
         ("capture", Self::Capture),
         ("setup", Self::Setup),
         ("prune", Self::Prune),
+        ("index", Self::Index),
     ];
 
     /// The role of a handler's name. `bootstrap` is what deployment tools write when nobody has chosen a name.
@@ -104,6 +110,7 @@ async fn run(variables: &Variables) -> Result<(), BoxError> {
         Role::Capture => run_capture(variables).await,
         Role::Setup => care::run_setup(variables).await,
         Role::Prune => care::run_prune(variables).await,
+        Role::Index => index::run(variables).await,
     }
 }
 
@@ -139,7 +146,7 @@ async fn reply_after_indexing(function: Arc<Function>) -> Result<(), BoxError> {
         async move {
             let reply = function.answer_first(&invocation);
             if let Some(job) = function.take_job() {
-                index(function, job).await;
+                finish(function, job).await;
             }
             reply
         }
@@ -150,19 +157,36 @@ async fn reply_after_indexing(function: Arc<Function>) -> Result<(), BoxError> {
 /// What one invocation leaves to do after its reply.
 #[derive(Debug)]
 struct Job {
-    request: Request,
-    invocation: String,
+    work: Work,
     /// When the invocation must be over.
     deadline: SystemTime,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// The event is still to be made.
+    Request { request: Box<Request>, invocation: String },
+    /// The event stands in the log already.
+    Event(Box<Event>),
+}
+
+impl Work {
+    /// Of an event that is in the log already, the log says it.
+    fn ingress(&self) -> Option<Ingress> {
+        match self {
+            Self::Request { request, .. } => Some(request.ingress),
+            Self::Event(_) => None,
+        }
+    }
 }
 
 /// The function's parts, made once per sandbox.
 #[derive(Debug)]
 struct Function {
     config: Config,
-    deliverer: Option<Deliverer>,
-    /// Why there is none.
-    undeliverable: String,
+    courier: Courier,
+    /// The function's name, under which its outcomes are counted.
+    name: String,
     job: Mutex<Option<Job>>,
 }
 
@@ -184,73 +208,51 @@ impl Function {
         for problem in &problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": problem.to_string()}));
         }
+        let (courier, problems) = Courier::new(&config, credentials::from_environment(variables).as_ref());
+        for reason in problems {
+            log(&json!({"level": "ERROR", "message": "configuration", "reason": reason}));
+        }
         if !config.has_key {
             log(&json!({"level": "WARN", "message": "configuration", "reason": NO_KEY}));
         }
         if config.geo_file.is_some() {
             log(&json!({"level": "WARN", "message": "configuration", "reason": NO_GEO_FILE}));
         }
-        let (deliverer, undeliverable) = match Self::deliverer(&config, variables) {
-            Ok(deliverer) => (Some(deliverer), String::new()),
-            Err(reason) => {
-                log(&json!({"level": "ERROR", "message": "configuration", "reason": reason.to_string()}));
-                (None, reason.to_string())
-            }
-        };
+        let name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
         Self {
             config,
-            deliverer,
-            undeliverable,
+            courier,
+            name: name.map_or("pixel", String::as_str).to_owned(),
             job: Mutex::new(None),
         }
     }
 
-    fn deliverer(config: &Config, variables: &Variables) -> Result<Deliverer, BoxError> {
-        match &config.destination {
-            Some(Destination::OpenSearch(target)) => {
-                let http = http_client(config.ca_file.as_deref(), &config.timing)?;
-                Ok(Deliverer::new(
-                    http,
-                    target.clone(),
-                    config.timing,
-                    credentials::from_environment(variables),
-                ))
-            }
-            Some(Destination::Sqlite(_)) => {
-                Err("`sqlite:` is a destination of the command line; the function has no disk that lasts".into())
-            }
-            None => Err("`PIXEL_DESTINATION` is not set, or not valid; events are only logged".into()),
-        }
-    }
-
     async fn prepare(self: Arc<Self>) {
-        if let Some(deliverer) = &self.deliverer {
-            deliverer.prepare().await;
-        }
+        self.courier.prepare().await;
     }
 
     /// The reply; what is left to do is kept for [`Self::take_job`].
     fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
         let payload = invocation.payload.get().as_bytes();
-        let cors = self.config.cors_origin.as_deref();
-        let consent = self.config.consent();
+        let config = &self.config;
         let answer = || {
             if payload == replied::NOT_JSON.as_bytes() {
                 return capture::fallback(Ingress::Passthrough, Ignored::Unreadable(DecodeError::NotJson.reason()));
             }
-            capture::answer(payload, cors).under(consent, cors)
+            capture::answer_for(payload, config)
         };
         let reply = match capture::guarded(payload, answer) {
             Answer::Accepted { reply, request } => {
                 self.keep_job(Job {
-                    request: *request,
-                    invocation: invocation.context.request_id.clone(),
+                    work: self.begin(request, invocation.context.request_id.clone()),
                     deadline: deadline(&invocation.context),
                 });
                 reply
             }
             Answer::Ignored { reply, ingress, why } => {
-                log(&capture::ignored_line(ingress, why));
+                let mut line = capture::ignored_line(ingress, why);
+                self.count_one(&mut line, &Outcome::Ignored(why));
+                log(&line);
                 reply
             }
             Answer::Refused(error) => {
@@ -261,6 +263,45 @@ impl Function {
             }
         };
         Ok(RawValue::from_string(reply)?)
+    }
+
+    /// What is done of the work before the reply: nothing, unless there is a journal.
+    fn begin(&self, request: Box<Request>, invocation: String) -> Work {
+        if self.config.journal == Journal::None {
+            return Work::Request { request, invocation };
+        }
+        let circumstances = self.circumstances(invocation.clone());
+        let spare = request.clone();
+        // A panic costs the journal's line, and never the reply.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            capture::event(*spare, &circumstances, &self.config)
+        }));
+        match made {
+            Ok(event) => {
+                log(&capture::journal_line(&event));
+                Work::Event(Box::new(event))
+            }
+            Err(_) => Work::Request { request, invocation },
+        }
+    }
+
+    fn circumstances(&self, invocation: String) -> Circumstances {
+        Circumstances {
+            now: chrono::Utc::now(),
+            invocation,
+            trusted_hops: self.config.trusted_hops,
+        }
+    }
+
+    /// Adds to a log line what makes `CloudWatch` count.
+    fn count(&self, line: &mut Value, counts: &Counts) {
+        counts.embed(line, &self.name, chrono::Utc::now().timestamp_millis());
+    }
+
+    fn count_one(&self, line: &mut Value, outcome: &Outcome) {
+        let mut counts = Counts::default();
+        counts.add(outcome);
+        self.count(line, &counts);
     }
 
     fn keep_job(&self, job: Job) {
@@ -285,46 +326,31 @@ fn within(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
 
 /// Makes the event of a job and delivers it within what is left of the invocation. A panic on the way is this hit's
 /// outcome, not the function's end.
-async fn index(function: Arc<Function>, job: Job) {
-    let ingress = job.request.ingress;
-    if tokio::spawn(index_job(function, job)).await.is_err() {
-        log(
-            &json!({"level": "ERROR", "message": "hit", "outcome": "failed", "reason": "panic", "ingress": ingress.name()}),
-        );
+async fn finish(function: Arc<Function>, job: Job) {
+    let spare = Arc::clone(&function);
+    let ingress = job.work.ingress();
+    if tokio::spawn(deliver_job(function, job)).await.is_err() {
+        let mut line = json!({"level": "ERROR", "message": "hit", "outcome": "failed", "reason": "panic", "ingress": ingress.map(Ingress::name)});
+        let mut counts = Counts::default();
+        counts.add_named("failed");
+        spare.count(&mut line, &counts);
+        log(&line);
     }
 }
 
-async fn index_job(function: Arc<Function>, job: Job) {
+async fn deliver_job(function: Arc<Function>, job: Job) {
     let begun = Instant::now();
     let config = &function.config;
-    let circumstances = Circumstances {
-        now: chrono::Utc::now(),
-        invocation: job.invocation,
-        trusted_hops: config.trusted_hops,
+    let event = match job.work {
+        Work::Request { request, invocation } => capture::event(*request, &function.circumstances(invocation), config),
+        Work::Event(event) => *event,
     };
-    let event = capture::event(job.request, &circumstances, config);
     let budget = within(job.deadline, SystemTime::now(), config.timing.budget);
-    let delivered = function.deliver(&event, budget).await;
-    let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
+    let delivered = function.courier.deliver(&event, budget).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    log(&capture::log_line(&event, &delivered, &destination, milliseconds));
-}
-
-impl Function {
-    async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
-        if let Some(deliverer) = &self.deliverer {
-            return deliverer.deliver(event, budget).await;
-        }
-        let failure = Failure {
-            reason: self.undeliverable.clone(),
-            temporary: true,
-        };
-        Delivered {
-            outcome: Outcome::Failed(failure),
-            attempts: 0,
-            breaker: "closed",
-        }
-    }
+    let mut line = capture::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    function.count_one(&mut line, &delivered.outcome);
+    log(&line);
 }
 
 /// One line to the log. A log that cannot be written is no reason to fail a visitor.

@@ -25,6 +25,8 @@
 //!   a property of one constructor.
 //! - What a visitor can name never becomes the name of an index field.
 
+#[cfg(feature = "cli")]
+pub mod audit;
 pub mod aws;
 pub mod campaign;
 pub mod capture;
@@ -45,6 +47,8 @@ pub mod geo;
 pub mod hit;
 pub mod pixel;
 pub mod privacy;
+pub mod queue;
+pub mod recover;
 pub mod referrer;
 pub mod request;
 pub mod rules;

@@ -3,6 +3,7 @@
 //! [`gateway`] makes the payload of a real HTTP request and turns the reply into the HTTP answer; [`server`] listens; the
 //! handler between them is the function's own.
 
+pub mod access_log;
 pub mod gateway;
 pub mod opt_out;
 pub mod server;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::client::{Deliverer, SendError, failed, random};
+use super::client::{Deliverer, Request, SendError, failed, random};
 use crate::delivery::bulk::{Answer, Batch, Form, Limits, answer};
 use crate::delivery::{Outcome, Verdict, backoff};
 use crate::event::Event;
@@ -85,8 +85,11 @@ impl Deliverer {
                 round.limits,
             );
             let mut learnt = false;
-            for batch in &batches {
-                learnt |= self.deliver_batch(batch, form, &mut round, patience.attempt).await;
+            for batch in batches {
+                let left = deadline.saturating_duration_since(Instant::now());
+                learnt |= self
+                    .deliver_batch(batch, form, &mut round, patience.attempt.min(left))
+                    .await;
             }
             let wait = if learnt {
                 Duration::ZERO
@@ -112,17 +115,18 @@ impl Deliverer {
 
     /// Sends a batch and notes what became of its members. True when something was learnt from it, so that another attempt
     /// will differ from this one.
-    async fn deliver_batch(&self, batch: &Batch, form: Form, round: &mut Round, timeout: Duration) -> bool {
+    async fn deliver_batch(&self, batch: Batch, form: Form, round: &mut Round, timeout: Duration) -> bool {
         let Batch { request, body, members } = batch;
+        let bytes = body.len();
         let sent = self
-            .send(request.method, &request.url, body.clone(), ANSWER_BYTES, timeout)
+            .send(Request::json(request.method, request.url, body), ANSWER_BYTES, timeout)
             .await;
         // A server that is too busy says so before it has stored anything.
         let turned_away = sent.as_ref().is_ok_and(|got| matches!(got.status, 403 | 429));
         let answered = match sent {
             Ok(got) => answer(got.status, &got.body, members.len()),
             Err(SendError::Transport(reason)) => Answer::Whole(Verdict::Retry(reason)),
-            Err(SendError::Impossible(reason)) => Answer::Whole(Verdict::Refused(reason)),
+            Err(SendError::Impossible(reason)) => Answer::Whole(Verdict::Denied(reason)),
         };
         match answered {
             Answer::Items(verdicts) => {
@@ -137,18 +141,21 @@ impl Deliverer {
                 true
             }
             Answer::TooLarge(_) if members.len() > 1 => {
-                round.limits.bytes = body.len() / 2;
+                round.limits.bytes = bytes / 2;
                 true
             }
-            Answer::NeedsType => round.all(members, |_| {
+            Answer::NeedsType => round.all(&members, |_| {
                 Fate::Over(failed("the server wants no type and wants one".to_owned(), false))
             }),
             Answer::TooLarge(reason) | Answer::Whole(Verdict::Refused(reason)) => {
-                round.all(members, |_| Fate::Over(failed(reason.clone(), false)))
+                round.all(&members, |_| Fate::Over(failed(reason.clone(), false)))
             }
-            Answer::Whole(Verdict::Retry(reason)) if turned_away => round.all(members, |_| Fate::Again(reason.clone())),
-            Answer::Whole(Verdict::Retry(reason)) => round.all(members, |_| Fate::Unknown(reason.clone())),
-            Answer::Whole(other) => round.all(members, |_| Fate::Unknown(format!("{other:?}"))),
+            Answer::Whole(Verdict::Denied(reason)) => round.all(&members, |_| Fate::Over(failed(reason.clone(), true))),
+            Answer::Whole(Verdict::Retry(reason)) if turned_away => {
+                round.all(&members, |_| Fate::Again(reason.clone()))
+            }
+            Answer::Whole(Verdict::Retry(reason)) => round.all(&members, |_| Fate::Unknown(reason.clone())),
+            Answer::Whole(other) => round.all(&members, |_| Fate::Unknown(format!("{other:?}"))),
         }
     }
 
@@ -160,6 +167,7 @@ impl Deliverer {
             Some(Verdict::Duplicate) if round.may_be_ours[member] => Fate::Over(Outcome::Indexed),
             Some(Verdict::Duplicate) => Fate::Over(Outcome::Duplicate),
             Some(Verdict::Refused(reason)) => Fate::Over(failed(reason, false)),
+            Some(Verdict::Denied(reason)) => Fate::Over(failed(reason, true)),
             Some(Verdict::Retry(reason)) => Fate::Again(reason),
             Some(Verdict::RefusesIds) if form.ids => {
                 self.refuses_ids.store(true, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The HTTP client, and the delivery of one event within a budget.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::sign;
 use crate::config::Timing;
 use crate::delivery::breaker::{Admission, Breaker};
+use crate::delivery::message::{Call, Outlet};
 use crate::delivery::opensearch::{Target, verdict};
 use crate::delivery::{Auth, Delivered, Failure, Outcome, Verdict, backoff};
 use crate::event::Event;
@@ -64,11 +67,109 @@ fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientError> {
     Ok(roots)
 }
 
-/// Delivers events to one index.
+/// What events can be delivered to.
+pub trait Remote: fmt::Debug + Send + Sync {
+    /// The server's URL without a slash at its end.
+    fn base(&self) -> &str;
+
+    /// How requests prove who sends them.
+    fn auth(&self) -> &Auth;
+
+    /// The request that stores an event, under its id if the remote takes ids.
+    ///
+    /// # Errors
+    ///
+    /// When the remote cannot take such an event, in words.
+    fn request(&self, event: &Event, with_id: bool) -> Result<Request, String>;
+
+    /// What an answer to that request means.
+    fn verdict(&self, status: u16, body: &[u8]) -> Verdict;
+}
+
+impl Remote for Target {
+    fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    fn request(&self, event: &Event, with_id: bool) -> Result<Request, String> {
+        let request = self.store(event, with_id);
+        Ok(Request::json(request.method, request.url, event.document.clone()))
+    }
+
+    fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
+        verdict(status, body)
+    }
+}
+
+impl Remote for Outlet {
+    fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    fn request(&self, event: &Event, _with_id: bool) -> Result<Request, String> {
+        match self.too_large(event) {
+            Some(reason) => Err(reason),
+            None => Ok(Request::call(&self.base, self.hand_over(event))),
+        }
+    }
+
+    fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
+        self.verdict(status, body)
+    }
+}
+
+/// A request that is not yet authenticated.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: &'static str,
+    /// The whole URL, encoded as it will be sent.
+    pub url: String,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// `X-Amz-Target`, where AWS's JSON protocol is spoken.
+    pub target: Option<&'static str>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A request with a JSON body, which may be empty.
+    pub fn json(method: &'static str, url: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self {
+            method,
+            url: url.into(),
+            content_type: sign::CONTENT_TYPE,
+            target: None,
+            body: body.into(),
+        }
+    }
+
+    /// A call of AWS's JSON protocol to the endpoint at `base`.
+    pub fn call(base: &str, call: Call) -> Self {
+        Self {
+            method: "POST",
+            url: format!("{base}/"),
+            content_type: call.content_type,
+            target: Some(call.target),
+            body: call.body.into(),
+        }
+    }
+}
+
+/// Delivers events to one remote.
 #[derive(Debug)]
-pub struct Deliverer {
+pub struct Deliverer<R = Target> {
     http: reqwest::Client,
-    target: Target,
+    remote: R,
     timing: Timing,
     credentials: Option<SharedCredentialsProvider>,
     /// Learnt from the first refusal: a time-series collection takes no ids.
@@ -87,17 +188,24 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Deliverer {
+impl Deliverer<Target> {
+    /// The index it delivers to.
+    pub const fn target(&self) -> &Target {
+        &self.remote
+    }
+}
+
+impl<R: Remote> Deliverer<R> {
     /// Makes a deliverer. No connection is opened yet.
     pub fn new(
         http: reqwest::Client,
-        target: Target,
+        remote: R,
         timing: Timing,
         credentials: Option<SharedCredentialsProvider>,
     ) -> Self {
         Self {
             http,
-            target,
+            remote,
             timing,
             credentials,
             refuses_ids: AtomicBool::new(false),
@@ -106,16 +214,20 @@ impl Deliverer {
         }
     }
 
-    /// The index it delivers to.
-    pub const fn target(&self) -> &Target {
-        &self.target
+    /// What it delivers to.
+    pub const fn remote(&self) -> &R {
+        &self.remote
     }
 
     /// Opens the connection, so that the first event does not have to. Whether that works is not of interest yet.
     pub async fn prepare(&self) {
-        let url = format!("{}/", self.target.base);
+        let url = format!("{}/", self.remote.base());
         let _answer = self
-            .send("HEAD", &url, Vec::new(), ANSWER_BYTES, self.timing.connect)
+            .send(
+                Request::json("HEAD", url, Bytes::new()),
+                ANSWER_BYTES,
+                self.timing.connect,
+            )
             .await;
     }
 
@@ -142,6 +254,11 @@ impl Deliverer {
         }
     }
 
+    /// The circuit breaker's state.
+    pub fn breaker_state(&self) -> &'static str {
+        self.breaker(|breaker| breaker.name())
+    }
+
     fn breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
         act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -166,6 +283,7 @@ impl Deliverer {
                     );
                 }
                 Verdict::Refused(reason) => return (failed(reason, false), attempts),
+                Verdict::Denied(reason) => return (failed(reason, true), attempts),
                 Verdict::Retry(reason) => reason,
             };
             // What the index said tells more than that the last attempt was cut short by the budget.
@@ -184,45 +302,38 @@ impl Deliverer {
     }
 
     async fn attempt(&self, event: &Event, timeout: Duration) -> Verdict {
-        let request = self.target.store(event, !self.refuses_ids.load(Ordering::Relaxed));
-        match self
-            .send(
-                request.method,
-                &request.url,
-                event.document.clone().into_bytes(),
-                ANSWER_BYTES,
-                timeout,
-            )
-            .await
-        {
-            Ok(answer) => verdict(answer.status, &answer.body),
+        let request = match self.remote.request(event, !self.refuses_ids.load(Ordering::Relaxed)) {
+            Ok(request) => request,
+            Err(reason) => return Verdict::Refused(reason),
+        };
+        match self.send(request, ANSWER_BYTES, timeout).await {
+            Ok(answer) => self.remote.verdict(answer.status, &answer.body),
             Err(SendError::Transport(reason)) => Verdict::Retry(reason),
-            Err(SendError::Impossible(reason)) => Verdict::Refused(reason),
+            Err(SendError::Impossible(reason)) => Verdict::Denied(reason),
         }
     }
 
-    /// Sends one request to the destination's server, authenticated, and reads at most `most` bytes of the answer.
+    /// Sends one request to the remote's server, authenticated, and reads at most `most` bytes of the answer.
     ///
     /// # Errors
     ///
     /// [`SendError`] when there is no answer.
-    pub async fn send(
-        &self,
-        method: &str,
-        url: &str,
-        body: Vec<u8>,
-        most: usize,
-        timeout: Duration,
-    ) -> Result<Answer, SendError> {
-        let headers = self.headers(method, url, &body).await?;
-        let method = method
+    pub async fn send(&self, request: Request, most: usize, timeout: Duration) -> Result<Answer, SendError> {
+        let headers = authenticated(
+            Unauthenticated::of(&request),
+            self.remote.auth(),
+            self.credentials.as_ref(),
+        )
+        .await?;
+        let method = request
+            .method
             .parse()
-            .map_err(|_| SendError::Impossible(format!("`{method}` is no HTTP method")))?;
+            .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
         let request = self
             .http
-            .request(method, url)
+            .request(method, request.url)
             .headers(headers)
-            .body(body)
+            .body(request.body)
             .timeout(timeout);
         let mut response = request.send().await.map_err(transport)?;
         let status = response.status().as_u16();
@@ -231,16 +342,6 @@ impl Deliverer {
             body.extend_from_slice(&chunk[..chunk.len().min(most.saturating_sub(body.len()))]);
         }
         Ok(Answer { status, body })
-    }
-
-    async fn headers(&self, method: &str, url: &str, body: &[u8]) -> Result<HeaderMap, SendError> {
-        let unsigned = Unauthenticated {
-            method,
-            url,
-            content_type: sign::CONTENT_TYPE,
-            body,
-        };
-        authenticated(unsigned, &self.target.auth, self.credentials.as_ref()).await
     }
 }
 
@@ -253,11 +354,25 @@ pub struct Unauthenticated<'a> {
     pub url: &'a str,
     /// The media type of the body.
     pub content_type: &'a str,
+    /// `X-Amz-Target`.
+    pub target: Option<&'static str>,
     /// The body.
     pub body: &'a [u8],
 }
 
-/// The headers that say who sends a request, with its media type.
+impl<'a> Unauthenticated<'a> {
+    fn of(request: &'a Request) -> Self {
+        Self {
+            method: request.method,
+            url: &request.url,
+            content_type: request.content_type,
+            target: request.target,
+            body: &request.body,
+        }
+    }
+}
+
+/// The headers that say who sends a request, with its media type and its target.
 ///
 /// # Errors
 ///
@@ -271,6 +386,9 @@ pub async fn authenticated(
     let content_type = HeaderValue::from_str(request.content_type)
         .map_err(|_| SendError::Impossible("the media type cannot be a header".to_owned()))?;
     headers.insert(CONTENT_TYPE, content_type);
+    if let Some(target) = request.target {
+        headers.insert(TARGET, HeaderValue::from_static(target));
+    }
     match auth {
         Auth::None => {}
         Auth::Basic { user, password } => {
@@ -290,8 +408,13 @@ pub async fn authenticated(
                 host: &host,
                 body: request.body,
             };
-            let (service, content_type) = (service.name(), request.content_type);
-            let signed = sign::headers_of(unsigned, content_type, &credentials, service, region, now());
+            let service = service.name();
+            let also = [
+                ("content-type", request.content_type),
+                (TARGET, request.target.unwrap_or_default()),
+            ];
+            let also = &also[..=usize::from(request.target.is_some())];
+            let signed = sign::headers_of(unsigned, also, &credentials, service, region, now());
             for (name, value) in signed.map_err(|error| SendError::Impossible(format!("could not sign: {error}")))? {
                 headers.insert(HeaderName::from_static(name), sensitive(&value)?);
             }
@@ -300,6 +423,9 @@ pub async fn authenticated(
     }
     Ok(headers)
 }
+
+/// Names the operation of a call in AWS's JSON protocol.
+const TARGET: &str = "x-amz-target";
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Signature Version 4, as OpenSearch Service and OpenSearch Serverless want it.
 //!
-//! Signed are exactly `host`, `content-type`, `x-amz-content-sha256`, `x-amz-date` and, with temporary credentials,
+//! Signed are exactly `host`, `content-type`, `x-amz-target` where there is one, `x-amz-content-sha256`, `x-amz-date` and, with temporary credentials,
 //! `x-amz-security-token`. The payload's hash is always among them, since Serverless refuses a request without; the length
 //! never is, since Serverless refuses that too (opensearch-js issues 356 and 1098).
 
@@ -41,17 +41,24 @@ pub fn headers(
     region: &str,
     time: SystemTime,
 ) -> Result<Vec<(&'static str, String)>, SignError> {
-    headers_of(request, CONTENT_TYPE, credentials, service, region, time)
+    headers_of(
+        request,
+        &[("content-type", CONTENT_TYPE)],
+        credentials,
+        service,
+        region,
+        time,
+    )
 }
 
-/// As [`headers`], for a body of another media type.
+/// As [`headers`], with `also` as the headers that are signed beside `host`, names in lower case.
 ///
 /// # Errors
 ///
 /// As [`headers`].
 pub fn headers_of(
     request: Unsigned<'_>,
-    content_type: &str,
+    also: &[(&str, &str)],
     credentials: &Credentials,
     service: &str,
     region: &str,
@@ -68,13 +75,8 @@ pub fn headers_of(
         .settings(settings)
         .build()?
         .into();
-    let signed = [("host", request.host), ("content-type", content_type)];
-    let signable = SignableRequest::new(
-        request.method,
-        request.url,
-        signed.into_iter(),
-        SignableBody::Bytes(request.body),
-    )?;
+    let signed = std::iter::once(("host", request.host)).chain(also.iter().copied());
+    let signable = SignableRequest::new(request.method, request.url, signed, SignableBody::Bytes(request.body))?;
     let (instructions, _signature) = sign(signable, &params)?.into_parts();
     Ok(instructions
         .headers()

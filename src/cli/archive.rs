@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use super::connect;
-use crate::aws::client::{Answer, Deliverer};
+use crate::aws::client::{Answer, Deliverer, Request};
 use crate::config::Config;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Archive as File;
@@ -102,12 +102,20 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Archive {
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        Ok(match config.destination.as_ref().context("no destination")? {
+        Self::of(config, config.destination.as_ref().context("no destination")?).await
+    }
+
+    /// Opens a destination or fallback.
+    pub(super) async fn of(config: &Config, destination: &Destination) -> anyhow::Result<Self> {
+        Ok(match destination {
             Destination::Sqlite(path) => {
                 File::open(path)?;
                 Self::File(path.clone())
             }
             Destination::OpenSearch(target) => Self::Index(Box::new(connect::deliverer(config, target).await?)),
+            Destination::Message(outlet) => {
+                bail!("{outlet} holds events only until they are taken from it; name where they go")
+            }
         })
     }
 
@@ -381,23 +389,25 @@ async fn bulk(deliverer: &Deliverer, lines: Vec<Value>) -> anyhow::Result<()> {
 }
 
 /// Asks about the destination's indices.
-async fn ask(deliverer: &Deliverer, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+async fn ask(deliverer: &Deliverer, method: &'static str, path: &str, body: &Value) -> anyhow::Result<Value> {
     let path = format!("/{}{path}", deliverer.target().index.wildcard());
     ask_server(deliverer, method, &path, body).await
 }
 
-async fn ask_server(deliverer: &Deliverer, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+async fn ask_server(deliverer: &Deliverer, method: &'static str, path: &str, body: &Value) -> anyhow::Result<Value> {
     send(deliverer, method, path, body.to_string().into_bytes()).await
 }
 
-async fn send(deliverer: &Deliverer, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+async fn send(deliverer: &Deliverer, method: &'static str, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
     read(deliverer, &receive(deliverer, method, path, body).await?)
 }
 
-async fn receive(deliverer: &Deliverer, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+async fn receive(deliverer: &Deliverer, method: &'static str, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
     let target = deliverer.target();
     let url = format!("{}{path}", target.base);
-    let answer = deliverer.send(method, &url, body, ANSWER_BYTES, PATIENCE).await;
+    let answer = deliverer
+        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .await;
     answer.with_context(|| format!("asking {target}"))
 }
 

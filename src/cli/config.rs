@@ -4,9 +4,10 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, connect};
-use crate::aws::client::{Answer, Deliverer, SendError};
+use crate::aws::client::{Answer, Deliverer, Request, SendError};
 use crate::config::{Config, Problem, VARIABLES, Variable, Variables};
 use crate::delivery::hide_password;
+use crate::delivery::message::{Kind, Outlet};
 use crate::delivery::opensearch::{Target, verdict};
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Verdict};
@@ -96,8 +97,22 @@ async fn check(config: &Config) -> anyhow::Result<()> {
             talk(&format!("ok: `{}` can be written", path.display()));
             Ok(())
         }
+        Destination::Message(outlet) => check_outlet(config, outlet).await,
         Destination::OpenSearch(target) => check_index(&connect::deliverer(config, target).await?, target).await,
     }
+}
+
+/// A queue is asked how full it is; a stream knows no question that a writer may ask.
+async fn check_outlet(config: &Config, outlet: &Outlet) -> anyhow::Result<()> {
+    if outlet.kind == Kind::Firehose {
+        talk(&format!(
+            "{outlet} is not checked: only a record would show whether it takes records"
+        ));
+        return Ok(());
+    }
+    let messages = super::queue::count(&super::queue::open(config, outlet).await?).await?;
+    talk(&format!("ok: {outlet} answers; it holds about {messages} messages"));
+    Ok(())
 }
 
 async fn check_index(deliverer: &Deliverer, target: &Target) -> anyhow::Result<()> {
@@ -125,7 +140,9 @@ async fn check_index(deliverer: &Deliverer, target: &Target) -> anyhow::Result<(
     }
     match judged {
         Verdict::Indexed | Verdict::Duplicate => talk(&format!("ok: wrote a probe document to {target}")),
-        Verdict::Retry(reason) | Verdict::Refused(reason) => bail!("{}", explain(&reason, target)),
+        Verdict::Retry(reason) | Verdict::Refused(reason) | Verdict::Denied(reason) => {
+            bail!("{}", explain(&reason, target))
+        }
         Verdict::RefusesIds => bail!("{target} refuses documents with and without an id"),
     }
     delete(deliverer, target, &probe, &answer).await
@@ -170,12 +187,10 @@ async fn delete(deliverer: &Deliverer, target: &Target, probe: &Event, stored: &
     Ok(())
 }
 
-async fn send(deliverer: &Deliverer, method: &str, url: &str, body: &str) -> anyhow::Result<Answer> {
+async fn send(deliverer: &Deliverer, method: &'static str, url: &str, body: &str) -> anyhow::Result<Answer> {
     let answer = deliverer
         .send(
-            method,
-            url,
-            body.as_bytes().to_vec(),
+            Request::json(method, url, body.to_owned()),
             1 << 20,
             std::time::Duration::from_secs(10),
         )

@@ -4,9 +4,10 @@ use anyhow::Context;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::aws::client::{ClientError, Deliverer, http_client};
+use crate::aws::courier::Way;
 use crate::config::Config;
-use crate::delivery::Auth;
 use crate::delivery::opensearch::Target;
+use crate::delivery::{Auth, Destination};
 
 /// A deliverer for a target, with credentials of the usual AWS chain where it signs.
 pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Result<Deliverer> {
@@ -17,6 +18,18 @@ pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Resul
         _ => None,
     };
     Ok(Deliverer::new(http, target.clone(), config.timing, credentials))
+}
+
+/// A connection to any remote destination; none for a file.
+pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::Result<Option<Way>> {
+    let signs = match destination {
+        Destination::OpenSearch(target) => matches!(target.auth, Auth::SigV4 { .. }),
+        Destination::Message(outlet) => matches!(outlet.auth, Auth::SigV4 { .. }),
+        Destination::Sqlite(_) => false,
+    };
+    let credentials = if signs { Some(credentials().await?) } else { None };
+    Way::open(destination, config.ca_file.as_deref(), config.timing, credentials)
+        .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// Environment, profiles, SSO, web identity, container and instance roles, in the order of every AWS tool.

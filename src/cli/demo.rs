@@ -16,12 +16,11 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{DestinationArgument, configuration, connect};
-use crate::aws::bulk::{Patience, load};
-use crate::aws::client::Deliverer;
+use super::sink::Sink;
+use super::{DestinationArgument, configuration};
+use crate::aws::bulk::load;
 use crate::config::Config;
-use crate::delivery::bulk::{Limits, Tally};
-use crate::delivery::sqlite::Store;
+use crate::delivery::bulk::Tally;
 use crate::delivery::{Destination, Outcome};
 use crate::demo::{Demo, Plan};
 use crate::event::{Event, iso};
@@ -50,9 +49,6 @@ pub(super) struct Arguments {
 
 /// Events of one batch: some 4 MB.
 const BATCH: usize = 2_500;
-
-/// How long a server may take for its first answer: one of OpenSearch Serverless that sleeps takes half a minute.
-const REACH: Duration = Duration::from_mins(1);
 
 /// A day, or a moment; not so early that the first event would be before 1970.
 fn end(text: &str) -> Result<DateTime<Utc>, String> {
@@ -199,64 +195,6 @@ fn progress(demo: &Demo, destination: &Destination) -> ProgressBar {
 fn speed(state: &ProgressState, text: &mut dyn Write) {
     // Writing to a string cannot fail.
     let _ = write!(text, "{:.0}/s", state.per_sec());
-}
-
-/// Where the events go.
-#[derive(Clone)]
-enum Sink {
-    Store(Arc<Store>),
-    Remote(Arc<Deliverer>),
-}
-
-impl Sink {
-    async fn open(config: &Config, destination: &Destination) -> anyhow::Result<Self> {
-        match destination {
-            Destination::Sqlite(path) => Ok(Self::Store(Arc::new(Store::open(path)?))),
-            Destination::OpenSearch(target) => {
-                let deliverer = connect::deliverer(config, target).await?;
-                reach(&deliverer).await?;
-                Ok(Self::Remote(Arc::new(deliverer)))
-            }
-        }
-    }
-
-    /// How many batches to deliver at the same time: while an index answers one, it works on another. A file has one writer,
-    /// and is to have the events in their order.
-    const fn under_way(&self) -> usize {
-        match self {
-            Self::Store(_) => 1,
-            Self::Remote(_) => 2,
-        }
-    }
-
-    async fn deliver(self, events: Vec<Event>) -> Vec<Outcome> {
-        match self {
-            Self::Store(store) => store.store_all(events).await,
-            Self::Remote(deliverer) => {
-                deliverer
-                    .deliver_all(&events, Limits::default(), Patience::default())
-                    .await
-            }
-        }
-    }
-
-    /// Leaves a tidy file behind.
-    fn close(self) {
-        if let Self::Store(store) = self
-            && let Some(store) = Arc::into_inner(store)
-        {
-            store.close();
-        }
-    }
-}
-
-/// Whether anybody answers at all; a batch would be tried for long before it says so.
-async fn reach(deliverer: &Deliverer) -> anyhow::Result<()> {
-    let target = deliverer.target();
-    let url = format!("{}/", target.base);
-    let answered = deliverer.send("HEAD", &url, Vec::new(), 0, REACH).await;
-    answered.with_context(|| format!("cannot reach {target}; is it the right host and port, and is the server up?"))?;
-    Ok(())
 }
 
 struct Summary {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::archive::{Archive, Subject};
 use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
+use crate::delivery::Destination;
 use crate::event::iso;
 use crate::terminal::{json_line, print};
 
@@ -84,26 +85,30 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     let subject = arguments.subject.subject(&config)?;
     super::runtime()?.block_on(async {
-        let archive = Archive::open(&config).await?;
-        archive.refresh().await;
-        let found = archive.count(&subject).await?;
-        let deleted = if arguments.dry_run {
-            0
-        } else {
-            archive.delete(&subject).await?
-        };
-        archive.refresh().await;
-        let left = archive.count(&subject).await?;
-        let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
+        let places = config.destination.iter().chain(&config.fallback);
+        let (mut erased, mut beyond) = (Vec::new(), BEYOND.map(ToOwned::to_owned).to_vec());
+        for place in places {
+            match place {
+                // What waits in a queue comes to a destination in the end.
+                Destination::Message(outlet) => {
+                    beyond.push(format!(
+                        "{outlet}: events that wait there; run this again when they have come"
+                    ));
+                }
+                place => erased.push(erase_from(&config, place, &subject, arguments.dry_run).await?),
+            }
+        }
+        let sum = |part: fn(&Erased) -> u64| erased.iter().map(part).sum::<u64>();
+        let left = sum(|erased| erased.left);
         let receipt = json!({
             "subject": subject.name(),
-            "destination": destination,
             "time": iso(Utc::now()),
             "dry_run": arguments.dry_run,
-            "found": found,
-            "deleted": deleted,
+            "found": sum(|erased| erased.found),
+            "deleted": sum(|erased| erased.deleted),
             "left": left,
-            "not_reached": BEYOND,
+            "destinations": erased.iter().map(Erased::json).collect::<Vec<_>>(),
+            "not_reached": beyond,
         });
         show(&receipt, arguments.json)?;
         anyhow::ensure!(arguments.dry_run || left == 0, "{left} events are left; run it again");
@@ -111,22 +116,53 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
     })
 }
 
+/// What became of a subject's events in one place.
+struct Erased {
+    place: String,
+    found: u64,
+    deleted: u64,
+    left: u64,
+}
+
+impl Erased {
+    fn json(&self) -> Value {
+        json!({"destination": self.place, "found": self.found, "deleted": self.deleted, "left": self.left})
+    }
+}
+
+async fn erase_from(config: &Config, place: &Destination, subject: &Subject, dry_run: bool) -> anyhow::Result<Erased> {
+    let archive = Archive::of(config, place).await?;
+    archive.refresh().await;
+    let found = archive.count(subject).await?;
+    let deleted = if dry_run { 0 } else { archive.delete(subject).await? };
+    archive.refresh().await;
+    Ok(Erased {
+        place: place.to_string(),
+        found,
+        deleted,
+        left: archive.count(subject).await?,
+    })
+}
+
 fn show(receipt: &Value, json: bool) -> anyhow::Result<()> {
     if json {
         return print(&json_line(receipt));
     }
-    let text = |name: &str| match &receipt[name] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    for name in ["subject", "destination", "time", "found", "deleted", "left"] {
-        print(&format!("{name:<12} {}", text(name)))?;
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    print(&format!("subject      {}", text(&receipt["subject"])))?;
+    print(&format!("time         {}", text(&receipt["time"])))?;
+    for place in receipt["destinations"].as_array().into_iter().flatten() {
+        print(&format!("destination  {}", text(&place["destination"])))?;
+        for name in ["found", "deleted", "left"] {
+            print(&format!("  {name:<10} {}", place[name]))?;
+        }
     }
     if receipt["dry_run"] == true {
         print("nothing was deleted: this was a dry run")?;
     }
     print("not reached:")?;
-    BEYOND.iter().try_for_each(|place| print(&format!("  {place}")))
+    let beyond = receipt["not_reached"].as_array().into_iter().flatten();
+    beyond.map(text).try_for_each(|place| print(&format!("  {place}")))
 }
 
 /// Prints a subject's events, one JSON document per line.

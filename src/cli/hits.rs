@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect};
-use crate::aws::client::Deliverer;
+use crate::aws::client::{Deliverer, Request};
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
 use crate::terminal::{json_line, printable};
@@ -36,6 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let source = match config.destination.as_ref().context("no destination")? {
             Destination::Sqlite(path) => Source::Store(Reader::open(path)?),
+            Destination::Message(outlet) => bail!("{outlet} cannot be listed; name the index that its events come to"),
             Destination::OpenSearch(target) => Source::Remote(Box::new(connect::deliverer(&config, target).await?)),
         };
         let mut seen = Seen::default();
@@ -100,9 +101,7 @@ async fn search(deliverer: &Deliverer, limit: u32) -> anyhow::Result<Vec<Found>>
     let query = json!({"size": limit, "sort": [{"date": {"order": "desc", "unmapped_type": "long"}}]});
     let answer = deliverer
         .send(
-            "POST",
-            &url,
-            query.to_string().into_bytes(),
+            Request::json("POST", url, query.to_string()),
             usize::MAX,
             Duration::from_secs(10),
         )

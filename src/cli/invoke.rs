@@ -25,8 +25,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&DestinationArgument { destination: None })?;
     let payload = read(arguments)?;
-    let cors = config.cors_origin.as_deref();
-    let (reply, rest) = match capture::answer(&payload, cors).under(config.consent(), cors) {
+    let (reply, rest) = match capture::answer_for(&payload, &config) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: chrono::Utc::now(),

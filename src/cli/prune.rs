@@ -34,6 +34,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .context("so many days ago there was no time")?;
     match config.destination.as_ref().context("no destination")? {
         Destination::Sqlite(path) => prune_store(arguments, path, before),
+        Destination::Message(outlet) => {
+            anyhow::bail!("{outlet} drops by itself what nobody has read in time; name an index or a file")
+        }
         Destination::OpenSearch(target) => super::runtime()?.block_on(async {
             let deliverer = connect::deliverer(&config, target).await?;
             let judged = judge(&deliverer, before, now).await?;

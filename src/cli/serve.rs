@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -17,6 +18,7 @@ use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::geo::file::GeoFile;
 use crate::request::Ingress;
+use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Report, Sink, Stage, serve};
 use crate::terminal::{json_line, printable, talk};
@@ -34,6 +36,9 @@ pub(super) struct Arguments {
     /// Print hits as JSON, one per line
     #[arg(long)]
     json: bool,
+    /// Append a line of JSON for each answer to this file, in the form that the deployed API writes; `pixel audit` reads it
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
     /// Print no line per hit
     #[arg(long, short)]
     quiet: bool,
@@ -60,7 +65,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     let geo = config.geo_file.as_deref().map(GeoFile::open).transpose()?;
-    let sink = sink(&config).await?;
+    let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
+    let fallback = match &config.fallback {
+        Some(fallback) => Some(self::sink(&config, fallback).await?),
+        None => None,
+    };
+    let (log, writer) = access_log(arguments)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; is something else there? Choose another with `--listen`",
@@ -73,7 +83,9 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
     introduce(&config, listener.local_addr()?);
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let mut stage = Stage::new(config, arguments.ingress, sink, reports);
+    let mut stage = Stage::new(config, arguments.ingress, sink, reports)
+        .with_fallback(fallback)
+        .with_access_log(log);
     if let Some(Destination::Sqlite(path)) = &stage.config.destination {
         let opened = OptOuts::open(stage.config.opt_out.clone(), path);
         stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;
@@ -83,28 +95,47 @@ async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Resu
     serve(Arc::clone(&stage), listener, stop()).await;
     talk("stopping; waiting for what was begun");
     stage.drain().await;
-    finish(stage, printer)
+    finish(stage, printer, writer)
+}
+
+type AccessLogWriter = Option<std::thread::JoinHandle<()>>;
+
+fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, AccessLogWriter)> {
+    let Some(path) = &arguments.access_log else {
+        return Ok((None, None));
+    };
+    let (log, writer) = AccessLog::open(path).with_context(|| format!("the access log `{}`", path.display()))?;
+    Ok((Some(log), Some(writer)))
 }
 
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
 /// process ends with it; what was committed is safe.
-fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>) -> anyhow::Result<()> {
-    let Ok(Stage { sink, reports, .. }) = Arc::try_unwrap(stage) else {
+fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: AccessLogWriter) -> anyhow::Result<()> {
+    let Ok(stage) = Arc::try_unwrap(stage) else {
         return Ok(());
     };
+    let (sinks, reports) = stage.apart();
     // The printer stops when nobody can report any more.
     drop(reports);
-    if let Sink::Store(store) = sink {
-        store.close();
+    for sink in sinks {
+        if let Sink::Store(store) = sink {
+            store.close();
+        }
+    }
+    if let Some(writer) = writer {
+        // A writer that failed has said so.
+        let _ = writer.join();
     }
     anyhow::ensure!(printer.join().is_ok(), "the printer of hits has failed");
     Ok(())
 }
 
-async fn sink(config: &Config) -> anyhow::Result<Sink> {
-    match config.destination.as_ref().context("no destination")? {
+async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink> {
+    match destination {
         Destination::Sqlite(path) => Ok(Sink::Store(Store::open(path)?)),
-        Destination::OpenSearch(target) => Ok(Sink::remote(connect::deliverer(config, target).await?)),
+        remote => Ok(Sink::remote(
+            connect::way(config, remote).await?.context("no connection")?,
+        )),
     }
 }
 
@@ -116,6 +147,9 @@ fn introduce(config: &Config, address: SocketAddr) {
     ));
     talk(&format!("try     http://{address}/"));
     talk(&format!("events  {destination}"));
+    if let Some(fallback) = &config.fallback {
+        talk(&format!("else to {fallback}"));
+    }
     talk("Ctrl-C stops; nothing that was accepted is lost");
 }
 
@@ -164,8 +198,8 @@ fn as_json(report: &Report) -> Value {
     let mut line = json!({"time": iso(report.time), "request": report.request, "outcome": report.outcome.name()});
     match &report.outcome {
         Outcome::Ignored(why) => line["reason"] = why.name().into(),
-        Outcome::Failed(failure) => line["reason"] = failure.reason.as_str().into(),
-        Outcome::Indexed | Outcome::Duplicate => {}
+        Outcome::Failed(failure) | Outcome::Fallback(failure) => line["reason"] = failure.reason.as_str().into(),
+        Outcome::Indexed | Outcome::Queued | Outcome::Duplicate => {}
     }
     if let Some(event) = &report.event {
         line["event_id"] = event.id.as_str().into();

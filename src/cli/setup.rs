@@ -63,6 +63,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 path.display()
             ))
         }
+        Destination::Message(outlet) => {
+            anyhow::bail!("{outlet} is made by its stack, not by `pixel setup`; name the index that its events come to")
+        }
         Destination::OpenSearch(target) => super::runtime()?.block_on(async {
             let plan = Plan::new(
                 &target.index,

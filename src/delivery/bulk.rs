@@ -123,7 +123,7 @@ fn write_lines(event: &Event, with_id: bool, lines: &mut Vec<u8>) {
 pub enum Answer {
     /// One entry for each event, in the order of the body; none for an event of which the answer says nothing.
     Items(Vec<Option<Verdict>>),
-    /// The same for all: [`Verdict::Retry`] or [`Verdict::Refused`].
+    /// The same for all: [`Verdict::Retry`], [`Verdict::Denied`] or [`Verdict::Refused`].
     Whole(Verdict),
     /// The body is too large for the server, or for something before it.
     TooLarge(String),
@@ -149,8 +149,11 @@ pub fn answer(status: u16, body: &[u8], sent: usize) -> Answer {
     match verdict(status, body) {
         Verdict::Retry(reason) => Answer::Whole(Verdict::Retry(reason)),
         Verdict::Refused(reason) if status == 413 => Answer::TooLarge(reason),
-        Verdict::Refused(reason) => Answer::Whole(Verdict::Refused(reason)),
-        Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => Answer::Whole(Verdict::Refused(format!(
+        // The name of the index is wrong, which comes from the event's time.
+        Verdict::Refused(reason) if status == 400 => Answer::Whole(Verdict::Refused(reason)),
+        // Nothing that is said to all of them is about the events.
+        Verdict::Refused(reason) | Verdict::Denied(reason) => Answer::Whole(Verdict::Denied(reason)),
+        Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => Answer::Whole(Verdict::Denied(format!(
             "status {status}, but the answer is not one to a bulk request"
         ))),
     }
@@ -187,17 +190,18 @@ impl Tally {
     /// Counts one.
     pub fn add(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Indexed => self.indexed += 1,
+            Outcome::Indexed | Outcome::Queued => self.indexed += 1,
             Outcome::Duplicate => self.duplicate += 1,
             Outcome::Ignored(_) => {}
-            Outcome::Failed(failure) => {
+            Outcome::Fallback(failure) | Outcome::Failed(failure) => {
                 self.failed += 1;
                 self.add_reason(&failure.reason);
             }
         }
     }
 
-    fn add_reason(&mut self, reason: &str) {
+    /// Counts a reason alone.
+    pub fn add_reason(&mut self, reason: &str) {
         if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| known == reason) {
             *count += 1;
         } else if self.reasons.len() < Self::REASONS {
@@ -339,6 +343,10 @@ mod tests {
         Verdict::Retry(reason.to_owned())
     }
 
+    fn denied(reason: &str) -> Verdict {
+        Verdict::Denied(reason.to_owned())
+    }
+
     fn refused(reason: &str) -> Verdict {
         Verdict::Refused(reason.to_owned())
     }
@@ -378,7 +386,7 @@ mod tests {
             ),
             (
                 json!({"create": {"status": 403, "error": {"type": "cluster_block_exception", "reason": "index [events] blocked by: [FORBIDDEN/8/index write (api)];"}}}),
-                Some(refused(
+                Some(denied(
                     "status 403: cluster_block_exception: index [events] blocked by: [FORBIDDEN/8/index write (api)];",
                 )),
             ),
@@ -416,6 +424,7 @@ mod tests {
         let whole = |status, body: &str| match answer(status, body.as_bytes(), 2) {
             Answer::Whole(Verdict::Retry(reason)) => format!("again: {reason}"),
             Answer::Whole(Verdict::Refused(reason)) => format!("never: {reason}"),
+            Answer::Whole(Verdict::Denied(reason)) => format!("not now: {reason}"),
             other => format!("{other:?}"),
         };
         let table = [
@@ -435,21 +444,21 @@ mod tests {
                 r#"{"Message":"Request throttled due to too many requests"}"#,
                 r#"again: status 403: {"Message":"Request throttled due to too many requests"}"#,
             ),
-            (401, "Unauthorized", "never: status 401: Unauthorized"),
+            (401, "Unauthorized", "not now: status 401: Unauthorized"),
             (
                 403,
                 r#"{"error":{"type":"security_exception","reason":"no permissions for [indices:data/write/bulk]"}}"#,
-                "never: status 403: security_exception: no permissions for [indices:data/write/bulk]",
+                "not now: status 403: security_exception: no permissions for [indices:data/write/bulk]",
             ),
             (
                 200,
                 "<html>please log in</html>",
-                "never: status 200, but the answer is not an index's: <html>please log in</html>",
+                "not now: status 200, but the answer is not an index's: <html>please log in</html>",
             ),
             (
                 200,
                 r#"{"result":"created"}"#,
-                "never: status 200, but the answer is not one to a bulk request",
+                "not now: status 200, but the answer is not one to a bulk request",
             ),
             (413, "too large", r#"TooLarge("status 413: too large")"#),
             (

@@ -180,6 +180,7 @@ pub(super) fn refusal(status: u16, error: Option<&serde_json::Value>, otherwise:
         400 if explains(error, "Document ID is not supported") => Verdict::RefusesIds,
         403 if explains(error, "throttled") || otherwise().contains("throttled") => Verdict::Retry(reason()),
         409 | 429 | 500 | 502..=504 => Verdict::Retry(reason()),
+        401 | 403 | 404 => Verdict::Denied(reason()),
         _ => Verdict::Refused(reason()),
     }
 }
@@ -205,7 +206,7 @@ fn excerpt(body: &[u8]) -> String {
     short(&String::from_utf8_lossy(&body[..body.len().min(400)]))
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let line: String = text
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })

@@ -124,6 +124,11 @@ impl Store {
         outcomes.await.unwrap_or_else(lost)
     }
 
+    /// Whether nothing can be stored any more.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Waits until everything that was sent is committed.
     pub fn close(self) {
         drop(self.sender);
@@ -289,6 +294,71 @@ impl Reader {
             "SELECT number, document FROM events WHERE number > ?1 ORDER BY number LIMIT 1000",
             [number],
         )
+    }
+
+    /// Whether there is an event of this id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn holds(&self, id: &str) -> Result<bool, StoreError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached("SELECT 1 FROM events WHERE id = ?1")?;
+            statement.exists([id])
+        };
+        read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
+    }
+
+    /// How many events were received from one time on and before another.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn count_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<u64, StoreError> {
+        let count = "SELECT count(*) FROM events WHERE time >= ?1 AND time < ?2";
+        let times = [from.timestamp_millis(), to.timestamp_millis()];
+        let counted = self.connection.query_row(count, times, |row| row.get::<_, i64>(0));
+        counted
+            .map(i64::unsigned_abs)
+            .map_err(|error| StoreError::new(&self.path, error))
+    }
+
+    /// How many events there are after `number`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn count_after(&self, number: u64) -> Result<u64, StoreError> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let count = "SELECT count(*) FROM events WHERE number > ?1";
+        let counted = self.connection.query_row(count, [number], |row| row.get::<_, i64>(0));
+        counted
+            .map(i64::unsigned_abs)
+            .map_err(|error| StoreError::new(&self.path, error))
+    }
+
+    /// The first events after `number`, with their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn events_after(&self, number: u64, most: usize) -> Result<Vec<(u64, Event)>, StoreError> {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let read = || {
+            let sql = "SELECT number, id, time, document FROM events WHERE number > ?1 ORDER BY number LIMIT ?2";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map([number, most], |row| {
+                let event = Event {
+                    id: row.get(1)?,
+                    time: DateTime::from_timestamp_millis(row.get(2)?).unwrap_or_default(),
+                    document: row.get(3)?,
+                };
+                Ok((row.get::<_, i64>(0)?.unsigned_abs(), event))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|error| StoreError::new(&self.path, error))
     }
 
     fn query(&self, sql: &str, values: [i64; 1]) -> Result<Vec<Stored>, StoreError> {

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{BoxError, Function, deadline, log, replied};
-use crate::aws::client::Deliverer;
 use crate::config::{Config, Variables};
 use crate::setup::plan::Plan;
 use crate::setup::prune::{Fate, delete, judge};
@@ -97,15 +96,8 @@ async fn within(deadline: SystemTime, work: impl Future<Output = Result<Value, S
     }
 }
 
-fn deliverer(function: &Function) -> Result<&Deliverer, String> {
-    function
-        .deliverer
-        .as_ref()
-        .ok_or_else(|| function.undeliverable.clone())
-}
-
 async fn make_ready(function: &Function) -> Result<Value, String> {
-    let deliverer = deliverer(function)?;
+    let deliverer = function.courier.index()?;
     let Config {
         rotation, keep_days, ..
     } = function.config;
@@ -120,7 +112,7 @@ async fn make_ready(function: &Function) -> Result<Value, String> {
 
 /// Deletes the indices that are old enough, one after the other; what a time-out interrupts, the next run finishes.
 async fn prune(function: &Function) -> Result<Value, String> {
-    let deliverer = deliverer(function)?;
+    let deliverer = function.courier.index()?;
     let days = function
         .config
         .keep_days
@@ -173,6 +165,6 @@ mod tests {
         let variables = Variables::from([("PIXEL_DESTINATION".to_owned(), "sqlite:pixel.db".to_owned())]);
         let function = Function::new(&variables);
         assert!(matches!(function.config.destination, Some(Destination::Sqlite(_))));
-        assert!(deliverer(&function).is_err_and(|reason| reason.contains("sqlite:")));
+        assert!(function.courier.index().is_err_and(|reason| reason.contains("sqlite:")));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{BoxError, Function, Job, index};
+use super::{BoxError, Function, Job, finish};
 use crate::config::Variables;
 
 /// Init may wait so long for the connection to the index; a visitor may be waiting for init.
@@ -46,7 +46,7 @@ impl Extension {
         loop {
             self.next().await?;
             if let Some(Some(job)) = jobs.recv().await {
-                index(Arc::clone(&function), job).await;
+                finish(Arc::clone(&function), job).await;
             }
         }
     }

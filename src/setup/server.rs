@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::product::Product;
-use crate::aws::client::{Answer, Deliverer};
+use crate::aws::client::{Answer, Deliverer, Request};
 
 /// Most bytes of an administrative answer that are read.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -47,11 +47,18 @@ pub struct Reply {
 /// # Errors
 ///
 /// When there is no answer, it is a refusal of the credentials, or it is no JSON.
-pub async fn ask(deliverer: &Deliverer, method: &str, path: &str, body: Option<&Value>) -> Result<Reply, ServerError> {
+pub async fn ask(
+    deliverer: &Deliverer,
+    method: &'static str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Reply, ServerError> {
     let target = deliverer.target();
     let url = format!("{}{path}", target.base);
-    let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-    let answer = deliverer.send(method, &url, bytes, ANSWER_BYTES, PATIENCE).await;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let answer = deliverer
+        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .await;
     let answer = answer.map_err(|error| ServerError(explain(&error.to_string(), &target.base, target.auth.name())))?;
     judge(answer, method, path).map_err(|reason| ServerError(explain(&reason, &target.base, target.auth.name())))
 }

@@ -163,6 +163,12 @@ pub struct HttpAnswer {
 }
 
 impl HttpAnswer {
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// The answer that carries this pixel.
     pub fn of(pixel: &Pixel) -> Self {
         let headers = pixel

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -13,14 +14,17 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use super::opt_out::{self, OptOuts};
-use crate::aws::client::Deliverer;
+use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
+use crate::delivery::counts::Counts;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
@@ -51,7 +55,7 @@ pub enum Sink {
     /// A server.
     Remote {
         /// Delivers.
-        deliverer: Box<Deliverer>,
+        way: Box<Way>,
         /// Deliveries at once; closed when none may begin any more.
         at_once: Semaphore,
     },
@@ -59,9 +63,9 @@ pub enum Sink {
 
 impl Sink {
     /// A remote destination.
-    pub fn remote(deliverer: Deliverer) -> Self {
+    pub fn remote(way: Way) -> Self {
         Self::Remote {
-            deliverer: Box::new(deliverer),
+            way: Box::new(way),
             at_once: Semaphore::new(REMOTE_AT_ONCE),
         }
     }
@@ -73,23 +77,36 @@ impl Sink {
                 attempts: 1,
                 breaker: "closed",
             },
-            Self::Remote { deliverer, at_once } => match at_once.acquire().await {
-                Ok(_turn) => deliverer.deliver(event, budget).await,
-                Err(_closed) => not_tried("the stage was stopped before it was this event's turn"),
+            Self::Remote { way, at_once } => match at_once.acquire().await {
+                Ok(_turn) => way.deliver(event, budget).await,
+                Err(_closed) => Delivered::not_tried("the stage was stopped before it was this event's turn"),
             },
         }
     }
-}
 
-fn not_tried(reason: impl Into<String>) -> Delivered {
-    let failure = Failure {
-        reason: reason.into(),
-        temporary: true,
-    };
-    Delivered {
-        outcome: Outcome::Failed(failure),
-        attempts: 0,
-        breaker: "closed",
+    /// Keeps what the destination has not taken.
+    async fn keep(&self, event: &Arc<Event>, failure: &Failure, destination: &str, budget: Duration) -> Outcome {
+        match self {
+            Self::Store(store) => settle(failure, store.store(Arc::clone(event)).await),
+            Self::Remote { way, .. } => way.keep(event, failure, destination, budget).await,
+        }
+    }
+
+    /// Why events cannot be stored now, as far as that is known without trying.
+    fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(store) => store.is_closed().then_some("the store's writer has stopped"),
+            Self::Remote { way, .. } => {
+                (way.breaker_state() != "closed").then_some("the circuit breaker of the destination is open")
+            }
+        }
+    }
+
+    /// Begins nothing more.
+    fn stop(&self) {
+        if let Self::Remote { at_once, .. } = self {
+            at_once.close();
+        }
     }
 }
 
@@ -115,6 +132,16 @@ pub struct Stage {
     pub ingress: Ingress,
     /// Where events go.
     pub sink: Sink,
+    /// Where events go that the sink does not take.
+    pub fallback: Option<Sink>,
+    /// What became of the hits since the start.
+    counts: Mutex<Counts>,
+    /// Answers since the start, images all of them.
+    answers: AtomicU64,
+    /// When the stage was made.
+    started: chrono::DateTime<Utc>,
+    /// Where each answer is noted.
+    access_log: Option<AccessLog>,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
     /// Who is not to be counted.
@@ -173,9 +200,70 @@ impl Stage {
             config,
             ingress,
             sink,
+            fallback: None,
+            counts: Mutex::default(),
+            answers: AtomicU64::new(0),
+            started: Utc::now(),
+            access_log: None,
             reports,
             places: Arc::new(Semaphore::new(UNDER_WAY as usize)),
         }
+    }
+
+    /// With a second destination, for what the first does not take.
+    #[must_use]
+    pub fn with_fallback(mut self, fallback: Option<Sink>) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    /// With a note of each answer.
+    #[must_use]
+    pub fn with_access_log(mut self, log: Option<AccessLog>) -> Self {
+        self.access_log = log;
+        self
+    }
+
+    /// Delivers an event; where there is a fallback, part of the budget is kept for it.
+    async fn deliver(&self, event: &Arc<Event>) -> Delivered {
+        let timing = &self.config.timing;
+        let budget = timing.budget;
+        let kept = match self.fallback {
+            Some(_) => timing.attempt.min(budget / 2),
+            None => Duration::ZERO,
+        };
+        let delivered = self.sink.deliver(event, budget.saturating_sub(kept)).await;
+        let (Some(fallback), Outcome::Failed(failure)) = (&self.fallback, &delivered.outcome) else {
+            return delivered;
+        };
+        let destination = self.destination();
+        Delivered {
+            outcome: fallback.keep(event, failure, &destination, kept).await,
+            ..delivered
+        }
+    }
+
+    fn destination(&self) -> String {
+        self.config
+            .destination
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
+    }
+
+    /// What became of the hits since the start.
+    pub fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The parts that are to be closed: where events go, and where reports went. The access log ends with this.
+    pub fn apart(self) -> (Vec<Sink>, mpsc::Sender<Report>) {
+        let sinks = std::iter::once(self.sink).chain(self.fallback);
+        (sinks.collect(), self.reports)
     }
 
     /// Waits until every event that was accepted has its outcome. What has not had its turn when the budget is over is
@@ -186,9 +274,7 @@ impl Stage {
         if tokio::time::timeout(budget, all_back()).await.is_ok() {
             return;
         }
-        if let Sink::Remote { at_once, .. } = &self.sink {
-            at_once.close();
-        }
+        self.sink.stop();
         let _ = tokio::time::timeout(budget + LAST_WORDS, all_back()).await;
     }
 
@@ -201,6 +287,7 @@ impl Stage {
     }
 
     fn report(&self, arrived: &Arrived, outcome: Outcome, event: Option<Arc<Event>>) {
+        self.count(&outcome);
         if self.reports.is_closed() {
             return;
         }
@@ -222,10 +309,17 @@ async fn answer(
     peer: SocketAddr,
 ) -> Result<HttpResponse, Infallible> {
     let arrived = arrive(&request, peer.ip());
-    if let Some(page) = page(&arrived).or_else(|| opt_out::answer(&arrived, &stage.opt_outs)) {
+    let page = page(&arrived).or_else(|| status(&stage, &arrived));
+    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs)) {
         return Ok(page);
     }
-    Ok(response(capture_hit(stage, arrived).await))
+    let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
+    let answer = capture_hit(Arc::clone(&stage), arrived).await;
+    stage.answers.fetch_add(1, Ordering::Relaxed);
+    if let Some((log, note)) = note {
+        log.write(&note, &answer);
+    }
+    Ok(response(answer))
 }
 
 fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
@@ -247,7 +341,8 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
 }
 
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
-    let cors = stage.config.cors_origin.as_deref();
+    let config = &stage.config;
+    let cors = config.cors_origin.as_deref();
     let Some(payload) = allowed(stage.ingress, &arrived)
         .then(|| payload(stage.ingress, &arrived))
         .flatten()
@@ -288,13 +383,13 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
 
 /// The answer to a payload, by what is known now of who has opted out.
 fn accept(stage: &Stage, payload: &[u8]) -> Answer {
-    let cors = stage.config.cors_origin.as_deref();
+    let config = &stage.config;
     let opt_out = stage.opt_outs.read();
     let consent = Consent {
         opt_out: &opt_out,
-        ..stage.config.consent()
+        ..config.consent()
     };
-    capture::guarded(payload, || capture::answer(payload, cors).under(consent, cors))
+    capture::guarded(payload, || capture::answer_under(payload, config, consent))
 }
 
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
@@ -335,12 +430,12 @@ async fn store(stage: Arc<Stage>, arrived: Arrived, event: Arc<Event>) -> Result
     // Taken before the answer, so that a stop waits for what was answered.
     let Ok(place) = Arc::clone(&stage.places).try_acquire_owned() else {
         let reason = format!("{UNDER_WAY} events are waiting for the destination already");
-        stage.conclude(&arrived, event, not_tried(reason), Duration::ZERO);
+        stage.conclude(&arrived, event, Delivered::not_tried(reason), Duration::ZERO);
         return Err(Late);
     };
     let work = tokio::spawn(async move {
         let begun = Instant::now();
-        let delivered = stage.sink.deliver(&event, stage.config.timing.budget).await;
+        let delivered = stage.deliver(&event).await;
         let failed = matches!(delivered.outcome, Outcome::Failed(_));
         stage.conclude(&arrived, event, delivered, begun.elapsed());
         // Whoever waits for the place may take the stage apart.
@@ -359,12 +454,7 @@ async fn store(stage: Arc<Stage>, arrived: Arrived, event: Arc<Event>) -> Result
 
 /// The last resort: the whole event as one line of JSON, from which it can be replayed.
 fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Duration) {
-    let destination = stage
-        .config
-        .destination
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let destination = stage.destination();
     let line = capture::log_line(
         event,
         delivered,
@@ -385,6 +475,77 @@ fn response(answer: HttpAnswer) -> HttpResponse {
         }
     }
     response
+}
+
+/// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
+fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {
+    if !matches!(arrived.method.as_str(), "GET" | "HEAD") {
+        return None;
+    }
+    let (status, media, text) = match arrived.path.as_str() {
+        "/health" => (200, "application/json", json!({"status": "ok"}).to_string()),
+        "/ready" => match stage.sink.trouble() {
+            None => (200, "application/json", json!({"status": "ready"}).to_string()),
+            Some(reason) => {
+                let text = json!({"status": "not ready", "reason": reason}).to_string();
+                (503, "application/json", text)
+            }
+        },
+        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(stage)),
+        _ => return None,
+    };
+    Some(response(HttpAnswer {
+        status,
+        headers: vec![
+            ("Content-Type".to_owned(), media.to_owned()),
+            ("Cache-Control".to_owned(), "no-store".to_owned()),
+        ],
+        body: text.into_bytes(),
+    }))
+}
+
+/// The metrics in Prometheus' text format.
+fn metrics(stage: &Stage) -> String {
+    use std::fmt::Write;
+    let mut text =
+        String::from("# HELP pixel_hits_total Requests by what became of them.\n# TYPE pixel_hits_total counter\n");
+    // Writing to a string cannot fail.
+    for (outcome, count) in stage.counts().iter() {
+        let _ = writeln!(text, "pixel_hits_total{{outcome=\"{outcome}\"}} {count}");
+    }
+    let answers = stage.answers.load(Ordering::Relaxed);
+    let under_way = UNDER_WAY as usize - stage.places.available_permits();
+    let ready = u8::from(stage.sink.trouble().is_none());
+    let started = stage.started.timestamp();
+    for (name, kind, help, value) in [
+        (
+            "pixel_answers_total",
+            "counter",
+            "Answers, all of them images.",
+            answers.to_string(),
+        ),
+        (
+            "pixel_events_under_way",
+            "gauge",
+            "Events whose outcome is not known yet.",
+            under_way.to_string(),
+        ),
+        (
+            "pixel_ready",
+            "gauge",
+            "1 while events can be stored.",
+            ready.to_string(),
+        ),
+        (
+            "pixel_start_time_seconds",
+            "gauge",
+            "When the process started, in seconds since 1970.",
+            started.to_string(),
+        ),
+    ] {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+    }
+    text
 }
 
 /// The page to open after the first start: it shows the image as a page of the owner would.

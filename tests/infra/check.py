@@ -38,8 +38,8 @@ WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 SVG = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg"[^<>]*/>')
 
 
-def problems(text, facts, folder):
-    """Everything that is wrong with a template."""
+def problems(text, facts, folder, first=False):
+    """Everything that is wrong with a template, or what is found first."""
     try:
         for event in yaml.parse(text):
             if isinstance(event, yaml.AliasEvent):
@@ -49,6 +49,8 @@ def problems(text, facts, folder):
         for values in scenarios(template):
             resolved = Resolved(template, values)
             for check in CHECKS:
+                if first and found:
+                    return found
                 found += [f"{check.__name__}: {problem}" for problem in check(resolved, facts, folder)]
     except (KeyError, ValueError, TypeError, yaml.YAMLError, AttributeError) as error:
         return [f"unreadable: {type(error).__name__}: {error}"]
@@ -66,6 +68,8 @@ SAMPLES = {
     "KinesisFirehoseARN": "arn:aws:firehose:eu-central-1:123456789012:deliverystream/pixel",
     "KinesisFirehoseStreamName": "pixel", "CorsOrigin": "*", "ImageUrl": "https://example.org/1x1.gif",
     "ReaderRoleArn": "arn:aws:iam::123456789012:role/reader", "InstanceCount": 2,
+    # The most that the templates let anyone choose, since time-outs have to fit it.
+    "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
 
 
@@ -76,10 +80,12 @@ def scenarios(template):
     everything = {name: value for name, value in SAMPLES.items() if name in parameters}
     yield endpoint
     yield everything
-    if "DomainName" in parameters:
-        yield {**everything, "DomainName": "search"}
-        yield {**everything, "CollectionId": "abc123", "CollectionName": "pixel"}
-        yield {**endpoint, "ApiKey": "a2V5"}
+    for delivery in parameters.get("Delivery", {}).get("AllowedValues", ["direct"]):
+        if "DomainName" in parameters:
+            yield {**everything, "Delivery": delivery, "DomainName": "search"}
+            yield {**endpoint, "Delivery": delivery, "ApiKey": "a2V5"}
+        if "CollectionId" in parameters:
+            yield {**everything, "Delivery": delivery, "CollectionId": "abc123", "CollectionName": "pixel"}
     for name, body in parameters.items():
         for value in body.get("AllowedValues", []):
             if isinstance(value, str):
@@ -405,6 +411,16 @@ def permissions(t, facts, folder):
             if t.resources.get(function, {}).get("Type") == "AWS::Lambda::Function":
                 if not admitted(function, "events.amazonaws.com", f"<{name}.Arn>"):
                     yield f"{name} may not invoke {function}"
+            dead = target.get("DeadLetterConfig", {}).get("Arn", "").strip("<>").removesuffix(".Arn")
+            grants_of = [
+                statement
+                for _, policy in t.of("AWS::SQS::QueuePolicy")
+                if f"<{dead}>" in policy["Queues"]
+                for statement in policy["PolicyDocument"]["Statement"]
+            ]
+            mine = {"ArnEquals": {"aws:SourceArn": f"<{name}.Arn>"}}
+            if not any(one["Principal"] == {"Service": "events.amazonaws.com"} and one.get("Condition") == mine for one in grants_of):
+                yield f"{name} may not keep its failures in {dead or 'a queue'}"
     for name, one in t.of("AWS::ApiGatewayV2::Integration"):
         function = one.get("IntegrationUri", "").strip("<>").removesuffix(".Arn")
         arn = f"arn:aws:execute-api:eu-central-1:123456789012:{one['ApiId']}/$default/$default"
@@ -481,6 +497,12 @@ def functions(t, facts, folder):
                     yield f"{name}: {variable} is Lambda's own"
                 if not isinstance(value, (str, int)):
                     yield f"{name}: {variable} is no text"
+            key = variables.get("PIXEL_PRIVACY_KEY", "")
+            if one.get("Handler") in ("capture", "index") and not key:
+                yield f"{name} has no key, so that each of its sandboxes hashes otherwise"
+            generated = re.fullmatch(r"\{\{resolve:secretsmanager:<(\w+)>\}\}", key)
+            if generated and t.resources.get(generated[1], {}).get("Type") != "AWS::SecretsManager::Secret":
+                yield f"{name}: {key} is no secret of this stack"
             if "PIXEL_DESTINATION" not in variables and one.get("Handler") != "nobody":
                 yield f"{name} has no PIXEL_DESTINATION"
         role = one.get("Role", "").strip("<>").removesuffix(".Arn")
@@ -618,23 +640,142 @@ def encryption(t, facts, folder):
             yield f"{name} cannot be encrypted with one's own key"
 
 
+SQS_URL = re.compile(r"sqs://sqs\.eu-central-1\.amazonaws\.com/123456789012/<(\w+)\.QueueName>")
+FIREHOSE_URL = re.compile(r"firehose://firehose\.eu-central-1\.amazonaws\.com/([\w.-]+)")
+
+
+def destinations(t, facts, folder):
+    """A function may write where its variables send events, and nowhere else; what is refused has a place of its own."""
+    for name, one in t.of("AWS::Lambda::Function"):
+        variables = one.get("Environment", {}).get("Variables", {})
+        role = one.get("Role", "").strip("<>").removesuffix(".Arn")
+        if one.get("Handler") in ("capture", "index") and "PIXEL_FALLBACK" not in variables:
+            yield f"{name} has no PIXEL_FALLBACK, so what is refused is in its log at best"
+        if variables.get("PIXEL_FALLBACK", "") == variables.get("PIXEL_DESTINATION"):
+            yield f"{name} falls back to its destination"
+        queues_of, streams = set(), set()
+        for variable in ("PIXEL_DESTINATION", "PIXEL_FALLBACK"):
+            url = variables.get(variable, "")
+            if url.startswith("sqs:"):
+                match = SQS_URL.fullmatch(url)
+                if not match or t.resources.get(match[1], {}).get("Type") != "AWS::SQS::Queue":
+                    yield f"{name}: {variable} is {url}, no queue of this stack"
+                    continue
+                queues_of.add(f"<{match[1]}.Arn>")
+                if not may(t, role, "sqs:SendMessage", f"<{match[1]}.Arn>"):
+                    yield f"{name} may not write to {match[1]}, its {variable}"
+            if url.startswith("firehose:"):
+                match = FIREHOSE_URL.fullmatch(url)
+                arn = f"arn:aws:firehose:eu-central-1:123456789012:deliverystream/{match[1]}" if match else ""
+                streams.add(arn)
+                if not match or not may(t, role, "firehose:PutRecord", arn):
+                    yield f"{name} may not write to {url}, its {variable}"
+        for _, config in t.of("AWS::Lambda::EventInvokeConfig"):
+            if config["FunctionName"] == f"<{name}>":
+                queues_of.add(config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"))
+        for _, owner, _, statement in statements(t):
+            if owner != role:
+                continue
+            for action in listed(statement["Action"]):
+                allowed = {"sqs:SendMessage": queues_of, "firehose": streams}
+                allowed = allowed.get(action, allowed.get(action.split(":")[0]))
+                if allowed is not None and not set(listed(statement["Resource"])) <= allowed:
+                    yield f"{name} may write to {statement['Resource']}, where it has nothing to write"
+                if action.startswith("firehose:") and action != "firehose:PutRecord":
+                    yield f"{name} may {action}, which it does not use"
+        if "PIXEL_API_KEY" in variables and not variables["PIXEL_DESTINATION"].startswith("https:"):
+            yield f"{name} knows a key that it has no use for"
+
+
 def queues(t, facts, folder):
+    all_queues = dict(t.of("AWS::SQS::Queue"))
+    read, given_up = set(), set()
     for name, one in t.of("AWS::Lambda::EventSourceMapping"):
         if one.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
             yield f"{name} repeats whole batches for one message"
         if one.get("BatchSize", 10) > 10 and not one.get("MaximumBatchingWindowInSeconds"):
             yield f"{name} needs a window for so large batches"
-        queue = t.resources[one["EventSourceArn"].strip("<>").removesuffix(".Arn")]["Properties"]
+        if not one.get("ScalingConfig", {}).get("MaximumConcurrency"):
+            yield f"{name} sends the index as many batches as there are"
+        source = one["EventSourceArn"].strip("<>").removesuffix(".Arn")
+        if source not in all_queues:
+            yield f"{name} reads {source}, no queue of this stack"
+            continue
+        read.add(source)
+        queue = all_queues[source]
         function = t.resources[one["FunctionName"].strip("<>").removesuffix(".Arn")]["Properties"]
+        if function.get("Handler") != "index":
+            yield f"{name} hands batches to the handler {function.get('Handler')}"
+        if function.get("ReservedConcurrentExecutions") is not None:
+            yield f"{name}: what a reserved concurrency refuses counts as received"
         least = 6 * function["Timeout"] + one.get("MaximumBatchingWindowInSeconds", 0)
         if queue.get("VisibilityTimeout", 30) < least:
             yield f"{name}: messages come back before {least} s are over"
-        if queue.get("RedrivePolicy", {}).get("maxReceiveCount", 0) < 5:
+        role = function["Role"].strip("<>").removesuffix(".Arn")
+        for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"):
+            if not may(t, role, action, f"<{source}.Arn>"):
+                yield f"{name}: its function has no {action}"
+        policy = queue.get("RedrivePolicy", {})
+        if policy.get("maxReceiveCount", 0) < 5:
             yield f"{name}: a message is given up too early"
+        dead = str(policy.get("deadLetterTargetArn", "")).strip("<>").removesuffix(".Arn")
+        if dead not in all_queues:
+            yield f"{source} has no queue for what is given up"
+            continue
+        given_up.add(dead)
+        if all_queues[dead].get("MessageRetentionPeriod", 345600) <= queue.get("MessageRetentionPeriod", 345600):
+            yield f"{dead} deletes what {source} gave up, since a message keeps its age"
+    watched = {
+        (alarm["MetricName"], dimension["Value"].strip("<>").removesuffix(".QueueName"))
+        for _, alarm in t.of("AWS::CloudWatch::Alarm")
+        if alarm.get("Namespace") == "AWS/SQS"
+        for dimension in alarm.get("Dimensions", [])
+    }
+    for name, one in all_queues.items():
+        if one.get("MessageRetentionPeriod", 345600) < 345600:
+            yield f"{name} forgets within four days"
+        if ("ApproximateNumberOfMessagesVisible", name) not in watched:
+            yield f"no alarm watches how much is in {name}"
+        if name in read | given_up and ("ApproximateAgeOfOldestMessage", name) not in watched:
+            yield f"no alarm watches how long it is in {name}"
+        if name in given_up and name in read:
+            yield f"{name} is read by a function"
+
+
+# Metrics that alarms may be about, with the dimensions they have (CloudWatch metrics of each service's developer guide).
+METRICS = {
+    "AWS/Lambda": ({"FunctionName"}, {"Errors", "Throttles"}),
+    "AWS/ApiGateway": ({"ApiName", "Stage"}, {"5XXError", "4XXError"}),
+    "AWS/SQS": ({"QueueName"}, {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
+    "AWS/ES": ({"DomainName", "ClientId"}, {"ClusterStatus.red", "ClusterIndexWritesBlocked", "FreeStorageSpace", "JVMMemoryPressure", "5xx"}),
+}
+
+
+def alarms(t, facts, folder):
+    """Every alarm is on a metric that somebody writes."""
+    filters = {
+        change["MetricName"]
+        for _, one in t.of("AWS::Logs::MetricFilter")
+        for change in one["MetricTransformations"]
+    }
+    functions_of = {f"<{name}>" for name, one in t.of("AWS::Lambda::Function") if one.get("Handler") in ("capture", "index")}
+    for name, alarm in t.of("AWS::CloudWatch::Alarm"):
+        dimensions = {one["Name"]: one["Value"] for one in alarm.get("Dimensions", [])}
+        space, metric = alarm["Namespace"], alarm["MetricName"]
+        if space == facts["namespace"]:
+            ours = metric in facts["metrics"] and set(dimensions) == {"Function"} and dimensions["Function"] in functions_of
+            if not ours and not (metric in filters and not dimensions):
+                yield f"{name}: nobody writes {metric} of {dimensions}"
+        elif space not in METRICS or set(dimensions) != METRICS[space][0] or metric not in METRICS[space][1]:
+            yield f"{name}: there is no {metric} of {sorted(dimensions)} in {space}"
+    for _, board in t.of("AWS::CloudWatch::Dashboard"):
+        for metric in re.findall(r'\["Pixel", "(\w+)", "Function"', board["DashboardBody"]):
+            if metric not in facts["metrics"]:
+                yield f"the dashboard shows {metric}, which nobody writes"
 
 
 CHECKS = [invocation, deployment, headers, answers, binary, mapping_template, gateway_responses, paths, permissions, stages,
-          functions, least_privilege, encryption, queues]
+          functions, least_privilege, encryption, destinations, queues, alarms]
 
 
 def main(arguments):

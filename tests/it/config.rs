@@ -190,7 +190,7 @@ const PROBLEMS: [(&[(&str, &str)], &str); 30] = [
     ),
     (
         &[("PIXEL_DESTINATION", "events")],
-        "`PIXEL_DESTINATION` is `events`: give `https://host/index` or `sqlite:file`",
+        "`PIXEL_DESTINATION` is `events`: give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
     ),
     (
         &[("PIXEL_DESTINATION", "https://me:hush-hush@search.example/Events")],

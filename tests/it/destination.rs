@@ -249,20 +249,29 @@ fn files_are_for_the_command_line() {
 #[test]
 fn a_url_that_is_none_is_explained() {
     for (url, remedy) in [
-        ("", "give `https://host/index` or `sqlite:file`"),
-        ("events", "give `https://host/index` or `sqlite:file`"),
+        (
+            "",
+            "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
+        ),
+        (
+            "events",
+            "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
+        ),
         (
             "search.example:9200/events",
-            "give `https://host/index` or `sqlite:file`",
+            "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
         ),
         (
             "ftp://search.example/events",
-            "give `https://host/index` or `sqlite:file`",
+            "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
         ),
-        ("https://:9200/events", "give `https://host/index` or `sqlite:file`"),
+        (
+            "https://:9200/events",
+            "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
+        ),
         (
             "https://search.example:port/events",
-            "give `https://host/index` or `sqlite:file`",
+            "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
         ),
         ("sqlite:", "name the file, as in `sqlite:pixel.db`"),
         ("sqlite://", "name the file, as in `sqlite:pixel.db`"),
@@ -382,9 +391,10 @@ enum Means {
     RefusesIds,
     Retry(&'static str),
     Refused(&'static str),
+    Denied(&'static str),
 }
 
-use Means::{Duplicate, Indexed, Refused, RefusesIds, Retry};
+use Means::{Denied, Duplicate, Indexed, Refused, RefusesIds, Retry};
 
 /// Status, file, meaning.
 const ANSWERS: [(u16, (&str, &str), Means); 23] = [
@@ -406,27 +416,27 @@ const ANSWERS: [(u16, (&str, &str), Means); 23] = [
     (
         403,
         answer!("opensearch-403-security.json"),
-        Refused("security_exception: no permissions for [indices:data/write/index]"),
+        Denied("security_exception: no permissions for [indices:data/write/index]"),
     ),
     (
         403,
         answer!("opensearch-403-read-only.json"),
-        Refused("cluster_block_exception: index [events] blocked by: [FORBIDDEN/8/index write (api)]"),
+        Denied("cluster_block_exception: index [events] blocked by: [FORBIDDEN/8/index write (api)]"),
     ),
     (
         403,
         answer!("aws-403-not-authorized.json"),
-        Refused("is not authorized to perform: es:ESHttpPut"),
+        Denied("is not authorized to perform: es:ESHttpPut"),
     ),
     (
         403,
         answer!("aws-403-signature.json"),
-        Refused("The request signature we calculated does not match"),
+        Denied("The request signature we calculated does not match"),
     ),
     (
         403,
         answer!("serverless-403-forbidden.json"),
-        Refused("Forbidden: 403 Forbidden"),
+        Denied("Forbidden: 403 Forbidden"),
     ),
     (
         403,
@@ -436,7 +446,7 @@ const ANSWERS: [(u16, (&str, &str), Means); 23] = [
     (
         404,
         answer!("opensearch-404-no-index.json"),
-        Refused("index_not_found_exception: no such index [events]"),
+        Denied("index_not_found_exception: no such index [events]"),
     ),
     (
         406,
@@ -502,7 +512,7 @@ fn answers_of_others_are_explained_by_their_beginning() {
         (201, r#"{"result": ["created"]}"#, Refused("not an index's")),
         (204, "", Refused("status 204: no body")),
         (301, "", Refused("status 301: no body")),
-        (401, "Unauthorized", Refused("status 401: Unauthorized")),
+        (401, "Unauthorized", Denied("status 401: Unauthorized")),
         (403, "Request throttled", Retry("status 403: Request throttled")),
         // A conflict that is not about the document.
         (409, "", Retry("status 409: no body")),
@@ -527,7 +537,9 @@ fn check_answer(case: &str, status: u16, body: &str, means: &Means) {
         (Verdict::Indexed, Means::Indexed)
         | (Verdict::Duplicate, Means::Duplicate)
         | (Verdict::RefusesIds, Means::RefusesIds) => return,
-        (Verdict::Retry(reason), Means::Retry(part)) | (Verdict::Refused(reason), Means::Refused(part)) => {
+        (Verdict::Retry(reason), Means::Retry(part))
+        | (Verdict::Denied(reason), Means::Denied(part))
+        | (Verdict::Refused(reason), Means::Refused(part)) => {
             assert!(reason.contains(part), "{case}, {status}: {reason}");
             reason
         }

@@ -1,19 +1,26 @@
-//! A request's whole way through the main stack, as its template declares it: resource and method, mapping template (Apache
-//! Velocity), the real function behind a Runtime API, integration response, image.
+//! A request's whole way through a stack, as its template declares it: resource and method, mapping template (Apache Velocity),
+//! the real function behind a Runtime API, integration response, image; or the queue's message, and what becomes of that.
 //!
 //! What API Gateway does is emulated after its documentation, so this proves that the parts fit, not that AWS agrees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pixel::capture;
+use pixel::config::Config;
+use pixel::hit::Circumstances;
 use pixel::pixel::{GIF, Image, PNG};
+use pixel::request::Request;
 use serde_json::{Value, json};
 
+use crate::index_setup::succeeded;
 use crate::index_stub::{Behaviour, IndexStub};
 use crate::infra::resolve;
 use crate::lambda_rig::{Invocation, InvokeResult, Rig, RigOptions};
+use crate::matrix::{Index, any};
+use crate::small_server::{Reaction, SmallServer};
 use crate::velocity::{TemplateInput, render};
 
 /// The stack's resources and the paths of its API.
@@ -38,8 +45,15 @@ struct Answer {
 }
 
 impl Stack {
-    fn read() -> Self {
-        let resolved = resolve("pixel.yaml", &["Endpoint=https://index.example.org"]);
+    fn read(template: &str) -> Self {
+        Self::read_with(template, &[])
+    }
+
+    fn read_with(template: &str, parameters: &[&str]) -> Self {
+        let resolved = resolve(
+            template,
+            &[&["Endpoint=https://index.example.org"], parameters].concat(),
+        );
         let paths = resolved["paths"].as_object().unwrap();
         Self {
             resources: resolved["resources"].clone(),
@@ -71,15 +85,32 @@ impl Stack {
 
     /// The function's own environment, its destination replaced.
     fn function(&self, index: &str) -> RigOptions {
-        let capture = &self.resources["Capture"]["Properties"];
-        let variables = capture["Environment"]["Variables"].as_object().unwrap();
+        self.function_of("Capture", index)
+    }
+
+    fn function_of(&self, name: &str, index: &str) -> RigOptions {
+        let declared = &self.resources[name]["Properties"];
+        let variables = declared["Environment"]["Variables"].as_object().unwrap();
         let mut options =
-            RigOptions::new(env!("CARGO_BIN_EXE_bootstrap")).handler(capture["Handler"].as_str().unwrap());
+            RigOptions::new(env!("CARGO_BIN_EXE_bootstrap")).handler(declared["Handler"].as_str().unwrap());
         for (name, value) in variables {
             let value = value.as_str().unwrap();
             options = options.env(name, value.replace("https://index.example.org", index));
         }
         options
+    }
+
+    /// The messages that a queue gets: the form's one value, as SQS reads it.
+    fn messages(&self, visits: &[Visit]) -> Vec<String> {
+        let forms = self.payloads(visits).into_iter();
+        let message = |form: String| {
+            let fields: Vec<_> = form.split('&').filter_map(|field| field.split_once('=')).collect();
+            let [("Action", "SendMessage"), ("MessageBody", body)] = fields[..] else {
+                panic!("{form}");
+            };
+            decode(&body.replace('+', " "))
+        };
+        forms.map(message).collect()
     }
 
     /// What the mapping template makes of each visit.
@@ -233,6 +264,11 @@ fn visit(method: &'static str, path: &'static str) -> Visit {
     }
 }
 
+/// What is stored of the query: an address in it is shortened like the visitor's own.
+fn label(visit: &Visit) -> String {
+    decode(&visit.query).replace("6.6.6.6", "6.6.6.0")
+}
+
 const BROWSER: &str = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8";
 
 /// Every path and method, every kind of `Accept`, and what breaks a naive template, in query and User-Agent.
@@ -271,7 +307,7 @@ fn visits() -> Vec<Visit> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_visit_gets_the_image_and_becomes_an_event() {
-    let stack = Stack::read();
+    let stack = Stack::read("pixel.yaml");
     let index = IndexStub::start().await;
     let rig = Rig::start(stack.function(&index.url())).await;
     let visits = visits();
@@ -299,7 +335,7 @@ async fn every_visit_gets_the_image_and_becomes_an_event() {
         let id = format!("{:x}", fingerprint(visit));
         let ((name, _), document) = documents.iter().find(|((_, key), _)| *key == id).unwrap();
         assert_eq!(name, "events-2026.01");
-        let label = json!(decode(&visit.query));
+        let label = json!(label(visit));
         assert!(
             document["labels"].as_array().unwrap().contains(&label),
             "{visit:?}: {document}"
@@ -310,7 +346,7 @@ async fn every_visit_gets_the_image_and_becomes_an_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_function_gives_the_svg() {
-    let stack = Stack::read();
+    let stack = Stack::read("pixel.yaml");
     let index = IndexStub::start().await;
     let visit = visit("GET", "/pixel.gif");
     let payload = stack.payloads(std::slice::from_ref(&visit)).remove(0);
@@ -355,9 +391,127 @@ async fn a_failed_function_gives_the_svg() {
     }
 }
 
+/// What SQS lets a message hold: the characters of XML 1.0 (SQS developer guide, message quotas).
+fn is_allowed(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+#[test]
+fn every_visit_is_a_message_that_becomes_an_event() {
+    let stack = Stack::read("queue.yaml");
+    let visits = visits();
+    for (visit, message) in visits.iter().zip(stack.messages(&visits)) {
+        assert!(message.chars().all(is_allowed), "{visit:?}: {message}");
+        let request = Request::decode(message.as_bytes()).unwrap_or_else(|error| panic!("{visit:?}: {error}"));
+        let circumstances = Circumstances {
+            now: "2026-03-01T09:30:00Z".parse().unwrap(),
+            invocation: "message".to_owned(),
+            trusted_hops: 0,
+        };
+        let event = capture::event(request, &circumstances, &Config::default());
+        let document: Value = serde_json::from_str(&event.document).unwrap();
+        assert_eq!(event.id, format!("{:x}", fingerprint(visit)));
+        assert_eq!(event.time.timestamp_millis(), 1_769_903_999_999);
+        let label = json!(label(visit));
+        let labels = document["labels"].as_array().unwrap();
+        assert!(labels.contains(&label), "{visit:?}: {document}");
+        assert_eq!(document["client"]["ip"], "203.0.113.0", "{visit:?}");
+    }
+}
+
+/// A batch as Lambda reads it from the queue.
+fn batch(messages: &[String]) -> String {
+    let record = |(number, body): (usize, &String)| {
+        json!({
+            "messageId": format!("message-{number}"),
+            "receiptHandle": "receipt",
+            "body": body,
+            "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1769904000123"},
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:Hits",
+            "awsRegion": "eu-central-1",
+        })
+    };
+    let records: Vec<_> = messages.iter().enumerate().map(record).collect();
+    json!({"Records": records}).to_string()
+}
+
+/// From the request to the index, and once although the queue delivers twice; what is no request is kept aside.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_indexed_once() {
+    let index = Index::new(&any(), "infra-queue");
+    let made = index
+        .subject
+        .pixel(&["setup", "-d", &index.subject.destination(&index.name)]);
+    succeeded(&made, "setup");
+    let stack = Stack::read_with("queue.yaml", &[&format!("Index={}", index.name), "Rotation=none"]);
+    let fallback = SmallServer::start(|_| Reaction::json(200, &json!({"MessageId": "kept"})));
+    let address = fallback.url().replace("http://", "sqs+http://");
+    let url = index.subject.destination("");
+    let mut options = stack.function_of("IndexFunction", url.trim_end_matches('/'));
+    for (name, value) in index.subject.variables() {
+        options = options.env(name, value);
+    }
+    let options = options.env("PIXEL_FALLBACK", format!("{address}/123456789012/fallback"));
+    let rig = Rig::start(options.timeout(Duration::from_mins(1))).await;
+
+    let visits = visits();
+    let mut messages = stack.messages(&visits);
+    messages.push("no request".to_owned());
+    for (delivery, outcome) in [(1, "Indexed"), (2, "Duplicate")] {
+        let invocation = rig.invoke(batch(&messages)).await;
+        let failures = json!({"batchItemFailures": []});
+        assert_eq!(invocation.reply_json(), failures, "{:?}", rig.log_lines());
+        let counted = |line: &str| line.contains(&format!("\"{outcome}\":{}", visits.len()));
+        let line = rig.wait_for_log("the counts", counted).await;
+        assert!(line.contains("\"Fallback\":1"), "{line}");
+        assert_eq!(fallback.asked().len(), delivery);
+    }
+    let stored = index.all();
+    let ids: BTreeSet<_> = stored.iter().map(|(id, _)| id.clone()).collect();
+    let expected = visits.iter().map(|visit| format!("{:x}", fingerprint(visit)));
+    assert_eq!(ids, expected.collect());
+    for (id, document) in stored {
+        assert_eq!(document["client"]["ip"], "203.0.113.0", "{id}");
+    }
+    assert!(fallback.asked()[0].body.contains("no request"));
+}
+
+/// The answer says nothing of the visit, so that nobody can put anything into it.
+#[test]
+fn a_message_is_answered_with_an_svg_or_sent_on_to_a_gif() {
+    let stack = Stack::read("queue.yaml");
+    let visit = visit("GET", "/pixel.gif");
+    let (method, path, parameters) = stack.method(&visit).unwrap();
+    let responses = method["Integration"]["IntegrationResponses"].as_array().unwrap();
+    let usual = responses.iter().find(|response| response["SelectionPattern"].is_null());
+    let template = usual.unwrap()["ResponseTemplates"]["application/json"]
+        .as_str()
+        .unwrap();
+    let probe = "status=$!context.responseOverride.status location=$!context.responseOverride.header.Location";
+    let mut input = input(&visit, path, parameters);
+    // API Gateway has these objects, and the template writes into them.
+    input
+        .context
+        .insert("responseOverride.header.x".to_owned(), String::new());
+    let mut with_image = input.clone();
+    let image = "https://static.example.org/1x1.gif";
+    with_image.stage_variables = BTreeMap::from([("image".to_owned(), image.to_owned())]);
+
+    let answers = render(&format!("{template}\n{probe}"), &[input, with_image]);
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"1\" height=\"1\"/>";
+    let [plain, sent_on] = &answers[..] else { panic!() };
+    assert!(plain.trim_start().starts_with(svg), "{plain}");
+    assert!(plain.ends_with("status= location="), "{plain}");
+    assert!(sent_on.contains(svg), "{sent_on}");
+    assert!(sent_on.ends_with(&format!("status=302 location={image}")), "{sent_on}");
+}
+
 #[test]
 fn what_api_gateway_refuses_is_an_svg_too() {
-    let stack = Stack::read();
+    let stack = Stack::read("pixel.yaml");
     for kind in [
         "THROTTLED",
         "INTEGRATION_TIMEOUT",

@@ -235,6 +235,23 @@ impl Stub {
     }
 }
 
+/// All requests of setups where indices are there from before, and of one with other days.
+pub fn asked_of_state_management() -> Vec<Asked> {
+    let stub = Stub::start(Kind::Ism);
+    stub.state().indices = BTreeMap::from([("events-2026.01.01".to_owned(), None)]);
+    let mut asked = Vec::new();
+    for (rotation, keep) in [
+        ("daily", "30d"),
+        ("daily", "60d"),
+        ("rollover", "60d"),
+        ("rollover", "90d"),
+    ] {
+        stub.setup(rotation, keep);
+        asked.extend(stub.server.asked());
+    }
+    asked
+}
+
 #[test]
 fn a_policy_is_made_once_and_follows_what_is_asked_for() {
     for kind in [Kind::Ism, Kind::Ilm] {

@@ -7,6 +7,7 @@
 )]
 
 mod archive;
+mod audit;
 mod browser;
 mod care;
 mod config;
@@ -14,12 +15,16 @@ mod corpora;
 mod dashboards;
 mod demo;
 mod destination;
+mod fault_proxy;
+mod faults;
 mod function;
 mod geo;
+mod index_role;
 mod index_setup;
 mod index_stub;
 mod infra;
 mod infra_path;
+mod infra_rights;
 mod ingress;
 mod invoke;
 mod lambda_rig;
@@ -27,8 +32,11 @@ mod lifecycle;
 mod matrix;
 mod privacy;
 mod properties;
+mod queue;
+mod queues;
 mod readme;
 mod real_index;
+mod replay;
 mod schema;
 mod servers;
 mod serving;

@@ -218,6 +218,7 @@ impl Session<'_> {
             method: request.method,
             url,
             content_type: &request.content_type,
+            target: None,
             body: &request.body,
         };
         let mut headers = authenticated(unauthenticated, auth, self.credentials).await?;

@@ -1,0 +1,371 @@
+//! Whether every hit is accounted for: what the stage answered, what the function said became of it, and where it is now.
+//!
+//! With ids (an access log, or a file of ids) each hit is looked for by its own; with a number alone, numbers are compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::delivery::counts::Counts;
+use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
+
+/// From when (included) to when (not included).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The first moment.
+    pub from: DateTime<Utc>,
+    /// The first moment after it.
+    pub to: DateTime<Utc>,
+}
+
+impl Window {
+    /// Whether a moment is in it.
+    pub fn holds(&self, time: DateTime<Utc>) -> bool {
+        self.from <= time && time < self.to
+    }
+}
+
+/// What the stage answered with an image and meant to store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The ids of these hits.
+    Ids(BTreeSet<String>),
+    /// So many.
+    Number(u64),
+}
+
+impl Answered {
+    /// How many.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Ids(ids) => ids.len() as u64,
+            Self::Number(number) => *number,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A line of an access log, of API Gateway or of the local stage.
+#[derive(Deserialize)]
+struct Access {
+    time: String,
+    id: String,
+    method: String,
+    resource: String,
+    status: String,
+    /// What the local stage told the visitor (`X-Pixel`).
+    #[serde(default)]
+    answer: Option<String>,
+}
+
+/// The id of the hit that a line of an access log tells of. None when the line is another's, was outside of the window, or
+/// tells of a request that was not to be stored.
+pub fn answered(line: &str, window: &Window) -> Option<String> {
+    let line: Access = serde_json::from_str(&line[line.find('{')?..]).ok()?;
+    let time = DateTime::from_timestamp_millis(line.time.parse().ok()?)?;
+    let stored = line.answer.is_none_or(|answer| answer.starts_with("accepted"));
+    let hit = matches!(line.method.as_str(), "GET" | "HEAD" | "POST") && line.status == "200" && line.resource != "-";
+    (window.holds(time) && hit && stored).then_some(line.id)
+}
+
+/// What a log says became of hits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The outcomes, all together.
+    pub counts: Counts,
+    /// The outcome of each hit that is named; the last one counts.
+    pub outcomes: BTreeMap<String, String>,
+    /// Hits whose events the log holds whole.
+    pub held: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    outcome: Option<String>,
+    #[serde(default)]
+    event_id: Option<String>,
+}
+
+impl Told {
+    /// Reads a line of a log; lines of others are passed over.
+    pub fn read(&mut self, text: &str) {
+        let Some(text) = text.find('{').map(|begins| text[begins..].trim_end()) else {
+            return;
+        };
+        let Ok(line) = serde_json::from_str::<Line>(text) else {
+            return;
+        };
+        if [UNDELIVERED, JOURNAL].contains(&line.message.as_str())
+            && let Ok(Found::Event(event)) = find(text.to_owned())
+        {
+            self.held.insert(event.id);
+        }
+        let Some(outcome) = line.outcome else { return };
+        if self.counts.add_named(&outcome)
+            && let Some(id) = line.event_id
+        {
+            self.outcomes.insert(id, outcome);
+        }
+    }
+}
+
+/// Where hits are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// How often each id was found in the destination, and how many events of the window it holds.
+    pub destination: Holding,
+    /// The same of the fallback.
+    pub fallback: Holding,
+    /// Messages that queues hold, about.
+    pub queued: u64,
+}
+
+/// What a place holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// How often each of the ids that were looked for was found.
+    pub found: BTreeMap<String, u64>,
+    /// How many events of the window there are.
+    pub events: u64,
+}
+
+/// The result: each number has a name, the last is what is unaccounted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What the stage answered.
+    pub answered: u64,
+    /// What the function said.
+    pub told: Counts,
+    /// In the destination.
+    pub indexed: u64,
+    /// In the fallback.
+    pub fallback: u64,
+    /// Whole in the log.
+    pub logged: u64,
+    /// In a queue.
+    pub queued: u64,
+    /// Not to be stored, as the function said.
+    pub ignored: u64,
+    /// In the destination more than once.
+    pub doubled: u64,
+    /// Nowhere.
+    pub unaccounted: u64,
+    /// The first ids that are nowhere.
+    pub missing: Vec<String>,
+}
+
+/// So many missing ids are named.
+const NAMED: usize = 20;
+
+/// Compares.
+pub fn audit(answered: &Answered, told: &Told, places: &Places) -> Report {
+    match answered {
+        Answered::Ids(ids) => by_ids(ids, told, places),
+        Answered::Number(number) => by_number(*number, told, places),
+    }
+}
+
+fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
+    let outcome = |id: &str| told.outcomes.get(id).map(String::as_str);
+    let mut report = Report {
+        answered: ids.len() as u64,
+        told: told.counts,
+        indexed: 0,
+        fallback: 0,
+        logged: 0,
+        queued: 0,
+        ignored: 0,
+        doubled: places.destination.found.values().filter(|times| **times > 1).count() as u64,
+        unaccounted: 0,
+        missing: Vec::new(),
+    };
+    let mut missing = Vec::new();
+    for id in ids {
+        if places.destination.found.contains_key(id) {
+            report.indexed += 1;
+        } else if places.fallback.found.contains_key(id) || outcome(id) == Some("fallback") {
+            report.fallback += 1;
+        } else if told.held.contains(id) {
+            report.logged += 1;
+        } else if outcome(id) == Some("ignored") {
+            report.ignored += 1;
+        } else {
+            missing.push(id.clone());
+        }
+    }
+    // A queue cannot be looked into without taking from it: as many as it holds may be there, no more.
+    report.queued = places.queued.min(missing.len() as u64);
+    report.unaccounted = missing.len() as u64 - report.queued;
+    if report.unaccounted > 0 {
+        missing.truncate(NAMED);
+        report.missing = missing;
+    }
+    report
+}
+
+fn by_number(number: u64, told: &Told, places: &Places) -> Report {
+    let (indexed, fallback, logged) = (
+        places.destination.events,
+        places.fallback.events,
+        told.held.len() as u64,
+    );
+    let ignored = told.counts.get("ignored");
+    let known = indexed + fallback + logged + ignored;
+    let queued = places.queued.min(number.saturating_sub(known));
+    Report {
+        answered: number,
+        told: told.counts,
+        indexed,
+        fallback,
+        logged,
+        queued,
+        ignored,
+        doubled: 0,
+        unaccounted: number.abs_diff(known + queued),
+        missing: Vec::new(),
+    }
+}
+
+impl Report {
+    /// Whether every hit is accounted for, and none twice.
+    pub const fn is_clean(&self) -> bool {
+        self.unaccounted == 0 && self.doubled == 0
+    }
+
+    /// Names and numbers, in the order of the table.
+    pub fn rows(&self) -> Vec<(String, u64)> {
+        let mut rows = vec![("stage answered".to_owned(), self.answered)];
+        for (outcome, count) in self.told.iter().filter(|(_, count)| *count > 0) {
+            rows.push((format!("function said {outcome}"), count));
+        }
+        for (name, count) in [
+            ("in the destination", self.indexed),
+            ("in the fallback", self.fallback),
+            ("in the log", self.logged),
+            ("in a queue", self.queued),
+            ("not to be stored", self.ignored),
+            ("more than once", self.doubled),
+            ("unaccounted for", self.unaccounted),
+        ] {
+            rows.push((name.to_owned(), count));
+        }
+        rows
+    }
+
+    /// The same as JSON.
+    pub fn json(&self) -> Value {
+        let told: BTreeMap<_, _> = self.told.iter().collect();
+        json!({
+            "answered": self.answered,
+            "told": told,
+            "destination": self.indexed,
+            "fallback": self.fallback,
+            "log": self.logged,
+            "queue": self.queued,
+            "ignored": self.ignored,
+            "doubled": self.doubled,
+            "unaccounted": self.unaccounted,
+            "missing": self.missing,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window() -> Window {
+        let time = |seconds| DateTime::from_timestamp(seconds, 0).expect("a time");
+        Window {
+            from: time(1_780_000_000),
+            to: time(1_780_003_600),
+        }
+    }
+
+    fn ids(ids: &[&str]) -> BTreeSet<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_access_log_tells_which_hits_were_answered() {
+        let line = |time: &str, method: &str, resource: &str, status: &str| {
+            json!({"time": time, "id": "a=", "method": method, "resource": resource, "status": status}).to_string()
+        };
+        let good = line("1780000000000", "GET", "/pixel.gif", "200");
+        assert_eq!(answered(&good, &window()).as_deref(), Some("a="));
+        assert_eq!(
+            answered(&format!("2026-05-28 {good}"), &window()).as_deref(),
+            Some("a=")
+        );
+        let with = |answer: &str| good.replace('}', &format!(",\"answer\":\"{answer}\"}}"));
+        assert!(answered(&with("accepted; not yet stored"), &window()).is_some());
+        for other in [
+            line("1779999999999", "GET", "/pixel.gif", "200"),
+            line("1780003600000", "GET", "/pixel.gif", "200"),
+            line("1780000000000", "OPTIONS", "/pixel.gif", "204"),
+            line("1780000000000", "GET", "/pixel.gif", "429"),
+            line("1780000000000", "GET", "-", "200"),
+            with("ignored; reason=health_check"),
+            "START RequestId".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(answered(&other, &window()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn each_hit_has_one_place_and_the_rest_is_missing() {
+        let mut told = Told::default();
+        for line in [
+            r#"{"message":"hit","outcome":"indexed","event_id":"a"}"#,
+            r#"2026-05-28T20:26:41Z 1-2 WARN {"message":"hit","outcome":"fallback","event_id":"b"}"#,
+            r#"{"message":"undelivered event","outcome":"failed","event_id":"c","event":{"@timestamp":"2026-05-28T20:26:40Z","event":{"id":"c"}}}"#,
+            r#"{"message":"hit","outcome":"indexed","event_id":"lost"}"#,
+            "REPORT RequestId: 8476a536",
+            "{}",
+        ] {
+            told.read(line);
+        }
+        let mut places = Places::default();
+        places.destination.found = BTreeMap::from([("a".to_owned(), 1), ("twice".to_owned(), 2)]);
+        places.fallback.found = BTreeMap::from([("d".to_owned(), 1)]);
+        let answered = Answered::Ids(ids(&["a", "b", "c", "d", "lost", "twice"]));
+        let report = audit(&answered, &told, &places);
+        let counted = (
+            report.indexed,
+            report.fallback,
+            report.logged,
+            report.doubled,
+            report.unaccounted,
+        );
+        assert_eq!(counted, (2, 2, 1, 1, 1));
+        assert_eq!(report.missing, ["lost"]);
+        assert_eq!(report.rows().last(), Some(&("unaccounted for".to_owned(), 1)));
+        places.queued = 5;
+        let report = audit(&answered, &told, &places);
+        assert_eq!((report.queued, report.unaccounted, report.is_clean()), (1, 0, false));
+    }
+
+    #[test]
+    fn numbers_alone_are_compared_in_both_directions() {
+        let mut places = Places::default();
+        places.destination.events = 95;
+        places.fallback.events = 3;
+        let check = |number, places: &Places| audit(&Answered::Number(number), &Told::default(), places).unaccounted;
+        assert_eq!(check(98, &places), 0);
+        assert_eq!(check(100, &places), 2);
+        assert_eq!(check(90, &places), 8);
+        places.queued = 40;
+        assert_eq!(check(100, &places), 0);
+        assert_eq!(check(98, &places), 0);
+    }
+}

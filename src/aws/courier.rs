@@ -1,0 +1,229 @@
+//! Delivery with a last resort: what the destination does not take goes to the fallback, and what that does not take either
+//! is for the log.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+
+use super::client::{ClientError, Deliverer, http_client};
+use crate::config::{Config, Timing};
+use crate::delivery::message::Outlet;
+use crate::delivery::undelivered::undelivered;
+use crate::delivery::{Delivered, Destination, Failure, Outcome};
+use crate::event::Event;
+
+/// A connection to a remote destination.
+#[derive(Debug)]
+pub enum Way {
+    /// To an index.
+    Index(Deliverer),
+    /// To a queue or a stream.
+    Message(Deliverer<Outlet>),
+}
+
+impl Way {
+    /// Makes one; no connection is opened yet. None for a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`http_client`].
+    pub fn open(
+        destination: &Destination,
+        ca_file: Option<&Path>,
+        timing: Timing,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<Option<Self>, ClientError> {
+        let http = || http_client(ca_file, &timing);
+        Ok(match destination {
+            Destination::OpenSearch(target) => Some(Self::Index(Deliverer::new(
+                http()?,
+                target.clone(),
+                timing,
+                credentials,
+            ))),
+            // The file of authorities is for the index; AWS's own endpoints have public ones.
+            Destination::Message(outlet) => Some(Self::Message(Deliverer::new(
+                http_client(None, &timing)?,
+                outlet.clone(),
+                timing,
+                credentials,
+            ))),
+            Destination::Sqlite(_) => None,
+        })
+    }
+
+    /// Opens the connection beforehand.
+    pub async fn prepare(&self) {
+        match self {
+            Self::Index(deliverer) => deliverer.prepare().await,
+            Self::Message(deliverer) => deliverer.prepare().await,
+        }
+    }
+
+    /// The deliverer to an index.
+    pub const fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::Index(deliverer) => Some(deliverer),
+            Self::Message(_) => None,
+        }
+    }
+
+    /// The circuit breaker's state.
+    pub fn breaker_state(&self) -> &'static str {
+        match self {
+            Self::Index(deliverer) => deliverer.breaker_state(),
+            Self::Message(deliverer) => deliverer.breaker_state(),
+        }
+    }
+
+    /// Delivers an event within a budget.
+    pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
+        match self {
+            Self::Index(deliverer) => deliverer.deliver(event, budget).await,
+            Self::Message(deliverer) => {
+                let done = deliverer.deliver(event, budget).await;
+                let outcome = match done.outcome {
+                    Outcome::Indexed => Outcome::Queued,
+                    other => other,
+                };
+                Delivered { outcome, ..done }
+            }
+        }
+    }
+
+    /// Keeps what another destination has not taken. An index takes the event as it is; a queue or a stream gets it with
+    /// the reason.
+    pub async fn keep(&self, event: &Event, failure: &Failure, destination: &str, budget: Duration) -> Outcome {
+        let done = match self {
+            Self::Index(deliverer) => deliverer.deliver(event, budget).await,
+            Self::Message(deliverer) => {
+                let envelope = Event {
+                    document: undelivered(event, &failure.reason, destination).to_string(),
+                    ..event.clone()
+                };
+                deliverer.deliver(&envelope, budget).await
+            }
+        };
+        settle(failure, done.outcome)
+    }
+}
+
+/// The outcome of an event that one destination has not taken, and the fallback has or has not.
+pub fn settle(failure: &Failure, kept: Outcome) -> Outcome {
+    match kept {
+        Outcome::Failed(also) => Outcome::Failed(Failure {
+            reason: format!("{}; the fallback: {}", failure.reason, also.reason),
+            temporary: failure.temporary,
+        }),
+        _ => Outcome::Fallback(failure.clone()),
+    }
+}
+
+/// Destination and fallback.
+#[derive(Debug)]
+pub struct Courier {
+    destination: Result<Way, String>,
+    /// The destination's name.
+    name: String,
+    fallback: Option<Way>,
+    attempt: Duration,
+}
+
+impl Courier {
+    /// Makes the ways of a configuration, and says what is wrong. Without a destination every event goes to the fallback.
+    pub fn new(config: &Config, credentials: Option<&SharedCredentialsProvider>) -> (Self, Vec<String>) {
+        let open = |variable: &str, destination: &Destination| {
+            let way = Way::open(
+                destination,
+                config.ca_file.as_deref(),
+                config.timing,
+                credentials.cloned(),
+            );
+            way.map_err(|error| error.to_string())?.ok_or_else(|| {
+                format!(
+                    "`{variable}` is `sqlite:`, a destination of the command line; the function has no disk that lasts"
+                )
+            })
+        };
+        let mut problems = Vec::new();
+        let destination = match &config.destination {
+            Some(destination) => open("PIXEL_DESTINATION", destination),
+            None => Err("`PIXEL_DESTINATION` is not set, or not valid; events are not indexed".to_owned()),
+        };
+        problems.extend(destination.as_ref().err().cloned());
+        let fallback = config
+            .fallback
+            .as_ref()
+            .map(|fallback| open("PIXEL_FALLBACK", fallback));
+        problems.extend(fallback.as_ref().and_then(|fallback| fallback.as_ref().err().cloned()));
+        let courier = Self {
+            destination,
+            name: config.destination.as_ref().map(ToString::to_string).unwrap_or_default(),
+            fallback: fallback.and_then(Result::ok),
+            attempt: config.timing.attempt,
+        };
+        (courier, problems)
+    }
+
+    /// The deliverer to the index, or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// In words.
+    pub fn index(&self) -> Result<&Deliverer, String> {
+        let way = self.destination.as_ref().map_err(Clone::clone)?;
+        way.index()
+            .ok_or_else(|| "`PIXEL_DESTINATION` is no index; give `https://host/index`".to_owned())
+    }
+
+    /// The destination's name, as it stands in log lines.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Opens the connection to the destination beforehand.
+    pub async fn prepare(&self) {
+        if let Ok(way) = &self.destination {
+            way.prepare().await;
+        }
+    }
+
+    /// Delivers an event within the budget. Where there is a fallback, part of the budget is kept for it.
+    pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
+        let kept = self.reserve(budget);
+        let delivered = match &self.destination {
+            Ok(way) => way.deliver(event, budget.saturating_sub(kept)).await,
+            Err(reason) => Delivered::not_tried(reason.clone()),
+        };
+        let Outcome::Failed(failure) = &delivered.outcome else {
+            return delivered;
+        };
+        Delivered {
+            outcome: self.keep(event, failure, kept).await,
+            ..delivered
+        }
+    }
+
+    /// Keeps an event that the destination has not taken; without a fallback it has failed.
+    pub async fn keep(&self, event: &Event, failure: &Failure, budget: Duration) -> Outcome {
+        match &self.fallback {
+            Some(way) => way.keep(event, failure, &self.name, budget).await,
+            None => Outcome::Failed(failure.clone()),
+        }
+    }
+
+    /// What of a budget the fallback may use.
+    pub fn reserve(&self, budget: Duration) -> Duration {
+        if self.fallback.is_some() {
+            self.attempt.min(budget / 2)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Whether there is a fallback.
+    pub const fn has_fallback(&self) -> bool {
+        self.fallback.is_some()
+    }
+}

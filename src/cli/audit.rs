@@ -1,0 +1,294 @@
+//! `pixel audit`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{DestinationArgument, configuration, connect, queue};
+use crate::audit::{Answered, Holding, Places, Report, Told, Window, answered, audit};
+use crate::aws::client::{Deliverer, Request};
+use crate::config::Config;
+use crate::delivery::Destination;
+use crate::delivery::message::{Kind, Outlet};
+use crate::delivery::sqlite::Reader;
+use crate::event::iso;
+use crate::terminal::{print, printable, talk};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The first moment: a day or an RFC 3339 time, in UTC where it names no zone
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: DateTime<Utc>,
+    /// The first moment after it
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to: DateTime<Utc>,
+    /// The stage's access log: of `pixel serve --access-log`, or of the deployed API, as lines or as
+    /// `aws logs filter-log-events` prints it
+    #[arg(long, value_name = "FILE", group = "stage")]
+    access_log: Vec<PathBuf>,
+    /// The ids of what the stage answered, one in a line
+    #[arg(long, value_name = "FILE", group = "stage")]
+    ids: Option<PathBuf>,
+    /// How much the stage answered, as API Gateway's metric `Count` says; numbers alone are compared then
+    #[arg(long, value_name = "NUMBER", group = "stage")]
+    count: Option<u64>,
+    /// The function's log, or what `pixel serve` wrote to stderr
+    #[arg(long, value_name = "FILE")]
+    log: Vec<PathBuf>,
+    /// A queue on the way, or a dead-letter queue, as `sqs://HOST/ACCOUNT/QUEUE`
+    #[arg(long, value_name = "URL")]
+    queue: Vec<String>,
+    #[command(flatten)]
+    destination: DestinationArgument,
+    /// Print the numbers as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
+    day.or_else(|_| moment())
+        .map_err(|_| "give a day or an RFC 3339 time".to_owned())
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    ensure!(
+        arguments.from < arguments.to,
+        "`--from` ({}) is not before `--to` ({})",
+        iso(arguments.from),
+        iso(arguments.to)
+    );
+    let window = Window {
+        from: arguments.from,
+        to: arguments.to,
+    };
+    let stage = stage(arguments, &window)?;
+    let mut told = Told::default();
+    for path in &arguments.log {
+        lines(path, |line| told.read(line))?;
+    }
+    let places = super::runtime()?.block_on(places(arguments, &config, &stage, &window))?;
+    let report = audit(&stage, &told, &places);
+    show(arguments, &report)?;
+    let (lost, doubled) = (report.unaccounted, report.doubled);
+    ensure!(
+        report.is_clean(),
+        "{lost} unaccounted for, {doubled} more than once, from {} to {}",
+        iso(window.from),
+        iso(window.to)
+    );
+    Ok(())
+}
+
+/// What the stage answered.
+fn stage(arguments: &Arguments, window: &Window) -> anyhow::Result<Answered> {
+    if let Some(number) = arguments.count {
+        return Ok(Answered::Number(number));
+    }
+    let mut ids = BTreeSet::new();
+    if let Some(path) = &arguments.ids {
+        lines(path, |line| {
+            let id = line.trim();
+            if !id.is_empty() {
+                ids.insert(id.to_owned());
+            }
+        })?;
+        return Ok(Answered::Ids(ids));
+    }
+    if arguments.access_log.is_empty() {
+        bail!("say what the stage answered: give `--access-log`, `--ids` or `--count`");
+    }
+    for path in &arguments.access_log {
+        lines(path, |line| ids.extend(answered(line, window)))?;
+    }
+    Ok(Answered::Ids(ids))
+}
+
+/// What `aws logs filter-log-events` prints.
+#[derive(Deserialize)]
+struct Export {
+    events: Vec<ExportedLine>,
+}
+
+#[derive(Deserialize)]
+struct ExportedLine {
+    message: String,
+}
+
+/// The lines of a file; of an export its messages.
+fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
+    let broken = || format!("the file `{}`", path.display());
+    let mut file = BufReader::new(File::open(path).with_context(broken)?);
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line).with_context(broken)? > 0 {
+        let mut text = String::from_utf8_lossy(&line).into_owned();
+        if text.trim() == "{" {
+            std::io::Read::read_to_string(&mut file, &mut text).with_context(broken)?;
+        }
+        let export = text
+            .contains("\"events\"")
+            .then(|| serde_json::from_str::<Export>(&text).ok());
+        match export.flatten() {
+            Some(export) => export.events.iter().for_each(|event| each(&event.message)),
+            None => text.lines().for_each(&mut each),
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+async fn places(arguments: &Arguments, config: &Config, stage: &Answered, window: &Window) -> anyhow::Result<Places> {
+    let mut places = Places::default();
+    let destination = config.destination.as_ref().context("no destination")?;
+    ensure!(
+        !matches!(destination, Destination::Message(_)),
+        "{destination} cannot be looked into; give the index that its events come to as `--destination`, and a queue on the way as `--queue`"
+    );
+    places.destination = holding(config, destination, stage, window).await?;
+    match &config.fallback {
+        Some(Destination::Message(outlet)) if outlet.kind == Kind::Sqs => {
+            places.queued += queue::count(&queue::open(config, outlet).await?).await?;
+        }
+        Some(Destination::Message(outlet)) => talk(&format!("{outlet} cannot be looked into and is left out")),
+        Some(fallback) => places.fallback = holding(config, fallback, stage, window).await?,
+        None => {}
+    }
+    let region = super::environment().get("AWS_REGION").cloned();
+    for url in &arguments.queue {
+        let outlet = match Outlet::parse(url, region.as_deref()) {
+            Some(outlet) => outlet?,
+            None => bail!("`{}` is no queue; give `sqs://HOST/ACCOUNT/QUEUE`", printable(url, 200)),
+        };
+        places.queued += queue::count(&queue::open(config, &outlet).await?).await?;
+    }
+    Ok(places)
+}
+
+async fn holding(
+    config: &Config,
+    destination: &Destination,
+    stage: &Answered,
+    window: &Window,
+) -> anyhow::Result<Holding> {
+    let ids: Vec<&str> = match stage {
+        Answered::Ids(ids) => ids.iter().map(String::as_str).collect(),
+        Answered::Number(_) => Vec::new(),
+    };
+    match destination {
+        Destination::Sqlite(path) if !path.exists() => Ok(Holding::default()),
+        Destination::Sqlite(path) => {
+            let reader = Reader::open(path)?;
+            let mut holding = Holding {
+                events: reader.count_between(window.from, window.to)?,
+                ..Holding::default()
+            };
+            for id in ids {
+                if reader.holds(id)? {
+                    holding.found.insert(id.to_owned(), 1);
+                }
+            }
+            Ok(holding)
+        }
+        Destination::OpenSearch(target) => in_index(&connect::deliverer(config, target).await?, &ids, window).await,
+        Destination::Message(_) => Ok(Holding::default()),
+    }
+}
+
+/// Ids asked for at once; servers take 65,536 terms, and each answer has as many hits.
+const AT_ONCE: usize = 1_000;
+
+async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Holding> {
+    // What was written is to be found, however seldom the index refreshes; a collection does so by itself and knows no such
+    // request.
+    let _ = search(deliverer, "_refresh", &Value::Null).await;
+    let range = json!({"range": {"@timestamp": {"gte": iso(window.from), "lt": iso(window.to)}}});
+    let count = search(deliverer, "_count", &json!({ "query": range })).await?;
+    let mut holding = Holding {
+        events: count["count"].as_u64().unwrap_or_default(),
+        found: BTreeMap::new(),
+    };
+    for some in ids.chunks(AT_ONCE) {
+        // Twice as many as there should be, so that what is there twice shows.
+        let query = json!({
+            "size": (some.len() * 2).min(10_000),
+            "_source": ["event.id"],
+            // A time-series collection gives documents ids of its own.
+            "query": {"bool": {"should": [{"ids": {"values": some}}, {"terms": {"event.id": some}}]}},
+        });
+        let answer = search(deliverer, "_search", &query).await?;
+        let hits = answer.pointer("/hits/hits").and_then(Value::as_array);
+        for hit in hits.context("the index's answer has no hits")? {
+            let id = hit.pointer("/_source/event/id").and_then(Value::as_str);
+            if let Some(id) = id {
+                *holding.found.entry(id.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    Ok(holding)
+}
+
+async fn search(deliverer: &Deliverer, what: &str, body: &Value) -> anyhow::Result<Value> {
+    let target = deliverer.target();
+    let url = format!(
+        "{}/{}/{what}?ignore_unavailable=true",
+        target.base,
+        target.index.wildcard()
+    );
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let sent = deliverer
+        .send(Request::json("POST", url, body), usize::MAX, Duration::from_mins(1))
+        .await;
+    let answer = sent.with_context(|| format!("asking {target}"))?;
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(
+        answer.status == 200,
+        "{target} answered `{what}` with status {}: {}",
+        answer.status,
+        printable(&text, 300)
+    );
+    let answer: Value =
+        serde_json::from_str(&text).with_context(|| format!("{target} answered something that is not an index's"))?;
+    // An answer of some shards only would miss hits that are there.
+    let failed = answer
+        .pointer("/_shards/failed")
+        .and_then(Value::as_u64)
+        .unwrap_or_default();
+    let timed_out = answer["timed_out"].as_bool().unwrap_or_default();
+    ensure!(
+        failed == 0 && !timed_out,
+        "{target} answered `{what}` in part only ({failed} shards failed, timed out: {timed_out}); ask again when it is well"
+    );
+    Ok(answer)
+}
+
+fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
+    if arguments.json {
+        return print(&report.json().to_string());
+    }
+    let rows = report.rows();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines: Vec<_> = rows
+        .iter()
+        .map(|(name, count)| format!("{name:<width$} {count:>10}"))
+        .collect();
+    if !report.missing.is_empty() {
+        talk(&format!(
+            "unaccounted for: {}",
+            printable(&report.missing.join(" "), 2_000)
+        ));
+    }
+    print(&lines.join("\n"))
+}

@@ -1,0 +1,76 @@
+//! Queues as sources: their messages are received, and removed once they are stored elsewhere.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use super::connect;
+use crate::aws::client::{Deliverer, Request};
+use crate::config::Config;
+use crate::delivery::Auth;
+use crate::delivery::message::{Call, Kind, Outlet};
+use crate::queue::{Received, received};
+use crate::terminal::printable;
+
+/// Patience with one call, which may wait for messages itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ten messages of 1 MiB, escaped.
+const ANSWER_BYTES: usize = 64 << 20;
+
+/// A connection to a queue.
+pub(super) async fn open(config: &Config, outlet: &Outlet) -> anyhow::Result<Deliverer<Outlet>> {
+    ensure!(
+        outlet.kind == Kind::Sqs,
+        "{outlet} cannot be read back; name the place that it delivers to"
+    );
+    let plain = |error: crate::aws::client::ClientError| anyhow::anyhow!("{error}");
+    let http = crate::aws::client::http_client(None, &config.timing).map_err(plain)?;
+    let credentials = match outlet.auth {
+        Auth::SigV4 { .. } => Some(connect::credentials().await?),
+        _ => None,
+    };
+    Ok(Deliverer::new(http, outlet.clone(), config.timing, credentials))
+}
+
+/// Takes up to ten messages, which others then do not see for `hidden` seconds.
+pub(super) async fn receive(queue: &Deliverer<Outlet>, hidden: u32, patience: u32) -> anyhow::Result<Vec<Received>> {
+    let body = call(queue, queue.remote().receive(hidden, patience)).await?;
+    received(&body).with_context(|| format!("{} answered something that is not a queue's", queue.remote()))
+}
+
+/// Removes messages, ten at most; gives the number that could not be removed.
+pub(super) async fn remove(queue: &Deliverer<Outlet>, receipts: &[&str]) -> anyhow::Result<usize> {
+    let body = call(queue, queue.remote().remove(receipts.iter().copied())).await?;
+    let answer: Value = serde_json::from_slice(&body)?;
+    Ok(answer.get("Failed").and_then(Value::as_array).map_or(0, Vec::len))
+}
+
+/// About how many messages there are: visible, hidden and delayed.
+pub(super) async fn count(queue: &Deliverer<Outlet>) -> anyhow::Result<u64> {
+    let body = call(queue, queue.remote().count()).await?;
+    let answer: Value = serde_json::from_slice(&body)?;
+    let attributes = answer.get("Attributes").and_then(Value::as_object);
+    let attributes = attributes.with_context(|| format!("{} did not say how full it is", queue.remote()))?;
+    let numbers = attributes
+        .values()
+        .filter_map(|value| value.as_str()?.parse::<u64>().ok());
+    Ok(numbers.sum())
+}
+
+async fn call(queue: &Deliverer<Outlet>, call: Call) -> anyhow::Result<Vec<u8>> {
+    let outlet = queue.remote();
+    let action = call.target.rsplit('.').next().unwrap_or(call.target);
+    let sent = queue
+        .send(Request::call(&outlet.base, call), ANSWER_BYTES, PATIENCE)
+        .await;
+    let answer = sent.with_context(|| format!("cannot reach {outlet}"))?;
+    ensure!(
+        answer.status == 200,
+        "{outlet} refused `{action}` with status {}: {}",
+        answer.status,
+        printable(&String::from_utf8_lossy(&answer.body), 300)
+    );
+    Ok(answer.body)
+}

@@ -1,0 +1,450 @@
+//! `pixel replay`
+
+mod source;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::sink::Sink;
+use super::{DestinationArgument, configuration};
+use crate::config::Config;
+use crate::delivery::bulk::Tally;
+use crate::delivery::undelivered::undelivered;
+use crate::delivery::{Destination, Outcome};
+use crate::event::Event;
+use crate::terminal::{print, printable, talk};
+use source::{Marks, PIECE, Piece, Refused, Source, Total};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Where events are: `sqs://HOST/ACCOUNT/QUEUE` (a dead-letter queue is a queue), `sqlite:FILE`, a file, or `-` for stdin.
+    /// A file holds events, undelivered events or requests, one per line; lines of a log among which they stand; or what
+    /// `aws logs filter-log-events` prints
+    source: String,
+    #[command(flatten)]
+    destination: DestinationArgument,
+    /// Read and count, and store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Store at most so many events in a second
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Keep in this file how far it has come; with the same file, another run goes on from there
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Where events go that were refused, with the reasons; made when there is one
+    #[arg(long, value_name = "FILE", default_value = "pixel-refused.ndjson")]
+    refused: PathBuf,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    let source = Source::parse(&arguments.source, &config)?;
+    ensure!(
+        arguments.state.is_none() || source.has_place(),
+        "a queue and stdin have no place to go on from; leave out `--state`"
+    );
+    ensure!(
+        !source.is_file(&arguments.refused),
+        "`{}` is the source and would get what is refused of it; name another file with `--refused`",
+        arguments.refused.display()
+    );
+    let destination = config.destination.clone().context("no destination")?;
+    ensure!(
+        !source.is(&destination),
+        "source and destination are the same: {destination}"
+    );
+    let summary = super::runtime()?.block_on(replay(arguments, Arc::new(config), source, &destination))?;
+    if arguments.json {
+        print(&summary.json().to_string())?;
+    } else {
+        print(&summary.text())?;
+    }
+    let (refused, failed) = (summary.refused, summary.failed);
+    ensure!(
+        failed == 0,
+        "{destination} did not take {failed} of the events; run it again when it does"
+    );
+    ensure!(
+        refused == 0,
+        "{refused} were refused; they stand with the reasons in `{}`",
+        arguments.refused.display()
+    );
+    Ok(())
+}
+
+async fn replay(
+    arguments: &Arguments,
+    config: Arc<Config>,
+    source: Source,
+    destination: &Destination,
+) -> anyhow::Result<Summary> {
+    let mut place = Place::read(arguments.state.as_deref(), &arguments.source)?;
+    let stop = stop_on_signal();
+    // No more at once than may be stored in a second.
+    let most = arguments.rate.map_or(PIECE, |rate| PIECE.min(rate as usize));
+    let (total, mut pieces) = source
+        .open(Arc::clone(&config), place.position, most, arguments.dry_run)
+        .await?;
+    let sink = if arguments.dry_run {
+        None
+    } else {
+        Some(Sink::open(&config, destination).await?)
+    };
+    let bar = progress(&total, arguments);
+    let mut summary = Summary::new(arguments, destination);
+    let mut refusals = Refusals::new(&arguments.refused);
+    let mut under_way: JoinSet<(Piece, Vec<Outcome>)> = JoinSet::new();
+    let at_once = sink.as_ref().map_or(1, Sink::under_way);
+    let pacer = Pacer::new(arguments.rate);
+    let (mut number, mut exhausted) = (0, false);
+    loop {
+        while under_way.len() < at_once && !exhausted && !stop.load(Ordering::Relaxed) {
+            let Some(piece) = pieces.next().await? else {
+                exhausted = true;
+                break;
+            };
+            summary.read(&piece);
+            refusals.write(&piece.refused)?;
+            summary.refused += piece.refused.len() as u64;
+            pacer.wait(summary.read).await;
+            place.begin(number);
+            let piece = Piece { number, ..piece };
+            number += 1;
+            match &sink {
+                Some(sink) => {
+                    let sink = sink.clone();
+                    under_way.spawn(async move {
+                        let mut piece = piece;
+                        let events = std::mem::take(&mut piece.events);
+                        let spare = events.clone();
+                        let outcomes = sink.deliver(events).await;
+                        piece.events = spare;
+                        (piece, outcomes)
+                    });
+                }
+                None => bar.inc(piece.size),
+            }
+        }
+        let Some(ended) = under_way.join_next().await else {
+            break;
+        };
+        let (piece, outcomes) = ended.context("storing the events has failed")?;
+        let hopeless = summary.note(&piece, &outcomes, &mut refusals, destination)?;
+        pieces.settle(&piece.marks, &outcomes).await?;
+        if hopeless {
+            stop.store(true, Ordering::Relaxed);
+            summary.gave_up = true;
+        } else {
+            place.end(piece.number, &piece.marks)?;
+        }
+        bar.inc(piece.size);
+    }
+    bar.finish_and_clear();
+    if let Some(sink) = sink {
+        sink.close();
+    }
+    summary.interrupted = stop.load(Ordering::Relaxed) && !summary.gave_up && !exhausted;
+    summary.took = summary.began.elapsed();
+    if summary.interrupted && arguments.state.is_some() {
+        talk("interrupted; with the same `--state`, another run goes on from here");
+    }
+    Ok(summary)
+}
+
+/// Set by Ctrl-C, after which what is under way is still stored.
+fn stop_on_signal() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            set.store(true, Ordering::Relaxed);
+        }
+    });
+    stop
+}
+
+fn progress(total: &Total, arguments: &Arguments) -> ProgressBar {
+    talk(&format!("{total} from {}", printable(&arguments.source, 200)));
+    let Some(size) = total.size.filter(|_| std::io::stderr().is_terminal()) else {
+        return ProgressBar::hidden();
+    };
+    let bar = ProgressBar::new(size);
+    let template = if total.in_bytes {
+        "{bar:40} {bytes} of {total_bytes}  {eta} left"
+    } else {
+        "{bar:40} {human_pos} of {human_len}  {per_sec}  {eta} left"
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Holds back what would come too fast.
+struct Pacer {
+    began: Instant,
+    rate: Option<u32>,
+}
+
+impl Pacer {
+    fn new(rate: Option<u32>) -> Self {
+        Self {
+            began: Instant::now(),
+            rate,
+        }
+    }
+
+    /// Waits until so many events may have been read.
+    async fn wait(&self, events: u64) {
+        let Some(rate) = self.rate else { return };
+        let due = Duration::from_millis(events.saturating_mul(1000) / u64::from(rate));
+        let left = due.saturating_sub(self.began.elapsed());
+        if !left.is_zero() {
+            tokio::time::sleep(left).await;
+        }
+    }
+}
+
+/// How far a source has been read and stored, without a gap.
+struct Place {
+    file: Option<PathBuf>,
+    source: String,
+    position: u64,
+    /// Pieces under way, and positions of those that ended before their turn.
+    open: BTreeMap<u64, Option<u64>>,
+}
+
+impl Place {
+    fn read(file: Option<&Path>, source: &str) -> anyhow::Result<Self> {
+        let mut position = 0;
+        if let Some(file) = file.filter(|file| file.exists()) {
+            let text = std::fs::read_to_string(file).with_context(|| format!("the state `{}`", file.display()))?;
+            let state: Value = serde_json::from_str(&text).unwrap_or_default();
+            let (from, reached) = (state["source"].as_str(), state["position"].as_u64());
+            let (Some(from), Some(reached)) = (from, reached) else {
+                anyhow::bail!("`{}` is no state of `pixel replay`; name another file", file.display());
+            };
+            ensure!(
+                from == source,
+                "the state `{}` is of another source, `{}`; name another file",
+                file.display(),
+                printable(from, 200)
+            );
+            position = reached;
+            talk(&format!("going on from position {position}"));
+        }
+        Ok(Self {
+            file: file.map(Path::to_owned),
+            source: source.to_owned(),
+            position,
+            open: BTreeMap::new(),
+        })
+    }
+
+    fn begin(&mut self, number: u64) {
+        self.open.insert(number, None);
+    }
+
+    fn end(&mut self, number: u64, marks: &Marks) -> anyhow::Result<()> {
+        let (Marks::Position(position), Some(file)) = (marks, &self.file) else {
+            return Ok(());
+        };
+        self.open.insert(number, Some(*position));
+        let before = self.position;
+        while let Some(first) = self.open.first_entry() {
+            let Some(position) = *first.get() else { break };
+            self.position = position;
+            first.remove();
+        }
+        if self.position == before {
+            return Ok(());
+        }
+        let state = json!({"source": self.source, "position": self.position}).to_string();
+        // Whoever is killed in the middle of this has the old state or the new.
+        let new = file.with_extension("new");
+        std::fs::write(&new, state)
+            .and_then(|()| std::fs::rename(&new, file))
+            .with_context(|| format!("the state `{}` cannot be written", file.display()))
+    }
+}
+
+/// The file of what was refused, made when something is.
+struct Refusals<'a> {
+    path: &'a Path,
+    file: Option<File>,
+}
+
+impl<'a> Refusals<'a> {
+    const fn new(path: &'a Path) -> Self {
+        Self { path, file: None }
+    }
+
+    fn write(&mut self, refused: &[Refused]) -> anyhow::Result<()> {
+        let lines: Vec<_> = refused
+            .iter()
+            .map(|refused| refused.line().to_string() + "\n")
+            .collect();
+        self.append(&lines.concat())
+    }
+
+    fn append(&mut self, lines: &str) -> anyhow::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let broken = || format!("the file of refused events `{}`", self.path.display());
+        if self.file.is_none() {
+            let options = File::options().append(true).create(true).open(self.path);
+            self.file = Some(options.with_context(broken)?);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(lines.as_bytes()).with_context(broken)
+    }
+}
+
+struct Summary {
+    source: String,
+    destination: String,
+    dry_run: bool,
+    read: u64,
+    other_lines: u64,
+    tally: Tally,
+    refused: u64,
+    failed: u64,
+    kept_in_queue: u64,
+    gave_up: bool,
+    interrupted: bool,
+    began: Instant,
+    took: Duration,
+}
+
+impl Summary {
+    fn new(arguments: &Arguments, destination: &Destination) -> Self {
+        Self {
+            source: arguments.source.clone(),
+            destination: destination.to_string(),
+            dry_run: arguments.dry_run,
+            read: 0,
+            other_lines: 0,
+            tally: Tally::default(),
+            refused: 0,
+            failed: 0,
+            kept_in_queue: 0,
+            gave_up: false,
+            interrupted: false,
+            began: Instant::now(),
+            took: Duration::ZERO,
+        }
+    }
+
+    fn read(&mut self, piece: &Piece) {
+        self.read += (piece.events.len() + piece.refused.len()) as u64;
+        self.other_lines += piece.other_lines;
+        for refused in &piece.refused {
+            self.tally.add_reason(&refused.reason);
+        }
+        if let Marks::Receipts { kept, .. } = piece.marks {
+            self.kept_in_queue += kept;
+        }
+    }
+
+    /// Counts the outcomes of a piece, and writes down what was refused. True when nothing of it arrived: the next would not
+    /// fare better.
+    fn note(
+        &mut self,
+        piece: &Piece,
+        outcomes: &[Outcome],
+        refusals: &mut Refusals<'_>,
+        destination: &Destination,
+    ) -> anyhow::Result<bool> {
+        let mut failed = 0;
+        let mut lines = String::new();
+        for (event, outcome) in piece.events.iter().zip(outcomes) {
+            self.tally.add(outcome);
+            if let Outcome::Failed(failure) = outcome {
+                if failure.temporary {
+                    failed += 1;
+                } else {
+                    self.refused += 1;
+                    lines.push_str(&refusal(event, &failure.reason, destination));
+                }
+                if let Marks::Receipts { .. } = piece.marks {
+                    self.kept_in_queue += 1;
+                }
+            }
+        }
+        refusals.append(&lines)?;
+        self.failed += failed;
+        // What failed for now must not be passed over: another run begins with this piece.
+        Ok(failed > 0)
+    }
+
+    fn json(&self) -> Value {
+        let reasons: Vec<_> = self
+            .tally
+            .reasons
+            .iter()
+            .map(|(reason, count)| json!({"reason": reason, "events": count}))
+            .collect();
+        json!({
+            "source": self.source,
+            "destination": self.destination,
+            "dry_run": self.dry_run,
+            "read": self.read,
+            "indexed": self.tally.indexed,
+            "already_there": self.tally.duplicate,
+            "refused": self.refused,
+            "failed": self.failed,
+            "kept_in_queue": self.kept_in_queue,
+            "other_lines": self.other_lines,
+            "reasons": reasons,
+            "interrupted": self.interrupted,
+            "seconds": self.took.as_secs_f64(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let line = |name: &str, count| format!("{name:<14} {count:>10}");
+        let mut lines = vec![line("read", self.read)];
+        if self.dry_run {
+            lines.push(line("refused", self.refused));
+        } else {
+            lines.push(line("indexed", self.tally.indexed));
+            lines.push(line("already there", self.tally.duplicate));
+            lines.push(line("refused", self.refused));
+        }
+        for (reason, count) in &self.tally.reasons {
+            lines.push(format!("  {count:>8} x {}", printable(reason, 300)));
+        }
+        for (name, count) in [
+            ("not now", self.failed),
+            ("kept in queue", self.kept_in_queue),
+            ("other lines", self.other_lines),
+        ] {
+            if count > 0 {
+                lines.push(line(name, count));
+            }
+        }
+        if self.interrupted || self.gave_up {
+            lines.push(if self.interrupted { "interrupted" } else { "gave up" }.to_owned());
+        }
+        lines.join("\n")
+    }
+}
+
+fn refusal(event: &Event, reason: &str, destination: &Destination) -> String {
+    format!("{}\n", undelivered(event, reason, &destination.to_string()))
+}

@@ -1,0 +1,127 @@
+//! How many hits came to which end: the metrics of the function and of the local stage.
+
+use serde_json::{Value, json};
+
+use super::Outcome;
+
+/// One number for each kind of outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u64; KINDS.len()]);
+
+/// The outcomes' names, and those of their metrics.
+const KINDS: [(&str, &str); 6] = [
+    ("indexed", "Indexed"),
+    ("queued", "Queued"),
+    ("duplicate", "Duplicate"),
+    ("ignored", "Ignored"),
+    ("fallback", "Fallback"),
+    ("failed", "Failed"),
+];
+
+/// The namespace of the metrics.
+pub const NAMESPACE: &str = "Pixel";
+
+impl Counts {
+    /// Counts one outcome.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.add_named(outcome.name());
+    }
+
+    /// Counts one outcome by its name; false when there is no such.
+    pub fn add_named(&mut self, name: &str) -> bool {
+        let place = KINDS.iter().position(|(known, _)| *known == name);
+        if let Some(place) = place {
+            self.0[place] += 1;
+        }
+        place.is_some()
+    }
+
+    /// Each outcome's name and number.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        KINDS.iter().zip(self.0).map(|((name, _), count)| (*name, count))
+    }
+
+    /// The number of one outcome.
+    pub fn get(&self, name: &str) -> u64 {
+        self.iter()
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, count)| count)
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Adds to a log line what makes `CloudWatch` count: the Embedded Metric Format, with the function's name as the only
+    /// dimension (`CloudWatch` user guide, "Embedded metric format specification"). Outcomes that did not occur are left out.
+    pub fn embed(&self, line: &mut Value, function: &str, milliseconds: i64) {
+        let occurred: Vec<_> = KINDS.iter().zip(self.0).filter(|(_, count)| *count > 0).collect();
+        let metrics: Vec<_> = occurred
+            .iter()
+            .map(|((_, metric), _)| json!({"Name": metric, "Unit": "Count"}))
+            .collect();
+        line["_aws"] = json!({
+            "Timestamp": milliseconds,
+            "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [["Function"]], "Metrics": metrics}],
+        });
+        line["Function"] = function.into();
+        for ((_, metric), count) in occurred {
+            line[*metric] = count.into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{Failure, Ignored};
+
+    fn all() -> [Outcome; 6] {
+        let failure = || Failure {
+            reason: String::new(),
+            temporary: true,
+        };
+        [
+            Outcome::Indexed,
+            Outcome::Queued,
+            Outcome::Duplicate,
+            Outcome::Ignored(Ignored::Preflight),
+            Outcome::Fallback(failure()),
+            Outcome::Failed(failure()),
+        ]
+    }
+
+    #[test]
+    fn every_outcome_is_counted_under_its_name() {
+        let mut counts = Counts::default();
+        for (number, outcome) in all().iter().enumerate() {
+            for _ in 0..=number {
+                counts.add(outcome);
+            }
+            assert_eq!(counts.get(outcome.name()), number as u64 + 1, "{outcome:?}");
+        }
+        assert_eq!(counts.total(), 21);
+        assert!(!counts.add_named("lost"));
+    }
+
+    #[test]
+    fn a_line_has_the_embedded_metric_format() {
+        let mut counts = Counts::default();
+        counts.add(&Outcome::Indexed);
+        counts.add(&Outcome::Indexed);
+        counts.add(&Outcome::Duplicate);
+        let mut line = json!({"message": "hit"});
+        counts.embed(&mut line, "pixel-Function-1", 1_780_000_000_123);
+        let metrics = json!([{"Name": "Indexed", "Unit": "Count"}, {"Name": "Duplicate", "Unit": "Count"}]);
+        assert_eq!(
+            line,
+            json!({
+                "message": "hit", "Function": "pixel-Function-1", "Indexed": 2, "Duplicate": 1,
+                "_aws": {"Timestamp": 1_780_000_000_123_i64, "CloudWatchMetrics": [
+                    {"Namespace": "Pixel", "Dimensions": [["Function"]], "Metrics": metrics}
+                ]}
+            })
+        );
+    }
+}

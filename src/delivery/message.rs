@@ -1,0 +1,637 @@
+//! Queues and streams, which keep an event until something else takes it to an index: the request that hands one over, and
+//! what its answer means.
+//!
+//! Both are one POST in AWS's JSON protocol: SQS `SendMessage` and Firehose `PutRecord`. An event that is handed over twice
+//! is one event all the same, since the index knows it by its id.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Auth, DestinationError, Service, Verdict};
+use crate::event::Event;
+
+/// What takes messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Amazon SQS.
+    Sqs,
+    /// Amazon Data Firehose.
+    Firehose,
+}
+
+impl Kind {
+    /// The scheme of its URLs.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Sqs => "sqs",
+            Self::Firehose => "firehose",
+        }
+    }
+
+    const fn service(self) -> Service {
+        match self {
+            Self::Sqs => Service::Sqs,
+            Self::Firehose => Service::Firehose,
+        }
+    }
+
+    /// SQS since January 2026: 1 MiB of text. Firehose: 1,000 KiB before base64.
+    const fn most_bytes(self) -> usize {
+        match self {
+            Self::Sqs => 1024 * 1024,
+            Self::Firehose => 1000 * 1024,
+        }
+    }
+}
+
+/// What a stream gets of a hit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Record {
+    /// The event.
+    #[default]
+    Event,
+    /// Five texts, for what has read such records before.
+    Flat,
+}
+
+/// A queue or a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlet {
+    /// What it is.
+    pub kind: Kind,
+    /// The endpoint's URL without a slash at its end.
+    pub base: String,
+    /// `ACCOUNT/QUEUE`, or the stream's name.
+    pub name: String,
+    /// How requests prove who sends them.
+    pub auth: Auth,
+    /// What a stream gets of a hit.
+    pub record: Record,
+}
+
+impl fmt::Display for Outlet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.kind.scheme();
+        let Self { base, name, .. } = self;
+        match base.strip_prefix("https://") {
+            Some(host) => write!(formatter, "{scheme}://{host}/{name}"),
+            None => write!(formatter, "{scheme}+{base}/{name}"),
+        }
+    }
+}
+
+/// A call of AWS's JSON protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// `X-Amz-Target`.
+    pub target: &'static str,
+    /// The media type.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Media type of SQS's protocol.
+const JSON_1_0: &str = "application/x-amz-json-1.0";
+
+/// Media type of Firehose's protocol.
+const JSON_1_1: &str = "application/x-amz-json-1.1";
+
+impl Outlet {
+    /// Parses `sqs://HOST/ACCOUNT/QUEUE` or `firehose://HOST/STREAM`; with `+http` behind the scheme the connection is plain
+    /// and nothing is signed, for emulators. None when the text has neither scheme.
+    pub fn parse(text: &str, region: Option<&str>) -> Option<Result<Self, DestinationError>> {
+        let (scheme, rest) = text.split_once("://")?;
+        let (scheme, plain) = match scheme.strip_suffix("+http") {
+            Some(scheme) => (scheme, true),
+            None => (scheme, false),
+        };
+        let kind = [Kind::Sqs, Kind::Firehose]
+            .into_iter()
+            .find(|kind| kind.scheme() == scheme)?;
+        Some(Self::of(kind, rest, plain, region))
+    }
+
+    fn of(kind: Kind, rest: &str, plain: bool, region: Option<&str>) -> Result<Self, DestinationError> {
+        let (host, name) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest, ""));
+        let base = format!("{}://{host}", if plain { "http" } else { "https" });
+        let url = reqwest::Url::parse(&base).ok().filter(|url| {
+            url.has_host()
+                && !super::names_user(url)
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        let fits = |part: &str, also: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte))
+        };
+        let (named, example) = match kind {
+            Kind::Sqs => (
+                name.split_once('/')
+                    .is_some_and(|(account, queue)| fits(account, "") && fits(queue, "-_.")),
+                "sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel",
+            ),
+            Kind::Firehose => (
+                fits(name, "-_.") && name.len() <= 64,
+                "firehose://firehose.eu-central-1.amazonaws.com/pixel",
+            ),
+        };
+        let (true, Some(url)) = (named, url) else {
+            return Err(DestinationError::new(format!("give it in the form `{example}`")));
+        };
+        let auth = if plain {
+            Auth::None
+        } else {
+            let host = url.host_str().unwrap_or_default();
+            let region = host.split('.').find(|label| is_region(label)).or(region);
+            let Some(region) = region.filter(|region| !region.is_empty()) else {
+                return Err(DestinationError {
+                    remedy: "give the region, since the host does not name it and requests are signed".to_owned(),
+                    about_region: true,
+                });
+            };
+            Auth::SigV4 {
+                service: kind.service(),
+                region: region.to_owned(),
+            }
+        };
+        Ok(Self {
+            kind,
+            base,
+            name: name.to_owned(),
+            auth,
+            record: Record::default(),
+        })
+    }
+
+    /// The queue's own URL, by which SQS knows it.
+    pub fn queue_url(&self) -> String {
+        format!("{}/{}", self.base, self.name)
+    }
+
+    fn is_fifo(&self) -> bool {
+        self.kind == Kind::Sqs && self.name.rsplit('.').next() == Some("fifo")
+    }
+
+    /// The call that hands over an event.
+    pub fn hand_over(&self, event: &Event) -> Call {
+        match self.kind {
+            Kind::Sqs => {
+                let mut body = json!({"QueueUrl": self.queue_url(), "MessageBody": allowed(&event.document)});
+                if self.is_fifo() {
+                    // Every event is a group of its own: their order does not matter, and groups are read side by side.
+                    let id = deduplication_id(&event.id);
+                    body["MessageGroupId"] = id.as_str().into();
+                    body["MessageDeduplicationId"] = id.into();
+                }
+                self.call("AmazonSQS.SendMessage", &body)
+            }
+            Kind::Firehose => self.call(
+                "Firehose_20150804.PutRecord",
+                &json!({"DeliveryStreamName": self.name, "Record": {"Data": STANDARD.encode(self.record(event).as_bytes())}}),
+            ),
+        }
+    }
+
+    fn record<'a>(&self, event: &'a Event) -> Cow<'a, str> {
+        match self.record {
+            Record::Event => one_line(&event.document),
+            // An event that is no JSON is an envelope's, which has no such texts.
+            Record::Flat => flat(event).map_or_else(|| one_line(&event.document), Cow::Owned),
+        }
+    }
+
+    fn call(&self, target: &'static str, body: &Value) -> Call {
+        let content_type = match self.kind {
+            Kind::Sqs => JSON_1_0,
+            Kind::Firehose => JSON_1_1,
+        };
+        Call {
+            target,
+            content_type,
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    /// The call that takes up to ten messages and hides them from others for `hidden` seconds; it waits for some for
+    /// `patience` seconds.
+    pub fn receive(&self, hidden: u32, patience: u32) -> Call {
+        self.call(
+            "AmazonSQS.ReceiveMessage",
+            &json!({
+                "QueueUrl": self.queue_url(),
+                "MaxNumberOfMessages": 10,
+                "VisibilityTimeout": hidden,
+                "WaitTimeSeconds": patience,
+                "AttributeNames": ["SentTimestamp"],
+            }),
+        )
+    }
+
+    /// The call that removes messages by their receipts, ten at most.
+    pub fn remove<'a>(&self, receipts: impl IntoIterator<Item = &'a str>) -> Call {
+        let entries: Vec<_> = receipts
+            .into_iter()
+            .enumerate()
+            .map(|(number, receipt)| json!({"Id": number.to_string(), "ReceiptHandle": receipt}))
+            .collect();
+        self.call(
+            "AmazonSQS.DeleteMessageBatch",
+            &json!({"QueueUrl": self.queue_url(), "Entries": entries}),
+        )
+    }
+
+    /// The call that asks how many messages there are.
+    pub fn count(&self) -> Call {
+        self.call(
+            "AmazonSQS.GetQueueAttributes",
+            &json!({
+                "QueueUrl": self.queue_url(),
+                "AttributeNames": ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"],
+            }),
+        )
+    }
+
+    /// Why an event cannot be handed over at all.
+    pub fn too_large(&self, event: &Event) -> Option<String> {
+        let (bytes, most) = (event.document.len(), self.kind.most_bytes());
+        (bytes > most).then(|| format!("the event has {bytes} bytes, and {} takes {most}", self.kind.scheme()))
+    }
+
+    /// What an answer to [`Self::hand_over`] means.
+    pub fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
+        let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
+        let taken = match self.kind {
+            Kind::Sqs => answer.message_id,
+            Kind::Firehose => answer.record_id,
+        };
+        match (status, taken) {
+            (200, Some(id)) if !id.is_empty() => Verdict::Indexed,
+            (200, _) => Verdict::Denied(format!(
+                "status 200, but the answer is not one of {}",
+                self.kind.scheme()
+            )),
+            _ => judge(status, answer.kind.as_deref(), answer.message.as_deref()),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    #[serde(rename = "MessageId")]
+    message_id: Option<String>,
+    #[serde(rename = "RecordId")]
+    record_id: Option<String>,
+    #[serde(rename = "__type")]
+    kind: Option<String>,
+    #[serde(alias = "Message")]
+    message: Option<String>,
+}
+
+/// An error of AWS's JSON protocol: what passes is tried again, what is about the message itself is refused, and all else is
+/// a matter of permissions, names and settings.
+fn judge(status: u16, kind: Option<&str>, message: Option<&str>) -> Verdict {
+    // `com.amazonaws.sqs#QueueDoesNotExist`, and some services add a URL behind a colon.
+    let kind = kind.map(|kind| kind.rsplit('#').next().unwrap_or(kind));
+    let kind = kind
+        .map(|kind| kind.split(':').next().unwrap_or(kind))
+        .unwrap_or_default();
+    let reason = super::opensearch::short(&format!(
+        "status {status}: {kind}: {}",
+        message.unwrap_or("no reason was given")
+    ));
+    let passing = [
+        "Throttl",
+        "ServiceUnavailable",
+        "InternalFailure",
+        "InternalError",
+        "RequestTimeout",
+        "OverLimit",
+        "RequestThrottled",
+        "LimitExceeded",
+        "InvalidKMSResource",
+    ];
+    let own = [
+        "InvalidMessageContents",
+        "MessageTooLong",
+        "InvalidParameterValue",
+        "ValidationException",
+        "BatchRequestTooLong",
+    ];
+    if matches!(status, 429 | 500..=599) || passing.iter().any(|part| kind.contains(part)) {
+        Verdict::Retry(reason)
+    } else if status == 413 || own.iter().any(|part| kind.contains(part)) {
+        Verdict::Refused(reason)
+    } else {
+        Verdict::Denied(reason)
+    }
+}
+
+/// Of an event as it is stored: when, from where, with what, and who. Texts that are not known are empty.
+fn flat(event: &Event) -> Option<String> {
+    let document: Value = serde_json::from_str(&event.document).ok()?;
+    let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let labels = document.get("labels").and_then(Value::as_array).into_iter().flatten();
+    let third = labels
+        .filter_map(|label| label.as_str()?.strip_prefix("thirdpartyname="))
+        .next_back();
+    let record = json!({
+        // As API Gateway writes its request time.
+        "date": event.time.format("%d/%b/%Y:%H:%M:%S %z").to_string(),
+        "ip": text("/client/ip"),
+        "userAgent": text("/user_agent/original"),
+        "userId": text("/user/id"),
+        "thirdPartyId": third.unwrap_or_default(),
+    });
+    Some(record.to_string())
+}
+
+/// `eu-central-1`, `us-gov-west-1`, `us-isob-east-1`.
+fn is_region(label: &str) -> bool {
+    let mut parts = label.split('-');
+    let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let first = parts.next().is_some_and(|part| part.len() == 2 && letters(part));
+    let rest: Vec<_> = parts.collect();
+    let Some((number, names)) = rest.split_last() else {
+        return false;
+    };
+    first
+        && !names.is_empty()
+        && names.iter().all(|part| letters(part))
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// JSON text in the characters that SQS takes, which are those of XML 1.0: of what JSON leaves as it is, it refuses U+FFFE
+/// and U+FFFF.
+fn allowed(document: &str) -> Cow<'_, str> {
+    if !document.contains(['\u{fffe}', '\u{ffff}']) {
+        return Cow::Borrowed(document);
+    }
+    Cow::Owned(document.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff"))
+}
+
+/// JSON text on one line: a line break in it can only stand between its parts.
+pub(crate) fn one_line(document: &str) -> Cow<'_, str> {
+    if !document.contains(['\n', '\r']) {
+        return Cow::Borrowed(document);
+    }
+    Cow::Owned(document.replace(['\n', '\r'], " "))
+}
+
+/// At most 128 letters, digits and punctuation, as SQS wants it.
+fn deduplication_id(id: &str) -> String {
+    if id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return id.to_owned();
+    }
+    Sha256::digest(id.as_bytes())
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            use fmt::Write;
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::delivery::Destination;
+
+    fn outlet(text: &str) -> Outlet {
+        match Outlet::parse(text, None) {
+            Some(Ok(outlet)) => outlet,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn event(id: &str, document: &str) -> Event {
+        Event {
+            id: id.to_owned(),
+            time: DateTime::default(),
+            document: document.to_owned(),
+        }
+    }
+
+    #[test]
+    fn urls_name_endpoint_region_and_queue() {
+        let signed = |service, region: &str| Auth::SigV4 {
+            service,
+            region: region.to_owned(),
+        };
+        let table = [
+            (
+                "sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel",
+                signed(Service::Sqs, "eu-central-1"),
+            ),
+            (
+                "sqs://sqs.cn-north-1.amazonaws.com.cn/123456789012/pixel.fifo",
+                signed(Service::Sqs, "cn-north-1"),
+            ),
+            (
+                "sqs://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/p",
+                signed(Service::Sqs, "us-gov-west-1"),
+            ),
+            (
+                "sqs://vpce-0a-1b.sqs.us-east-1.vpce.amazonaws.com/123456789012/p",
+                signed(Service::Sqs, "us-east-1"),
+            ),
+            (
+                "firehose://firehose.eu-west-1.amazonaws.com/a_b-c.d",
+                signed(Service::Firehose, "eu-west-1"),
+            ),
+            ("sqs+http://127.0.0.1:9324/000000000000/p", Auth::None),
+            ("firehose+http://localhost:4566/p", Auth::None),
+        ];
+        for (url, auth) in table {
+            let parsed = outlet(url);
+            assert_eq!((parsed.to_string().as_str(), &parsed.auth), (url, &auth));
+        }
+        let elsewhere = Outlet::parse("sqs://queue.example/1/p", Some("eu-west-3"));
+        assert!(
+            matches!(elsewhere, Some(Ok(Outlet { auth: Auth::SigV4 { region, .. }, .. })) if region == "eu-west-3")
+        );
+    }
+
+    #[test]
+    fn what_is_no_url_of_theirs_says_what_would_be() {
+        for url in [
+            "sqs://",
+            "sqs://sqs.eu-central-1.amazonaws.com",
+            "sqs://sqs.eu-central-1.amazonaws.com/pixel",
+            "sqs://sqs.eu-central-1.amazonaws.com/1/a/b",
+            "sqs://me:pw@sqs.eu-central-1.amazonaws.com/1/p",
+            "sqs://sqs.eu-central-1.amazonaws.com/1/p?x=1",
+            "firehose://firehose.eu-central-1.amazonaws.com/",
+            "firehose://firehose.eu-central-1.amazonaws.com/a/b",
+        ] {
+            let error = Destination::parse(url, None, None).expect_err(url);
+            assert!(error.remedy.contains("://"), "{url}: {error}");
+        }
+        let error = Destination::parse("sqs://queue.example/1/p", None, None).expect_err("no region");
+        assert!(error.about_region);
+    }
+
+    #[test]
+    fn a_message_is_inside_the_allowed_characters() {
+        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel");
+        let text = "\u{fffe}\u{ffff}\u{10ffff}\u{7f}é\u{0}\u{1b}";
+        let document = json!({ "a": text }).to_string();
+        let call = queue.hand_over(&event("id", &document));
+        assert_eq!(
+            (call.target, call.content_type),
+            ("AmazonSQS.SendMessage", "application/x-amz-json-1.0")
+        );
+        let sent: Value = serde_json::from_slice(&call.body).expect("JSON");
+        assert_eq!(
+            sent["QueueUrl"],
+            "https://sqs.eu-central-1.amazonaws.com/123456789012/pixel"
+        );
+        let message = sent["MessageBody"].as_str().expect("a text");
+        let permitted = |character: char| matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
+        assert!(message.chars().all(permitted), "{message:?}");
+        assert_eq!(
+            serde_json::from_str::<Value>(message).expect("JSON"),
+            json!({ "a": text })
+        );
+        assert_eq!(sent.get("MessageGroupId"), None);
+    }
+
+    #[test]
+    fn a_fifo_queue_knows_an_event_by_its_id() {
+        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel.fifo");
+        let sent =
+            |id: &str| -> Value { serde_json::from_slice(&queue.hand_over(&event(id, "{}")).body).expect("JSON") };
+        assert_eq!(sent("JKJaXmPLvHcESHA=")["MessageDeduplicationId"], "JKJaXmPLvHcESHA=");
+        for id in ["with space", "é", &"x".repeat(129)] {
+            let sent = sent(id);
+            let given = sent["MessageDeduplicationId"].as_str().expect("a text");
+            assert_eq!(given.len(), 64);
+            assert_eq!(sent["MessageGroupId"], given);
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_line() {
+        let stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
+        let call = stream.hand_over(&event("id", "{\n\"a\":\r\n1}"));
+        assert_eq!(
+            (call.target, call.content_type),
+            ("Firehose_20150804.PutRecord", "application/x-amz-json-1.1")
+        );
+        let sent: Value = serde_json::from_slice(&call.body).expect("JSON");
+        assert_eq!(sent["DeliveryStreamName"], "pixel");
+        let data = STANDARD
+            .decode(sent["Record"]["Data"].as_str().expect("a text"))
+            .expect("base64");
+        assert_eq!(data, b"{ \"a\":  1}");
+        assert_eq!(stream.too_large(&event("id", &"x".repeat(1_024_000))), None);
+        assert!(stream.too_large(&event("id", &"x".repeat(1_024_001))).is_some());
+    }
+
+    #[test]
+    fn a_flat_record_has_five_texts_and_is_valid_whatever_a_visitor_sends() {
+        let mut stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
+        stream.record = Record::Flat;
+        let document = json!({
+            "client": {"ip": "203.0.113.0"}, "user_agent": {"original": "a \"quote\", \"userId\": \"x\""},
+            "user": {"id": "u', \"ip\": \"9.9.9.9"}, "labels": ["other=1", "thirdpartyname=first", "thirdpartyname=shop\n"],
+        });
+        let event = Event {
+            time: DateTime::from_timestamp(1_772_357_400, 0).expect("a time"),
+            ..event("id", &document.to_string())
+        };
+        let sent: Value = serde_json::from_slice(&stream.hand_over(&event).body).expect("JSON");
+        let data = STANDARD
+            .decode(sent["Record"]["Data"].as_str().expect("a text"))
+            .expect("base64");
+        assert!(!data.contains(&b'\n'));
+        let expected = json!({
+            "date": "01/Mar/2026:09:30:00 +0000", "ip": "203.0.113.0", "userAgent": "a \"quote\", \"userId\": \"x\"",
+            "userId": "u', \"ip\": \"9.9.9.9", "thirdPartyId": "shop\n",
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&data).expect("JSON"), expected);
+    }
+
+    #[test]
+    fn answers_have_their_verdicts() {
+        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/1/p");
+        let stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/p");
+        let kind = |verdict: &Verdict| match verdict {
+            Verdict::Indexed => "taken",
+            Verdict::Retry(_) => "retry",
+            Verdict::Refused(_) => "refused",
+            Verdict::Denied(_) => "denied",
+            Verdict::Duplicate | Verdict::RefusesIds => "impossible",
+        };
+        let table = [
+            (
+                &queue,
+                200,
+                r#"{"MessageId":"5fea7756","MD5OfMessageBody":"fafb00f5"}"#,
+                "taken",
+            ),
+            (&stream, 200, r#"{"RecordId":"abc","Encrypted":false}"#, "taken"),
+            (&queue, 200, "<html>log in</html>", "denied"),
+            (&stream, 200, r#"{"MessageId":"a"}"#, "denied"),
+            (
+                &queue,
+                400,
+                r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"The specified queue does not exist."}"#,
+                "denied",
+            ),
+            (
+                &queue,
+                400,
+                r#"{"__type":"com.amazonaws.sqs#InvalidMessageContents","message":"Invalid characters"}"#,
+                "refused",
+            ),
+            (
+                &queue,
+                400,
+                r#"{"__type":"com.amazon.coral.service#ExpiredTokenException"}"#,
+                "denied",
+            ),
+            (
+                &queue,
+                403,
+                r#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"not authorized"}"#,
+                "denied",
+            ),
+            (
+                &queue,
+                400,
+                r#"{"__type":"com.amazonaws.sqs#RequestThrottled"}"#,
+                "retry",
+            ),
+            (&queue, 400, r#"{"__type":"com.amazonaws.sqs#KmsThrottled"}"#, "retry"),
+            (
+                &stream,
+                400,
+                r#"{"__type":"ResourceNotFoundException","message":"Firehose pixel not found"}"#,
+                "denied",
+            ),
+            (&stream, 400, r#"{"__type":"ServiceUnavailableException"}"#, "retry"),
+            (&stream, 400, r#"{"__type":"InvalidKMSResourceException"}"#, "retry"),
+            (&stream, 400, r#"{"__type":"ValidationException"}"#, "refused"),
+            (&stream, 413, "", "refused"),
+            (&stream, 500, "", "retry"),
+            (&queue, 503, "Slow down", "retry"),
+        ];
+        for (outlet, status, body, expected) in table {
+            let verdict = outlet.verdict(status, body.as_bytes());
+            assert_eq!(kind(&verdict), expected, "{status} {body}: {verdict:?}");
+        }
+    }
+}

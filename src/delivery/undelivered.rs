@@ -1,0 +1,298 @@
+//! What stands in a queue, a log or a file: events, events that could not be delivered, and hits that no function has seen.
+//!
+//! Three forms, told apart by their marks:
+//!
+//! | form | mark | written by |
+//! |---|---|---|
+//! | event | `event.id` and `@timestamp` | the function to a queue or stream; `pixel hits --json` |
+//! | undelivered event | `"message": "undelivered event"` and `event` | the log, the fallback; also of the journal: `"message": "journal"` |
+//! | payload | that of an ingress | API Gateway straight to a queue |
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::message::one_line;
+use crate::event::Event;
+
+/// Marks the line of an event that could not be delivered.
+pub const UNDELIVERED: &str = "undelivered event";
+
+/// Marks the line of an event that is logged before its reply.
+pub const JOURNAL: &str = "journal";
+
+/// Longest id that an index takes, in bytes.
+const ID_BYTES: usize = 512;
+
+/// An event that could not be delivered to `destination`, with the reason: as a message of the fallback.
+pub fn undelivered(event: &Event, reason: &str, destination: &str) -> Value {
+    json!({
+        "message": UNDELIVERED,
+        "event_id": event.id,
+        "reason": reason,
+        "destination": destination,
+        "event": document(event),
+    })
+}
+
+/// The document of an event as a JSON value.
+pub fn document(event: &Event) -> Value {
+    serde_json::from_str(&event.document).unwrap_or_else(|_| event.document.as_str().into())
+}
+
+/// What a text holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// An event, to be stored as it is.
+    Event(Event),
+    /// The payload of an ingress, of which an event is still to be made.
+    Payload(String),
+}
+
+/// Why a text holds nothing to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFound {
+    /// It is not JSON.
+    NotJson,
+    /// It is compressed, or otherwise binary in base64.
+    Binary,
+    /// It is JSON, but no object.
+    NotAnObject,
+    /// An event without an id that an index takes.
+    NoId,
+    /// An event without a time that can be read.
+    NoTime,
+    /// An object with the marks of nothing.
+    Neither,
+    /// An undelivered event in an undelivered event, and so on.
+    TooDeep,
+}
+
+impl NotFound {
+    /// The reason in words.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotJson => "it is not JSON",
+            Self::Binary => "it is binary in base64, not JSON; was it compressed on its way?",
+            Self::NotAnObject => "it is no JSON object",
+            Self::NoId => "it is an event without an id of 1 to 512 bytes (`event.id`)",
+            Self::NoTime => "it is an event without a time that can be read (`@timestamp`)",
+            Self::Neither => "it is neither an event nor a request",
+            Self::TooDeep => "it is an undelivered event in an undelivered event, too many times over",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Marks<'a> {
+    #[serde(rename = "@timestamp", borrow, default)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<&'a RawValue>,
+    /// Lambda's record of an invocation that failed holds its payload here.
+    #[serde(rename = "requestPayload", borrow, default)]
+    request_payload: Option<&'a RawValue>,
+    /// Of the mapping template's document.
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    /// Of all other payloads.
+    #[serde(rename = "requestContext", borrow, default)]
+    request_context: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Id<'a> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+}
+
+/// Finds what a text holds.
+///
+/// # Errors
+///
+/// [`NotFound`] when it holds nothing that can become a stored event, with the text.
+pub fn find(text: String) -> Result<Found, (NotFound, String)> {
+    let mut text = text;
+    for _ in 0..DEEPEST {
+        match parse(&text) {
+            Err(why) => return Err((why, text)),
+            Ok(Part::Whole(id, time)) => {
+                let document = match one_line(&text) {
+                    Cow::Borrowed(_) => text,
+                    Cow::Owned(line) => line,
+                };
+                return Ok(Found::Event(Event { id, time, document }));
+            }
+            Ok(Part::Inside(inside)) => text = inside,
+            Ok(Part::Payload) => return Ok(Found::Payload(text)),
+        }
+    }
+    Err((NotFound::TooDeep, text))
+}
+
+/// An event that was undelivered several times is wrapped several times. A function that wraps without end must not be
+/// followed without end.
+const DEEPEST: usize = 16;
+
+enum Part {
+    Whole(String, DateTime<Utc>),
+    Inside(String),
+    Payload,
+}
+
+fn parse(text: &str) -> Result<Part, NotFound> {
+    // An array would be taken for an object's values.
+    let object = |text: &str| text.trim_start().starts_with('{');
+    let marks = object(text)
+        .then(|| serde_json::from_str::<Marks<'_>>(text).ok())
+        .flatten();
+    let Some(marks) = marks else {
+        return Err(unreadable(text));
+    };
+    if let (Some(message), Some(event)) = (marks.message, marks.event)
+        && [UNDELIVERED, JOURNAL]
+            .iter()
+            .any(|mark| message.get().trim_matches('"') == *mark)
+    {
+        // A document that was no JSON stands in its line as text, and is found out there.
+        return Ok(Part::Inside(event.get().to_owned()));
+    }
+    if let Some(payload) = marks.request_payload {
+        return Ok(Part::Inside(payload.get().to_owned()));
+    }
+    let (Some(timestamp), Some(event)) = (marks.timestamp, marks.event) else {
+        let request = marks.params.or(marks.context).or(marks.request_context);
+        return request.map(|_| Part::Payload).ok_or(NotFound::Neither);
+    };
+    let id = object(event.get())
+        .then(|| serde_json::from_str::<Id<'_>>(event.get()).ok()?.id)
+        .flatten();
+    let id = id
+        .filter(|id| (1..=ID_BYTES).contains(&id.len()))
+        .ok_or(NotFound::NoId)?;
+    let time = serde_json::from_str::<&str>(timestamp.get()).ok();
+    let time = time
+        .and_then(|time| DateTime::parse_from_rfc3339(time).ok())
+        .ok_or(NotFound::NoTime)?;
+    Ok(Part::Whole(id.into_owned(), time.to_utc()))
+}
+
+fn unreadable(text: &str) -> NotFound {
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        Ok(_) if text.trim_start().starts_with('{') => NotFound::NotJson,
+        Ok(_) => NotFound::NotAnObject,
+        // gzip's first bytes, 1f 8b 08, in base64.
+        Err(_) if text.starts_with("H4sI") => NotFound::Binary,
+        Err(_) => NotFound::NotJson,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Event {
+        Event {
+            id: "JKJaXmPLvHcESHA=".to_owned(),
+            time: DateTime::from_timestamp_millis(1_780_000_000_123).expect("a time"),
+            document:
+                r#"{"@timestamp":"2026-05-28T20:26:40.123Z","event":{"id":"JKJaXmPLvHcESHA="},"labels":["a=\"b\""]}"#
+                    .to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_event_is_found_wherever_it_stands() {
+        let event = event();
+        let line = undelivered(&event, "status 503", "https://host/events").to_string();
+        let journal = json!({"level": "INFO", "message": "journal", "event": document(&event)}).to_string();
+        let record = json!({"requestContext": {"functionArn": "arn"}, "requestPayload": document(&event)}).to_string();
+        for text in [event.document.clone(), line, journal, record] {
+            let Ok(Found::Event(found)) = find(text.clone()) else {
+                panic!("{text}")
+            };
+            assert_eq!((&found.id, found.time), (&event.id, event.time), "{text}");
+            assert_eq!(document(&found), document(&event), "{text}");
+        }
+        let broken = event.document.replace(',', ",\r\n ");
+        let Ok(Found::Event(found)) = find(broken) else {
+            panic!()
+        };
+        assert!(!found.document.contains(['\r', '\n']));
+        assert_eq!(document(&found), document(&event));
+    }
+
+    #[test]
+    fn an_event_is_found_in_wrappings_up_to_a_depth() {
+        let event = event();
+        let mut text = event.document.clone();
+        for depth in 0..DEEPEST * 2 {
+            let found = find(text.clone());
+            if depth < DEEPEST {
+                assert!(matches!(found, Ok(Found::Event(_))), "{depth}: {found:?}");
+            } else {
+                assert!(matches!(found, Err((NotFound::TooDeep, _))), "{depth}: {found:?}");
+            }
+            text = format!(r#"{{"message":"undelivered event","event":{text}}}"#);
+        }
+        let deep = r#"{"message":"journal","event":"#.repeat(20_000);
+        let deep = format!("{deep}1{}", "}".repeat(20_000));
+        assert!(matches!(find(deep), Err((NotFound::TooDeep, _))));
+    }
+
+    #[test]
+    fn a_payload_is_left_for_its_decoder() {
+        let payload = r#"{"params": {}, "context": {}}"#.to_owned();
+        assert_eq!(find(payload.clone()), Ok(Found::Payload(payload.clone())));
+        let failed = json!({"requestContext": {}, "requestPayload": {"params": {}, "context": {}}}).to_string();
+        assert!(matches!(find(failed), Ok(Found::Payload(_))));
+    }
+
+    #[test]
+    fn what_cannot_be_stored_has_its_reason() {
+        let long = format!(
+            r#"{{"@timestamp":"2026-05-28T20:26:40Z","event":{{"id":"{}"}}}}"#,
+            "x".repeat(513)
+        );
+        let table = [
+            ("", NotFound::NotJson),
+            ("poison", NotFound::NotJson),
+            (r#"{"@timestamp":"#, NotFound::NotJson),
+            ("H4sIAAAAAAAA/6tWSk7NS8wtyEkFAKbN9RQLAAAA", NotFound::Binary),
+            ("[1]", NotFound::NotAnObject),
+            ("\"text\"", NotFound::NotAnObject),
+            (r#"{"@timestamp":"2026-05-28T20:26:40Z","event":{}}"#, NotFound::NoId),
+            (
+                r#"{"@timestamp":"2026-05-28T20:26:40Z","event":{"id":""}}"#,
+                NotFound::NoId,
+            ),
+            (
+                r#"{"@timestamp":"2026-05-28T20:26:40Z","event":{"id":7}}"#,
+                NotFound::NoId,
+            ),
+            (
+                r#"{"@timestamp":"2026-05-28T20:26:40Z","event":"first version"}"#,
+                NotFound::NoId,
+            ),
+            (long.as_str(), NotFound::NoId),
+            (r#"{"@timestamp":"yesterday","event":{"id":"a"}}"#, NotFound::NoTime),
+            ("{}", NotFound::Neither),
+            (r#"{"message":"journal","event":{}}"#, NotFound::Neither),
+            (r#"{"@timestamp":1,"event":{"id":"a"}}"#, NotFound::NoTime),
+            (
+                r#"{"message":"undelivered event","event":"no JSON"}"#,
+                NotFound::NotAnObject,
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(find(text.to_owned()).map_err(|(why, _)| why), Err(expected), "{text}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The role `index`: a batch of a queue goes to the index.
+//!
+//! Every message has one end: it is in the index (now or before), it is in the fallback with the reason, or it is named in
+//! the answer and so stays in the queue, whose own limit of attempts takes it to the dead-letter queue in the end. A message
+//! of which nothing is known stays in the queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::Utc;
+use lambda_runtime::{Context, Diagnostic, LambdaEvent, Runtime, service_fn};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{BoxError, Function, MARGIN, deadline, log};
+use crate::aws::bulk::Patience;
+use crate::aws::client::Deliverer;
+use crate::config::Variables;
+use crate::delivery::bulk::Limits;
+use crate::delivery::counts::Counts;
+use crate::delivery::{Failure, Outcome};
+use crate::event::Event;
+use crate::queue::{Batch, Message};
+use crate::recover::{self, Origin, Unusable};
+
+/// Runs the role.
+pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
+    let function = Arc::new(Function::new(variables));
+    let _preparation = tokio::spawn(Arc::clone(&function).prepare());
+    let handler = service_fn(|invocation: LambdaEvent<Batch>| {
+        let function = Arc::clone(&function);
+        async move { index(function, invocation).await }
+    });
+    Runtime::new(handler).run().await
+}
+
+async fn index(function: Arc<Function>, invocation: LambdaEvent<Batch>) -> Result<Value, Diagnostic> {
+    let LambdaEvent { payload, context } = invocation;
+    let Batch::Messages(messages) = payload else {
+        let reason = "the payload is no batch of SQS; connect this function to a queue";
+        log(&json!({"level": "ERROR", "message": "batch", "reason": reason}));
+        return Err(Diagnostic {
+            error_type: "NoBatch".to_owned(),
+            error_message: reason.to_owned(),
+        });
+    };
+    let begun = Instant::now();
+    let total = messages.len();
+    // As a task, so that a panic leaves the messages in the queue by an error of the invocation, which is logged.
+    let work = tokio::spawn(async move { work(&function, messages, &context).await.told(&function, total, begun) });
+    work.await.map_err(|_| Diagnostic {
+        error_type: "Panic".to_owned(),
+        error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
+    })
+}
+
+/// What became of a batch.
+#[derive(Default)]
+struct Done {
+    counts: Counts,
+    /// Messages that stay in the queue.
+    failures: Vec<String>,
+    /// The first different reasons, and how many messages have each.
+    reasons: Vec<(String, u64)>,
+}
+
+impl Done {
+    fn note(&mut self, message: String, outcome: &Outcome) {
+        match outcome {
+            Outcome::Failed(failure) => {
+                self.failures.push(message);
+                self.reason(&failure.reason);
+            }
+            Outcome::Fallback(failure) => self.reason(&failure.reason),
+            Outcome::Indexed | Outcome::Queued | Outcome::Duplicate | Outcome::Ignored(_) => {}
+        }
+        self.counts.add(outcome);
+    }
+
+    fn reason(&mut self, reason: &str) {
+        const KEPT: usize = 5;
+        if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| known == reason) {
+            *count += 1;
+        } else if self.reasons.len() < KEPT {
+            self.reasons.push((reason.to_owned(), 1));
+        }
+    }
+
+    /// Logs what became of the batch, and answers it.
+    fn told(self, function: &Function, messages: usize, begun: Instant) -> Value {
+        let reasons: Vec<_> = self
+            .reasons
+            .iter()
+            .map(|(reason, count)| json!({"reason": reason, "messages": count}))
+            .collect();
+        let mut line = json!({
+            "level": if self.failures.is_empty() { "INFO" } else { "ERROR" },
+            "message": "batch",
+            "messages": messages,
+            "back_to_queue": self.failures.len(),
+            "reasons": reasons,
+            "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        function.count(&mut line, &self.counts);
+        log(&line);
+        let failures: Vec<_> = self.failures.iter().map(|id| json!({"itemIdentifier": id})).collect();
+        json!({"batchItemFailures": failures})
+    }
+}
+
+async fn work(function: &Arc<Function>, messages: Vec<Message>, context: &Context) -> Done {
+    let mut done = Done::default();
+    let courier = &function.courier;
+    let left = left(context);
+    let deadline = Instant::now() + left;
+    let (mut ids, mut events) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
+    let mut hopeless = Vec::new();
+    for message in messages {
+        let Message { id, body, sent } = message;
+        let origin = Origin {
+            id: &id,
+            time: sent.unwrap_or_else(Utc::now),
+        };
+        match recover::event(body, origin, &function.config) {
+            Ok(event) => {
+                ids.push(id);
+                events.push(event);
+            }
+            Err(Unusable::Ignored(why)) => done.note(id, &Outcome::Ignored(why)),
+            Err(Unusable::Poison { reason, text }) => hopeless.push(Hopeless {
+                event: poison(&id, text),
+                message: id,
+                reason,
+            }),
+        }
+    }
+    // The good ones first, so that the bad ones cannot take their time.
+    let outcomes = match courier.index() {
+        Ok(deliverer) => deliver(deliverer, &events, left.saturating_sub(courier.reserve(left))).await,
+        // What has nowhere to go stays in the queue.
+        Err(reason) => events.iter().map(|_| failed(&reason, true)).collect(),
+    };
+    for ((message, event), outcome) in ids.into_iter().zip(events).zip(outcomes) {
+        match outcome {
+            Outcome::Failed(Failure {
+                reason,
+                temporary: false,
+            }) => hopeless.push(Hopeless { message, event, reason }),
+            other => done.note(message, &other),
+        }
+    }
+    keep_all(function, hopeless, deadline, &mut done).await;
+    done
+}
+
+/// What is left of the invocation for delivery.
+fn left(context: &Context) -> Duration {
+    let left = deadline(context).duration_since(SystemTime::now()).unwrap_or_default();
+    // A clock that contradicts the deadline must not keep a batch from being tried.
+    left.checked_sub(MARGIN).filter(|left| !left.is_zero()).unwrap_or(BLIND)
+}
+
+/// The time for a batch when the clock contradicts the deadline.
+const BLIND: Duration = Duration::from_secs(5);
+
+async fn deliver(deliverer: &Deliverer, events: &[Event], budget: Duration) -> Vec<Outcome> {
+    let patience = Patience {
+        attempt: budget.min(Patience::default().attempt),
+        budget,
+    };
+    deliverer.deliver_all(events, Limits::default(), patience).await
+}
+
+fn failed(reason: &str, temporary: bool) -> Outcome {
+    Outcome::Failed(Failure {
+        reason: reason.to_owned(),
+        temporary,
+    })
+}
+
+/// A message that the index will never take.
+struct Hopeless {
+    message: String,
+    event: Event,
+    reason: String,
+}
+
+/// Messages under way to the fallback at the same time.
+const KEPT_AT_ONCE: usize = 32;
+
+/// Keeps in the fallback what the index will never take. Without a fallback, or when it fails, or when time is up, a message
+/// stays in the queue, from where it comes to the dead-letter queue.
+async fn keep_all(function: &Arc<Function>, hopeless: Vec<Hopeless>, deadline: Instant, done: &mut Done) {
+    let mut waiting = hopeless.into_iter();
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < KEPT_AT_ONCE
+            && let Some(next) = waiting.next()
+        {
+            under_way.spawn(keep(Arc::clone(function), next, deadline));
+        }
+        match under_way.join_next().await {
+            Some(Ok((message, outcome))) => done.note(message, &outcome),
+            Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            None => return,
+        }
+    }
+}
+
+async fn keep(function: Arc<Function>, hopeless: Hopeless, deadline: Instant) -> (String, Outcome) {
+    let Hopeless { message, event, reason } = hopeless;
+    let failure = Failure {
+        reason,
+        temporary: false,
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let budget = left.min(function.config.timing.attempt);
+    let outcome = if left.is_zero() {
+        Outcome::Failed(failure)
+    } else {
+        function.courier.keep(&event, &failure, budget).await
+    };
+    (message, outcome)
+}
+
+/// A message that is no event, in the form in which the fallback takes events.
+fn poison(message: &str, text: String) -> Event {
+    Event {
+        id: message.to_owned(),
+        time: Utc::now(),
+        document: Value::from(text).to_string(),
+    }
+}

@@ -1,0 +1,153 @@
+//! Events out of what a queue, a log or a file has kept: stored events as they are, requests by the way of every hit.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use crate::capture::{self, Answer};
+use crate::config::Config;
+use crate::delivery::Ignored;
+use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
+use crate::event::Event;
+use crate::hit::Circumstances;
+
+/// Why a text becomes no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is a request, but no hit.
+    Ignored(Ignored),
+    /// There is nothing in it to make an event of.
+    Poison {
+        /// Why, in words.
+        reason: String,
+        /// The text.
+        text: String,
+    },
+}
+
+/// What is known of a text beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Identifies it, and is the same whenever it is read.
+    pub id: &'a str,
+    /// The time for requests that tell none.
+    pub time: DateTime<Utc>,
+}
+
+/// The event that a text holds, or that its request becomes under the configuration.
+///
+/// # Errors
+///
+/// [`Unusable`]
+pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event, Unusable> {
+    let text = match find(text) {
+        Ok(Found::Event(event)) => return Ok(event),
+        Ok(Found::Payload(text)) => text,
+        Err((why, text)) => {
+            let reason = why.reason().to_owned();
+            return Err(Unusable::Poison { reason, text });
+        }
+    };
+    let payload = text.as_bytes();
+    match capture::guarded(payload, || capture::answer_for(payload, config)) {
+        Answer::Accepted { request, .. } => {
+            let circumstances = Circumstances {
+                now: origin.time,
+                invocation: origin.id.to_owned(),
+                trusted_hops: config.trusted_hops,
+            };
+            Ok(capture::event(*request, &circumstances, config))
+        }
+        Answer::Ignored {
+            why: why @ (Ignored::Unreadable(_) | Ignored::Panic),
+            ..
+        } => Err(Unusable::Poison {
+            reason: format!("it is neither an event nor a request ({})", why.name()),
+            text,
+        }),
+        Answer::Ignored { why, .. } => Err(Unusable::Ignored(why)),
+        Answer::Refused(error) => Err(Unusable::Poison {
+            reason: error.to_string(),
+            text,
+        }),
+    }
+}
+
+/// Of a line of a log or a file: the part that is ours, none when the line is somebody else's.
+///
+/// Logs put times, ids and levels before what was written, so the part may begin anywhere.
+pub fn ours(line: &str) -> Option<&str> {
+    let begins = line.find('{')?;
+    let text = line[begins..].trim_end();
+    let whole = line[..begins].trim().is_empty();
+    let Ok(top) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text) else {
+        // What was cut off is refused with a reason; it must not pass for a line of somebody else.
+        let begun = |mark: &str| text.contains(mark);
+        let cut = begun(UNDELIVERED) || whole && (begun("\"@timestamp\"") || begun("\"stage-variables\""));
+        return cut.then_some(text);
+    };
+    let has = |key: &str| top.contains_key(key);
+    let message = top.get("message").map(|message| message.get().trim_matches('"'));
+    let marked = message.is_some_and(|message| [UNDELIVERED, JOURNAL].contains(&message));
+    let event = has("@timestamp") && has("event");
+    let payload = has("params") && has("context") || has("requestContext");
+    (marked || whole && (event || payload)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"@timestamp":"2026-05-28T20:26:40.123Z","event":{"id":"a"}}"#;
+
+    #[test]
+    fn our_lines_are_found_among_others() {
+        let undelivered = format!(r#"{{"level":"ERROR","message":"undelivered event","event":{EVENT}}}"#);
+        let spaced = format!(r#"{{"message": "journal", "event": {EVENT}}}"#);
+        for line in [
+            EVENT.to_owned(),
+            format!("  {EVENT}  "),
+            undelivered.clone(),
+            spaced,
+            format!("2026-05-28T20:26:41.000Z\t8476a536\tERROR\t{undelivered}\n"),
+            r#"{"body-json": {}, "params": {}, "context": {}}"#.to_owned(),
+            r#"{"version":"2.0","requestContext":{}}"#.to_owned(),
+            r#"{"@timestamp":"2026-05-28T20:26:40.123Z","event":{"id":"a"},"params":{"querystring":{"outcome":"","event_id":""}}}"#.to_owned(),
+        ] {
+            assert!(
+                ours(&line).is_some_and(|text| text.starts_with('{') && text.ends_with('}')),
+                "{line}"
+            );
+        }
+        let cut = &undelivered[..undelivered.len() - 9];
+        assert_eq!((ours(cut), ours(&EVENT[..30])), (Some(cut), Some(&EVENT[..30])));
+        for line in [
+            "",
+            "START RequestId: 8476a536-e9f4-11e8-9739-2dfe598c3fcd Version: $LATEST",
+            "REPORT RequestId: 8476a536 Duration: 1.00 ms {}",
+            "{}",
+            r#"{"level":"INFO","message":"hit","outcome":"indexed","event_id":"a"}"#,
+            r#"{"level":"INFO","message":"something","context":{}}"#,
+            "[1, 2]",
+        ] {
+            assert_eq!(ours(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_request_becomes_the_same_event_whenever_it_is_read() {
+        let payload = r#"{"params": {"path": {}, "querystring": {"utm_source": "a"}, "header": {}}, "context": {"http-method": "GET", "resource-path": "/pixel.gif"}}"#;
+        let origin = Origin {
+            id: "059f36b4-87a3-44ab-83d2-661975830a7d",
+            time: DateTime::from_timestamp(1_780_000_000, 0).expect("a time"),
+        };
+        let made = || event(payload.to_owned(), origin, &Config::default());
+        let first = made().expect("an event");
+        assert_eq!(first.id, origin.id);
+        assert_eq!(made(), Ok(first));
+        let poison = event("poison".to_owned(), origin, &Config::default());
+        assert!(matches!(poison, Err(Unusable::Poison { text, .. }) if text == "poison"));
+    }
+}

@@ -1,0 +1,305 @@
+//! `pixel audit`, and what monitors ask of `pixel serve`: every hit is accounted for by its id.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::matrix::{Index, each};
+use crate::serving::{Served, pixel, run, serve, wait_for};
+use crate::small_server::{Reaction, SmallServer};
+
+/// Nothing listens there.
+const NOWHERE: &str = "http://127.0.0.1:9/events";
+
+const ALWAYS: [&str; 4] = ["--from", "2026-01-01", "--to", "2100-01-01"];
+
+fn audit(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = pixel(folder)
+        .arg("audit")
+        .args(ALWAYS)
+        .arg("--json")
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("pixel starts");
+    let report = serde_json::from_slice(&output.stdout);
+    (
+        output.status.code(),
+        report.unwrap_or_else(|_| panic!("{}", errors(&output))),
+    )
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn metric(served: &Served, name: &str) -> u64 {
+    let text = String::from_utf8(served.get("/metrics").body).expect("text");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("{name}: {text}")).trim();
+    value.parse().expect("a number")
+}
+
+fn outcome(served: &Served, name: &str) -> u64 {
+    metric(served, &format!("pixel_hits_total{{outcome=\"{name}\"}}"))
+}
+
+/// Stops, so that the access log is complete.
+fn stopped(served: Served) -> crate::serving::Serve {
+    served.signal("TERM");
+    let (status, serve) = served.ended();
+    assert!(status.success());
+    serve
+}
+
+#[test]
+fn what_is_stored_is_accounted_for_and_what_is_removed_is_missed() {
+    let served = serve().argument("--access-log").argument("access.ndjson").start();
+    for number in 0..20 {
+        assert_eq!(served.get(&format!("/pixel/abc.gif?n={number}")).status, 200);
+    }
+    served.get("/nothing");
+    assert_eq!((outcome(&served, "indexed"), outcome(&served, "ignored")), (20, 1));
+    assert_eq!(metric(&served, "pixel_answers_total"), 21);
+    assert_eq!(metric(&served, "pixel_ready"), 1);
+    let serve = stopped(served);
+    let folder = serve.folder();
+    let (code, report) = audit(folder, &[], &["--access-log", "access.ndjson"]);
+    assert_eq!(
+        (code, &report["answered"], &report["destination"]),
+        (Some(0), &json!(20), &json!(20))
+    );
+    assert_eq!(report["unaccounted"], 0);
+
+    let store = rusqlite::Connection::open(folder.join("pixel.db")).expect("the store opens");
+    let lost: String = store
+        .query_row("SELECT id FROM events ORDER BY number LIMIT 1", [], |row| row.get(0))
+        .expect("an event");
+    store
+        .execute("DELETE FROM events WHERE id = ?1", [&lost])
+        .expect("it is deleted");
+    let (code, report) = audit(folder, &[], &["--access-log", "access.ndjson"]);
+    assert_eq!(
+        (code, &report["unaccounted"], &report["missing"]),
+        (Some(1), &json!(1), &json!([lost]))
+    );
+
+    // The numbers alone say the same.
+    let (code, report) = audit(folder, &[], &["--count", "20"]);
+    assert_eq!((code, &report["unaccounted"]), (Some(1), &json!(1)));
+    assert_eq!(audit(folder, &[], &["--count", "19"]).0, Some(0));
+
+    let table = run(
+        folder,
+        &[&["audit"], &ALWAYS[..], &["--access-log", "access.ndjson"]].concat(),
+    );
+    let text = String::from_utf8_lossy(&table.stdout).into_owned();
+    let end = text.lines().last().unwrap_or_default();
+    assert!(end.starts_with("unaccounted for") && end.ends_with(" 1"), "{text}");
+    assert!(errors(&table).contains("1 unaccounted for"), "{}", errors(&table));
+}
+
+#[test]
+fn the_fallback_and_the_log_are_places_too_and_replay_brings_all_home() {
+    let served = serve()
+        .to(NOWHERE)
+        .variable("PIXEL_FALLBACK", "sqlite:fallback.db")
+        .variable("PIXEL_BUDGET_MS", "400")
+        .argument("--access-log")
+        .argument("access.ndjson")
+        .start();
+    for number in 0..8 {
+        assert_eq!(served.get(&format!("/pixel.gif?n={number}")).status, 200);
+    }
+    wait_for("the fallback to have all", || {
+        (outcome(&served, "fallback") == 8).then_some(())
+    });
+    let ready = served.get("/ready");
+    assert_eq!(ready.status, 503);
+    assert!(String::from_utf8_lossy(&ready.body).contains("circuit breaker"));
+    assert_eq!(served.get("/health").status, 200);
+    let first = stopped(served);
+    let folder = first.folder();
+    // A second stage without a fallback logs its events whole; both wrote one access log.
+    let second = serve()
+        .to(NOWHERE)
+        .variable("PIXEL_BUDGET_MS", "400")
+        .argument("--access-log")
+        .argument(folder.join("access.ndjson").to_str().expect("a path"))
+        .start();
+    for number in 0..3 {
+        assert_eq!(second.get(&format!("/pixel.gif?n={number}")).status, 200);
+    }
+    wait_for("the log to have all", || {
+        (outcome(&second, "failed") == 3).then_some(())
+    });
+    let log = second.stderr.all().join("\n");
+    std::fs::write(folder.join("stage.log"), log).expect("the log is written");
+    let _second = stopped(second);
+
+    let sources = [
+        "--access-log",
+        "access.ndjson",
+        "--log",
+        "stage.log",
+        "-d",
+        "sqlite:pixel.db",
+    ];
+    let fallback = [("PIXEL_FALLBACK", "sqlite:fallback.db")];
+    let (code, report) = audit(folder, &fallback, &sources);
+    let numbers = ["answered", "destination", "fallback", "log", "unaccounted"].map(|name| report[name].clone());
+    assert_eq!((code, numbers), (Some(0), [11, 0, 8, 3, 0].map(|number| json!(number))));
+    let (code, report) = audit(folder, &[], &sources);
+    assert_eq!((code, &report["unaccounted"]), (Some(1), &json!(8)));
+
+    for source in ["sqlite:fallback.db", "stage.log"] {
+        let replayed = run(folder, &["replay", source, "-d", "sqlite:pixel.db"]);
+        assert!(replayed.status.success(), "{}", errors(&replayed));
+    }
+    let (code, report) = audit(folder, &[], &sources);
+    assert_eq!(
+        (code, &report["destination"], &report["unaccounted"]),
+        (Some(0), &json!(11), &json!(0))
+    );
+}
+
+#[test]
+fn an_index_is_asked_for_each_id_also_for_those_it_has_twice() {
+    each(|subject| {
+        let index = Index::new(subject, "audit");
+        let destination = format!("{}-%Y", index.destination());
+        let read = format!("{}-%Y", subject.destination(&index.name));
+        let mut serve = serve()
+            .to(&destination)
+            .argument("--access-log")
+            .argument("access.ndjson");
+        for (name, value) in subject.variables() {
+            serve = serve.variable(name, &value);
+        }
+        let served = serve.start();
+        for number in 0..12 {
+            assert_eq!(served.get(&format!("/pixel.gif?n={number}")).status, 200);
+        }
+        wait_for("the index to have all", || {
+            (outcome(&served, "indexed") == 12).then_some(())
+        });
+        let stopped = stopped(served);
+        let folder = stopped.folder();
+        let variables = subject.variables();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let check = || audit(folder, &variables, &["--access-log", "access.ndjson", "-d", &read]);
+        let (code, report) = check();
+        assert_eq!(
+            (code, &report["destination"]),
+            (Some(0), &json!(12)),
+            "{}",
+            subject.name
+        );
+
+        // The same event in the index of another year.
+        let stored = subject.expect("POST", &format!("/{}-*/_search", index.name), None);
+        let first = stored.pointer("/hits/hits/0").expect("an event");
+        let (id, event) = (first["_id"].as_str().expect("an id"), &first["_source"]);
+        let path = format!("/{}-2001/_doc/{}?refresh=true", index.name, percent(id));
+        subject.expect("PUT", &path, Some(event));
+        let (code, report) = check();
+        assert_eq!(
+            (code, &report["doubled"], &report["unaccounted"]),
+            (Some(1), &json!(1), &json!(0)),
+            "{}",
+            subject.name
+        );
+    });
+}
+
+fn percent(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+#[test]
+fn what_a_queue_holds_may_be_there_and_no_more() {
+    let queue = SmallServer::start(|asked| {
+        assert_eq!(asked.json()["AttributeNames"][0], "ApproximateNumberOfMessages");
+        let attributes = json!({
+            "ApproximateNumberOfMessages": "2", "ApproximateNumberOfMessagesNotVisible": "1",
+            "ApproximateNumberOfMessagesDelayed": "0",
+        });
+        Reaction::json(200, &json!({ "Attributes": attributes }))
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("ids"), "a\nb\n\nc\n").expect("it is written");
+    let url = format!("{}/000000000000/pixel", queue.url().replace("http://", "sqs+http://"));
+    let (code, report) = audit(
+        folder.path(),
+        &[],
+        &["--ids", "ids", "--queue", &url, "-d", "sqlite:none.db"],
+    );
+    assert_eq!(
+        (code, &report["queue"], &report["unaccounted"]),
+        (Some(0), &json!(3), &json!(0))
+    );
+    std::fs::write(folder.path().join("ids"), "a\nb\nc\nd\n").expect("it is written");
+    let (code, report) = audit(
+        folder.path(),
+        &[],
+        &["--ids", "ids", "--queue", &url, "-d", "sqlite:none.db"],
+    );
+    assert_eq!(
+        (code, &report["queue"], &report["unaccounted"]),
+        (Some(1), &json!(3), &json!(1))
+    );
+}
+
+#[test]
+fn questions_that_cannot_be_answered_say_what_would_be_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table: [(&[&str], &str); 6] = [
+        (&["audit", "--from", "2026-01-01", "--to", "2026-02-01"], "--access-log"),
+        (
+            &["audit", "--from", "2026-02-01", "--to", "2026-01-01", "--count", "1"],
+            "is not before",
+        ),
+        (
+            &["audit", "--from", "soon", "--to", "2026-01-01", "--count", "1"],
+            "give a day or an RFC 3339 time",
+        ),
+        (
+            &["audit", "--from", "2026-01-01", "--to", "2026-02-01", "--ids", "none"],
+            "the file `none`",
+        ),
+        (
+            &[
+                "audit",
+                "--from",
+                "2026-01-01",
+                "--to",
+                "2026-02-01",
+                "--count",
+                "1",
+                "--queue",
+                "https://q.example",
+            ],
+            "is no queue",
+        ),
+        (
+            &[
+                "audit",
+                "--from",
+                "2026-01-01",
+                "--to",
+                "2026-02-01",
+                "--count",
+                "1",
+                "-d",
+                "sqs+http://127.0.0.1:9/0/q",
+            ],
+            "as `--queue`",
+        ),
+    ];
+    for (arguments, expected) in table {
+        let output = run(folder.path(), arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(errors(&output).contains(expected), "{arguments:?}: {}", errors(&output));
+    }
+}

@@ -1,0 +1,343 @@
+//! What the functions may do in a domain, held to what they do: the stack's policies by IAM's rules, and the roles that
+//! `domain.yaml` writes into the domain by a server with the same security plugin.
+//!
+//! The functions run as the stack declares them; between them and the server stands a proxy that signs in as their role and
+//! writes down what they ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use crate::index_setup::{pixel, succeeded};
+use crate::infra::resolve;
+use crate::lambda_rig::{Rig, RigOptions};
+use crate::lifecycle::asked_of_state_management;
+use crate::servers::{self, Running, Server};
+use crate::small_server::{Asked, Reaction, SmallServer};
+
+const ENDPOINT: &str = "https://index.example.org";
+const DOMAIN: &str = "arn:aws:es:eu-central-1:123456789012:domain/search";
+
+/// The main stack with a domain.
+fn stack(index: &str, rotation: &str, delivery: &str) -> Value {
+    let parameters = [
+        format!("Endpoint={ENDPOINT}"),
+        "DomainName=search".to_owned(),
+        "KeepDays=30".to_owned(),
+        format!("Index={index}"),
+        format!("Rotation={rotation}"),
+        format!("Delivery={delivery}"),
+    ];
+    let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
+    resolve("pixel.yaml", &parameters)["resources"].take()
+}
+
+/// Actions and resources that a role of a stack is allowed in its domain.
+fn rights(resources: &Value, role: &str) -> Vec<(String, String)> {
+    let texts = |value: &Value| match value {
+        Value::Array(values) => values.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
+        value => value.as_str().map(ToOwned::to_owned).into_iter().collect::<Vec<_>>(),
+    };
+    let all = resources.as_object().unwrap().values();
+    let policies = all.filter(|resource| resource["Properties"]["RoleName"] == format!("<{role}>"));
+    let mut rights = Vec::new();
+    for statement in policies.flat_map(|policy| policy["Properties"]["PolicyDocument"]["Statement"].as_array().unwrap())
+    {
+        assert_eq!(statement["Effect"], "Allow");
+        for action in texts(&statement["Action"]) {
+            let resources = texts(&statement["Resource"]).into_iter();
+            rights.extend(
+                resources
+                    .filter(|resource| resource.starts_with(DOMAIN))
+                    .map(|resource| (action.clone(), resource)),
+            );
+        }
+    }
+    rights
+}
+
+/// IAM's wildcards: `*` is any characters, slashes among them.
+fn covers(pattern: &str, text: &str) -> bool {
+    let Some((before, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    text.strip_prefix(before)
+        .is_some_and(|text| (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| covers(rest, text))))
+}
+
+/// Action and resource that IAM sees in a request; a query is no part of it.
+fn needed(asked: &Asked) -> (String, String) {
+    let (first, rest) = asked.method.split_at(1);
+    let path = asked.path.split('?').next().unwrap();
+    (
+        format!("es:ESHttp{first}{}", rest.to_lowercase()),
+        format!("{DOMAIN}{path}"),
+    )
+}
+
+/// Requests that IAM refuses to a role of a stack.
+fn refused(rights: &[(String, String)], asked: &[Asked]) -> BTreeSet<(String, String)> {
+    let needed = asked.iter().map(needed);
+    needed
+        .filter(|(action, resource)| {
+            !rights
+                .iter()
+                .any(|(allowed, pattern)| allowed == action && covers(pattern, resource))
+        })
+        .collect()
+}
+
+/// The rights of a role, with which of them were used.
+#[derive(Default)]
+struct Used(BTreeMap<(String, String), bool>);
+
+impl Used {
+    fn note(&mut self, rights: &[(String, String)], asked: &[Asked], index: &str) {
+        let needed: Vec<_> = asked.iter().map(needed).collect();
+        for (action, pattern) in rights {
+            let used = needed
+                .iter()
+                .any(|(needed, resource)| needed == action && covers(pattern, resource));
+            let name = pattern[DOMAIN.len()..].replace(index, "INDEX");
+            *self.0.entry((action.clone(), name)).or_default() |= used;
+        }
+    }
+
+    fn unused(&self) -> Vec<String> {
+        let unused = self.0.iter().filter(|(_, used)| !**used);
+        unused.map(|((action, path), _)| format!("{action} {path}")).collect()
+    }
+}
+
+#[test]
+fn wildcards_are_iam_s() {
+    for (pattern, text, expected) in [
+        ("a/events*/_doc*", "a/events-2026.03/_doc/1", true),
+        ("a/events*/_bulk", "a/events/_bulk", true),
+        ("a/events*/_bulk", "a/events/_doc/_bulk", true),
+        ("a/events*/_bulk", "a/_bulk", false),
+        ("a/events", "a/events-1", false),
+        ("a/", "a/_search", false),
+        ("a/*", "a/", true),
+    ] {
+        assert_eq!(covers(pattern, text), expected, "{pattern} {text}");
+    }
+}
+
+#[test]
+fn the_setup_may_ask_for_all_of_state_management() {
+    let rights = rights(&stack("events", "daily", "direct"), "SetupRole");
+    let asked = asked_of_state_management();
+    let posts = asked.iter().filter(|asked| asked.method == "POST").count();
+    assert!(
+        posts >= 2,
+        "earlier indices are attached, and told to change: {asked:#?}"
+    );
+    assert_eq!(refused(&rights, &asked), BTreeSet::new());
+}
+
+/// Somebody with one role of the domain, and a proxy that speaks for them.
+struct Domain {
+    running: Running,
+    names: Vec<String>,
+}
+
+impl Domain {
+    /// Writes the roles that `domain.yaml` declares for indices of these names.
+    fn with_roles(running: Running, index: &str) -> Self {
+        let parameters = [
+            format!("Index={index}"),
+            "ReaderRoleArn=arn:aws:iam::123456789012:role/reader".to_owned(),
+        ];
+        let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
+        let declared = resolve("domain.yaml", &parameters);
+        let roles = declared["resources"]["Roles"]["Properties"]["Roles"].as_str().unwrap();
+        let roles: Value = serde_json::from_str(roles).unwrap();
+        let mut domain = Self { running, names: vec![] };
+        for (name, declared) in roles.as_object().unwrap() {
+            let (role, password) = domain.user(name);
+            let user = json!({"password": password, "opendistro_security_roles": [role]});
+            domain.ask("PUT", &format!("/_plugins/_security/api/roles/{role}"), &declared[0]);
+            domain.ask("PUT", &format!("/_plugins/_security/api/internalusers/{role}"), &user);
+            domain.names.push(role);
+        }
+        domain
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) {
+        let body = Some(body).filter(|body| !body.is_null()).map(Value::to_string);
+        let (status, answer) = servers::request(&self.running, method, path, body.as_deref());
+        assert!(matches!(status, 200 | 201), "{method} {path}: {status} {answer}");
+    }
+
+    /// Name and password of somebody who has this role.
+    fn user(&self, role: &str) -> (String, String) {
+        let password = self.running.admin.as_ref().unwrap().1.clone();
+        (format!("{role}-{}", std::process::id()), password)
+    }
+
+    fn acting_as(&self, role: &str) -> SmallServer {
+        let (running, user) = (self.running.clone(), self.user(role));
+        SmallServer::start(move |asked| {
+            let body = Some(asked.body.as_str()).filter(|body| !body.is_empty());
+            let (status, body) = servers::request_as(&running, Some(&user), &asked.method, &asked.path, body);
+            Reaction::Answer(status, body)
+        })
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        for name in &self.names {
+            for kind in ["internalusers", "roles"] {
+                let path = format!("/_plugins/_security/api/{kind}/{name}");
+                let _ = servers::request(&self.running, "DELETE", &path, None);
+            }
+        }
+    }
+}
+
+/// A function as the stack declares it, with the proxy for its index.
+async fn function(resources: &Value, name: &str, index: &str) -> Rig {
+    let declared = &resources[name]["Properties"];
+    let mut options = RigOptions::new(env!("CARGO_BIN_EXE_bootstrap"))
+        .handler(declared["Handler"].as_str().unwrap())
+        .timeout(Duration::from_mins(1));
+    for (variable, value) in declared["Environment"]["Variables"].as_object().unwrap() {
+        let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        options = options.env(variable, value.replace(ENDPOINT, index));
+    }
+    let rig = Rig::start(options.env("PIXEL_ATTEMPT_TIMEOUT_MS", "30000")).await;
+    assert_eq!(rig.init_error(), None);
+    rig
+}
+
+async fn succeeds(resources: &Value, name: &str, server: &SmallServer, what: &str) -> Value {
+    let rig = function(resources, name, &server.url()).await;
+    let invocation = rig.invoke("{}").await;
+    let reply = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| invocation.reply_json()));
+    reply.unwrap_or_else(|_| panic!("{what}: {name}: {invocation:#?}"))
+}
+
+fn hit(id: &str) -> String {
+    let time = Utc::now().timestamp_millis().to_string();
+    let context = json!({"extended-request-id": id, "request-time-epoch": time, "source-ip": "203.0.113.9", "http-method": "GET"});
+    let params = json!({"path": {}, "querystring": {"n": "1"}, "header": {}});
+    json!({"body-json": {}, "params": params, "stage-variables": {}, "context": context}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_functions_may_do_what_they_do() {
+    let running = servers::start(Server::OpenSearch2Secured);
+    let prefix = format!("events-rights-{}p", std::process::id());
+    let domain = Domain::with_roles(running, &prefix);
+    let mut used = [(); 4].map(|()| Used::default());
+    let [setup, capture_rights, index_rights, prune] = &mut used;
+    let events = rights(&stack("events", "daily", "direct"), "SetupRole");
+    setup.note(&events, &asked_of_state_management(), "events");
+    for (rotation, dates, earlier) in [
+        ("none", "", None),
+        ("daily", "-%Y.%m.%d", Some("-2020.01.01")),
+        ("monthly", "-%Y.%m", Some("-2020.01")),
+        ("rollover", "", None),
+        ("data-stream", "", None),
+    ] {
+        let index = format!("{prefix}-{rotation}");
+        let (direct, queue) = (stack(&index, rotation, "direct"), stack(&index, rotation, "queue"));
+        if let Some(earlier) = earlier {
+            // Without our fields, so that the setup has to complete it.
+            domain.ask("PUT", &format!("/{index}{earlier}"), &json!({}));
+        }
+
+        let keeper = domain.acting_as("pixel_keeper");
+        for run in ["first", "second"] {
+            let what = format!("{rotation}, {run} run");
+            let reply = succeeds(&direct, "SetupFunction", &keeper, &what).await;
+            assert!(reply["Product"].is_string(), "{what}: {reply}");
+        }
+        let allowed = rights(&direct, "SetupRole");
+        assert_eq!(refused(&allowed, &keeper.asked()), BTreeSet::new(), "{rotation}");
+        setup.note(&allowed, &keeper.asked(), &index);
+
+        let writer = domain.acting_as("pixel_writer");
+        let capture = function(&direct, "Capture", &writer.url()).await;
+        capture.invoke(hit("hit-1")).await;
+        let line = capture
+            .wait_for_log("the outcome", |line| line.contains("\"outcome\""))
+            .await;
+        assert!(line.contains("\"indexed\""), "{rotation}: {line}");
+        let allowed = rights(&direct, "CaptureRole");
+        assert_eq!(refused(&allowed, &writer.asked()), BTreeSet::new(), "{rotation}");
+        capture_rights.note(&allowed, &writer.asked(), &index);
+
+        let loader = domain.acting_as("pixel_writer");
+        let url = format!("{}/{index}{dates}", loader.url());
+        succeeded(&pixel(&["demo", "-d", &url, "-n", "50", "--days", "1"]), rotation);
+        let batches: Vec<_> = loader
+            .asked()
+            .into_iter()
+            .filter(|asked| asked.path.contains("_bulk"))
+            .collect();
+        assert!(!batches.is_empty(), "{rotation}");
+        let allowed = rights(&queue, "IndexRole");
+        assert_eq!(refused(&allowed, &batches), BTreeSet::new(), "{rotation}");
+        index_rights.note(&allowed, &batches, &index);
+        assert_eq!(
+            rights(&queue, "CaptureRole"),
+            [],
+            "{rotation}: before a queue, the function has no business in the domain"
+        );
+
+        let pruner = domain.acting_as("pixel_keeper");
+        let reply = succeeds(&direct, "PruneFunction", &pruner, rotation).await;
+        let deleted: Vec<_> = earlier.iter().map(|earlier| format!("{index}{earlier}")).collect();
+        assert_eq!(reply["deleted"], json!(deleted), "{rotation}: {reply}");
+        let allowed = rights(&direct, "PruneRole");
+        assert_eq!(refused(&allowed, &pruner.asked()), BTreeSet::new(), "{rotation}");
+        prune.note(&allowed, &pruner.asked(), &index);
+
+        domain.ask("POST", &format!("/{index}*/_refresh"), &Value::Null);
+        let reader = domain.acting_as("pixel_reader");
+        let url = format!("{}/{index}{dates}", reader.url());
+        let said = succeeded(&pixel(&["hits", "-d", &url, "--json"]), rotation);
+        assert!(!said.is_empty(), "{rotation}");
+
+        // Nobody has more than their own.
+        for (role, method, path) in [
+            ("pixel_writer", "DELETE", format!("/{index}")),
+            ("pixel_writer", "GET", format!("/{index}*/_search")),
+            ("pixel_reader", "POST", format!("/{index}/_doc")),
+            ("pixel_keeper", "GET", "/_plugins/_security/api/roles".to_owned()),
+        ] {
+            let body = (method == "POST").then_some("{}");
+            let (status, answer) = servers::request_as(&domain.running, Some(&domain.user(role)), method, &path, body);
+            assert_eq!(status, 403, "{rotation}: {role}: {method} {path}: {answer}");
+        }
+        let path = if rotation == "data-stream" {
+            format!("/_data_stream/{index}")
+        } else {
+            format!("/{index}*")
+        };
+        let _ = servers::request(&domain.running, "DELETE", &path, None);
+        let template = format!("/_index_template/pixel-{index}");
+        let _ = servers::request(&domain.running, "DELETE", &template, None);
+    }
+    // Nothing is allowed that nobody asks for, except for what only other servers than this one are asked.
+    let unused = used.map(|used| used.unused());
+    let expected: [&[&str]; 4] = [
+        // Old clients' compatibility setting, and Elasticsearch before it had composable templates.
+        &[
+            "es:ESHttpGet /_nodes/_local",
+            "es:ESHttpGet /_template/pixel-INDEX",
+            "es:ESHttpPut /_template/pixel-INDEX",
+        ],
+        &[],
+        // The function's own, not the loader's.
+        &["es:ESHttpHead /"],
+        // A stream's first index is not old yet.
+        &["es:ESHttpDelete /.ds-INDEX-*"],
+    ];
+    assert_eq!(unused, expected.map(<[_]>::to_vec));
+}
