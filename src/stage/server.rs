@@ -31,6 +31,7 @@ use crate::delivery::counts::Counts;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
+use crate::geo::file::GeoFile;
 use crate::hit::{self, Circumstances};
 use crate::manage::{self, Asked, Manager, Problem, Reply};
 use crate::pixel::{Image, Pixel};
@@ -150,6 +151,8 @@ pub struct Stage {
     pub reports: mpsc::Sender<Report>,
     /// Who is not to be counted.
     pub opt_outs: OptOuts,
+    /// Where addresses are.
+    pub geo: Option<GeoFile>,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
     /// Answers what is asked of the store.
@@ -213,6 +216,7 @@ impl Stage {
         };
         Self {
             opt_outs: OptOuts::of(config.opt_out.clone()),
+            geo: None,
             config,
             ingress,
             sink,
@@ -555,7 +559,9 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
                 invocation: arrived.id.clone(),
                 trusted_hops: stage.config.trusted_hops,
             };
-            let event = capture::event(*request, &circumstances, &stage.config);
+            let event = capture::event_placed(*request, &circumstances, &stage.config, |address| {
+                stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default()
+            });
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             let late = store(stage, arrived, Arc::new(event)).await.is_err();
             if late

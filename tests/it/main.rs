@@ -6,6 +6,7 @@
     reason = "helpers are public to their sibling modules, and a test may fail where it stands"
 )]
 
+mod archive;
 mod audit;
 mod browser;
 mod care;
@@ -18,6 +19,7 @@ mod destination;
 mod fault_proxy;
 mod faults;
 mod function;
+mod geo;
 mod index_role;
 mod index_setup;
 mod index_stub;
