@@ -11,7 +11,7 @@ use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
 use crate::geo::Place;
-use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
+use crate::hit::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::pixel::{Image, Pixel};
 use crate::privacy::{self, Consent};
 use crate::request::{DecodeError, Ingress, Request};
@@ -89,7 +89,7 @@ impl Answer {
         };
         // It was accepted, so its path is one of the pixel.
         let (accepted, _) = pixel(request, true);
-        let mut pixel = Pixel::new(accepted.status, accepted.image, explain(why)).with_cors(cors_origin);
+        let mut pixel = Pixel::new(accepted.status, accepted.content, explain(why)).with_cors(cors_origin);
         pixel.body = accepted.body;
         Self::Ignored {
             reply: request.ingress.reply(&pixel),
@@ -132,16 +132,31 @@ fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
     if is_health_check(request) {
         return ignored(200, Ignored::HealthCheck);
     }
+    if asks_for_script(request) && matches!(request.method.as_str(), "GET" | "HEAD") {
+        let pixel = Pixel::script(request.header("if-none-match"), explain(Ignored::Script));
+        let whole = request.method == "GET";
+        return (if whole { pixel } else { pixel.without_body() }, Some(Ignored::Script));
+    }
     match (found, request.method.as_str()) {
         (None, _) => ignored(404, Ignored::UnknownPath),
         (Some(_), "GET") => (Pixel::new(200, image, "accepted"), None),
         (Some(_), "HEAD") => (Pixel::new(200, image, "accepted").without_body(), None),
+        (Some(_), "POST") if takes_beacons(&request.path) => (Pixel::new(200, image, "accepted"), None),
         (Some(_), "OPTIONS") => ignored(204, Ignored::Preflight),
         (Some(_), _) => {
             let (mut pixel, why) = ignored(405, Ignored::WrongMethod);
-            pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+            pixel.headers.push(("Allow", methods(&request.path).into()));
             (pixel, why)
         }
+    }
+}
+
+/// The methods that a path of the pixel knows, as the header `Allow` lists them.
+pub fn methods(path: &str) -> &'static str {
+    if takes_beacons(path) {
+        "GET, HEAD, POST, OPTIONS"
+    } else {
+        "GET, HEAD, OPTIONS"
     }
 }
 

@@ -21,6 +21,7 @@ mod replay;
 mod serve;
 mod setup;
 mod sink;
+mod snippet;
 mod source;
 mod stats;
 mod token;
@@ -52,6 +53,8 @@ enum Command {
     Serve(serve::Arguments),
     /// List the latest hits of a destination
     Hits(hits::Arguments),
+    /// Print the lines to paste into pages, mails and feeds
+    Snippet(snippet::Arguments),
     /// Count events: totals, time series, most frequent values
     Stats(stats::Arguments),
     /// List the codes that were made, with how often they were opened
@@ -122,6 +125,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
+        Command::Snippet(arguments) => snippet::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Codes(arguments) => codes::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::code::Checked;
 use crate::enrich::Enriched;
-use crate::hit::Hit;
+use crate::hit::{Hit, Screen};
 use crate::privacy::text::Cleaner;
 use crate::privacy::{self, AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
 use crate::request::{Oddity, Pairs};
@@ -163,6 +163,10 @@ struct Document {
     user: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<Url>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<Page>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser: Option<Browser>,
     http: Http,
     #[serde(skip_serializing_if = "Option::is_none")]
     referrer: Option<Referrer>,
@@ -311,6 +315,19 @@ struct Url {
 }
 
 #[derive(Serialize)]
+struct Page {
+    title: String,
+}
+
+#[derive(Serialize)]
+struct Browser {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    screen: Option<&'static str>,
+}
+
+#[derive(Serialize)]
 struct Http {
     request: HttpRequest,
 }
@@ -400,6 +417,13 @@ impl Document {
             visitor: keeper.visitor(hit, policy),
             user: keeper.user(hit.user.as_deref()),
             url: keeper.url(hit.page.as_deref()),
+            page: keeper
+                .optional("page.title", hit.title.as_deref())
+                .map(|title| Page { title }),
+            browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
+                language: hit.language.clone(),
+                screen: hit.screen.map(Screen::name),
+            }),
             http: Http {
                 request: HttpRequest {
                     method: keeper.text("http.request.method", &request.method),

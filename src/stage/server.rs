@@ -32,7 +32,7 @@ use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
 use crate::geo::file::GeoFile;
-use crate::hit::{self, Circumstances};
+use crate::hit::{self, Circumstances, takes_beacons};
 use crate::manage::{self, Asked, Manager, Problem, Reply};
 use crate::pixel::{Image, Pixel};
 use crate::privacy::Consent;
@@ -141,7 +141,7 @@ pub struct Stage {
     pub fallback: Option<Sink>,
     /// What became of the hits since the start.
     counts: Mutex<Counts>,
-    /// Answers since the start, images all of them.
+    /// Answers since the start, images but for the script.
     answers: AtomicU64,
     /// When the stage was made.
     started: chrono::DateTime<Utc>,
@@ -597,13 +597,14 @@ fn accept(stage: &Stage, payload: &[u8]) -> Answer {
 
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
 fn allowed(ingress: Ingress, arrived: &Arrived) -> bool {
-    ingress != Ingress::Passthrough || matches!(arrived.method.as_str(), "GET" | "HEAD")
+    let beacon = arrived.method == "POST" && takes_beacons(&arrived.path);
+    ingress != Ingress::Passthrough || beacon || matches!(arrived.method.as_str(), "GET" | "HEAD")
 }
 
 /// What the deployed API answers by itself: unknown paths and methods, with the image all the same.
 fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     let known = super::gateway::resource(&arrived.path);
-    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image);
+    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image());
     let (status, why) = match (known, arrived.method.as_str()) {
         (None, _) => (404, Ignored::UnknownPath),
         (Some(_), "OPTIONS") => (204, Ignored::Preflight),
@@ -611,7 +612,7 @@ fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     };
     let mut pixel = Pixel::new(status, image, capture::explain(why)).with_cors(stage.config.cors_origin.as_deref());
     if why != Ignored::UnknownPath {
-        pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+        pixel.headers.push(("Allow", capture::methods(&arrived.path).into()));
     }
     if arrived.method == "HEAD" {
         pixel.body = false;
@@ -728,7 +729,7 @@ fn metrics(stage: &Stage) -> String {
         (
             "pixel_answers_total",
             "counter",
-            "Answers, all of them images.",
+            "Answers, all of them images but the script.",
             answers.to_string(),
         ),
         (

@@ -258,7 +258,8 @@ def answers(t, facts, folder):
                     yield f"{name} hands on base64 instead of the image"
                 if one.get("ResponseTemplates"):
                     yield f"{name} has a template where the base64 is to be decoded"
-                yield from image_headers(name, one, {**facts["headers"], "Content-Type": image})
+                wanted = facts["script"] if resource == "/pixel.js" else facts["headers"]
+                yield from image_headers(name, one, {**wanted, "Content-Type": image})
         for one in unusual:
             errors = ERRORS if function_of(integration) else ("400", "403", "500", "503")
             if not all(re.fullmatch(one["SelectionPattern"], error) for error in errors):
@@ -363,7 +364,13 @@ def paths(t, facts, folder):
         if named != declared:
             yield f"{name} declares the path parameters {declared}, not {named}"
     if served and "proxy+" not in str(found):
+        calls_function = any(function_of(integration) for _, _, integration in integrations(t))
         for path in facts["resources"]:
+            # The script is the function's.
+            if path == "/pixel.js" and not calls_function:
+                continue
+            if path == "/pixel" and calls_function and not {"POST", "ANY"} & set(served.get(path, [])):
+                yield f"{path} is not served to the script's beacons"
             if not {"GET", "HEAD"} <= set(served.get(path, [])) and "ANY" not in served.get(path, []):
                 yield f"{path} is not served to GET and HEAD"
 
