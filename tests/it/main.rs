@@ -37,6 +37,7 @@ mod setup;
 mod signature;
 mod small_server;
 mod stage;
+mod stats;
 mod template;
 mod template_corpus;
 mod velocity;
