@@ -2,6 +2,7 @@
 //!
 //! Everything here is a function of its arguments; waiting and connecting is the shell's part.
 
+use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
 use crate::config::Config;
@@ -9,7 +10,8 @@ use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
-use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
+use crate::geo::Place;
+use crate::hit::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::pixel::{Image, Pixel};
 use crate::privacy::{self, Consent};
 use crate::request::{DecodeError, Ingress, Request};
@@ -40,8 +42,13 @@ pub enum Answer {
 
 /// Answers a payload under a configuration.
 pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
+    answer_under(payload, config, config.consent())
+}
+
+/// The same where more is known of who is not to be counted.
+pub fn answer_under(payload: &[u8], config: &Config, consent: Consent<'_>) -> Answer {
     let cors = config.cors_origin.as_deref();
-    answer_at(payload, cors, config.any_path).under(config.consent(), cors)
+    answer_at(payload, cors, config.any_path).under(consent, cors)
 }
 
 /// Answers a payload; the image is where it is by default.
@@ -82,7 +89,7 @@ impl Answer {
         };
         // It was accepted, so its path is one of the pixel.
         let (accepted, _) = pixel(request, true);
-        let mut pixel = Pixel::new(accepted.status, accepted.image, explain(why)).with_cors(cors_origin);
+        let mut pixel = Pixel::new(accepted.status, accepted.content, explain(why)).with_cors(cors_origin);
         pixel.body = accepted.body;
         Self::Ignored {
             reply: request.ingress.reply(&pixel),
@@ -125,16 +132,31 @@ fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
     if is_health_check(request) {
         return ignored(200, Ignored::HealthCheck);
     }
+    if asks_for_script(request) && matches!(request.method.as_str(), "GET" | "HEAD") {
+        let pixel = Pixel::script(request.header("if-none-match"), explain(Ignored::Script));
+        let whole = request.method == "GET";
+        return (if whole { pixel } else { pixel.without_body() }, Some(Ignored::Script));
+    }
     match (found, request.method.as_str()) {
         (None, _) => ignored(404, Ignored::UnknownPath),
         (Some(_), "GET") => (Pixel::new(200, image, "accepted"), None),
         (Some(_), "HEAD") => (Pixel::new(200, image, "accepted").without_body(), None),
+        (Some(_), "POST") if takes_beacons(&request.path) => (Pixel::new(200, image, "accepted"), None),
         (Some(_), "OPTIONS") => ignored(204, Ignored::Preflight),
         (Some(_), _) => {
             let (mut pixel, why) = ignored(405, Ignored::WrongMethod);
-            pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+            pixel.headers.push(("Allow", methods(&request.path).into()));
             (pixel, why)
         }
+    }
+}
+
+/// The methods that a path of the pixel knows, as the header `Allow` lists them.
+pub fn methods(path: &str) -> &'static str {
+    if takes_beacons(path) {
+        "GET, HEAD, POST, OPTIONS"
+    } else {
+        "GET, HEAD, OPTIONS"
     }
 }
 
@@ -145,18 +167,23 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    event_beside(request, circumstances, config, Beside::default())
+    event_placed(request, circumstances, config, |_| Place::default())
 }
 
-/// The same with what the request does not say.
-pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, beside: Beside) -> Event {
+/// The same with the place of the visitor's whole address, for the edges that do not tell it.
+pub fn event_placed(
+    request: Request,
+    circumstances: &Circumstances,
+    config: &Config,
+    place: impl Fn(IpAddr) -> Place,
+) -> Event {
     let mut hit = Hit::read(request, circumstances);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
     }
     let beside = Beside {
-        seconds_since_sent: beside.seconds_since_sent.or_else(|| hit.seconds_since_sent()),
-        ..beside
+        seconds_since_sent: hit.seconds_since_sent(),
+        place: hit.address.map(place).unwrap_or_default(),
     };
     let enriched = Enriched::of(&hit, beside);
     Event::new(&hit, &enriched, &config.policy, circumstances.now)

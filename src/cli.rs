@@ -1,6 +1,7 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod archive;
 mod audit;
 mod backup;
 mod code;
@@ -9,14 +10,18 @@ mod config;
 mod connect;
 mod dashboards;
 mod demo;
+mod erase;
 mod hits;
 mod invoke;
+mod privacy;
 mod prune;
 mod queue;
+mod reclassify;
 mod replay;
 mod serve;
 mod setup;
 mod sink;
+mod snippet;
 mod source;
 mod stats;
 mod token;
@@ -48,6 +53,8 @@ enum Command {
     Serve(serve::Arguments),
     /// List the latest hits of a destination
     Hits(hits::Arguments),
+    /// Print the lines to paste into pages, mails and feeds
+    Snippet(snippet::Arguments),
     /// Count events: totals, time series, most frequent values
     Stats(stats::Arguments),
     /// List the codes that were made, with how often they were opened
@@ -60,12 +67,20 @@ enum Command {
     Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
-    /// Copy a file of events into a new one, also while it is being written
-    Backup(backup::Arguments),
+    /// Class stored events by the rules of this version
+    Reclassify(reclassify::Arguments),
+    /// Delete what is stored of a user, a visitor or a code, and print a receipt
+    Erase(erase::EraseArguments),
+    /// Print what is stored of a user, a visitor or a code
+    Export(erase::ExportArguments),
+    /// Print a paragraph for a privacy notice, from the configuration
+    Privacy(privacy::Arguments),
     /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
     Replay(replay::Arguments),
     /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
     Audit(audit::Arguments),
+    /// Copy a file of events into a new one, also while it is being written
+    Backup(backup::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
     /// Make and check signed codes, and keys for them
@@ -110,15 +125,20 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
+        Command::Snippet(arguments) => snippet::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Codes(arguments) => codes::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
-        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Reclassify(arguments) => reclassify::run(&arguments),
+        Command::Erase(arguments) => erase::erase(&arguments),
+        Command::Export(arguments) => erase::export(&arguments),
+        Command::Privacy(arguments) => privacy::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Code(arguments) => code::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),

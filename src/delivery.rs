@@ -352,8 +352,10 @@ impl fmt::Display for Outcome {
 pub enum Ignored {
     /// No path of the pixel.
     UnknownPath,
-    /// Neither `GET` nor `HEAD`.
+    /// Neither `GET` nor `HEAD`, nor a beacon's `POST`.
     WrongMethod,
+    /// A page fetching the script; what it tells is the hit.
+    Script,
     /// A browser asking which methods are allowed.
     Preflight,
     /// A load balancer asking how the function does.
@@ -376,6 +378,7 @@ impl Ignored {
         match self {
             Self::UnknownPath => "unknown_path",
             Self::WrongMethod => "wrong_method",
+            Self::Script => "script",
             Self::Preflight => "preflight",
             Self::HealthCheck => "health_check",
             Self::Unreadable(reason) => reason,

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::code::Checked;
 use crate::enrich::Enriched;
-use crate::hit::Hit;
+use crate::hit::{Hit, Screen};
 use crate::privacy::text::Cleaner;
 use crate::privacy::{self, AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
 use crate::request::{Oddity, Pairs};
@@ -163,6 +163,10 @@ struct Document {
     user: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<Url>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<Page>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser: Option<Browser>,
     http: Http,
     #[serde(skip_serializing_if = "Option::is_none")]
     referrer: Option<Referrer>,
@@ -311,6 +315,19 @@ struct Url {
 }
 
 #[derive(Serialize)]
+struct Page {
+    title: String,
+}
+
+#[derive(Serialize)]
+struct Browser {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    screen: Option<&'static str>,
+}
+
+#[derive(Serialize)]
 struct Http {
     request: HttpRequest,
 }
@@ -400,6 +417,13 @@ impl Document {
             visitor: keeper.visitor(hit, policy),
             user: keeper.user(hit.user.as_deref()),
             url: keeper.url(hit.page.as_deref()),
+            page: keeper
+                .optional("page.title", hit.title.as_deref())
+                .map(|title| Page { title }),
+            browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
+                language: hit.language.clone(),
+                screen: hit.screen.map(Screen::name),
+            }),
             http: Http {
                 request: HttpRequest {
                     method: keeper.text("http.request.method", &request.method),
@@ -512,13 +536,17 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// The referrer without its query: what a person searched for, or a mailbox's address.
-    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
-        let referrer = referrer?;
+    /// A referrer without its query: what a person searched for, or a mailbox's address.
+    fn without_query<'t>(&mut self, referrer: &'t str) -> &'t str {
         let bare = referrer.split(['?', '#']).next().unwrap_or_default();
         if bare.len() < referrer.len() {
             self.applied.insert(Applied::ReferrerQuery);
         }
+        bare
+    }
+
+    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
+        let bare = self.without_query(referrer?);
         self.optional("http.request.referrer", Some(bare))
     }
 
@@ -564,12 +592,16 @@ impl<'a> Keeper<'a> {
             return privacy::REPLACEMENT.to_owned();
         }
         match name {
+            "user-agent" => self.agent(place, value),
             // A host may be an address; it is the owner's.
-            "user-agent" | "host" | "domain-name" | "origin" => self.agent(place, value),
+            "host" | "domain-name" => {
+                let host = format!("://{value}");
+                self.text(place, &host).split_off(3)
+            }
             _ if name.starts_with("sec-") => self.agent(place, value),
             "referer" => {
-                let bare = self.referrer(Some(value)).unwrap_or_default();
-                self.text(place, &bare)
+                let bare = self.without_query(value);
+                self.text(place, bare)
             }
             _ => self.text(place, value),
         }

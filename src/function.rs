@@ -197,6 +197,8 @@ struct Function {
 
 const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with a random key of its own, so a visitor or user of two sandboxes counts as two";
 
+const NO_GEO_FILE: &str = "`PIXEL_GEO_FILE` is set, and the function reads no such file: countries are those of the edge's headers, such as CloudFront's";
+
 /// The budget when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_millis(500);
 
@@ -217,6 +219,9 @@ impl Function {
         }
         if !config.has_key {
             log(&json!({"level": "WARN", "message": "configuration", "reason": NO_KEY}));
+        }
+        if config.geo_file.is_some() {
+            log(&json!({"level": "WARN", "message": "configuration", "reason": NO_GEO_FILE}));
         }
         let name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
         Self {

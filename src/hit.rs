@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use crate::code::Checked;
 use crate::pixel::Image;
 use crate::request::{Ingress, Oddity, Pairs, Request, last};
+use crate::script;
 
 /// One hit.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,49 @@ pub struct Hit {
     pub origin: Option<String>,
     /// `userid`, `user_id`, `uid` or `email-id`.
     pub user: Option<String>,
+    /// The page's title (`title`, `dt`).
+    pub title: Option<String>,
+    /// The language that the visitor's browser prefers (`language`, `ul`), a tag of BCP 47.
+    pub language: Option<String>,
+    /// How wide the visitor's screen is (`screen`).
+    pub screen: Option<Screen>,
+}
+
+/// How wide a screen is, told coarsely so that it does not tell visitors apart: the window size classes of Material Design.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// Below 600 CSS pixels: a phone.
+    Compact,
+    /// Below 840: a tablet upright.
+    Medium,
+    /// Below 1200: a tablet on its side.
+    Expanded,
+    /// Below 1600: a laptop.
+    Large,
+    /// 1600 and more.
+    ExtraLarge,
+}
+
+impl Screen {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("compact", Self::Compact),
+        ("medium", Self::Medium),
+        ("expanded", Self::Expanded),
+        ("large", Self::Large),
+        ("extra-large", Self::ExtraLarge),
+    ];
+
+    /// The class of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        let found = Self::ALL.into_iter().find(|(known, _)| *known == name);
+        found.map(|(_, screen)| screen)
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
 }
 
 /// What the function knows beside the payload.
@@ -72,6 +116,9 @@ impl Hit {
             action: action.unwrap_or_else(|| if page.is_some() { "view" } else { "open" }.to_owned()),
             origin: parameter(&["referrer", "urlref", "ref"]),
             user: parameter(&["userid", "user_id", "uid", "email-id"]),
+            title: parameter(&["title", "dt"]),
+            language: parameter(&["language", "ul"]).filter(|tag| is_language(tag)),
+            screen: parameter(&["screen"]).and_then(|name| Screen::of(&name)),
             received,
             code,
             checked: Checked::default(),
@@ -149,6 +196,21 @@ pub fn request_route(request: &Request) -> Option<Route> {
     })
 }
 
+/// Whether a request is for `/pixel.js`, also below a prefix. A non-proxy API declares the media type of each resource, so
+/// there only the resource of this name can be it.
+pub fn asks_for_script(request: &Request) -> bool {
+    let path = match request.ingress {
+        Ingress::Passthrough => request.context("resource-path").unwrap_or(&request.path),
+        _ => &request.path,
+    };
+    path.rsplit('/').next() == Some(script::NAME)
+}
+
+/// Whether a path takes the script's beacons, which are `POST`s.
+pub fn takes_beacons(path: &str) -> bool {
+    path.rsplit('/').next() == Some("pixel")
+}
+
 /// Whether it is a load balancer asking how the function does.
 pub fn is_health_check(request: &Request) -> bool {
     let balanced = matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
@@ -210,6 +272,11 @@ fn action(word: &str) -> Option<String> {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte));
     fits.then(|| word.to_ascii_lowercase())
+}
+
+/// Whether a text can be a language tag: at most 35 letters, digits and hyphens (RFC 5646, 4.4.1).
+fn is_language(tag: &str) -> bool {
+    tag.len() <= 35 && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The visitor's address.

@@ -55,7 +55,10 @@ pub mod recover;
 pub mod referrer;
 pub mod request;
 pub mod rules;
+pub mod script;
 pub mod setup;
+#[cfg(feature = "cli")]
+pub mod snippet;
 #[cfg(feature = "cli")]
 pub mod stage;
 #[cfg(feature = "cli")]

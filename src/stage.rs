@@ -6,4 +6,5 @@
 pub mod access_log;
 pub mod gateway;
 pub mod manage;
+pub mod opt_out;
 pub mod server;

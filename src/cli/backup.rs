@@ -27,9 +27,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     let path = match config.destination.as_ref().context("no destination")? {
         Destination::Sqlite(path) => path,
-        Destination::OpenSearch(_) | Destination::Message(_) => {
-            bail!("an index is backed up by its server's snapshots; this copies a file")
-        }
+        Destination::Message(outlet) => bail!("{outlet} cannot be copied; this copies a file"),
+        Destination::OpenSearch(_) => bail!("an index is backed up by its server's snapshots; this copies a file"),
     };
     Reader::open(path)?.backup(&arguments.to)?;
     let bytes = std::fs::metadata(&arguments.to)?.len();

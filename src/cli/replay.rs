@@ -57,6 +57,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.state.is_none() || source.has_place(),
         "a queue and stdin have no place to go on from; leave out `--state`"
     );
+    ensure!(
+        !source.is_file(&arguments.refused),
+        "`{}` is the source and would get what is refused of it; name another file with `--refused`",
+        arguments.refused.display()
+    );
     let destination = config.destination.clone().context("no destination")?;
     ensure!(
         !source.is(&destination),

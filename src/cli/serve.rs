@@ -19,9 +19,11 @@ use crate::config::Config;
 use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
+use crate::geo::file::GeoFile;
 use crate::manage::token;
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
+use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Report, Sink, Stage, serve};
 use crate::terminal::{json_line, printable, talk};
 
@@ -69,25 +71,34 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
+    let geo = config.geo_file.as_deref().map(GeoFile::open).transpose()?;
     let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
     let fallback = match &config.fallback {
         Some(fallback) => Some(self::sink(&config, fallback).await?),
         None => None,
     };
-    let token = token_of_this_run(&mut config, &sink)?;
     let (log, writer) = access_log(arguments)?;
+    let token = token_of_this_run(&mut config, &sink)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; is something else there? Choose another with `--listen`",
             arguments.listen
         )
     })?;
+    if !config.has_key {
+        talk("note    `PIXEL_PRIVACY_KEY` is not set: hashes of visitors and users begin anew with every start");
+    }
     introduce(&config, listener.local_addr()?, token.as_deref());
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let stage = Stage::new(config, arguments.ingress, sink, reports)
+    let mut stage = Stage::new(config, arguments.ingress, sink, reports)
         .with_fallback(fallback)
         .with_access_log(log);
+    if let Some(Destination::Sqlite(path)) = &stage.config.destination {
+        let opened = OptOuts::open(stage.config.opt_out.clone(), path);
+        stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;
+    }
+    stage.geo = geo;
     let stage = Arc::new(stage);
     let pruning = keep(arguments.keep, &stage)?;
     serve(Arc::clone(&stage), listener, stop()).await;
@@ -190,13 +201,13 @@ fn introduce(config: &Config, address: SocketAddr, token: Option<&str>) {
     ));
     talk(&format!("try     http://{address}/"));
     talk(&format!("events  {destination}"));
+    if let Some(fallback) = &config.fallback {
+        talk(&format!("else to {fallback}"));
+    }
     if let Some(token) = token {
         talk(&format!(
             "token   {token}  (of this run, for http://{address}/v1/api/; `pixel token new` makes lasting ones)"
         ));
-    }
-    if let Some(fallback) = &config.fallback {
-        talk(&format!("else to {fallback}"));
     }
     talk("Ctrl-C stops; nothing that was accepted is lost");
 }

@@ -1,6 +1,6 @@
 //! Where the command line's questions are answered.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::{DestinationArgument, configuration, connect};
 use crate::aws::client::Deliverer;
@@ -20,8 +20,8 @@ impl Source {
         let config = configuration(destination)?;
         match config.destination.as_ref().context("no destination")? {
             Destination::Sqlite(path) => Ok(Self::File(File(path.clone()))),
-            Destination::Message(_) => {
-                bail!("events go to a queue or a stream: ask the index that they are brought to")
+            Destination::Message(outlet) => {
+                anyhow::bail!("{outlet} answers no questions; name the index that its events come to")
             }
             Destination::OpenSearch(target) => Ok(Self::Index(Box::new(connect::deliverer(&config, target).await?))),
         }

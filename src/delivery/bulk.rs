@@ -123,7 +123,7 @@ fn write_lines(event: &Event, with_id: bool, lines: &mut Vec<u8>) {
 pub enum Answer {
     /// One entry for each event, in the order of the body; none for an event of which the answer says nothing.
     Items(Vec<Option<Verdict>>),
-    /// The same for all: [`Verdict::Retry`] or [`Verdict::Refused`].
+    /// The same for all: [`Verdict::Retry`], [`Verdict::Denied`] or [`Verdict::Refused`].
     Whole(Verdict),
     /// The body is too large for the server, or for something before it.
     TooLarge(String),
@@ -149,9 +149,11 @@ pub fn answer(status: u16, body: &[u8], sent: usize) -> Answer {
     match verdict(status, body) {
         Verdict::Retry(reason) => Answer::Whole(Verdict::Retry(reason)),
         Verdict::Refused(reason) if status == 413 => Answer::TooLarge(reason),
-        Verdict::Refused(reason) => Answer::Whole(Verdict::Refused(reason)),
-        Verdict::Denied(reason) => Answer::Whole(Verdict::Denied(reason)),
-        Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => Answer::Whole(Verdict::Refused(format!(
+        // The name of the index is wrong, which comes from the event's time.
+        Verdict::Refused(reason) if status == 400 => Answer::Whole(Verdict::Refused(reason)),
+        // Nothing that is said to all of them is about the events.
+        Verdict::Refused(reason) | Verdict::Denied(reason) => Answer::Whole(Verdict::Denied(reason)),
+        Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => Answer::Whole(Verdict::Denied(format!(
             "status {status}, but the answer is not one to a bulk request"
         ))),
     }
@@ -451,12 +453,12 @@ mod tests {
             (
                 200,
                 "<html>please log in</html>",
-                "never: status 200, but the answer is not an index's: <html>please log in</html>",
+                "not now: status 200, but the answer is not an index's: <html>please log in</html>",
             ),
             (
                 200,
                 r#"{"result":"created"}"#,
-                "never: status 200, but the answer is not one to a bulk request",
+                "not now: status 200, but the answer is not one to a bulk request",
             ),
             (413, "too large", r#"TooLarge("status 413: too large")"#),
             (

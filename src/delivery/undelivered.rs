@@ -8,6 +8,8 @@
 //! | undelivered event | `"message": "undelivered event"` and `event` | the log, the fallback; also of the journal: `"message": "journal"` |
 //! | payload | that of an ingress | API Gateway straight to a queue |
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -63,6 +65,10 @@ pub enum NotFound {
     NoId,
     /// An event without a time that can be read.
     NoTime,
+    /// An object with the marks of nothing.
+    Neither,
+    /// An undelivered event in an undelivered event, and so on.
+    TooDeep,
 }
 
 impl NotFound {
@@ -74,6 +80,8 @@ impl NotFound {
             Self::NotAnObject => "it is no JSON object",
             Self::NoId => "it is an event without an id of 1 to 512 bytes (`event.id`)",
             Self::NoTime => "it is an event without a time that can be read (`@timestamp`)",
+            Self::Neither => "it is neither an event nor a request",
+            Self::TooDeep => "it is an undelivered event in an undelivered event, too many times over",
         }
     }
 }
@@ -89,12 +97,20 @@ struct Marks<'a> {
     /// Lambda's record of an invocation that failed holds its payload here.
     #[serde(rename = "requestPayload", borrow, default)]
     request_payload: Option<&'a RawValue>,
+    /// Of the mapping template's document.
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    /// Of all other payloads.
+    #[serde(rename = "requestContext", borrow, default)]
+    request_context: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Id<'a> {
     #[serde(borrow, default)]
-    id: Option<std::borrow::Cow<'a, str>>,
+    id: Option<Cow<'a, str>>,
 }
 
 /// Finds what a text holds.
@@ -103,20 +119,27 @@ struct Id<'a> {
 ///
 /// [`NotFound`] when it holds nothing that can become a stored event, with the text.
 pub fn find(text: String) -> Result<Found, (NotFound, String)> {
-    match parse(&text) {
-        Err(why) => Err((why, text)),
-        Ok(Part::Whole(id, time)) => Ok(Found::Event(Event {
-            id,
-            time,
-            document: match one_line(&text) {
-                std::borrow::Cow::Borrowed(_) => text,
-                std::borrow::Cow::Owned(line) => line,
-            },
-        })),
-        Ok(Part::Inside(inside)) => find(inside),
-        Ok(Part::Payload) => Ok(Found::Payload(text)),
+    let mut text = text;
+    for _ in 0..DEEPEST {
+        match parse(&text) {
+            Err(why) => return Err((why, text)),
+            Ok(Part::Whole(id, time)) => {
+                let document = match one_line(&text) {
+                    Cow::Borrowed(_) => text,
+                    Cow::Owned(line) => line,
+                };
+                return Ok(Found::Event(Event { id, time, document }));
+            }
+            Ok(Part::Inside(inside)) => text = inside,
+            Ok(Part::Payload) => return Ok(Found::Payload(text)),
+        }
     }
+    Err((NotFound::TooDeep, text))
 }
+
+/// An event that was undelivered several times is wrapped several times. A function that wraps without end must not be
+/// followed without end.
+const DEEPEST: usize = 16;
 
 enum Part {
     Whole(String, DateTime<Utc>),
@@ -145,7 +168,8 @@ fn parse(text: &str) -> Result<Part, NotFound> {
         return Ok(Part::Inside(payload.get().to_owned()));
     }
     let (Some(timestamp), Some(event)) = (marks.timestamp, marks.event) else {
-        return Ok(Part::Payload);
+        let request = marks.params.or(marks.context).or(marks.request_context);
+        return request.map(|_| Part::Payload).ok_or(NotFound::Neither);
     };
     let id = object(event.get())
         .then(|| serde_json::from_str::<Id<'_>>(event.get()).ok()?.id)
@@ -206,6 +230,24 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_found_in_wrappings_up_to_a_depth() {
+        let event = event();
+        let mut text = event.document.clone();
+        for depth in 0..DEEPEST * 2 {
+            let found = find(text.clone());
+            if depth < DEEPEST {
+                assert!(matches!(found, Ok(Found::Event(_))), "{depth}: {found:?}");
+            } else {
+                assert!(matches!(found, Err((NotFound::TooDeep, _))), "{depth}: {found:?}");
+            }
+            text = format!(r#"{{"message":"undelivered event","event":{text}}}"#);
+        }
+        let deep = r#"{"message":"journal","event":"#.repeat(20_000);
+        let deep = format!("{deep}1{}", "}".repeat(20_000));
+        assert!(matches!(find(deep), Err((NotFound::TooDeep, _))));
+    }
+
+    #[test]
     fn a_payload_is_left_for_its_decoder() {
         let payload = r#"{"params": {}, "context": {}}"#.to_owned();
         assert_eq!(find(payload.clone()), Ok(Found::Payload(payload.clone())));
@@ -241,6 +283,8 @@ mod tests {
             ),
             (long.as_str(), NotFound::NoId),
             (r#"{"@timestamp":"yesterday","event":{"id":"a"}}"#, NotFound::NoTime),
+            ("{}", NotFound::Neither),
+            (r#"{"message":"journal","event":{}}"#, NotFound::Neither),
             (r#"{"@timestamp":1,"event":{"id":"a"}}"#, NotFound::NoTime),
             (
                 r#"{"message":"undelivered event","event":"no JSON"}"#,

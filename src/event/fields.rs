@@ -43,24 +43,17 @@ pub struct Field {
     pub kind: Kind,
     /// What it says.
     pub meaning: &'static str,
-    /// Whether events have it today. The others are mapped already, so that dashboards made now work with events to come.
-    pub written: bool,
 }
 
 const fn field(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        meaning,
-        written: true,
-    }
+    Field { name, kind, meaning }
 }
 
 const SHORT: Kind = Kind::Keyword(256);
 const LONG: Kind = Kind::Keyword(1024);
 
 /// All fields, in the order of the documentation.
-pub const FIELDS: [Field; 58] = [
+pub const FIELDS: [Field; 61] = [
     field("@timestamp", Kind::Date, "when the request was received"),
     field("date", Kind::EpochMillis, "the same"),
     field(
@@ -128,7 +121,18 @@ pub const FIELDS: [Field; 58] = [
     field("url.domain", SHORT, "its host"),
     field("url.path", LONG, "its path"),
     field("url.query", LONG, "its query"),
-    field("http.request.method", SHORT, "`GET` or `HEAD`"),
+    field("page.title", LONG, "its title, as the parameter `title` or `dt` says"),
+    field(
+        "browser.language",
+        SHORT,
+        "the language that the visitor's browser prefers (`language`, `ul`)",
+    ),
+    field(
+        "browser.screen",
+        SHORT,
+        "how wide the screen is (`screen`): `compact`, `medium`, `expanded`, `large` or `extra-large`",
+    ),
+    field("http.request.method", SHORT, "`GET`, `HEAD` or, of a beacon, `POST`"),
     field("http.request.referrer", LONG, "the `Referer` header"),
     field("referrer.domain", SHORT, "where the page's visitor came from"),
     field(

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::Utc;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent, Runtime, service_fn};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::{BoxError, Function, MARGIN, deadline, log};
 use crate::aws::bulk::Patience;
 use crate::aws::client::Deliverer;
-use crate::aws::courier::Courier;
 use crate::config::Variables;
 use crate::delivery::bulk::Limits;
 use crate::delivery::counts::Counts;
@@ -108,12 +108,13 @@ impl Done {
     }
 }
 
-async fn work(function: &Function, messages: Vec<Message>, context: &Context) -> Done {
+async fn work(function: &Arc<Function>, messages: Vec<Message>, context: &Context) -> Done {
     let mut done = Done::default();
     let courier = &function.courier;
     let left = left(context);
-    let kept = courier.reserve(left);
+    let deadline = Instant::now() + left;
     let (mut ids, mut events) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
+    let mut hopeless = Vec::new();
     for message in messages {
         let Message { id, body, sent } = message;
         let origin = Origin {
@@ -126,24 +127,29 @@ async fn work(function: &Function, messages: Vec<Message>, context: &Context) ->
                 events.push(event);
             }
             Err(Unusable::Ignored(why)) => done.note(id, &Outcome::Ignored(why)),
-            Err(Unusable::Poison { reason, text }) => {
-                let outcome = keep(courier, poison(&id, text), reason, kept).await;
-                done.note(id, &outcome);
-            }
+            Err(Unusable::Poison { reason, text }) => hopeless.push(Hopeless {
+                event: poison(&id, text),
+                message: id,
+                reason,
+            }),
         }
     }
+    // The good ones first, so that the bad ones cannot take their time.
     let outcomes = match courier.index() {
-        Ok(deliverer) => deliver(deliverer, &events, left.saturating_sub(kept)).await,
+        Ok(deliverer) => deliver(deliverer, &events, left.saturating_sub(courier.reserve(left))).await,
         // What has nowhere to go stays in the queue.
         Err(reason) => events.iter().map(|_| failed(&reason, true)).collect(),
     };
-    for ((id, event), outcome) in ids.into_iter().zip(events).zip(outcomes) {
-        let outcome = match outcome {
-            Outcome::Failed(failure) if !failure.temporary => keep(courier, event, failure.reason, kept).await,
-            other => other,
-        };
-        done.note(id, &outcome);
+    for ((message, event), outcome) in ids.into_iter().zip(events).zip(outcomes) {
+        match outcome {
+            Outcome::Failed(Failure {
+                reason,
+                temporary: false,
+            }) => hopeless.push(Hopeless { message, event, reason }),
+            other => done.note(message, &other),
+        }
     }
+    keep_all(function, hopeless, deadline, &mut done).await;
     done
 }
 
@@ -172,14 +178,49 @@ fn failed(reason: &str, temporary: bool) -> Outcome {
     })
 }
 
-/// Keeps in the fallback what the index will never take. Without a fallback, or when it fails, the message stays in the
-/// queue, from where it comes to the dead-letter queue.
-async fn keep(courier: &Courier, event: Event, reason: String, budget: Duration) -> Outcome {
+/// A message that the index will never take.
+struct Hopeless {
+    message: String,
+    event: Event,
+    reason: String,
+}
+
+/// Messages under way to the fallback at the same time.
+const KEPT_AT_ONCE: usize = 32;
+
+/// Keeps in the fallback what the index will never take. Without a fallback, or when it fails, or when time is up, a message
+/// stays in the queue, from where it comes to the dead-letter queue.
+async fn keep_all(function: &Arc<Function>, hopeless: Vec<Hopeless>, deadline: Instant, done: &mut Done) {
+    let mut waiting = hopeless.into_iter();
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() < KEPT_AT_ONCE
+            && let Some(next) = waiting.next()
+        {
+            under_way.spawn(keep(Arc::clone(function), next, deadline));
+        }
+        match under_way.join_next().await {
+            Some(Ok((message, outcome))) => done.note(message, &outcome),
+            Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            None => return,
+        }
+    }
+}
+
+async fn keep(function: Arc<Function>, hopeless: Hopeless, deadline: Instant) -> (String, Outcome) {
+    let Hopeless { message, event, reason } = hopeless;
     let failure = Failure {
         reason,
         temporary: false,
     };
-    courier.keep(&event, &failure, budget).await
+    let left = deadline.saturating_duration_since(Instant::now());
+    let budget = left.min(function.config.timing.attempt);
+    let outcome = if left.is_zero() {
+        Outcome::Failed(failure)
+    } else {
+        function.courier.keep(&event, &failure, budget).await
+    };
+    (message, outcome)
 }
 
 /// A message that is no event, in the form in which the fallback takes events.

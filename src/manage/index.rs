@@ -28,7 +28,7 @@ async fn send(
     body: Option<&Value>,
 ) -> Result<(u16, Value), AskError> {
     let url = format!("{}/{}{path}", deliverer.target().base, index(deliverer));
-    let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let body = body.map(Value::to_string).unwrap_or_default();
     let sent = deliverer
         .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
         .await;

@@ -379,6 +379,20 @@ fn domain_end(text: &[u8], begin: usize) -> Option<usize> {
     (dots > 0 && end > begin).then_some(end)
 }
 
+/// Whether what follows is the version of a program: `Name/` or `v="` stands before it.
+fn is_version(before: &str) -> bool {
+    if before.ends_with("v=\"") {
+        return true;
+    }
+    let name = before
+        .strip_suffix('/')
+        .map(|before| before.rsplit([' ', ';', '(', ',']).next());
+    name.flatten().is_some_and(|name| {
+        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.bytes().all(of_name)
+    })
+}
+
 /// Where addresses of the Internet stand that are no host of a URL: the visitor's own, and what has the form of one.
 fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<std::ops::Range<usize>> {
     let bytes = text.as_bytes();
@@ -390,9 +404,16 @@ fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<std::ops::Range<usiz
     }
     let of_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
     let mut found = Vec::new();
-    let mut place = 0;
+    let (mut place, mut escape) = (0, 0);
     while place < bytes.len() {
-        if !of_address(bytes[place]) || place > 0 && bytes[place - 1].is_ascii_alphanumeric() {
+        if let [b'%', high, low, ..] = bytes[place..]
+            && hex(high, low).is_some()
+        {
+            (place, escape) = (place + 3, place + 3);
+            continue;
+        }
+        let within = place > escape && bytes[place - 1].is_ascii_alphanumeric();
+        if !of_address(bytes[place]) || within {
             place += 1;
             continue;
         }
@@ -407,7 +428,7 @@ fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<std::ops::Range<usiz
         if let Ok(address) = bare.parse::<IpAddr>()
             && !address.is_loopback()
             && !address.is_unspecified()
-            && (own.iter().any(|own| own == bare) || !host && kind == Kind::Any)
+            && (own.iter().any(|own| own == bare) || !(host || kind == Kind::Agent && is_version(&text[..place])))
         {
             found.push(place..place + bare.len());
         }

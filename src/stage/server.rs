@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use super::manage::File;
+use super::opt_out::{self, OptOuts};
 use crate::aws::client::secure_random;
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
@@ -30,9 +31,11 @@ use crate::delivery::counts::Counts;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
-use crate::hit::{self, Circumstances};
+use crate::geo::file::GeoFile;
+use crate::hit::{self, Circumstances, takes_beacons};
 use crate::manage::{self, Asked, Manager, Problem, Reply};
 use crate::pixel::{Image, Pixel};
+use crate::privacy::Consent;
 use crate::question::{Cursor, Filter, Latest};
 use crate::request::Ingress;
 use crate::terminal::{json_line, printable, talk};
@@ -138,7 +141,7 @@ pub struct Stage {
     pub fallback: Option<Sink>,
     /// What became of the hits since the start.
     counts: Mutex<Counts>,
-    /// Answers since the start, images all of them.
+    /// Answers since the start, images but for the script.
     answers: AtomicU64,
     /// When the stage was made.
     started: chrono::DateTime<Utc>,
@@ -146,6 +149,10 @@ pub struct Stage {
     access_log: Option<AccessLog>,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
+    /// Who is not to be counted.
+    pub opt_outs: OptOuts,
+    /// Where addresses are.
+    pub geo: Option<GeoFile>,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
     /// Answers what is asked of the store.
@@ -208,6 +215,8 @@ impl Stage {
             failures: manage::Failures::default(),
         };
         Self {
+            opt_outs: OptOuts::of(config.opt_out.clone()),
+            geo: None,
             config,
             ingress,
             sink,
@@ -338,7 +347,8 @@ async fn answer(
         arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
         return Ok(managed(stage, arrived).await);
     }
-    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
+    let page = page(&arrived).or_else(|| status(&stage, &arrived));
+    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs).map(|page| page.map(Either::Left))) {
         return Ok(page);
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
@@ -542,14 +552,16 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     else {
         return refuse(&stage, &arrived);
     };
-    match capture::guarded(&payload, || capture::answer_for(&payload, config)) {
+    match accept(&stage, &payload) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),
                 invocation: arrived.id.clone(),
                 trusted_hops: stage.config.trusted_hops,
             };
-            let event = capture::event(*request, &circumstances, &stage.config);
+            let event = capture::event_placed(*request, &circumstances, &stage.config, |address| {
+                stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default()
+            });
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             let late = store(stage, arrived, Arc::new(event)).await.is_err();
             if late
@@ -572,15 +584,27 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     }
 }
 
+/// The answer to a payload, by what is known now of who has opted out.
+fn accept(stage: &Stage, payload: &[u8]) -> Answer {
+    let config = &stage.config;
+    let opt_out = stage.opt_outs.read();
+    let consent = Consent {
+        opt_out: &opt_out,
+        ..config.consent()
+    };
+    capture::guarded(payload, || capture::answer_under(payload, config, consent))
+}
+
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
 fn allowed(ingress: Ingress, arrived: &Arrived) -> bool {
-    ingress != Ingress::Passthrough || matches!(arrived.method.as_str(), "GET" | "HEAD")
+    let beacon = arrived.method == "POST" && takes_beacons(&arrived.path);
+    ingress != Ingress::Passthrough || beacon || matches!(arrived.method.as_str(), "GET" | "HEAD")
 }
 
 /// What the deployed API answers by itself: unknown paths and methods, with the image all the same.
 fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     let known = super::gateway::resource(&arrived.path);
-    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image);
+    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image());
     let (status, why) = match (known, arrived.method.as_str()) {
         (None, _) => (404, Ignored::UnknownPath),
         (Some(_), "OPTIONS") => (204, Ignored::Preflight),
@@ -588,7 +612,7 @@ fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     };
     let mut pixel = Pixel::new(status, image, capture::explain(why)).with_cors(stage.config.cors_origin.as_deref());
     if why != Ignored::UnknownPath {
-        pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+        pixel.headers.push(("Allow", capture::methods(&arrived.path).into()));
     }
     if arrived.method == "HEAD" {
         pixel.body = false;
@@ -705,7 +729,7 @@ fn metrics(stage: &Stage) -> String {
         (
             "pixel_answers_total",
             "counter",
-            "Answers, all of them images.",
+            "Answers, all of them images but the script.",
             answers.to_string(),
         ),
         (

@@ -463,28 +463,28 @@ fn check_index(engine: Server, pattern: &str) {
 // The loader.
 
 /// An index that stores by id, and answers as its script says.
-struct Stub {
-    url: String,
+pub struct Stub {
+    pub url: String,
     state: Arc<Mutex<State>>,
 }
 
-struct State {
+pub struct State {
     /// What each id is answered, one after the other; then it is stored.
-    script: HashMap<String, Vec<u16>>,
+    pub script: HashMap<String, Vec<u16>>,
     /// How often each id was stored.
-    stored: BTreeMap<String, usize>,
+    pub stored: BTreeMap<String, usize>,
     /// The ids of each request.
-    requests: Vec<Vec<String>>,
+    pub requests: Vec<Vec<String>>,
     /// Statuses that whole requests are answered first.
-    whole: Vec<u16>,
+    pub whole: Vec<u16>,
     /// The largest body that is taken.
-    largest: usize,
+    pub largest: usize,
     under_way: usize,
     most_under_way: usize,
 }
 
 impl Stub {
-    async fn start(script: impl IntoIterator<Item = (String, Vec<u16>)>) -> Self {
+    pub async fn start(script: impl IntoIterator<Item = (String, Vec<u16>)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/events", listener.local_addr().expect("an address"));
         let state = Arc::new(Mutex::new(State {
@@ -509,7 +509,7 @@ impl Stub {
         Self { url, state }
     }
 
-    fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+    pub fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.state.lock().expect("no test panics with it"))
     }
 
@@ -524,6 +524,9 @@ impl Stub {
 }
 
 async fn bulk(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() == "HEAD" {
+        return Ok(Response::default());
+    }
     assert_eq!(request.uri().path(), "/events/_bulk");
     let look = |state: &Arc<Mutex<State>>, by: isize| {
         let mut state = state.lock().expect("no test panics with it");

@@ -1,4 +1,4 @@
-//! Real OpenSearch and Elasticsearch servers for the tests.
+//! Real OpenSearch and Elasticsearch servers for the tests, and a server of queues.
 //!
 //! [`start`] fetches a server once, through Maven and `tests/servers/pom.xml`, starts it on a free
 //! port of the loopback address, and shares it: all test processes that ask for the same server
@@ -16,7 +16,9 @@
 )]
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     fs::File,
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
@@ -90,9 +92,15 @@ pub enum Server {
     Elasticsearch8,
     /// With security: basic authentication over plain HTTP.
     Elasticsearch8Secured,
+    /// Queues in the protocol of SQS, as strict with messages as SQS is.
+    ElasticMq,
 }
 
+/// How many kinds of [`Server`] there are.
+const KINDS: usize = Server::ALL.len() + 1;
+
 impl Server {
+    /// The indices.
     pub const ALL: [Self; 7] = [
         Self::OpenSearch2,
         Self::OpenSearch3,
@@ -111,6 +119,7 @@ impl Server {
             Self::Elasticsearch6 => "elasticsearch6",
             Self::Elasticsearch7 => "elasticsearch7",
             Self::Elasticsearch8 | Self::Elasticsearch8Secured => "elasticsearch8",
+            Self::ElasticMq => "elasticmq1",
         }
     }
 
@@ -130,6 +139,7 @@ impl Server {
             Self::OpenSearch2 | Self::OpenSearch2Secured => 11..=23,
             Self::Elasticsearch6 | Self::Elasticsearch7 => 11..=17,
             Self::Elasticsearch8 | Self::Elasticsearch8Secured => 17..=23,
+            Self::ElasticMq => 11..=u32::MAX,
         }
     }
 
@@ -151,6 +161,7 @@ impl Server {
 /// A server that is up.
 #[derive(Clone, Debug)]
 pub struct Running {
+    pub server: Server,
     /// Scheme, address and port, without a slash at the end.
     pub url: String,
     /// The authority that signed its certificate.
@@ -168,7 +179,7 @@ pub struct Running {
 /// Starts the server, or joins the one that is running already. It runs at least as long as this
 /// process.
 pub fn start(server: Server) -> Running {
-    static JOINED: [OnceLock<(File, Running)>; Server::ALL.len()] = [const { OnceLock::new() }; Server::ALL.len()];
+    static JOINED: [OnceLock<(File, Running)>; KINDS] = [const { OnceLock::new() }; KINDS];
     let (_users, running) = JOINED[server as usize].get_or_init(|| join(server));
     running.clone()
 }
@@ -282,6 +293,7 @@ fn running(server: Server, home: &Path, pid: u32, port: u16, folder: PathBuf) ->
         _ => ("http", None, None, None),
     };
     Running {
+        server,
         url: format!("{scheme}://127.0.0.1:{port}"),
         ca_file,
         admin,
@@ -379,8 +391,7 @@ fn spawn(server: Server, place: &Path, home: &Path, folder: &Path, port: u16) ->
     command
         .args(["-c", LAUNCH, "launch"])
         .args([&place.join("users.lock"), folder])
-        .arg(home.join("bin").join(server.program()))
-        .args(settings(server, folder, port).map(|setting| format!("-E{setting}")))
+        .args(command_line(server, home, &java, folder, port))
         .env_clear()
         .env("PATH", env::var_os("PATH").unwrap_or_default())
         .env("SUPERVISE", SUPERVISE)
@@ -397,6 +408,37 @@ fn spawn(server: Server, place: &Path, home: &Path, folder: &Path, port: u16) ->
     }
     // Not waited for: the supervisor ends it when this process is long gone.
     command.spawn().map(|child| child.id())
+}
+
+fn command_line(server: Server, home: &Path, java: &Path, folder: &Path, port: u16) -> Vec<OsString> {
+    if server == Server::ElasticMq {
+        let classes = home.join("lib/*");
+        let program = [
+            java.join("bin/java").into(),
+            "-Xmx512m".into(),
+            "-XX:TieredStopAtLevel=1".into(),
+        ];
+        let classes: [OsString; 2] = ["-cp".into(), classes.into()];
+        let settings = queue_settings(folder, port).map(|setting| format!("-D{setting}").into());
+        let main = ["org.elasticmq.server.Main".into()];
+        return program.into_iter().chain(classes).chain(settings).chain(main).collect();
+    }
+    let program = home.join("bin").join(server.program()).into();
+    let settings = settings(server, folder, port).map(|setting| format!("-E{setting}").into());
+    std::iter::once(program).chain(settings).collect()
+}
+
+fn queue_settings(folder: &Path, port: u16) -> [String; 7] {
+    [
+        format!("node-address.port={port}"),
+        format!("rest-sqs.bind-port={port}"),
+        "node-address.host=127.0.0.1".to_owned(),
+        "rest-sqs.bind-hostname=127.0.0.1".to_owned(),
+        "rest-sqs.sqs-limits=strict".to_owned(),
+        "rest-stats.enabled=false".to_owned(),
+        // Not a setting of the server's: by this its process is known.
+        format!("start={}", folder.display()),
+    ]
 }
 
 fn settings(server: Server, folder: &Path, port: u16) -> impl Iterator<Item = String> {
@@ -424,7 +466,10 @@ fn settings(server: Server, folder: &Path, port: u16) -> impl Iterator<Item = St
 }
 
 fn healthy(running: &Running) -> bool {
-    let path = "/_cluster/health?wait_for_status=yellow&timeout=1s";
+    let path = match running.server {
+        Server::ElasticMq => "/?Action=ListQueues",
+        _ => "/_cluster/health?wait_for_status=yellow&timeout=1s",
+    };
     send(running, running.admin.as_ref(), "GET", path, None).is_ok_and(|(status, _)| status == 200)
 }
 
@@ -492,12 +537,16 @@ fn installed(server: Server) -> PathBuf {
 
 fn unpacked(folder: &Path) -> Option<PathBuf> {
     let mut entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    entries.find(|path| path.join("bin").is_dir())
+    entries.find(|path| ["bin", "lib"].iter().any(|part| path.join(part).is_dir()))
 }
 
 fn install(server: Server, folder: &Path) -> Result<(), String> {
-    fetch(server, "unpack@server", folder)?;
-    let home = unpacked(folder).ok_or("the archive has no folder bin")?;
+    let goal = match server {
+        Server::ElasticMq => "copy-dependencies@libraries",
+        _ => "unpack@server",
+    };
+    fetch(server, goal, folder)?;
+    let home = unpacked(folder).ok_or("there is neither a folder bin nor a folder lib")?;
     match server {
         Server::OpenSearch2Secured => {
             fetch(server, "copy@plugin", folder)?;

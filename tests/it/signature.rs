@@ -14,12 +14,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use pixel::aws::client::{Deliverer, http_client};
 use pixel::aws::credentials;
 use pixel::aws::sign::{CONTENT_TYPE, Unsigned, headers};
 use pixel::config::{Config, Variables};
-use pixel::delivery::{Destination, Outcome};
+use pixel::delivery::message::{Kind, Outlet, Record};
+use pixel::delivery::{Auth, Destination, Outcome, Service};
 use pixel::event::Event;
 use pixel::request::passthrough::{Document, document};
 use serde_json::{Value, json};
@@ -27,6 +29,7 @@ use serde_json::{Value, json};
 use crate::index_stub::{Behaviour, IndexStub, Recorded};
 use crate::lambda_rig::{Rig, RigOptions};
 use crate::setup;
+use crate::small_server::{Reaction, SmallServer};
 
 const SCRIPT: &str = include_str!("../signature/oracle.py");
 const REQUIREMENTS: &str = include_str!("../signature/requirements.txt");
@@ -275,6 +278,84 @@ fn check_signatures(sent: &[(Signer, Recorded)]) {
         assert_eq!(request.header("content-type"), Some(CONTENT_TYPE), "{case}");
         assert_fresh(&case, request.header("x-amz-date").unwrap());
     }
+}
+
+/// Queues and streams: the target is signed, too, and the media type is theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn botocore_signs_every_call_of_a_queue_or_stream_the_same() {
+    let token = SIGNERS[1].token;
+    let mut questions = Vec::new();
+    let mut sent = Vec::new();
+    for (kind, name) in [
+        (Kind::Sqs, "123456789012/pixel"),
+        (Kind::Sqs, "123456789012/pixel.fifo"),
+        (Kind::Firehose, "pixel"),
+    ] {
+        for token in [None, token] {
+            let server = SmallServer::start(|_| Reaction::json(200, &json!({"MessageId": "m", "RecordId": "r"})));
+            for (number, id) in IDS.into_iter().enumerate() {
+                let outcome = outlet(kind, name, &server.url(), token)
+                    .deliver(&event(id, number), Duration::from_secs(10))
+                    .await;
+                assert_eq!(outcome.outcome, Outcome::Indexed, "{name}, {id}");
+            }
+            for asked in server.asked() {
+                let header = |name: &str| {
+                    asked
+                        .headers
+                        .iter()
+                        .find(|(it, _)| it == name)
+                        .map(|(_, value)| value.clone())
+                };
+                let host = header("host").unwrap();
+                questions.push(json!({
+                    "key": KEY, "secret": SECRET, "token": token, "service": kind.scheme(), "region": REGION,
+                    "method": asked.method, "url": format!("http://{host}{}", asked.path), "host": host,
+                    "content_type": header("content-type"), "target": header("x-amz-target"),
+                    "date": header("x-amz-date"), "body": asked.body,
+                }));
+                assert_fresh(name, &header("x-amz-date").unwrap());
+                assert_eq!(header("x-amz-security-token").as_deref(), token);
+                sent.push((
+                    header("authorization").unwrap(),
+                    header("x-amz-content-sha256").unwrap(),
+                ));
+            }
+        }
+    }
+    assert_eq!(sent.len(), 6 * IDS.len());
+    for ((authorization, hash), expected) in sent.iter().zip(oracle(&questions)) {
+        assert_eq!(
+            (authorization, hash),
+            (&expected["authorization"], &expected["x-amz-content-sha256"])
+        );
+        assert!(authorization.contains("x-amz-target,"), "{authorization}");
+    }
+}
+
+fn outlet(kind: Kind, name: &str, base: &str, token: Option<&str>) -> Deliverer<Outlet> {
+    let service = match kind {
+        Kind::Sqs => Service::Sqs,
+        Kind::Firehose => Service::Firehose,
+    };
+    let outlet = Outlet {
+        kind,
+        base: base.to_owned(),
+        name: name.to_owned(),
+        auth: Auth::SigV4 {
+            service,
+            region: REGION.to_owned(),
+        },
+        record: Record::default(),
+    };
+    let credentials = Credentials::new(KEY, SECRET, token.map(ToOwned::to_owned), None, "test");
+    let timing = Config::default().timing;
+    Deliverer::new(
+        http_client(None, &timing).unwrap(),
+        outlet,
+        timing,
+        Some(SharedCredentialsProvider::new(credentials)),
+    )
 }
 
 /// The time is now: AWS allows five minutes.

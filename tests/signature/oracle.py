@@ -26,6 +26,8 @@ def by_botocore(it):
     signer = SigV4Auth(credentials, it["service"], it["region"])
     body = it["body"].encode()
     headers = {"Host": it["host"], "Content-Type": it["content_type"]}
+    if it.get("target"):
+        headers["X-Amz-Target"] = it["target"]
     request = AWSRequest(method=it["method"], url=it["url"], headers=headers, data=body)
     request.headers["X-Amz-Content-SHA256"] = signer.payload(request)
     request.headers["X-Amz-Date"] = it["date"]

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -124,15 +124,14 @@ impl Source {
 
     pub(super) fn is(&self, destination: &Destination) -> bool {
         match (self, destination) {
-            (Self::Store(path), Destination::Sqlite(other)) => {
-                path == other
-                    || path
-                        .canonicalize()
-                        .is_ok_and(|path| other.canonicalize().is_ok_and(|other| path == other))
-            }
+            (Self::Store(path), Destination::Sqlite(other)) => same_file(path, other),
             (Self::Queue(queue), Destination::Message(other)) => queue == other,
             _ => false,
         }
+    }
+
+    pub(super) fn is_file(&self, other: &Path) -> bool {
+        matches!(self, Self::File(path) if same_file(path, other))
     }
 
     /// Opens it and begins to read ahead.
@@ -157,7 +156,9 @@ impl Source {
             Self::File(path) => {
                 let broken = || format!("the file `{}`", path.display());
                 let mut file = File::open(&path).with_context(broken)?;
-                let size = file.metadata().with_context(broken)?.len();
+                let metadata = file.metadata().with_context(broken)?;
+                ensure!(!metadata.is_dir(), "{} is a folder; name a file", broken());
+                let size = metadata.len();
                 file.seek(SeekFrom::Start(position)).with_context(broken)?;
                 let total = Total {
                     size: Some(size.saturating_sub(position)),
@@ -188,6 +189,11 @@ impl Source {
             }
         }
     }
+}
+
+fn same_file(path: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().ok();
+    path == other || whole(path).is_some_and(|path| whole(other) == Some(path))
 }
 
 /// Pieces, one after the other.
@@ -300,7 +306,10 @@ fn read_lines(
     let mut gathered = Gathered::new(config, position);
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line).context("reading")? > 0 {
-        position += line.len() as u64;
+        // A line that is still being written is read again by the next run, when it has its end.
+        if line.ends_with(b"\n") {
+            position += line.len() as u64;
+        }
         if String::from_utf8_lossy(&line).trim() == "{" {
             // A document over several lines, which can only be read as a whole.
             let mut rest = line.clone();
