@@ -50,6 +50,7 @@ mod signature;
 mod small_server;
 mod snippet;
 mod stage;
+mod stats;
 mod template;
 mod template_corpus;
 mod velocity;
