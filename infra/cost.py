@@ -27,6 +27,7 @@ PRICE = {
     "CloudWatch metric, month": (0.30, "2026-02", "signoz.io/guides/cloudwatch-pricing"),
     "CloudWatch alarm, month": (0.10, "2025-11", None),
     "CloudWatch dashboard, month": (3.00, "2026-06", "factualminds.com/blog/amazon-cloudwatch-pricing-metrics-logs-alarms-dashboards"),
+    "Secrets Manager secret, month": (0.40, "2025-11", None),
     "t3.small.search, hour": (0.036, "2025-11", None),
     "OpenSearch gp3, GB-month": (0.122, "2025-11", None),
     "OpenSearch Serverless OCU, hour": (0.24, "2026-02", "awsnegotiations.com/opensearch-serverless-cost"),
@@ -92,14 +93,15 @@ def alarms(template, *conditions):
 def idle():
     """Dollars for a month without a hit, by stack."""
     alarm, dashboard = price("CloudWatch alarm, month"), price("CloudWatch dashboard, month")
+    secret = price("Secrets Manager secret, month")
     polls = IDLE_POLLS / 1e6 * price("SQS standard, million requests")
     domain = HOURS * price("t3.small.search, hour") + 10 * price("OpenSearch gp3, GB-month")
     return {
-        "`pixel.yaml`": alarms("pixel.yaml") * alarm + dashboard,
-        "`pixel.yaml`, `Delivery=queue`": alarms("pixel.yaml", "HasQueue") * alarm + dashboard + polls,
-        "`rest-proxy.yaml`": alarms("rest-proxy.yaml") * alarm,
-        "`http-api.yaml`": alarms("http-api.yaml") * alarm,
-        "`queue.yaml`": alarms("queue.yaml") * alarm + polls,
+        "`pixel.yaml`": alarms("pixel.yaml") * alarm + dashboard + secret,
+        "`pixel.yaml`, `Delivery=queue`": alarms("pixel.yaml", "HasQueue") * alarm + dashboard + polls + secret,
+        "`rest-proxy.yaml`": alarms("rest-proxy.yaml") * alarm + secret,
+        "`http-api.yaml`": alarms("http-api.yaml") * alarm + secret,
+        "`queue.yaml`": alarms("queue.yaml") * alarm + polls + secret,
         "in a month with hits besides, the counts of a function": METRICS["direct"] * price("CloudWatch metric, month"),
         "the same with a queue": METRICS["queue"] * price("CloudWatch metric, month"),
         "`domain.yaml`, t3.small.search and 10 GB": domain + alarms("domain.yaml", "IsDomain") * alarm,

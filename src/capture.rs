@@ -2,14 +2,18 @@
 //!
 //! Everything here is a function of its arguments; waiting and connecting is the shell's part.
 
+use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
 use crate::config::Config;
 use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
+use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
-use crate::hit::{Circumstances, Hit, Route, is_health_check, request_route};
+use crate::geo::Place;
+use crate::hit::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::pixel::{Image, Pixel};
+use crate::privacy::{self, Consent};
 use crate::request::{DecodeError, Ingress, Request};
 use serde_json::{Value, json};
 
@@ -38,7 +42,13 @@ pub enum Answer {
 
 /// Answers a payload under a configuration.
 pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
-    answer_at(payload, config.cors_origin.as_deref(), config.any_path)
+    answer_under(payload, config, config.consent())
+}
+
+/// The same where more is known of who is not to be counted.
+pub fn answer_under(payload: &[u8], config: &Config, consent: Consent<'_>) -> Answer {
+    let cors = config.cors_origin.as_deref();
+    answer_at(payload, cors, config.any_path).under(consent, cors)
 }
 
 /// Answers a payload; the image is where it is by default.
@@ -64,6 +74,28 @@ fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answe
             reply,
             request: Box::new(request),
         },
+    }
+}
+
+impl Answer {
+    /// The answer under the owner's policy: a hit that must not be stored is answered all the same, and ignored.
+    #[must_use]
+    pub fn under(self, consent: Consent<'_>, cors_origin: Option<&str>) -> Self {
+        let Self::Accepted { request, .. } = &self else {
+            return self;
+        };
+        let Some(why) = privacy::refusal(request, consent) else {
+            return self;
+        };
+        // It was accepted, so its path is one of the pixel.
+        let (accepted, _) = pixel(request, true);
+        let mut pixel = Pixel::new(accepted.status, accepted.content, explain(why)).with_cors(cors_origin);
+        pixel.body = accepted.body;
+        Self::Ignored {
+            reply: request.ingress.reply(&pixel),
+            ingress: request.ingress,
+            why,
+        }
     }
 }
 
@@ -100,16 +132,31 @@ fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
     if is_health_check(request) {
         return ignored(200, Ignored::HealthCheck);
     }
+    if asks_for_script(request) && matches!(request.method.as_str(), "GET" | "HEAD") {
+        let pixel = Pixel::script(request.header("if-none-match"), explain(Ignored::Script));
+        let whole = request.method == "GET";
+        return (if whole { pixel } else { pixel.without_body() }, Some(Ignored::Script));
+    }
     match (found, request.method.as_str()) {
         (None, _) => ignored(404, Ignored::UnknownPath),
         (Some(_), "GET") => (Pixel::new(200, image, "accepted"), None),
         (Some(_), "HEAD") => (Pixel::new(200, image, "accepted").without_body(), None),
+        (Some(_), "POST") if takes_beacons(&request.path) => (Pixel::new(200, image, "accepted"), None),
         (Some(_), "OPTIONS") => ignored(204, Ignored::Preflight),
         (Some(_), _) => {
             let (mut pixel, why) = ignored(405, Ignored::WrongMethod);
-            pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+            pixel.headers.push(("Allow", methods(&request.path).into()));
             (pixel, why)
         }
+    }
+}
+
+/// The methods that a path of the pixel knows, as the header `Allow` lists them.
+pub fn methods(path: &str) -> &'static str {
+    if takes_beacons(path) {
+        "GET, HEAD, POST, OPTIONS"
+    } else {
+        "GET, HEAD, OPTIONS"
     }
 }
 
@@ -120,8 +167,26 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    let hit = Hit::read(request, circumstances);
-    Event::new(&hit, &config.policy, circumstances.now)
+    event_placed(request, circumstances, config, |_| Place::default())
+}
+
+/// The same with the place of the visitor's whole address, for the edges that do not tell it.
+pub fn event_placed(
+    request: Request,
+    circumstances: &Circumstances,
+    config: &Config,
+    place: impl Fn(IpAddr) -> Place,
+) -> Event {
+    let mut hit = Hit::read(request, circumstances);
+    if let Some(code) = &hit.code {
+        hit.checked = config.code_keys.check(code, hit.received);
+    }
+    let beside = Beside {
+        seconds_since_sent: hit.seconds_since_sent(),
+        place: hit.address.map(place).unwrap_or_default(),
+    };
+    let enriched = Enriched::of(&hit, beside);
+    Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }
 
 /// The log line of an event. When the event could not be delivered, the line holds it whole, so that it can be replayed.

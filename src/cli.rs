@@ -1,24 +1,37 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod archive;
 mod audit;
+mod backup;
+mod code;
+mod codes;
 mod config;
 mod connect;
 mod dashboards;
 mod demo;
+mod erase;
 mod hits;
 mod invoke;
+mod privacy;
 mod prune;
 mod queue;
+mod reclassify;
 mod replay;
 mod serve;
 mod setup;
 mod sink;
+mod snippet;
+mod source;
+mod stats;
+mod token;
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::aws::client::secure_random;
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
 
@@ -40,18 +53,38 @@ enum Command {
     Serve(serve::Arguments),
     /// List the latest hits of a destination
     Hits(hits::Arguments),
+    /// Print the lines to paste into pages, mails and feeds
+    Snippet(snippet::Arguments),
+    /// Count events: totals, time series, most frequent values
+    Stats(stats::Arguments),
+    /// List the codes that were made, with how often they were opened
+    Codes(codes::Arguments),
+    /// Make, list and forget tokens for the HTTP interface
+    Token(token::Arguments),
     /// Make an index ready: template, lifecycle, and what events are written to
     Setup(setup::Arguments),
     /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
     Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
+    /// Class stored events by the rules of this version
+    Reclassify(reclassify::Arguments),
+    /// Delete what is stored of a user, a visitor or a code, and print a receipt
+    Erase(erase::EraseArguments),
+    /// Print what is stored of a user, a visitor or a code
+    Export(erase::ExportArguments),
+    /// Print a paragraph for a privacy notice, from the configuration
+    Privacy(privacy::Arguments),
     /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
     Replay(replay::Arguments),
     /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
     Audit(audit::Arguments),
+    /// Copy a file of events into a new one, also while it is being written
+    Backup(backup::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
+    /// Make and check signed codes, and keys for them
+    Code(code::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
     Invoke(invoke::Arguments),
     /// Show the configuration, and check it against the destination
@@ -79,7 +112,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             talk(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<Misconfigured>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Misconfigured>() || error.is::<source::WrongOption>() {
+                2
+            } else {
+                1
+            })
         }
     }
 }
@@ -88,12 +125,22 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Hits(arguments) => hits::run(&arguments),
+        Command::Snippet(arguments) => snippet::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Codes(arguments) => codes::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Reclassify(arguments) => reclassify::run(&arguments),
+        Command::Erase(arguments) => erase::erase(&arguments),
+        Command::Export(arguments) => erase::export(&arguments),
+        Command::Privacy(arguments) => privacy::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Code(arguments) => code::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {
@@ -150,6 +197,21 @@ fn days(text: &str) -> Result<u32, String> {
     let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
     days.filter(|days| (1..=36_500).contains(days))
         .ok_or_else(|| "give days, as in 90d".to_owned())
+}
+
+/// Parses a day or a moment.
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
+    day.or_else(|_| moment())
+        .map_err(|_| "give a day or an RFC 3339 time, as in 2026-03-01 or 2026-03-01T09:30:00Z".to_owned())
+}
+
+/// Random bytes that nobody can guess.
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    anyhow::ensure!(secure_random(&mut bytes), "the system gives no random bytes");
+    Ok(bytes)
 }
 
 /// A runtime with one worker per core.

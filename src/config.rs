@@ -2,16 +2,18 @@
 //!
 //! Nothing here touches the environment: the shell hands over what it found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::code::Keys;
 use crate::delivery::message::Record;
 use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
-use crate::privacy::AddressPolicy;
+use crate::manage::token::Tokens;
+use crate::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
 use crate::setup::plan::Rotation;
 
 /// One variable of the environment.
@@ -37,7 +39,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 19] = [
+pub const VARIABLES: [Variable; 28] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -116,6 +118,39 @@ pub const VARIABLES: [Variable; 19] = [
         "`shorten`",
         "`shorten` (/24, IPv6 /48), `full` or `drop` the visitor's address",
     ),
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_PRIVACY_KEY",
+            "random, with every start another",
+            "the secret of all hashes, at least 16 characters; without one, hashes of before and after a start cannot be compared",
+        )
+    },
+    variable(
+        "PIXEL_PRIVACY_USER_ID",
+        "`hash`",
+        "`hash` (with the key), `plain` or `drop` ids of users and mail addresses, wherever they stand",
+    ),
+    variable(
+        "PIXEL_PRIVACY_SIGNAL",
+        "`anonymise`",
+        "hits with `Sec-GPC: 1` or `DNT: 1`: `record`, `anonymise` (no address, no ids) or `ignore` them",
+    ),
+    variable(
+        "PIXEL_PRIVACY_OPT_OUT",
+        "none",
+        "codes whose recipients have opted out, with commas between: the pixel is served, and nothing is stored",
+    ),
+    variable(
+        "PIXEL_PRIVACY_RECORD",
+        "`on`",
+        "`on`, or `off`: the pixel is served, and nothing is stored",
+    ),
+    variable(
+        "PIXEL_GEO_FILE",
+        "none: only what the edge's headers say",
+        "file in MaxMind's format (`.mmdb`) with countries or networks; on the command line, not in the function",
+    ),
     variable(
         "PIXEL_CORS_ORIGIN",
         "no CORS headers",
@@ -130,6 +165,27 @@ pub const VARIABLES: [Variable; 19] = [
         "PIXEL_KEEP_DAYS",
         "for ever",
         "for the roles `setup` and `prune`: days after which rotated indices are deleted",
+    ),
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_CODE_KEYS",
+            "none: codes are not signed",
+            "keys of signed codes, `ID:SECRET` with commas between them; the first signs, all check; `pixel code key` makes one",
+        )
+    },
+    Variable {
+        secret: true,
+        ..variable(
+            "PIXEL_TOKENS",
+            "none",
+            "hashes of bearer tokens for codes and statistics, `HASH=SCOPE+SCOPE` with commas between them; `pixel token new` prints one",
+        )
+    },
+    variable(
+        "PIXEL_PUBLIC_URL",
+        "that of the request",
+        "the URL below which visitors reach the pixel, as in `https://pixel.example/prod`; stands in the URLs of new codes",
     ),
     variable(
         "AWS_REGION",
@@ -198,6 +254,14 @@ pub struct Config {
     pub timing: Timing,
     /// What may be stored.
     pub policy: Policy,
+    /// Whether hits are stored at all.
+    pub recording: Recording,
+    /// The codes whose recipients have opted out.
+    pub opt_out: BTreeSet<String>,
+    /// Whether the key of all hashes was given, and is not random.
+    pub has_key: bool,
+    /// A file of places by address.
+    pub geo_file: Option<PathBuf>,
     /// Proxies of the owner before the ingress.
     pub trusted_hops: usize,
     /// The origin that scripts may read the answer from.
@@ -206,6 +270,12 @@ pub struct Config {
     pub rotation: Option<Rotation>,
     /// Days after which rotated indices are deleted.
     pub keep_days: Option<u32>,
+    /// The keys of signed codes.
+    pub code_keys: Keys,
+    /// The bearer tokens that are not kept with the events.
+    pub tokens: Tokens,
+    /// The URL below which visitors reach the pixel, without a slash at its end.
+    pub public_url: Option<String>,
 }
 
 /// One thing wrong with the configuration.
@@ -251,7 +321,19 @@ impl Config {
             ("first", ReplyOrder::First),
             ("after-indexing", ReplyOrder::AfterIndexing),
         ];
-        let config = Self {
+        let user = [
+            ("hash", UserPolicy::Hash),
+            ("plain", UserPolicy::Plain),
+            ("drop", UserPolicy::Drop),
+        ];
+        let signal = [
+            ("record", SignalPolicy::Record),
+            ("anonymise", SignalPolicy::Anonymise),
+            ("ignore", SignalPolicy::Ignore),
+        ];
+        let recording = [("on", Recording::On), ("off", Recording::Off)];
+        let key = reader.key();
+        let mut config = Self {
             destination: reader.destination(),
             fallback: reader.fallback(),
             any_path: reader.choice("PIXEL_PATHS", &[("pixel", false), ("any", true)]),
@@ -260,13 +342,20 @@ impl Config {
             journal: reader.choice("PIXEL_JOURNAL", &[("none", Journal::None), ("log", Journal::Log)]),
             timing,
             policy: Policy {
-                address: reader.choice("PIXEL_PRIVACY_IP", &address),
+                address: reader.strictly("PIXEL_PRIVACY_IP", &address, AddressPolicy::Drop),
+                user: reader.strictly("PIXEL_PRIVACY_USER_ID", &user, UserPolicy::Drop),
+                signal: reader.strictly("PIXEL_PRIVACY_SIGNAL", &signal, SignalPolicy::Ignore),
+                key: key.unwrap_or_else(Key::of_process),
                 max_bytes: reader.number(
                     "PIXEL_MAX_EVENT_BYTES",
                     defaults.policy.max_bytes,
                     Policy::MIN_BYTES..=1024 * 1024,
                 ),
             },
+            recording: reader.strictly("PIXEL_PRIVACY_RECORD", &recording, Recording::Off),
+            opt_out: reader.list("PIXEL_PRIVACY_OPT_OUT"),
+            has_key: key.is_some(),
+            geo_file: reader.get("PIXEL_GEO_FILE").map(PathBuf::from),
             trusted_hops: reader.number("PIXEL_TRUSTED_HOPS", 0, 0..=16),
             cors_origin: reader.origin(),
             rotation: reader
@@ -275,9 +364,26 @@ impl Config {
             keep_days: reader
                 .get("PIXEL_KEEP_DAYS")
                 .map(|_| reader.number("PIXEL_KEEP_DAYS", 1, 1..=36_500)),
+            code_keys: reader.code_keys(),
+            tokens: reader.tokens(),
+            public_url: reader.public_url(),
         };
-        reader.unknown();
+        if reader.unknown() {
+            // Whatever was meant to be private is.
+            config.policy.address = AddressPolicy::Drop;
+            config.policy.user = UserPolicy::Drop;
+            config.policy.signal = SignalPolicy::Ignore;
+        }
         (config, reader.problems)
+    }
+
+    /// What decides whether a hit may be stored.
+    pub const fn consent(&self) -> Consent<'_> {
+        Consent {
+            recording: self.recording,
+            signal: self.policy.signal,
+            opt_out: &self.opt_out,
+        }
     }
 }
 
@@ -355,6 +461,43 @@ impl<'a> Reader<'a> {
         valid.then(|| value.to_owned())
     }
 
+    fn code_keys(&mut self) -> Keys {
+        let keys = self.get("PIXEL_CODE_KEYS").map(Keys::parse);
+        keys.unwrap_or_else(|| Ok(Keys::default())).unwrap_or_else(|error| {
+            self.problem("PIXEL_CODE_KEYS", "…", error.to_string());
+            Keys::default()
+        })
+    }
+
+    fn tokens(&mut self) -> Tokens {
+        let tokens = self.get("PIXEL_TOKENS").map(Tokens::parse);
+        tokens
+            .unwrap_or_else(|| Ok(Tokens::default()))
+            .unwrap_or_else(|remedy| {
+                self.problem("PIXEL_TOKENS", "…", remedy);
+                Tokens::default()
+            })
+    }
+
+    fn public_url(&mut self) -> Option<String> {
+        let value = self.get("PIXEL_PUBLIC_URL")?;
+        let plain = |url: &reqwest::Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && !names_user(url)
+        };
+        if reqwest::Url::parse(value).ok().is_some_and(|url| plain(&url)) {
+            return Some(value.trim_end_matches('/').to_owned());
+        }
+        self.problem(
+            "PIXEL_PUBLIC_URL",
+            hide_password(value),
+            "give a URL such as `https://pixel.example/prod`",
+        );
+        None
+    }
+
     fn destination(&mut self) -> Option<Destination> {
         let value = self.get("PIXEL_DESTINATION")?;
         let auth = self.auth(value);
@@ -426,14 +569,44 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A mistyped name would otherwise be a silent default.
-    fn unknown(&mut self) {
+    /// A setting of the privacy policy: one that is mistyped is the strictest, never silently the default.
+    fn strictly<T: Copy + Default>(&mut self, name: &str, choices: &[(&str, T)], strictest: T) -> T {
+        let before = self.problems.len();
+        let chosen = self.choice(name, choices);
+        if self.problems.len() > before {
+            strictest
+        } else {
+            chosen
+        }
+    }
+
+    fn key(&mut self) -> Option<Key> {
+        let secret = self.get("PIXEL_PRIVACY_KEY")?;
+        if secret.chars().count() < Key::SHORTEST {
+            let remedy = format!(
+                "give at least {} characters, such as `openssl rand -hex 32` makes",
+                Key::SHORTEST
+            );
+            self.problem("PIXEL_PRIVACY_KEY", "…", remedy);
+            return None;
+        }
+        Some(Key::of_secret(secret))
+    }
+
+    fn list(&self, name: &str) -> BTreeSet<String> {
+        let parts = self.get(name).unwrap_or_default().split(',').map(str::trim);
+        parts.filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
+    }
+
+    /// A mistyped name would otherwise be a silent default. Whether one of them is about privacy.
+    fn unknown(&mut self) -> bool {
         let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
         let names: Vec<_> = self
             .variables
             .keys()
             .filter(|name| name.starts_with("PIXEL_") && !known(name))
             .collect();
+        let private = names.iter().any(|name| name.contains("PRIV"));
         for name in names {
             let nearest = VARIABLES
                 .iter()
@@ -445,6 +618,7 @@ impl<'a> Reader<'a> {
                 format!("there is no such variable; did you mean `{nearest}`?"),
             );
         }
+        private
     }
 }
 

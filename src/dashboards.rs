@@ -9,7 +9,6 @@ mod visualization;
 
 use serde_json::{Map, Value, json};
 
-use crate::event::fields::FIELDS;
 use source::{Bucket, Dashboard, Kind, Panel};
 
 /// The index pattern, where no other is asked for: the indices of a destination `…/events`, rotated or not.
@@ -97,7 +96,7 @@ impl Generator<'_> {
 
     fn panel(&self, dashboard: &Dashboard, panel: &Panel) -> Result<Value, SourceError> {
         let id = panel_id(dashboard, panel);
-        let mut attributes = json!({"title": panel.title, "description": description(panel)?, "version": 1});
+        let mut attributes = json!({"title": panel.title, "description": panel.question, "version": 1});
         let indexed = !matches!(panel.kind, Kind::Markdown | Kind::Vega);
         attributes["kibanaSavedObjectMeta"] = json!({"searchSourceJSON": search_source(panel, indexed).to_string()});
         let reference = json!({"name": INDEX_REFERENCE, "type": "index-pattern", "id": INDEX_PATTERN_ID});
@@ -171,61 +170,6 @@ fn search_source(panel: &Panel, indexed: bool) -> Value {
         source["version"] = true.into();
     }
     source
-}
-
-/// The question, and which fields it must wait for.
-fn description(panel: &Panel) -> Result<String, SourceError> {
-    let text = shown(panel)?;
-    let absent: Vec<_> = FIELDS
-        .iter()
-        .filter(|field| !field.written && mentions(&text, field.name))
-        .map(|field| format!("`{}`", field.name))
-        .collect();
-    Ok(match absent.as_slice() {
-        [] => panel.question.clone(),
-        [one] => format!("{} {one} is not in events yet: a later step adds it.", panel.question),
-        many => format!(
-            "{} These fields are not in events yet, a later step adds them: {}.",
-            panel.question,
-            many.join(", ")
-        ),
-    })
-}
-
-/// What the panel shows, as text with its fields' names. What it leaves out by its filter is not part of it.
-fn shown(panel: &Panel) -> Result<String, SourceError> {
-    if panel.kind == Kind::Vega {
-        let specification: Value = serde_json::from_str(specification(panel)?)?;
-        let mut aggregations = specification["data"].clone();
-        forget_exclusions(&mut aggregations);
-        return Ok(aggregations.to_string());
-    }
-    let buckets = panel.along.iter().chain(&panel.split).chain(&panel.rows);
-    let mut words: Vec<_> = buckets.flat_map(Bucket::texts).collect();
-    words.extend(panel.metrics.iter().filter_map(|metric| metric.field.clone()));
-    words.extend(panel.columns.clone());
-    Ok(words.join(" "))
-}
-
-fn forget_exclusions(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.remove("must_not");
-            members.values_mut().for_each(forget_exclusions);
-        }
-        Value::Array(items) => items.iter_mut().for_each(forget_exclusions),
-        _ => {}
-    }
-}
-
-/// Whether a text has this field's name, and not only as a part of another's.
-fn mentions(text: &str, field: &str) -> bool {
-    let inside = |character: char| character.is_alphanumeric() || "._@".contains(character);
-    text.match_indices(field).any(|(start, _)| {
-        let before = text[..start].chars().next_back();
-        let after = text[start + field.len()..].chars().next();
-        !before.is_some_and(inside) && !after.is_some_and(inside)
-    })
 }
 
 fn board(dashboard: &Dashboard) -> Value {

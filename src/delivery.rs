@@ -352,8 +352,10 @@ impl fmt::Display for Outcome {
 pub enum Ignored {
     /// No path of the pixel.
     UnknownPath,
-    /// Neither `GET` nor `HEAD`.
+    /// Neither `GET` nor `HEAD`, nor a beacon's `POST`.
     WrongMethod,
+    /// A page fetching the script; what it tells is the hit.
+    Script,
     /// A browser asking which methods are allowed.
     Preflight,
     /// A load balancer asking how the function does.
@@ -362,6 +364,12 @@ pub enum Ignored {
     Unreadable(&'static str),
     /// Reading it failed by a fault of ours.
     Panic,
+    /// The owner has switched recording off.
+    RecordingOff,
+    /// The visitor, or the code's recipient, has opted out.
+    OptedOut,
+    /// The browser asks not to be tracked, and the owner's policy is to follow by storing nothing.
+    PrivacySignal,
 }
 
 impl Ignored {
@@ -370,10 +378,14 @@ impl Ignored {
         match self {
             Self::UnknownPath => "unknown_path",
             Self::WrongMethod => "wrong_method",
+            Self::Script => "script",
             Self::Preflight => "preflight",
             Self::HealthCheck => "health_check",
             Self::Unreadable(reason) => reason,
             Self::Panic => "panic",
+            Self::RecordingOff => "recording_off",
+            Self::OptedOut => "opted_out",
+            Self::PrivacySignal => "privacy_signal",
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::capture;
 use crate::config::Config;
 use crate::event::Event;
 use crate::hit::Circumstances;
+use crate::privacy::Key;
 use crate::request::Request;
 use draft::Draft;
 use mail::Mailing;
@@ -126,7 +127,10 @@ impl Plan {
     /// When there is no hit of this number.
     pub fn event(&self, number: usize, config: &Config) -> Event {
         let (request, circumstances) = self.request(number);
-        capture::event(request, &circumstances, config)
+        // Hashes, too, are the same with the same values.
+        let mut config = config.clone();
+        config.policy.key = Key::of_secret(&format!("demo {}", self.seed));
+        capture::event(request, &circumstances, &config)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {

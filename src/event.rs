@@ -14,15 +14,26 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::hit::Hit;
-use crate::privacy::{self, AddressPolicy, Applied};
-use crate::request::{Oddity, Pairs, last};
+use crate::code::Checked;
+use crate::enrich::Enriched;
+use crate::hit::{Hit, Screen};
+use crate::privacy::text::Cleaner;
+use crate::privacy::{self, AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
+use crate::request::{Oddity, Pairs};
+use crate::user_agent::Device;
+use crate::{campaign, visit};
 
 /// What may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What becomes of the visitor's address.
     pub address: AddressPolicy,
+    /// What becomes of ids of users and of mail addresses.
+    pub user: UserPolicy,
+    /// What becomes of hits whose browsers ask not to be tracked.
+    pub signal: SignalPolicy,
+    /// The key of all hashes.
+    pub key: Key,
     /// The largest document, in bytes of JSON.
     pub max_bytes: usize,
 }
@@ -36,6 +47,9 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             address: AddressPolicy::default(),
+            user: UserPolicy::default(),
+            signal: SignalPolicy::default(),
+            key: Key::of_process(),
             max_bytes: 32 * 1024,
         }
     }
@@ -55,9 +69,11 @@ pub struct Event {
 impl Event {
     /// Makes the event of a hit, `ingested` being now. The document is never larger than the policy allows: longer values
     /// are cut, then less of the raw request is kept, and `event.cut` says where.
-    pub fn new(hit: &Hit, policy: &Policy, ingested: DateTime<Utc>) -> Self {
+    ///
+    /// `enriched` is what was read out of the same hit.
+    pub fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>) -> Self {
         let encode = |limits: &Limits| {
-            let document = Document::new(hit, policy, ingested, limits);
+            let document = Document::new(hit, enriched, policy, ingested, limits);
             serde_json::to_string(&document).unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
         };
         let documents = LIMITS.iter().map(encode);
@@ -140,11 +156,20 @@ struct Document {
     client: Option<Client>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<UserAgent>,
+    visit: Visit,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<User>,
+    visitor: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<Url>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<Page>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser: Option<Browser>,
     http: Http,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referrer: Option<Referrer>,
     #[serde(skip_serializing_if = "Campaign::is_empty")]
     campaign: Campaign,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -176,21 +201,104 @@ struct PixelFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     signature: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_since_sent: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    campaign: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
+}
+
+impl PixelFields {
+    fn new(hit: &Hit, keeper: &mut Keeper<'_>) -> Self {
+        let Checked { signature, contents } = &hit.checked;
+        Self {
+            code: keeper.optional("pixel.code", hit.code.as_deref()),
+            signature: signature.name(),
+            sent: contents.sent.map(iso),
+            seconds_since_sent: hit.seconds_since_sent(),
+            campaign: keeper.optional("pixel.campaign", contents.campaign.as_deref()),
+            recipient: contents.recipient.map(|recipient| recipient.to_string()),
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct Client {
-    ip: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    geo: Option<Geo>,
+    #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
+    network: Option<Network>,
+}
+
+impl Client {
+    fn of(ip: Option<IpAddr>, enriched: &Enriched) -> Option<Self> {
+        let country = enriched.place.country.clone();
+        let geo = country.map(|country_iso_code| Geo { country_iso_code });
+        let network = enriched.place.network.map(|number| Network { number });
+        (ip.is_some() || geo.is_some() || network.is_some()).then_some(Self { ip, geo, network })
+    }
+}
+
+#[derive(Serialize)]
+struct Geo {
+    country_iso_code: String,
+}
+
+#[derive(Serialize)]
+struct Network {
+    number: u32,
 }
 
 #[derive(Serialize)]
 struct UserAgent {
     original: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    os: Option<System>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<Kind>,
 }
 
 #[derive(Serialize)]
-struct User {
+struct System {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Visit {
+    class: &'static str,
+    reasons: Vec<&'static str>,
+    rules: &'static str,
+}
+
+#[derive(Serialize)]
+struct Id {
     id: String,
+}
+
+#[derive(Serialize)]
+struct Referrer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    medium: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -204,6 +312,19 @@ struct Url {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    title: String,
+}
+
+#[derive(Serialize)]
+struct Browser {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    screen: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -232,23 +353,30 @@ struct Campaign {
     content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    click_id: BTreeMap<&'static str, String>,
 }
 
 impl Campaign {
-    const fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         let known = self.source.is_some() || self.medium.is_some() || self.name.is_some();
-        !known && self.term.is_none() && self.content.is_none() && self.id.is_none()
+        !known && self.term.is_none() && self.content.is_none() && self.id.is_none() && self.click_id.is_empty()
     }
 }
 
 #[derive(Serialize)]
 struct Privacy {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpc: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dnt: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     applied: Vec<&'static str>,
 }
 
 impl Privacy {
     const fn is_empty(&self) -> bool {
-        self.applied.is_empty()
+        self.applied.is_empty() && self.gpc.is_none() && self.dnt.is_none()
     }
 }
 
@@ -260,46 +388,60 @@ struct Params {
 }
 
 impl Document {
-    fn new(hit: &Hit, policy: &Policy, ingested: DateTime<Utc>, limits: &Limits) -> Self {
+    fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>, limits: &Limits) -> Self {
         let request = &hit.request;
-        let mut keeper = Keeper {
-            limits,
-            applied: BTreeSet::new(),
-            cut: BTreeSet::new(),
-            too_many: false,
-        };
-        let client = hit.address.and_then(|address| keeper.address(address, policy.address));
-        let context = keeper.context(&request.context, policy.address);
+        let wishes = Wishes::of(request);
+        let anonymous = policy.signal != SignalPolicy::Record && wishes.against_tracking();
+        let mut keeper = Keeper::new(hit, policy, limits, anonymous);
+        let client = hit.address.and_then(|address| keeper.address(address));
+        let context = keeper.context(&request.context);
         let mut document = Self {
             timestamp: iso(hit.received),
             date: hit.received.timestamp_millis(),
             event: EventFields {
                 id: hit.id.clone(),
-                action: hit.action.clone(),
+                action: keeper.text("event.action", &hit.action),
                 ingested: iso(ingested),
                 ingress: request.ingress.name(),
                 cut: BTreeSet::new(),
                 oddities: Vec::new(),
             },
-            pixel: PixelFields {
-                code: keeper.optional("pixel.code", hit.code.as_deref()),
-                signature: "none",
+            pixel: PixelFields::new(hit, &mut keeper),
+            client: Client::of(client, enriched),
+            user_agent: keeper.user_agent(request.header("user-agent"), enriched),
+            visit: Visit {
+                class: enriched.visit.class.name(),
+                reasons: enriched.visit.reasons.clone(),
+                rules: visit::RULES,
             },
-            client: client.map(|ip| Client { ip }),
-            user_agent: keeper
-                .optional("user_agent.original", request.header("user-agent"))
-                .map(|original| UserAgent { original }),
-            user: keeper.optional("user.id", hit.user.as_deref()).map(|id| User { id }),
+            visitor: keeper.visitor(hit, policy),
+            user: keeper.user(hit.user.as_deref()),
             url: keeper.url(hit.page.as_deref()),
+            page: keeper
+                .optional("page.title", hit.title.as_deref())
+                .map(|title| Page { title }),
+            browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
+                language: hit.language.clone(),
+                screen: hit.screen.map(Screen::name),
+            }),
             http: Http {
                 request: HttpRequest {
                     method: keeper.text("http.request.method", &request.method),
-                    referrer: keeper.optional("http.request.referrer", request.header("referer")),
+                    referrer: keeper.referrer(request.header("referer")),
                 },
             },
-            campaign: keeper.campaign(&request.query),
+            referrer: enriched.referrer.as_ref().map(|source| Referrer {
+                domain: keeper.optional("referrer.domain", source.domain.as_deref()),
+                medium: source.medium.name(),
+                name: source.name,
+            }),
+            campaign: keeper.campaign(&campaign::of(&request.query, &enriched.page_query)),
             labels: keeper.labels(&request.query),
-            privacy: Privacy { applied: Vec::new() },
+            privacy: Privacy {
+                gpc: wishes.gpc.filter(|asked| *asked),
+                dnt: wishes.dnt,
+                applied: Vec::new(),
+            },
             params: Params {
                 path: keeper.members("params.path", &request.path_parameters),
                 querystring: keeper.members("params.querystring", &request.query),
@@ -325,16 +467,87 @@ pub fn iso(time: DateTime<Utc>) -> String {
 /// Lets through what may be kept, and remembers what it did.
 struct Keeper<'a> {
     limits: &'a Limits,
+    cleaner: Cleaner,
+    /// Nothing that tells this visitor from others.
+    anonymous: bool,
     applied: BTreeSet<Applied>,
     cut: BTreeSet<&'static str>,
     too_many: bool,
 }
 
-impl Keeper<'_> {
-    fn address(&mut self, address: IpAddr, policy: AddressPolicy) -> Option<IpAddr> {
-        let (kept, applied) = policy.apply(address);
+impl<'a> Keeper<'a> {
+    fn new(hit: &Hit, policy: &Policy, limits: &'a Limits, anonymous: bool) -> Self {
+        let told = hit.request.context("source-ip").map(ToOwned::to_owned);
+        let own = hit.address.iter().map(ToString::to_string).chain(told).collect();
+        Self {
+            limits,
+            cleaner: Cleaner {
+                user: if anonymous { UserPolicy::Drop } else { policy.user },
+                key: policy.key,
+                address: if anonymous { AddressPolicy::Drop } else { policy.address },
+                own,
+            },
+            anonymous,
+            applied: anonymous.then_some(Applied::Anonymised).into_iter().collect(),
+            cut: BTreeSet::new(),
+            too_many: false,
+        }
+    }
+
+    fn address(&mut self, address: IpAddr) -> Option<IpAddr> {
+        let (kept, applied) = self.cleaner.address.apply(address);
         self.applied.extend(applied);
         kept
+    }
+
+    fn user(&mut self, id: Option<&str>) -> Option<Id> {
+        let id = id.filter(|id| !id.is_empty())?;
+        let kept = match self.cleaner.person(id, &mut self.applied) {
+            Some(replaced) => (self.cleaner.user == UserPolicy::Hash).then_some(replaced),
+            None => Some(self.text("user.id", id)),
+        };
+        kept.map(|id| Id { id })
+    }
+
+    /// Tells visitors of a day apart, by the whole address before it was shortened.
+    fn visitor(&self, hit: &Hit, policy: &Policy) -> Option<Id> {
+        let agent = hit.request.header("user-agent").unwrap_or_default();
+        let id = |address| policy.key.visitor(hit.received, address, agent);
+        hit.address
+            .filter(|_| !self.anonymous)
+            .map(|address| Id { id: id(address) })
+    }
+
+    fn user_agent(&mut self, original: Option<&str>, enriched: &Enriched) -> Option<UserAgent> {
+        let original = original.filter(|original| !original.is_empty())?;
+        let agent = &enriched.agent;
+        let version = |text: &Option<String>| text.clone();
+        let name = self.optional("user_agent.name", agent.name.as_deref());
+        let os = self.optional("user_agent.os.name", agent.os.as_deref());
+        Some(UserAgent {
+            original: self.agent("user_agent.original", original),
+            version: version(&agent.version).filter(|_| name.is_some()),
+            name,
+            os: os.map(|name| System {
+                name,
+                version: version(&agent.os_version),
+            }),
+            device: agent.device.map(Device::name).map(|kind| Kind { kind }),
+        })
+    }
+
+    /// A referrer without its query: what a person searched for, or a mailbox's address.
+    fn without_query<'t>(&mut self, referrer: &'t str) -> &'t str {
+        let bare = referrer.split(['?', '#']).next().unwrap_or_default();
+        if bare.len() < referrer.len() {
+            self.applied.insert(Applied::ReferrerQuery);
+        }
+        bare
+    }
+
+    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
+        let bare = self.without_query(referrer?);
+        self.optional("http.request.referrer", Some(bare))
     }
 
     /// A text, cut to the limit, without secrets that stand in a URL's query.
@@ -343,10 +556,17 @@ impl Keeper<'_> {
     }
 
     fn text_within(&mut self, place: &'static str, text: &str, limit: usize) -> String {
-        let cleaned = privacy::clean_url(text);
-        if let Cow::Owned(_) = cleaned {
-            self.applied.insert(Applied::SecretParameters);
-        }
+        let cleaned = self.cleaner.clean(text, &mut self.applied);
+        self.cut_to(place, &cleaned, limit)
+    }
+
+    /// What software says of itself.
+    fn agent(&mut self, place: &'static str, text: &str) -> String {
+        let cleaned = self.cleaner.clean_agent(text, &mut self.applied);
+        self.cut_to(place, &cleaned, self.limits.text)
+    }
+
+    fn cut_to(&mut self, place: &'static str, cleaned: &str, limit: usize) -> String {
         let kept = &cleaned[..cleaned.floor_char_boundary(limit)];
         if kept.len() < cleaned.len() {
             self.cut.insert(place);
@@ -363,7 +583,28 @@ impl Keeper<'_> {
             self.applied.insert(Applied::SecretParameters);
             return privacy::REPLACEMENT.to_owned();
         }
-        self.text(place, value)
+        if privacy::names_person(name)
+            && let Some(replaced) = self.cleaner.person(value, &mut self.applied)
+        {
+            return replaced;
+        }
+        if self.anonymous && campaign::CLICK_IDS.contains(&name) {
+            return privacy::REPLACEMENT.to_owned();
+        }
+        match name {
+            "user-agent" => self.agent(place, value),
+            // A host may be an address; it is the owner's.
+            "host" | "domain-name" => {
+                let host = format!("://{value}");
+                self.text(place, &host).split_off(3)
+            }
+            _ if name.starts_with("sec-") => self.agent(place, value),
+            "referer" => {
+                let bare = self.without_query(value);
+                self.text(place, bare)
+            }
+            _ => self.text(place, value),
+        }
     }
 
     fn first<'p>(&mut self, place: &'static str, pairs: &'p [(String, String)]) -> &'p [(String, String)] {
@@ -390,6 +631,8 @@ impl Keeper<'_> {
                 self.applied.insert(Applied::SecretHeaders);
             } else if privacy::carries_address(name) {
                 self.applied.insert(Applied::AddressHeaders);
+            } else if !privacy::is_stored(name) {
+                self.applied.insert(Applied::OtherHeaders);
             } else {
                 kept.push((name.clone(), value.clone()));
             }
@@ -398,7 +641,7 @@ impl Keeper<'_> {
     }
 
     /// The context without the caller's identity; the address in it obeys the policy like `client.ip`.
-    fn context(&mut self, context: &Pairs, policy: AddressPolicy) -> BTreeMap<String, String> {
+    fn context(&mut self, context: &Pairs) -> BTreeMap<String, String> {
         let mut kept = BTreeMap::new();
         for (name, value) in self.first("context", context) {
             if privacy::CALLER_KEYS.contains(&name.as_str()) {
@@ -411,7 +654,7 @@ impl Keeper<'_> {
                 "source-ip" => value
                     .parse()
                     .ok()
-                    .and_then(|address| self.address(address, policy))
+                    .and_then(|address| self.address(address))
                     .map(|address| address.to_string()),
                 _ => Some(self.value("context", name, value)),
             };
@@ -448,16 +691,27 @@ impl Keeper<'_> {
         })
     }
 
-    fn campaign(&mut self, query: &Pairs) -> Campaign {
-        let mut part = |place, name: &str| self.optional(place, last(query, name));
+    fn campaign(&mut self, campaign: &campaign::Campaign<'_>) -> Campaign {
+        let mut part = |place, text: &Option<Cow<'_, str>>| self.optional(place, text.as_deref());
         Campaign {
-            source: part("campaign.source", "utm_source"),
-            medium: part("campaign.medium", "utm_medium"),
-            name: part("campaign.name", "utm_campaign"),
-            term: part("campaign.term", "utm_term"),
-            content: part("campaign.content", "utm_content"),
-            id: part("campaign.id", "utm_id"),
+            source: part("campaign.source", &campaign.source),
+            medium: part("campaign.medium", &campaign.medium),
+            name: part("campaign.name", &campaign.name),
+            term: part("campaign.term", &campaign.term),
+            content: part("campaign.content", &campaign.content),
+            id: part("campaign.id", &campaign.id),
+            click_id: self.clicks(&campaign.clicks),
         }
+    }
+
+    /// A click's id tells one visitor from others.
+    fn clicks(&mut self, clicks: &[(&'static str, Cow<'_, str>)]) -> BTreeMap<&'static str, String> {
+        let kept = clicks.iter().filter(|_| !self.anonymous);
+        kept.map(|(name, id)| (*name, id.clone()))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|(name, id)| (name, self.text("campaign.click_id", &id)))
+            .collect()
     }
 
     /// The body with every text in it kept by the same rules; one that is too deep to read is left out.
@@ -490,8 +744,11 @@ impl Keeper<'_> {
             self.applied.insert(Applied::SecretParameters);
             return (name, privacy::REPLACEMENT.into());
         }
-        let value = self.json(value);
-        (name, value)
+        let kept = match value {
+            Value::String(text) => self.value("body-json", &name, &text).into(),
+            other => self.json(other),
+        };
+        (self.text("body-json", &name), kept)
     }
 }
 

@@ -7,8 +7,10 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
+use crate::code::Checked;
 use crate::pixel::Image;
 use crate::request::{Ingress, Oddity, Pairs, Request, last};
+use crate::script;
 
 /// One hit.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,8 @@ pub struct Hit {
     pub received: DateTime<Utc>,
     /// The code of the pixel, when one was asked for.
     pub code: Option<String>,
+    /// What the code's signature is worth, and what a signed code says; nothing before it is checked with the keys.
+    pub checked: Checked,
     /// The visitor's address, as far as it can be trusted.
     pub address: Option<IpAddr>,
     /// What the visitor did: the caller's word, else `view` on a page and `open` elsewhere.
@@ -31,6 +35,49 @@ pub struct Hit {
     pub origin: Option<String>,
     /// `userid`, `user_id`, `uid` or `email-id`.
     pub user: Option<String>,
+    /// The page's title (`title`, `dt`).
+    pub title: Option<String>,
+    /// The language that the visitor's browser prefers (`language`, `ul`), a tag of BCP 47.
+    pub language: Option<String>,
+    /// How wide the visitor's screen is (`screen`).
+    pub screen: Option<Screen>,
+}
+
+/// How wide a screen is, told coarsely so that it does not tell visitors apart: the window size classes of Material Design.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// Below 600 CSS pixels: a phone.
+    Compact,
+    /// Below 840: a tablet upright.
+    Medium,
+    /// Below 1200: a tablet on its side.
+    Expanded,
+    /// Below 1600: a laptop.
+    Large,
+    /// 1600 and more.
+    ExtraLarge,
+}
+
+impl Screen {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("compact", Self::Compact),
+        ("medium", Self::Medium),
+        ("expanded", Self::Expanded),
+        ("large", Self::Large),
+        ("extra-large", Self::ExtraLarge),
+    ];
+
+    /// The class of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        let found = Self::ALL.into_iter().find(|(known, _)| *known == name);
+        found.map(|(_, screen)| screen)
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
 }
 
 /// What the function knows beside the payload.
@@ -56,7 +103,7 @@ impl Hit {
                 .find_map(|name| last(&request.query, name).filter(|value| !value.is_empty()));
             value.map(ToOwned::to_owned)
         };
-        let code = code(&request).or_else(|| parameter(&["code"]));
+        let code = code_of(&request);
         let page = parameter(&["url", "dl"]).or_else(|| {
             request
                 .header("referer")
@@ -69,12 +116,24 @@ impl Hit {
             action: action.unwrap_or_else(|| if page.is_some() { "view" } else { "open" }.to_owned()),
             origin: parameter(&["referrer", "urlref", "ref"]),
             user: parameter(&["userid", "user_id", "uid", "email-id"]),
+            title: parameter(&["title", "dt"]),
+            language: parameter(&["language", "ul"]).filter(|tag| is_language(tag)),
+            screen: parameter(&["screen"]).and_then(|name| Screen::of(&name)),
             received,
             code,
+            checked: Checked::default(),
             address,
             page,
             request,
         }
+    }
+}
+
+impl Hit {
+    /// Seconds from sending to this hit, where a genuine code says when it was sent.
+    pub fn seconds_since_sent(&self) -> Option<i64> {
+        let sent = self.checked.contents.sent?;
+        Some((self.received - sent).num_seconds())
     }
 }
 
@@ -137,6 +196,21 @@ pub fn request_route(request: &Request) -> Option<Route> {
     })
 }
 
+/// Whether a request is for `/pixel.js`, also below a prefix. A non-proxy API declares the media type of each resource, so
+/// there only the resource of this name can be it.
+pub fn asks_for_script(request: &Request) -> bool {
+    let path = match request.ingress {
+        Ingress::Passthrough => request.context("resource-path").unwrap_or(&request.path),
+        _ => &request.path,
+    };
+    path.rsplit('/').next() == Some(script::NAME)
+}
+
+/// Whether a path takes the script's beacons, which are `POST`s.
+pub fn takes_beacons(path: &str) -> bool {
+    path.rsplit('/').next() == Some("pixel")
+}
+
 /// Whether it is a load balancer asking how the function does.
 pub fn is_health_check(request: &Request) -> bool {
     let balanced = matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
@@ -146,7 +220,13 @@ pub fn is_health_check(request: &Request) -> bool {
             .is_some_and(|agent| agent.starts_with("ELB-HealthChecker/"))
 }
 
-fn code(request: &Request) -> Option<String> {
+/// The code of a request, in its path or its query.
+pub(crate) fn code_of(request: &Request) -> Option<String> {
+    let parameter = || last(&request.query, "code").filter(|code| !code.is_empty());
+    path_code(request).or_else(|| parameter().map(ToOwned::to_owned))
+}
+
+fn path_code(request: &Request) -> Option<String> {
     let named = last(&request.path_parameters, "code");
     let route = request_route(request).and_then(|route| route.code);
     route.or_else(|| {
@@ -192,6 +272,11 @@ fn action(word: &str) -> Option<String> {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte));
     fits.then(|| word.to_ascii_lowercase())
+}
+
+/// Whether a text can be a language tag: at most 35 letters, digits and hyphens (RFC 5646, 4.4.1).
+fn is_language(tag: &str) -> bool {
+    tag.len() <= 35 && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The visitor's address.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::script;
+
 /// A transparent GIF of 1x1, 43 bytes: header, a palette of two colours, a graphic control extension that makes colour 0
 /// transparent, and one pixel of colour 0. GIF because every mail client shows it (SVG is refused by Gmail and Outlook).
 pub const GIF: [u8; 43] = [
@@ -62,14 +64,47 @@ impl Image {
     }
 }
 
+/// What an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The pixel itself, which every hit gets.
+    Image(Image),
+    /// `/pixel.js`.
+    Script,
+}
+
+impl Content {
+    /// The file.
+    pub fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Image(image) => image.bytes(),
+            Self::Script => script::text().as_bytes(),
+        }
+    }
+
+    /// Its media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Image(image) => image.media_type(),
+            Self::Script => script::MEDIA_TYPE,
+        }
+    }
+}
+
+impl From<Image> for Content {
+    fn from(image: Image) -> Self {
+        Self::Image(image)
+    }
+}
+
 /// The answer to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixel {
-    /// HTTP status: 200, or 404 and 405, which carry the image too; 204 answers a preflight.
+    /// HTTP status: 200, or 404 and 405, which carry the image too; 204 answers a preflight, 304 who has the script.
     pub status: u16,
-    /// The image.
-    pub image: Image,
-    /// Whether the answer has a body: not to `HEAD`, nor with status 204.
+    /// What it holds.
+    pub content: Content,
+    /// Whether the answer has a body: not to `HEAD`, nor with status 204 or 304.
     pub body: bool,
     /// Headers beside `Content-Type`.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
@@ -79,15 +114,32 @@ impl Pixel {
     /// An answer with the headers that every answer has. `explanation` is what became of the hit, for people with curl.
     ///
     /// There is no `ETag` and no `Last-Modified`: a revalidation costs a round trip and saves no bytes.
-    pub fn new(status: u16, image: Image, explanation: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(status: u16, content: impl Into<Content>, explanation: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
-            image,
+            content: content.into(),
             body: status != 204,
             headers: vec![
                 ("Cache-Control", Cow::Borrowed(CACHE_CONTROL)),
                 // A page with strict defaults may embed the image nevertheless.
                 ("Cross-Origin-Resource-Policy", Cow::Borrowed("cross-origin")),
+                ("X-Pixel", explanation.into()),
+            ],
+        }
+    }
+
+    /// The script, or that the browser has it already, as its `If-None-Match` says.
+    pub fn script(if_none_match: Option<&str>, explanation: impl Into<Cow<'static, str>>) -> Self {
+        let known = if_none_match.is_some_and(script::matches);
+        Self {
+            status: if known { 304 } else { 200 },
+            content: Content::Script,
+            body: !known,
+            headers: vec![
+                ("Cache-Control", Cow::Borrowed(script::CACHE_CONTROL)),
+                ("Cross-Origin-Resource-Policy", Cow::Borrowed("cross-origin")),
+                ("X-Content-Type-Options", Cow::Borrowed("nosniff")),
+                ("ETag", Cow::Borrowed(script::etag())),
                 ("X-Pixel", explanation.into()),
             ],
         }
@@ -115,9 +167,9 @@ impl Pixel {
         self
     }
 
-    /// All headers, `Content-Type` first. A 204 has none.
+    /// All headers, `Content-Type` first. A 204 and a 304 have none.
     pub fn all_headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        let media_type = (self.status != 204).then_some(("Content-Type", self.image.media_type()));
+        let media_type = (!matches!(self.status, 204 | 304)).then_some(("Content-Type", self.content.media_type()));
         media_type
             .into_iter()
             .chain(self.headers.iter().map(|(name, value)| (*name, value.as_ref())))

@@ -1,10 +1,23 @@
 //! What must not be stored, and how it is removed.
 //!
-//! Names decide: a visitor's software says by the name of a header or parameter that its value is a secret or an address.
-//! The one place that applies these rules is [`crate::event::Event::new`].
+//! Names decide, where there are names: a visitor's software says by the name of a header or parameter that its value is a
+//! secret, an address or a person's id. Where there are none, forms decide: what looks like a mail address, a token or the
+//! visitor's own address. The one place that applies these rules is [`crate::event::Event::new`]; whether a hit may be
+//! stored at all is decided in [`refusal`].
 
-use std::borrow::Cow;
+pub mod text;
+
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
+
+use chrono::{DateTime, Utc};
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::delivery::Ignored;
+use crate::request::Request;
+pub use text::clean_url;
 
 /// What was removed from an event. Stored with it as `privacy.applied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +34,24 @@ pub enum Applied {
     SecretParameters,
     /// The caller's identity (API key, ARN, principal) was left out of the context.
     CallerIdentity,
+    /// Headers that are not on the list of those that are stored were left out.
+    OtherHeaders,
+    /// Ids of users were replaced by keyed hashes.
+    UserHashed,
+    /// Ids of users were left out.
+    UserDropped,
+    /// Mail addresses were replaced by keyed hashes.
+    MailHashed,
+    /// Mail addresses were left out.
+    MailDropped,
+    /// What looks like a token was replaced.
+    TokensReplaced,
+    /// Addresses that stood in texts were shortened or left out.
+    AddressTexts,
+    /// The query of the referrer was left out.
+    ReferrerQuery,
+    /// The visitor's browser asked not to be tracked: nothing that tells this visitor from others was stored.
+    Anonymised,
 }
 
 impl Applied {
@@ -33,6 +64,15 @@ impl Applied {
             Self::AddressHeaders => "address_headers_dropped",
             Self::SecretParameters => "secret_parameters_replaced",
             Self::CallerIdentity => "caller_identity_dropped",
+            Self::OtherHeaders => "other_headers_dropped",
+            Self::UserHashed => "user_id_hashed",
+            Self::UserDropped => "user_id_dropped",
+            Self::MailHashed => "mail_addresses_hashed",
+            Self::MailDropped => "mail_addresses_dropped",
+            Self::TokensReplaced => "tokens_replaced",
+            Self::AddressTexts => "addresses_in_texts_shortened",
+            Self::ReferrerQuery => "referrer_query_dropped",
+            Self::Anonymised => "anonymised",
         }
     }
 }
@@ -58,6 +98,244 @@ impl AddressPolicy {
             Self::Drop => (None, Some(Applied::AddressDropped)),
         }
     }
+}
+
+/// What becomes of ids of users, and of what looks like a mail address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserPolicy {
+    /// Stored as a keyed hash: the same person has the same hash as long as the key is the same.
+    #[default]
+    Hash,
+    /// Stored as it came.
+    Plain,
+    /// Not stored.
+    Drop,
+}
+
+/// What becomes of a hit whose browser asks not to be tracked (`Sec-GPC: 1`, `DNT: 1`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SignalPolicy {
+    /// Stored like any other, with the wish.
+    Record,
+    /// Stored without anything that tells this visitor from others.
+    #[default]
+    Anonymise,
+    /// Not stored.
+    Ignore,
+}
+
+/// Whether hits are stored at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recording {
+    /// They are.
+    #[default]
+    On,
+    /// The pixel is served, and nothing is stored.
+    Off,
+}
+
+/// The key of all hashes. It does not show itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key([u8; 32]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("[hidden]")
+    }
+}
+
+impl Key {
+    /// The least characters of a secret.
+    pub const SHORTEST: usize = 16;
+
+    /// The key of a secret.
+    pub fn of_secret(secret: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.as_ref());
+        Self(key)
+    }
+
+    /// A random key, the same as long as the process lives: hashes of before and after a start cannot be compared.
+    ///
+    /// # Panics
+    ///
+    /// When the system has no random numbers: a guessable key would be worse.
+    pub fn of_process() -> Self {
+        static KEY: OnceLock<Key> = OnceLock::new();
+        *KEY.get_or_init(|| {
+            let mut key = [0; 32];
+            assert!(
+                SystemRandom::new().fill(&mut key).is_ok(),
+                "the system gives no random numbers"
+            );
+            Self(key)
+        })
+    }
+
+    /// 128 bits of HMAC-SHA-256 over a purpose and the parts, in hexadecimal.
+    fn hash(&self, purpose: &str, parts: &[&str]) -> String {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.0));
+        for part in std::iter::once(&purpose).chain(parts) {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut hex = String::with_capacity(32);
+        for byte in &context.sign().as_ref()[..16] {
+            hex.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+        }
+        hex
+    }
+
+    /// Stands for a user's id, or a mail address: case and blanks around it make no difference.
+    pub fn user(&self, id: &str) -> String {
+        format!("u-{}", self.hash("user", &[&id.trim().to_lowercase()]))
+    }
+
+    /// Tells visitors of one day (UTC) apart; the next day the same visitor has another.
+    pub fn visitor(&self, received: DateTime<Utc>, address: IpAddr, agent: &str) -> String {
+        let (day, address) = (received.format("%F").to_string(), address.to_canonical().to_string());
+        self.hash("visitor", &[&day, &address, agent])
+    }
+}
+
+/// What a browser says of its person's wishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// `Sec-GPC` (Global Privacy Control): there is only `1`.
+    pub gpc: Option<bool>,
+    /// `DNT`: `1` or `0`.
+    pub dnt: Option<bool>,
+}
+
+impl Wishes {
+    /// Those of a request.
+    pub fn of(request: &Request) -> Self {
+        let flag = |name| match request.header(name).map(str::trim) {
+            Some("1") => Some(true),
+            Some("0") => Some(false),
+            _ => None,
+        };
+        Self {
+            gpc: flag("sec-gpc"),
+            dnt: flag("dnt"),
+        }
+    }
+
+    /// Whether not to be tracked is among them.
+    pub const fn against_tracking(self) -> bool {
+        matches!(self.gpc, Some(true)) || matches!(self.dnt, Some(true))
+    }
+}
+
+/// The cookie that the opt-out page sets.
+pub const OPT_OUT_COOKIE: &str = "pixel-opt-out";
+
+/// Whether a visitor has opted out, by the cookie.
+pub fn opted_out(request: &Request) -> bool {
+    let cookies = request.headers.iter().filter(|(name, _)| name == "cookie");
+    let mut parts = cookies.flat_map(|(_, value)| value.split(';'));
+    parts.any(|part| part.trim().split_once('=') == Some((OPT_OUT_COOKIE, "1")))
+}
+
+/// What decides whether a hit may be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Consent<'a> {
+    /// Whether hits are stored at all.
+    pub recording: Recording,
+    /// What becomes of hits whose browsers ask not to be tracked.
+    pub signal: SignalPolicy,
+    /// The codes whose recipients have opted out.
+    pub opt_out: &'a BTreeSet<String>,
+}
+
+/// Why a hit must not be stored, if so.
+pub fn refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
+    if consent.recording == Recording::Off {
+        return Some(Ignored::RecordingOff);
+    }
+    let named = || crate::hit::code_of(request).is_some_and(|code| consent.opt_out.contains(&code));
+    if opted_out(request) || !consent.opt_out.is_empty() && named() {
+        return Some(Ignored::OptedOut);
+    }
+    let unwanted = consent.signal == SignalPolicy::Ignore && Wishes::of(request).against_tracking();
+    unwanted.then_some(Ignored::PrivacySignal)
+}
+
+/// The headers that are stored, beside those that begin like one of [`STORED_FAMILIES`]: what tells kinds of software and
+/// ways apart, and nothing that tells one person from another.
+const STORED_HEADERS: [&str; 30] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "cf-ipcountry",
+    "connection",
+    "content-length",
+    "content-type",
+    "dnt",
+    "host",
+    "origin",
+    "pragma",
+    "priority",
+    "purpose",
+    "range",
+    "referer",
+    "save-data",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "x-appengine-country",
+    "x-client-geo-country",
+    "x-country-code",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-moz",
+    "x-purpose",
+    "x-requested-with",
+    "x-vercel-ip-as-number",
+    "x-vercel-ip-country",
+    "x-wap-profile",
+];
+
+/// How the names of more headers begin that are stored.
+const STORED_FAMILIES: [&str; 4] = [
+    "sec-",
+    "cloudfront-is-",
+    "cloudfront-viewer-country",
+    "cloudfront-viewer-asn",
+];
+
+/// Whether a header, named in small letters, may be stored.
+pub fn is_stored(name: &str) -> bool {
+    STORED_HEADERS.binary_search(&name).is_ok() || STORED_FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
+/// Names whose values are a person's id or address.
+const USER_NAMES: [&str; 19] = [
+    "e-mail",
+    "email",
+    "email-id",
+    "email_id",
+    "emailaddress",
+    "login",
+    "mail",
+    "mailto",
+    "phone",
+    "recipient",
+    "subscriber",
+    "subscriber_id",
+    "tel",
+    "uid",
+    "user",
+    "user_id",
+    "userid",
+    "username",
+    "visitor_id",
+];
+
+/// Whether a parameter of this name holds a person's id or address.
+pub fn names_person(name: &str) -> bool {
+    name.len() <= 16 && USER_NAMES.binary_search(&name.to_ascii_lowercase().as_str()).is_ok()
 }
 
 /// The network of an address: its first 24 bits, of IPv6 its first 48.
@@ -208,64 +486,3 @@ pub const CALLER_KEYS: [&str; 10] = [
     "user-arn",
     "access-key",
 ];
-
-/// A URL, or any text with a query in it, without user information, secret parameters or a fragment of parameters.
-///
-/// ```
-/// use pixel::privacy::clean_url;
-/// assert_eq!(clean_url("https://me:pw@a.example/?token=1&q=2#id_token=3"), "https://a.example/?token=[redacted]&q=2");
-/// assert_eq!(clean_url("https://a.example/?next=https://me:pw@b.example/"), "https://a.example/?next=https://b.example/");
-/// assert_eq!(clean_url("just text"), "just text");
-/// ```
-pub fn clean_url(text: &str) -> Cow<'_, str> {
-    let mut cleaned = without_users(text);
-    if let Some((before, fragment)) = cleaned.split_once('#')
-        && fragment.contains('=')
-    {
-        cleaned = Cow::Owned(before.to_owned());
-    }
-    if let Some((before, query)) = cleaned.split_once('?')
-        && let Cow::Owned(query) = clean_query(query)
-    {
-        cleaned = Cow::Owned(format!("{before}?{query}"));
-    }
-    cleaned
-}
-
-/// Without the user information of any URL in the text, be it the text itself or a value in its query.
-fn without_users(text: &str) -> Cow<'_, str> {
-    let mut cleaned = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("://") {
-        cleaned.push_str(before);
-        cleaned.push_str("://");
-        // In a query, the value that holds a URL ends before the next parameter.
-        let ends: &[char] = if cleaned.contains('?') {
-            &['/', '?', '#', '&']
-        } else {
-            &['/', '?', '#']
-        };
-        let authority = after.split(ends).next().unwrap_or_default();
-        rest = authority.rfind('@').map_or(after, |at| &after[at + 1..]);
-    }
-    if cleaned.len() + rest.len() == text.len() {
-        return Cow::Borrowed(text);
-    }
-    cleaned.push_str(rest);
-    Cow::Owned(cleaned)
-}
-
-fn clean_query(query: &str) -> Cow<'_, str> {
-    let secret = |part: &str| {
-        part.split_once('=')
-            .is_some_and(|(name, value)| value != REPLACEMENT && is_secret(name))
-    };
-    if !query.split('&').any(secret) {
-        return Cow::Borrowed(query);
-    }
-    let parts = query.split('&').map(|part| match part.split_once('=') {
-        Some((name, _)) if secret(part) => format!("{name}={REPLACEMENT}"),
-        _ => part.to_owned(),
-    });
-    Cow::Owned(parts.collect::<Vec<_>>().join("&"))
-}

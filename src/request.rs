@@ -239,7 +239,7 @@ pub enum Oddity {
     /// The same key stood twice in one object of the payload; the first was kept, since what API Gateway writes itself stands
     /// before what a visitor can inject.
     DuplicateKey,
-    /// A percent-escape or text that is not UTF-8; replaced by U+FFFD.
+    /// A percent-escape or text that is not UTF-8, replaced by U+FFFD; or a `%` that begins no escape, kept.
     InvalidEncoding,
     /// NUL or another control character in a name or value.
     ControlCharacter,
@@ -481,10 +481,20 @@ pub(crate) fn decode_text(text: &str, oddities: &mut Vec<Oddity>) -> String {
         return text.to_owned();
     }
     let decoded = percent_decode_str(text).decode_utf8_lossy();
-    if decoded.contains('\u{fffd}') {
+    if decoded.contains('\u{fffd}') || has_broken_escape(text.as_bytes()) {
         oddities.push(Oddity::InvalidEncoding);
     }
     decoded.into_owned()
+}
+
+/// Whether a `%` is not followed by two hexadecimal digits.
+fn has_broken_escape(text: &[u8]) -> bool {
+    let places = text.iter().enumerate().filter(|(_, byte)| **byte == b'%');
+    let broken = |(place, _): (usize, &u8)| {
+        let digits = text.get(place + 1..place + 3).unwrap_or_default();
+        digits.len() < 2 || !digits.iter().all(u8::is_ascii_hexdigit)
+    };
+    places.into_iter().any(broken)
 }
 
 /// Decodes a part of a query, in which `+` is a space.

@@ -25,7 +25,7 @@ pub(crate) fn json_line(value: &serde_json::Value) -> String {
 pub(crate) fn harmless_json(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for character in json.chars() {
-        if character.is_control() && !matches!(character, '\n' | '\t') {
+        if is_obeyed(character) && !matches!(character, '\n' | '\t') {
             // Outside of texts JSON has no such characters.
             let _ = write!(line, "\\u{:04x}", u32::from(character));
         } else {
@@ -35,9 +35,16 @@ pub(crate) fn harmless_json(json: &str) -> String {
     line
 }
 
-/// A text from a visitor, fit for a terminal: no control characters, at most `width` characters.
+/// Whether a terminal does something else with a character than show it: control characters, and those that turn the
+/// direction in which the others are shown (Unicode, UAX 9), behind which a text can look like another.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text from a visitor, fit for a terminal: no character that it would obey, at most `width` characters.
 pub(crate) fn printable(text: &str, width: usize) -> String {
-    let clean = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    let clean = |character: char| if is_obeyed(character) { '\u{fffd}' } else { character };
     let mut line: String = text.chars().take(width).map(clean).collect();
     if text.chars().nth(width).is_some() {
         line.pop();

@@ -134,6 +134,10 @@ impl Sample {
         self.at(0.5)
     }
 
+    pub(crate) fn p95(&self) -> f64 {
+        self.at(0.95)
+    }
+
     /// Milliseconds at a place between 0 and 1 of the sorted sample.
     #[allow(
         clippy::cast_possible_truncation,
@@ -141,7 +145,7 @@ impl Sample {
         clippy::cast_precision_loss,
         reason = "a place in a sample of some thousands"
     )]
-    fn at(&self, place: f64) -> f64 {
+    pub(crate) fn at(&self, place: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let index = (sorted.len().saturating_sub(1)) as f64 * place;

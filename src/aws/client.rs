@@ -67,6 +67,14 @@ fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientError> {
     Ok(roots)
 }
 
+/// Fills `bytes` with what nobody can guess; false when the system has none to give.
+pub fn secure_random(bytes: &mut [u8]) -> bool {
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(bytes)
+        .is_ok()
+}
+
 /// What events can be delivered to.
 pub trait Remote: fmt::Debug + Send + Sync {
     /// The server's URL without a slash at its end.

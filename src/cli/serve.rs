@@ -4,20 +4,26 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use chrono::{Days, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::{DestinationArgument, configuration, connect};
 use crate::config::Config;
-use crate::delivery::sqlite::Store;
+use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
+use crate::geo::file::GeoFile;
+use crate::manage::token;
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
+use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Report, Sink, Stage, serve};
 use crate::terminal::{json_line, printable, talk};
 
@@ -31,6 +37,9 @@ pub(super) struct Arguments {
     /// Which ingress to stand in for
     #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
     ingress: Ingress,
+    /// Delete events after so many days, as in 90d, where they go to a file
+    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    keep: Option<u32>,
     /// Print hits as JSON, one per line
     #[arg(long)]
     json: bool,
@@ -61,27 +70,43 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(run_until_signal(arguments, config))
 }
 
-async fn run_until_signal(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
+async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
+    let geo = config.geo_file.as_deref().map(GeoFile::open).transpose()?;
     let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
     let fallback = match &config.fallback {
         Some(fallback) => Some(self::sink(&config, fallback).await?),
         None => None,
     };
     let (log, writer) = access_log(arguments)?;
+    let token = token_of_this_run(&mut config, &sink)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; is something else there? Choose another with `--listen`",
             arguments.listen
         )
     })?;
-    introduce(&config, listener.local_addr()?);
+    if !config.has_key {
+        talk("note    `PIXEL_PRIVACY_KEY` is not set: hashes of visitors and users begin anew with every start");
+    }
+    introduce(&config, listener.local_addr()?, token.as_deref());
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let stage = Stage::new(config, arguments.ingress, sink, reports)
+    let mut stage = Stage::new(config, arguments.ingress, sink, reports)
         .with_fallback(fallback)
         .with_access_log(log);
+    if let Some(Destination::Sqlite(path)) = &stage.config.destination {
+        let opened = OptOuts::open(stage.config.opt_out.clone(), path);
+        stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;
+    }
+    stage.geo = geo;
     let stage = Arc::new(stage);
+    let pruning = keep(arguments.keep, &stage)?;
     serve(Arc::clone(&stage), listener, stop()).await;
+    if let Some(pruning) = pruning {
+        pruning.abort();
+        // It lets go of the stage.
+        let _ = pruning.await;
+    }
     talk("stopping; waiting for what was begun");
     stage.drain().await;
     finish(stage, printer, writer)
@@ -95,6 +120,32 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
     };
     let (log, writer) = AccessLog::open(path).with_context(|| format!("the access log `{}`", path.display()))?;
     Ok((Some(log), Some(writer)))
+}
+
+/// How often old events are looked for.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
+
+/// Deletes old events now and then.
+fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(days) = days else { return Ok(None) };
+    anyhow::ensure!(
+        matches!(stage.sink, Sink::Store(_)),
+        "`--keep` deletes events of a file; for an index, `pixel setup --keep` and `pixel prune` do it"
+    );
+    let stage = Arc::clone(stage);
+    Ok(Some(tokio::spawn(async move {
+        loop {
+            let before = Utc::now().checked_sub_days(Days::new(days.into()));
+            if let (Sink::Store(store), Some(before)) = (&stage.sink, before) {
+                match store.prune(before).await {
+                    Ok(0) => {}
+                    Ok(events) => talk(&format!("deleted {events} events from before {}", iso(before))),
+                    Err(error) => talk(&format!("could not delete old events: {error}")),
+                }
+            }
+            tokio::time::sleep(PRUNE_INTERVAL).await;
+        }
+    })))
 }
 
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
@@ -119,6 +170,20 @@ fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: Acces
     Ok(())
 }
 
+/// While nobody has made a token, there is one for as long as this process runs.
+fn token_of_this_run(config: &mut Config, sink: &Sink) -> anyhow::Result<Option<String>> {
+    let kept = match sink {
+        Sink::Store(store) => !Reader::open(store.path())?.tokens()?.is_empty(),
+        Sink::Remote { .. } => false,
+    };
+    if kept || !config.tokens.is_empty() {
+        return Ok(None);
+    }
+    let token = token::of_bytes(super::random()?);
+    config.tokens.add(token::hash(&token), &token::Scope::ALL);
+    Ok(Some(token))
+}
+
 async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink> {
     match destination {
         Destination::Sqlite(path) => Ok(Sink::Store(Store::open(path)?)),
@@ -128,7 +193,7 @@ async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink
     }
 }
 
-fn introduce(config: &Config, address: SocketAddr) {
+fn introduce(config: &Config, address: SocketAddr, token: Option<&str>) {
     let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
     talk(&format!("pixel   http://{address}/pixel.gif"));
     talk(&format!(
@@ -138,6 +203,11 @@ fn introduce(config: &Config, address: SocketAddr) {
     talk(&format!("events  {destination}"));
     if let Some(fallback) = &config.fallback {
         talk(&format!("else to {fallback}"));
+    }
+    if let Some(token) = token {
+        talk(&format!(
+            "token   {token}  (of this run, for http://{address}/v1/api/; `pixel token new` makes lasting ones)"
+        ));
     }
     talk("Ctrl-C stops; nothing that was accepted is lost");
 }

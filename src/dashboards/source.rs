@@ -114,13 +114,4 @@ impl Bucket {
             _ => None,
         }
     }
-
-    /// Everything that names a field.
-    pub(super) fn texts(&self) -> Vec<String> {
-        match self {
-            Self::Time => vec!["@timestamp".to_owned()],
-            Self::Terms { field, .. } => vec![field.clone()],
-            Self::Filters { filters, .. } => filters.iter().map(|(_, query)| query.clone()).collect(),
-        }
-    }
 }

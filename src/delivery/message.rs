@@ -336,23 +336,37 @@ fn judge(status: u16, kind: Option<&str>, message: Option<&str>) -> Verdict {
     }
 }
 
-/// Of an event as it is stored: when, from where, with what, and who. Texts that are not known are empty.
+/// Of an event as it is stored: when, from where, with what, and who.
 fn flat(event: &Event) -> Option<String> {
     let document: Value = serde_json::from_str(&event.document).ok()?;
-    let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or(UNKNOWN);
     let labels = document.get("labels").and_then(Value::as_array).into_iter().flatten();
     let third = labels
         .filter_map(|label| label.as_str()?.strip_prefix("thirdpartyname="))
         .next_back();
-    let record = json!({
-        // As API Gateway writes its request time.
-        "date": event.time.format("%d/%b/%Y:%H:%M:%S %z").to_string(),
-        "ip": text("/client/ip"),
-        "userAgent": text("/user_agent/original"),
-        "userId": text("/user/id"),
-        "thirdPartyId": third.unwrap_or_default(),
-    });
-    Some(record.to_string())
+    let record = FlatRecord {
+        date: event.time.format("%d/%b/%Y:%H:%M:%S %z").to_string(),
+        ip: text("/client/ip"),
+        user_agent: text("/user_agent/original"),
+        user_id: text("/user/id"),
+        third_party_id: third.unwrap_or(UNKNOWN),
+    };
+    // Files of such records are read line by line.
+    Some(serde_json::to_string(&record).ok()? + "\n")
+}
+
+/// Stands for a text that the hit does not have.
+const UNKNOWN: &str = "unknown";
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FlatRecord<'a> {
+    /// As API Gateway writes its request time.
+    date: String,
+    ip: &'a str,
+    user_agent: &'a str,
+    user_id: &'a str,
+    third_party_id: &'a str,
 }
 
 /// `eu-central-1`, `us-gov-west-1`, `us-isob-east-1`.
@@ -556,7 +570,7 @@ mod tests {
         let data = STANDARD
             .decode(sent["Record"]["Data"].as_str().expect("a text"))
             .expect("base64");
-        assert!(!data.contains(&b'\n'));
+        assert!(data.ends_with(b"}\n") && !data[..data.len() - 1].contains(&b'\n'));
         let expected = json!({
             "date": "01/Mar/2026:09:30:00 +0000", "ip": "203.0.113.0", "userAgent": "a \"quote\", \"userId\": \"x\"",
             "userId": "u', \"ip\": \"9.9.9.9", "thirdPartyId": "shop\n",

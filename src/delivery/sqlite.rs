@@ -2,7 +2,14 @@
 //!
 //! One thread writes. It takes whatever events are waiting, stores them in one transaction and only then tells each of them
 //! what became of it, so many waiting hits share one commit. The file is in WAL mode: what was committed survives the
-//! process being killed, and people can read while hits arrive.
+//! process being killed, and people can read while hits arrive. Questions are answered from segments, in which the values of
+//! some thousand events stand field by field; a second thread packs them.
+
+mod ask;
+pub mod codes;
+mod layout;
+mod pack;
+mod segment;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,19 +18,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Failure, Outcome};
 use crate::event::Event;
+use crate::question::{Answer, AskError, Filter, Latest, Page, Question};
 
 /// Most events in one transaction.
 const BATCH: usize = 1024;
 
 /// Events that may wait for the writer before senders have to.
 const QUEUE: usize = 8 * 1024;
-
-/// The layout of the file; a file with another number was written by another version.
-const LAYOUT: i64 = 1;
 
 /// Why a store could not be opened or read.
 #[derive(Debug)]
@@ -52,6 +58,7 @@ impl StoreError {
 /// A file open for writing, and its thread.
 #[derive(Debug)]
 pub struct Store {
+    path: PathBuf,
     sender: mpsc::Sender<Job>,
     writer: JoinHandle<()>,
 }
@@ -67,6 +74,17 @@ enum Job {
         events: Vec<Event>,
         done: oneshot::Sender<Vec<Outcome>>,
     },
+    Segment {
+        segment: Box<pack::Segment>,
+        /// Whether it was stored.
+        done: oneshot::Sender<bool>,
+    },
+    Prune {
+        /// Milliseconds since 1970.
+        before: i64,
+        /// How many events were deleted; fewer than there are, at one go.
+        done: oneshot::Sender<Result<usize, String>>,
+    },
 }
 
 impl Job {
@@ -74,6 +92,7 @@ impl Job {
         match self {
             Self::One { event, .. } => std::slice::from_ref(event),
             Self::Many { events, .. } => events,
+            Self::Segment { .. } | Self::Prune { .. } => &[],
         }
     }
 
@@ -82,6 +101,8 @@ impl Job {
         match self {
             Self::One { done, .. } => drop(outcomes.next().map(|outcome| done.send(outcome))),
             Self::Many { events, done } => drop(done.send(outcomes.take(events.len()).collect())),
+            // These were told when they were done.
+            Self::Segment { .. } | Self::Prune { .. } => {}
         }
     }
 }
@@ -95,11 +116,51 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = writable(path).map_err(|error| StoreError::new(path, error))?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new().name("sqlite".to_owned());
-        let writer = thread
-            .spawn(move || write_all(connection, receiver))
-            .map_err(|error| StoreError::new(path, error))?;
-        Ok(Self { sender, writer })
+        let (wake, woken) = std::sync::mpsc::sync_channel(1);
+        let (of_packer, weak) = (path.to_owned(), sender.downgrade());
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            thread.map_err(|error| StoreError::new(path, error))
+        };
+        let packer = spawn(
+            "sqlite-packer",
+            Box::new(move || pack::pack_all(&of_packer, &woken, &weak)),
+        )?;
+        let writer = spawn(
+            "sqlite",
+            Box::new(move || write_all(connection, receiver, wake, packer)),
+        )?;
+        Ok(Self {
+            path: path.to_owned(),
+            sender,
+            writer,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Deletes the events from before a time, a few at a time, so that hits go on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let mut total = 0;
+        loop {
+            let (done, deleted) = oneshot::channel();
+            let before = before.timestamp_millis();
+            let sent = self.sender.send(Job::Prune { before, done }).await;
+            let stopped = || StoreError::new(&self.path, "the store's writer has stopped");
+            sent.map_err(|_| stopped())?;
+            let deleted = deleted.await.map_err(|_| stopped())?;
+            match deleted.map_err(|reason| StoreError::new(&self.path, reason))? {
+                0 => return Ok(total),
+                some => total += some as u64,
+            }
+        }
     }
 
     /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
@@ -145,22 +206,11 @@ fn failed(reason: impl std::fmt::Display) -> Outcome {
 }
 
 fn writable(path: &Path) -> Result<Connection, String> {
-    let connection = Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
+    let mut connection =
+        Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
     prepare(&connection).map_err(|error| error.to_string())?;
-    check_layout(&connection)?;
+    layout::migrate(&mut connection)?;
     Ok(connection)
-}
-
-fn check_layout(connection: &Connection) -> Result<(), String> {
-    let layout: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(|error| error.to_string())?;
-    if layout == LAYOUT {
-        return Ok(());
-    }
-    Err(format!(
-        "it has layout {layout}, and this version has layout {LAYOUT}; use the version that wrote it"
-    ))
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -168,56 +218,124 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // With FULL a committed hit survives a power cut, too; the commit is shared by all hits that wait.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
-    if empty {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE IF NOT EXISTS events (
-                 number INTEGER PRIMARY KEY,
-                 id TEXT NOT NULL UNIQUE,
-                 time INTEGER NOT NULL,
-                 document TEXT NOT NULL
-             ) STRICT;
-             CREATE INDEX IF NOT EXISTS events_time ON events (time);
-             PRAGMA user_version = {LAYOUT};
-             COMMIT;"
-        ))?;
-    }
     Ok(())
 }
 
-fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>) {
+fn write_all(
+    mut connection: Connection,
+    mut receiver: mpsc::Receiver<Job>,
+    wake: std::sync::mpsc::SyncSender<()>,
+    packer: JoinHandle<()>,
+) {
     let mut jobs = Vec::with_capacity(BATCH);
+    let mut unpacked = 0;
     while receiver.blocking_recv_many(&mut jobs, BATCH) > 0 {
         let count = jobs.iter().map(|job| job.events().len()).sum();
         let written = write(&mut connection, &jobs).unwrap_or_else(|error| vec![failed(error); count]);
         let mut outcomes = written.into_iter();
         for job in jobs.drain(..) {
-            job.tell(&mut outcomes);
+            match job {
+                Job::Segment { segment, done } => {
+                    let stored = in_transaction(&mut connection, |transaction| segment.store(transaction));
+                    let _ = done.send(stored.unwrap_or(false));
+                }
+                Job::Prune { before, done } => {
+                    let deleted = in_transaction(&mut connection, |transaction| pack::prune(transaction, before));
+                    let _ = done.send(deleted.map_err(|error| error.to_string()));
+                }
+                job @ (Job::One { .. } | Job::Many { .. }) => job.tell(&mut outcomes),
+            }
+        }
+        unpacked += count;
+        // Others have written to the file, too, so it is looked at more often than a segment is full.
+        if unpacked >= segment::ROWS / 4 {
+            unpacked = 0;
+            // A packer that is awake already sees the new rows.
+            let _ = wake.try_send(());
         }
     }
+    drop(wake);
+    // Whoever closes the file last tidies up, which one who only reads cannot.
+    let _ = packer.join();
     // Leaves one file behind instead of three; the next start would do the same.
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
 }
 
+fn in_transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let result = work(&transaction)?;
+    transaction.commit()?;
+    Ok(result)
+}
+
+/// What of a document has a column of its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    event: SaidOfEvent,
+    pixel: SaidOfPixel,
+    visit: SaidOfVisit,
+    visitor: SaidOfVisitor,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfEvent {
+    action: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfPixel {
+    code: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfVisit {
+    class: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfVisitor {
+    id: Option<String>,
+}
+
+const INSERT: &str = "INSERT OR IGNORE INTO events (id, time, document, code, action, class, visitor)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
 /// Stores all or, when the transaction fails, none.
 fn write(connection: &mut Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Outcome>> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut outcomes = Vec::with_capacity(jobs.len());
-    {
-        let mut insert =
-            transaction.prepare_cached("INSERT OR IGNORE INTO events (id, time, document) VALUES (?1, ?2, ?3)")?;
-        for event in jobs.iter().flat_map(Job::events) {
-            let stored = insert.execute(params![event.id, event.time.timestamp_millis(), event.document])?;
+    let events = || jobs.iter().flat_map(Job::events);
+    if events().next().is_none() {
+        return Ok(Vec::new());
+    }
+    in_transaction(connection, |transaction| {
+        let mut insert = transaction.prepare_cached(INSERT)?;
+        let mut outcomes = Vec::new();
+        for event in events() {
+            let said: Said = serde_json::from_str(&event.document).unwrap_or_default();
+            let stored = insert.execute(params![
+                event.id,
+                event.time.timestamp_millis(),
+                event.document,
+                said.pixel.code,
+                said.event.action,
+                said.visit.class,
+                said.visitor.id,
+            ])?;
             outcomes.push(if stored == 1 {
                 Outcome::Indexed
             } else {
                 Outcome::Duplicate
             });
         }
-    }
-    transaction.commit()?;
-    Ok(outcomes)
+        Ok(outcomes)
+    })
 }
 
 /// A file open for reading.
@@ -253,8 +371,10 @@ impl Reader {
         let connection = Connection::open_with_flags(path, flags).map_err(|error| StoreError::new(path, error))?;
         connection
             .busy_timeout(Duration::from_secs(5))
+            // Segments are read where they are, instead of being copied.
+            .and_then(|()| connection.pragma_update(None, "mmap_size", 1_i64 << 30))
             .map_err(|error| StoreError::new(path, error))?;
-        let reader = Self {
+        let mut reader = Self {
             path: path.to_owned(),
             connection,
         };
@@ -266,7 +386,7 @@ impl Reader {
                 "it is no store of `pixel serve`: it has no table `events`",
             ));
         }
-        check_layout(&reader.connection).map_err(|reason| StoreError::new(path, reason))?;
+        layout::migrate(&mut reader.connection).map_err(|reason| StoreError::new(path, reason))?;
         Ok(reader)
     }
 
@@ -374,6 +494,50 @@ impl Reader {
         };
         read().map_err(|error| StoreError::new(&self.path, error))
     }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`] when the file cannot be read, or the question cannot be answered.
+    pub fn ask(&self, question: &Question) -> Result<Answer, AskError> {
+        ask::ask(&self.connection, question)
+    }
+
+    /// Finds events.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::ask`].
+    pub fn find(&self, latest: &Latest) -> Result<Page, AskError> {
+        ask::latest(&self.connection, latest)
+    }
+
+    /// Counts events.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::ask`].
+    pub fn count(&self, filter: &Filter) -> Result<u64, AskError> {
+        ask::count_events(&self.connection, filter)
+    }
+
+    /// Copies everything that is committed now into a new file, also while events arrive.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is such a file already, or it cannot be written.
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        // SQLite itself would take an empty file.
+        if to.exists() {
+            return Err(StoreError::new(to, "it exists already; name a new file"));
+        }
+        let name = to
+            .to_str()
+            .ok_or_else(|| StoreError::new(to, "its name is not UTF-8"))?;
+        let copied = self.connection.execute("VACUUM INTO ?1", [name]);
+        copied.map(|_| ()).map_err(|error| StoreError::new(to, error))
+    }
 }
 
 /// Deletes the events from before a time, or counts them.
@@ -382,17 +546,88 @@ impl Reader {
 ///
 /// [`StoreError`] when there is no such store, or it cannot be written.
 pub fn prune(path: &Path, before: DateTime<Utc>, dry_run: bool) -> Result<u64, StoreError> {
-    let reader = Reader::open(path)?;
-    let before = [before.timestamp_millis()];
-    let counted = if dry_run {
+    let mut reader = Reader::open(path)?;
+    let before = before.timestamp_millis();
+    let text = |error| StoreError::new(path, error);
+    if dry_run {
         let count = "SELECT count(*) FROM events WHERE time < ?1";
-        reader
-            .connection
-            .query_row(count, before, |row| row.get::<_, i64>(0))
-            .map(i64::unsigned_abs)
-    } else {
-        let deleted = reader.connection.execute("DELETE FROM events WHERE time < ?1", before);
-        deleted.map(|rows| u64::try_from(rows).unwrap_or(u64::MAX))
-    };
-    counted.map_err(|error| StoreError::new(path, error))
+        let counted = reader.connection.query_row(count, [before], |row| row.get::<_, i64>(0));
+        return counted.map(i64::unsigned_abs).map_err(text);
+    }
+    let mut total = 0;
+    loop {
+        let deleted = in_transaction(&mut reader.connection, |transaction| pack::prune(transaction, before));
+        match deleted.map_err(text)? {
+            0 => return Ok(total),
+            some => total += some as u64,
+        }
+    }
+}
+
+/// An existing file, to read all of it, change events and delete them.
+#[derive(Debug)]
+pub struct Archive {
+    reader: Reader,
+}
+
+impl Archive {
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no such file, or it is no store.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Reader::open(path).map(|reader| Self { reader })
+    }
+
+    /// At most `limit` events after `number`, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn page(&self, number: i64, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = format!("SELECT number, document FROM events WHERE number > ?1 ORDER BY number LIMIT {limit}");
+        self.reader.query(&sql, [number])
+    }
+
+    /// Replaces the documents of these numbers, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub fn rewrite(&self, documents: &[(i64, String)]) -> Result<(), StoreError> {
+        let write = || {
+            let transaction = self.reader.connection.unchecked_transaction()?;
+            for (number, document) in documents {
+                let update = "UPDATE events SET document = ?2 WHERE number = ?1";
+                transaction.prepare_cached(update)?.execute(params![number, document])?;
+            }
+            transaction.commit()
+        };
+        write().map_err(|error| StoreError::new(&self.reader.path, error))
+    }
+
+    /// Deletes the events of these numbers, all or none; how many there were. What was deleted is overwritten in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub fn delete(&self, numbers: &[i64]) -> Result<u64, StoreError> {
+        let write = || {
+            let connection = &self.reader.connection;
+            connection.pragma_update(None, "secure_delete", true)?;
+            let transaction = connection.unchecked_transaction()?;
+            let mut deleted = 0;
+            for number in numbers {
+                let delete = "DELETE FROM events WHERE number = ?1";
+                deleted += transaction.prepare_cached(delete)?.execute([number])? as u64;
+            }
+            transaction.commit()?;
+            // The log of changes holds the old pages until it is emptied.
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(deleted)
+        };
+        write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
+    }
 }

@@ -43,33 +43,17 @@ pub struct Field {
     pub kind: Kind,
     /// What it says.
     pub meaning: &'static str,
-    /// Whether events have it today. The others are mapped already, so that dashboards made now work with events to come.
-    pub written: bool,
 }
 
 const fn field(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        meaning,
-        written: true,
-    }
-}
-
-const fn planned(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        meaning,
-        written: false,
-    }
+    Field { name, kind, meaning }
 }
 
 const SHORT: Kind = Kind::Keyword(256);
 const LONG: Kind = Kind::Keyword(1024);
 
 /// All fields, in the order of the documentation.
-pub const FIELDS: [Field; 58] = [
+pub const FIELDS: [Field; 61] = [
     field("@timestamp", Kind::Date, "when the request was received"),
     field("date", Kind::EpochMillis, "the same"),
     field(
@@ -83,13 +67,17 @@ pub const FIELDS: [Field; 58] = [
     field("event.cut", SHORT, "where something was too long and was cut"),
     field("event.oddities", SHORT, "what was wrong with the request"),
     field("pixel.code", SHORT, "which pixel"),
-    field("pixel.signature", SHORT, "`valid`, `invalid` or `none`"),
-    planned(
+    field(
+        "pixel.signature",
+        SHORT,
+        "of a signed code `valid`, `expired` or `invalid`, else `none`",
+    ),
+    field(
         "pixel.sent",
         Kind::Date,
         "when the mail with this code was sent, where the code says so",
     ),
-    planned(
+    field(
         "pixel.seconds_since_sent",
         Kind::Long,
         "seconds from sending to this hit",
@@ -99,61 +87,88 @@ pub const FIELDS: [Field; 58] = [
         Kind::Ip,
         "the visitor's address after the privacy policy, by default its network",
     ),
-    planned(
+    field(
         "client.geo.country_iso_code",
         SHORT,
         "the visitor's country, two letters",
     ),
-    planned("client.as.number", Kind::Long, "the visitor's network"),
+    field("client.as.number", Kind::Long, "the visitor's network"),
     field("user_agent.original", LONG, "the `User-Agent` header"),
-    planned("user_agent.name", SHORT, "browser or program"),
-    planned("user_agent.version", SHORT, "its version"),
-    planned("user_agent.os.name", SHORT, "operating system"),
-    planned("user_agent.os.version", SHORT, "its version"),
-    planned("user_agent.device.type", SHORT, "`desktop`, `phone`, `tablet`, `tv` …"),
-    planned(
+    field("user_agent.name", SHORT, "browser or program"),
+    field("user_agent.version", SHORT, "its version"),
+    field("user_agent.os.name", SHORT, "operating system"),
+    field("user_agent.os.version", SHORT, "its version"),
+    field(
+        "user_agent.device.type",
+        SHORT,
+        "`desktop`, `phone`, `tablet`, `tv`, `console`, `wearable`, `speaker`, `car` or `reader`",
+    ),
+    field(
         "visit.class",
         SHORT,
         "`human`, `privacy_proxy`, `automation` or `prefetch`",
     ),
-    planned("visit.reasons", SHORT, "why it was classed so"),
-    planned("visit.rules", SHORT, "the version of the rules that classed it"),
-    planned("visitor.id", SHORT, "tells visitors of one day apart; rotates daily"),
+    field("visit.reasons", SHORT, "why it was classed so"),
+    field("visit.rules", SHORT, "the version of the rules that classed it"),
+    field("visitor.id", SHORT, "tells visitors of one day apart; rotates daily"),
     field(
         "user.id",
         SHORT,
-        "the parameter `userid`, `user_id`, `uid` or `email-id`",
+        "the parameter `userid`, `user_id`, `uid` or `email-id`, by default as a keyed hash",
     ),
     field("url.full", LONG, "the tracked page"),
     field("url.scheme", SHORT, "its scheme"),
     field("url.domain", SHORT, "its host"),
     field("url.path", LONG, "its path"),
     field("url.query", LONG, "its query"),
-    field("http.request.method", SHORT, "`GET` or `HEAD`"),
+    field("page.title", LONG, "its title, as the parameter `title` or `dt` says"),
+    field(
+        "browser.language",
+        SHORT,
+        "the language that the visitor's browser prefers (`language`, `ul`)",
+    ),
+    field(
+        "browser.screen",
+        SHORT,
+        "how wide the screen is (`screen`): `compact`, `medium`, `expanded`, `large` or `extra-large`",
+    ),
+    field("http.request.method", SHORT, "`GET`, `HEAD` or, of a beacon, `POST`"),
     field("http.request.referrer", LONG, "the `Referer` header"),
-    planned("referrer.domain", SHORT, "where the page's visitor came from"),
-    planned(
+    field("referrer.domain", SHORT, "where the page's visitor came from"),
+    field(
         "referrer.medium",
         SHORT,
         "`search`, `social`, `email`, `ai`, `internal`, `referral` or `direct`",
     ),
-    planned("referrer.name", SHORT, "the source's name"),
-    field("campaign.source", SHORT, "`utm_source`"),
-    field("campaign.medium", SHORT, "`utm_medium`"),
-    field("campaign.name", SHORT, "`utm_campaign`"),
-    field("campaign.term", SHORT, "`utm_term`"),
-    field("campaign.content", SHORT, "`utm_content`"),
-    field("campaign.id", SHORT, "`utm_id`"),
-    planned("campaign.click_id.gclid", SHORT, "Google Ads' click id"),
-    planned("campaign.click_id.fbclid", SHORT, "Meta's click id"),
-    planned("campaign.click_id.msclkid", SHORT, "Microsoft Advertising's click id"),
-    planned("campaign.click_id.ttclid", SHORT, "TikTok's click id"),
-    planned("campaign.click_id.twclid", SHORT, "X's click id"),
-    planned("campaign.click_id.li_fat_id", SHORT, "LinkedIn's click id"),
+    field("referrer.name", SHORT, "the source's name"),
+    field(
+        "campaign.source",
+        SHORT,
+        "`utm_source`, `mtm_source`, `pk_source`, `source` or `ref`, of the hit or of the page",
+    ),
+    field("campaign.medium", SHORT, "`utm_medium`, `mtm_medium` or `pk_medium`"),
+    field(
+        "campaign.name",
+        SHORT,
+        "`utm_campaign`, `mtm_campaign` or `pk_campaign`",
+    ),
+    field("campaign.term", SHORT, "`utm_term`, `mtm_kwd` or `pk_kwd`"),
+    field(
+        "campaign.content",
+        SHORT,
+        "`utm_content`, `mtm_content` or `pk_content`",
+    ),
+    field("campaign.id", SHORT, "`utm_id`, `mtm_cid` or `pk_cid`"),
+    field("campaign.click_id.gclid", SHORT, "Google Ads' click id"),
+    field("campaign.click_id.fbclid", SHORT, "Meta's click id"),
+    field("campaign.click_id.msclkid", SHORT, "Microsoft Advertising's click id"),
+    field("campaign.click_id.ttclid", SHORT, "TikTok's click id"),
+    field("campaign.click_id.twclid", SHORT, "X's click id"),
+    field("campaign.click_id.li_fat_id", SHORT, "LinkedIn's click id"),
     field("labels", LONG, "every query parameter once, as `name=value`"),
     field("privacy.applied", SHORT, "what was removed before the event was stored"),
-    planned("privacy.gpc", Kind::Boolean, "whether the visitor sent `Sec-GPC: 1`"),
-    planned("privacy.dnt", Kind::Boolean, "whether the visitor sent `DNT: 1`"),
+    field("privacy.gpc", Kind::Boolean, "whether the visitor sent `Sec-GPC: 1`"),
+    field("privacy.dnt", Kind::Boolean, "whether the visitor sent `DNT: 1`"),
     field(
         "params",
         Kind::Raw,
@@ -166,8 +181,8 @@ pub const FIELDS: [Field; 58] = [
         "what the ingress says of the request, minus the caller's identity",
     ),
     field("body-json", Kind::Raw, "the body, when there is one"),
-    planned("pixel.campaign", SHORT, "the campaign that a signed code names"),
-    planned(
+    field("pixel.campaign", SHORT, "the campaign that a signed code names"),
+    field(
         "pixel.recipient",
         SHORT,
         "the recipient's hash that a signed code carries",

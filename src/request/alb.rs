@@ -64,7 +64,7 @@ fn context(headers: &Pairs, method: Option<&str>) -> Pairs {
 /// The reply.
 pub(crate) fn reply(pixel: &Pixel, multi_value: bool) -> String {
     let body = if pixel.body {
-        STANDARD.encode(pixel.image.bytes())
+        STANDARD.encode(pixel.content.bytes())
     } else {
         String::new()
     };

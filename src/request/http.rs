@@ -57,7 +57,7 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
         .map(|(name, value)| (name.to_ascii_lowercase(), value.into()))
         .collect();
     let body = if pixel.body {
-        STANDARD.encode(pixel.image.bytes())
+        STANDARD.encode(pixel.content.bytes())
     } else {
         String::new()
     };

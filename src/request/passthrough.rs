@@ -81,7 +81,7 @@ fn path(resource: &str, parameters: &Pairs) -> String {
 
 /// The reply: the image as a base64 JSON string.
 pub(crate) fn reply(pixel: &Pixel) -> String {
-    format!("\"{}\"", STANDARD.encode(pixel.image.bytes()))
+    format!("\"{}\"", STANDARD.encode(pixel.content.bytes()))
 }
 
 /// What the stage knows of one request when it makes the document.

@@ -80,7 +80,7 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
         }
     }
     response.body = Some(Body::Text(if pixel.body {
-        STANDARD.encode(pixel.image.bytes())
+        STANDARD.encode(pixel.content.bytes())
     } else {
         String::new()
     }));

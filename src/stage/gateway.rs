@@ -6,7 +6,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::pixel::{Image, Pixel};
+use crate::capture;
+use crate::delivery::Ignored;
+use crate::pixel::{Content, Image, Pixel};
 use crate::request::passthrough::{self, Document};
 use crate::request::{self, Ingress, Pairs, alb, http, rest};
 
@@ -70,31 +72,45 @@ impl Arrived {
 pub struct Resource {
     /// The template.
     pub path: &'static str,
-    /// The media type that its integration response declares.
-    pub image: Image,
+    /// What its integration response declares.
+    pub content: Content,
+}
+
+impl Resource {
+    /// The image for whom it answers with one.
+    pub const fn image(self) -> Image {
+        match self.content {
+            Content::Image(image) => image,
+            Content::Script => Image::Gif,
+        }
+    }
 }
 
 /// The resources of the deployed API.
-pub const RESOURCES: [Resource; 5] = [
+pub const RESOURCES: [Resource; 6] = [
     Resource {
         path: "/pixel",
-        image: Image::Gif,
+        content: Content::Image(Image::Gif),
     },
     Resource {
         path: "/pixel.gif",
-        image: Image::Gif,
+        content: Content::Image(Image::Gif),
     },
     Resource {
         path: "/pixel.png",
-        image: Image::Png,
+        content: Content::Image(Image::Png),
+    },
+    Resource {
+        path: "/pixel.js",
+        content: Content::Script,
     },
     Resource {
         path: "/pixel/{code}",
-        image: Image::Gif,
+        content: Content::Image(Image::Gif),
     },
     Resource {
         path: "/image/{code}",
-        image: Image::Png,
+        content: Content::Image(Image::Png),
     },
 ];
 
@@ -176,7 +192,7 @@ impl HttpAnswer {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let body = if pixel.body {
-            pixel.image.bytes().to_vec()
+            pixel.content.bytes().to_vec()
         } else {
             Vec::new()
         };
@@ -193,8 +209,16 @@ impl HttpAnswer {
 pub fn http_answer(ingress: Ingress, arrived: &Arrived, reply: &str, cors_origin: Option<&str>) -> HttpAnswer {
     match ingress {
         Ingress::Passthrough => {
-            let image = resource(&arrived.path).map_or(Image::Gif, |(resource, ..)| resource.image);
-            let mut answer = HttpAnswer::of(&Pixel::new(200, image, "accepted").with_cors(cors_origin));
+            let content = resource(&arrived.path).map_or(Image::Gif.into(), |(resource, ..)| resource.content);
+            let pixel = match content {
+                Content::Image(image) => Pixel::new(200, image, "accepted"),
+                // API Gateway itself never answers 304; who serves the script with this stage is better off.
+                Content::Script => Pixel::script(arrived.header("if-none-match"), capture::explain(Ignored::Script)),
+            };
+            let mut answer = HttpAnswer::of(&pixel.with_cors(cors_origin));
+            if answer.status == 304 {
+                return answer;
+            }
             let decoded = serde_json::from_str::<String>(reply)
                 .ok()
                 .and_then(|text| STANDARD.decode(text).ok());

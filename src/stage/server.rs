@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use http_body_util::Full;
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::service::service_fn;
@@ -16,10 +17,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use super::manage::File;
+use super::opt_out::{self, OptOuts};
+use crate::aws::client::secure_random;
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
@@ -27,10 +31,14 @@ use crate::delivery::counts::Counts;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
-use crate::hit::Circumstances;
+use crate::geo::file::GeoFile;
+use crate::hit::{self, Circumstances, takes_beacons};
+use crate::manage::{self, Asked, Manager, Problem, Reply};
 use crate::pixel::{Image, Pixel};
+use crate::privacy::Consent;
+use crate::question::{Cursor, Filter, Latest};
 use crate::request::Ingress;
-use crate::terminal::{json_line, talk};
+use crate::terminal::{json_line, printable, talk};
 
 /// Deliveries under way to a remote destination at the same time.
 const REMOTE_AT_ONCE: usize = 32;
@@ -133,7 +141,7 @@ pub struct Stage {
     pub fallback: Option<Sink>,
     /// What became of the hits since the start.
     counts: Mutex<Counts>,
-    /// Answers since the start, images all of them.
+    /// Answers since the start, images but for the script.
     answers: AtomicU64,
     /// When the stage was made.
     started: chrono::DateTime<Utc>,
@@ -141,9 +149,20 @@ pub struct Stage {
     access_log: Option<AccessLog>,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
     pub reports: mpsc::Sender<Report>,
+    /// Who is not to be counted.
+    pub opt_outs: OptOuts,
+    /// Where addresses are.
+    pub geo: Option<GeoFile>,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
+    /// Answers what is asked of the store.
+    manager: Manager,
+    /// Tells followers of events that were stored; none when the stage stops.
+    followed: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
 }
+
+/// Events that a follower may be behind before it is told that it has missed some.
+const BEHIND: usize = 1024;
 
 /// Serves until `stop` resolves, then finishes what was begun.
 ///
@@ -180,6 +199,8 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
         });
     }
     drop(listener);
+    // Followers would hold the end up.
+    stage.followed(Option::take);
     let patience = Duration::from_secs(5);
     let _ = tokio::time::timeout(patience, connections.shutdown()).await;
 }
@@ -187,7 +208,15 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
 impl Stage {
     /// Makes a stage; it does not listen yet.
     pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<Report>) -> Self {
+        let manager = Manager {
+            keys: config.code_keys.clone(),
+            tokens: config.tokens.clone(),
+            random: secure_random,
+            failures: manage::Failures::default(),
+        };
         Self {
+            opt_outs: OptOuts::of(config.opt_out.clone()),
+            geo: None,
             config,
             ingress,
             sink,
@@ -198,7 +227,13 @@ impl Stage {
             access_log: None,
             reports,
             places: Arc::new(Semaphore::new(UNDER_WAY as usize)),
+            manager,
+            followed: Mutex::new(Some(broadcast::Sender::new(BEHIND))),
         }
+    }
+
+    fn followed<T>(&self, act: impl FnOnce(&mut Option<broadcast::Sender<Arc<Event>>>) -> T) -> T {
+        act(&mut self.followed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// With a second destination, for what the first does not take.
@@ -274,6 +309,10 @@ impl Stage {
         if let Outcome::Failed(_) = delivered.outcome {
             log_undelivered(self, &event, &delivered, took);
         }
+        if delivered.outcome == Outcome::Indexed {
+            // Without followers nobody takes it.
+            let _ = self.followed(|followed| followed.as_ref().map(|sender| sender.send(Arc::clone(&event))));
+        }
         self.report(arrived, delivered.outcome, Some(event));
     }
 
@@ -292,15 +331,24 @@ impl Stage {
     }
 }
 
-type HttpResponse = hyper::Response<Full<Bytes>>;
+type HttpResponse = hyper::Response<Either<Full<Bytes>, Channel<Bytes, Infallible>>>;
 
 async fn answer(
     stage: Arc<Stage>,
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
 ) -> Result<HttpResponse, Infallible> {
-    let arrived = arrive(&request, peer.ip());
-    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
+    let mut arrived = arrive(&request, peer.ip());
+    if is_managed(&arrived.path) {
+        let body = Limited::new(request.into_body(), manage::BODY_BYTES + 1)
+            .collect()
+            .await;
+        // One that is too long, or was broken off, is no JSON; the answer says what a body may be.
+        arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
+        return Ok(managed(stage, arrived).await);
+    }
+    let page = page(&arrived).or_else(|| status(&stage, &arrived));
+    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs).map(|page| page.map(Either::Left))) {
         return Ok(page);
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
@@ -330,6 +378,171 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
     }
 }
 
+/// Whether a path is one of codes and statistics. Where it could be both, it is a pixel's.
+fn is_managed(path: &str) -> bool {
+    manage::below(path).is_some_and(|(_, rest)| rest.contains('/') || hit::route(path).is_none())
+}
+
+/// Answers what is asked of the store.
+async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
+    let cors = stage.config.cors_origin.clone();
+    let with_cors = |mut response: HttpResponse| {
+        if let Some(origin) = cors.as_deref().and_then(|origin| HeaderValue::try_from(origin).ok()) {
+            let headers = response.headers_mut();
+            headers.insert("access-control-allow-origin", origin);
+            headers.insert("vary", HeaderValue::from_static("Origin"));
+        }
+        response
+    };
+    if arrived.method == "OPTIONS" && cors.is_some() {
+        let headers = vec![
+            ("access-control-allow-methods", "GET, POST, PATCH, DELETE".to_owned()),
+            ("access-control-allow-headers", "authorization, content-type".to_owned()),
+            ("access-control-max-age", "600".to_owned()),
+        ];
+        let body = String::new();
+        return with_cors(of_reply(Reply {
+            status: 204,
+            headers,
+            body,
+        }));
+    }
+    let follows = arrived
+        .header("accept")
+        .is_some_and(|accept| accept.contains("text/event-stream"));
+    let asked = asked(&stage, arrived);
+    let (reply, reason) = match &stage.sink {
+        Sink::Store(store) => answer_from(&stage, &asked, follows, &File(store.path().to_owned())).await,
+        Sink::Remote { way, .. } => match way.as_ref() {
+            Way::Index(deliverer) => answer_from(&stage, &asked, follows, deliverer).await,
+            Way::Message(_) => {
+                let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
+                (of_reply(elsewhere.reply()), None)
+            }
+        },
+    };
+    if let Some(reason) = reason {
+        talk(&format!(
+            "could not answer {} {}: {}",
+            asked.method,
+            printable(&asked.path, 60),
+            printable(&reason, 300)
+        ));
+    }
+    with_cors(reply)
+}
+
+/// Answers from a store, or begins to send events as they come.
+async fn answer_from(
+    stage: &Stage,
+    asked: &Asked,
+    follows: bool,
+    store: &impl manage::Store,
+) -> (HttpResponse, Option<String>) {
+    let now = Utc::now();
+    if follows && asked.path == "events" && asked.method == "GET" {
+        return match stage.manager.may_follow(asked, store, now).await {
+            Ok(latest) => (follow(stage, latest), None),
+            Err(problem) => (of_reply(problem.reply()), None),
+        };
+    }
+    let (reply, reason) = stage.manager.answer(asked, store, now).await;
+    (of_reply(reply), reason)
+}
+
+fn asked(stage: &Stage, arrived: Arrived) -> Asked {
+    let (before, rest) = manage::below(&arrived.path).unwrap_or_default();
+    let base = stage.config.public_url.clone().unwrap_or_else(|| {
+        let secure = arrived
+            .header("x-forwarded-proto")
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let host = arrived.header("host").unwrap_or_default();
+        format!("{}://{host}{before}", if secure { "https" } else { "http" })
+    });
+    Asked {
+        method: if arrived.method == "HEAD" {
+            "GET".to_owned()
+        } else {
+            arrived.method.clone()
+        },
+        path: crate::request::decode_text(rest, &mut Vec::new()),
+        query: arrived.decoded_query(),
+        authorization: arrived.header("authorization").map(ToOwned::to_owned),
+        base,
+        peer: arrived.peer,
+        authorized: false,
+        body: arrived.body.unwrap_or_default(),
+    }
+}
+
+fn of_reply(reply: Reply) -> HttpResponse {
+    let headers = reply
+        .headers
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let body = reply.body.into_bytes();
+    response(HttpAnswer {
+        status: reply.status,
+        headers,
+        body,
+    })
+}
+
+/// How often a follower without news is told that all is well, so that nobody between takes the connection for dead.
+const STILL_THERE: Duration = Duration::from_secs(15);
+
+/// Sends every event that is stored from now on by this process, as server-sent events.
+fn follow(stage: &Stage, latest: Latest) -> HttpResponse {
+    let (sender, body) = Channel::new(16);
+    if let Some(events) = stage.followed(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
+        tokio::spawn(send_events(events, sender, latest.filter));
+    }
+    let headers = vec![
+        ("content-type", "text/event-stream".to_owned()),
+        ("cache-control", "no-store".to_owned()),
+    ];
+    let reply = Reply {
+        status: 200,
+        headers,
+        body: String::new(),
+    };
+    of_reply(reply).map(|_| Either::Right(body))
+}
+
+async fn send_events(
+    mut events: broadcast::Receiver<Arc<Event>>,
+    mut sender: Sender<Bytes, Infallible>,
+    filter: Filter,
+) {
+    let mut text = ": following\n\n".to_owned();
+    // Until the follower or the stage goes away.
+    while sender.send_data(std::mem::take(&mut text).into()).await.is_ok() {
+        while text.is_empty() {
+            text = match tokio::time::timeout(STILL_THERE, events.recv()).await {
+                Ok(Ok(event)) => message(&event, &filter),
+                Ok(Err(broadcast::error::RecvError::Lagged(missed))) => format!("event: missed\ndata: {missed}\n\n"),
+                Ok(Err(broadcast::error::RecvError::Closed)) => return,
+                Err(_) => ":\n\n".to_owned(),
+            };
+        }
+    }
+}
+
+/// The message of an event; nothing for one that is not asked for.
+fn message(event: &Event, filter: &Filter) -> String {
+    let passes =
+        filter.terms.is_empty() || serde_json::from_str(&event.document).is_ok_and(|event| filter.holds(&event));
+    if !passes {
+        return String::new();
+    }
+    let place = Cursor {
+        time: event.time.timestamp_millis(),
+        id: event.id.clone(),
+    };
+    format!("id: {place}\ndata: {}\n\n", event.document)
+}
+
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     let config = &stage.config;
     let cors = config.cors_origin.as_deref();
@@ -339,14 +552,16 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     else {
         return refuse(&stage, &arrived);
     };
-    match capture::guarded(&payload, || capture::answer_for(&payload, config)) {
+    match accept(&stage, &payload) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: Utc::now(),
                 invocation: arrived.id.clone(),
                 trusted_hops: stage.config.trusted_hops,
             };
-            let event = capture::event(*request, &circumstances, &stage.config);
+            let event = capture::event_placed(*request, &circumstances, &stage.config, |address| {
+                stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default()
+            });
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             let late = store(stage, arrived, Arc::new(event)).await.is_err();
             if late
@@ -369,15 +584,27 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
     }
 }
 
+/// The answer to a payload, by what is known now of who has opted out.
+fn accept(stage: &Stage, payload: &[u8]) -> Answer {
+    let config = &stage.config;
+    let opt_out = stage.opt_outs.read();
+    let consent = Consent {
+        opt_out: &opt_out,
+        ..config.consent()
+    };
+    capture::guarded(payload, || capture::answer_under(payload, config, consent))
+}
+
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
 fn allowed(ingress: Ingress, arrived: &Arrived) -> bool {
-    ingress != Ingress::Passthrough || matches!(arrived.method.as_str(), "GET" | "HEAD")
+    let beacon = arrived.method == "POST" && takes_beacons(&arrived.path);
+    ingress != Ingress::Passthrough || beacon || matches!(arrived.method.as_str(), "GET" | "HEAD")
 }
 
 /// What the deployed API answers by itself: unknown paths and methods, with the image all the same.
 fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     let known = super::gateway::resource(&arrived.path);
-    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image);
+    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image());
     let (status, why) = match (known, arrived.method.as_str()) {
         (None, _) => (404, Ignored::UnknownPath),
         (Some(_), "OPTIONS") => (204, Ignored::Preflight),
@@ -385,7 +612,7 @@ fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     };
     let mut pixel = Pixel::new(status, image, capture::explain(why)).with_cors(stage.config.cors_origin.as_deref());
     if why != Ignored::UnknownPath {
-        pixel.headers.push(("Allow", "GET, HEAD, OPTIONS".into()));
+        pixel.headers.push(("Allow", capture::methods(&arrived.path).into()));
     }
     if arrived.method == "HEAD" {
         pixel.body = false;
@@ -441,8 +668,12 @@ fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Du
     talk(&json_line(&line));
 }
 
+fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Channel<Bytes, Infallible>> {
+    Either::Left(Full::new(body.into()))
+}
+
 fn response(answer: HttpAnswer) -> HttpResponse {
-    let mut response = HttpResponse::new(Full::new(Bytes::from(answer.body)));
+    let mut response = HttpResponse::new(whole(answer.body));
     if let Ok(status) = hyper::StatusCode::from_u16(answer.status) {
         *response.status_mut() = status;
     }
@@ -498,7 +729,7 @@ fn metrics(stage: &Stage) -> String {
         (
             "pixel_answers_total",
             "counter",
-            "Answers, all of them images.",
+            "Answers, all of them images but the script.",
             answers.to_string(),
         ),
         (
@@ -530,7 +761,7 @@ fn page(arrived: &Arrived) -> Option<HttpResponse> {
     if arrived.path != "/" || arrived.method != "GET" {
         return None;
     }
-    let mut response = HttpResponse::new(Full::new(Bytes::from_static(include_bytes!("welcome.html"))));
+    let mut response = HttpResponse::new(whole(&include_bytes!("welcome.html")[..]));
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, html);
     Some(response)

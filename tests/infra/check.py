@@ -38,8 +38,8 @@ WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 SVG = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg"[^<>]*/>')
 
 
-def problems(text, facts, folder):
-    """Everything that is wrong with a template."""
+def problems(text, facts, folder, first=False):
+    """Everything that is wrong with a template, or what is found first."""
     try:
         for event in yaml.parse(text):
             if isinstance(event, yaml.AliasEvent):
@@ -49,6 +49,8 @@ def problems(text, facts, folder):
         for values in scenarios(template):
             resolved = Resolved(template, values)
             for check in CHECKS:
+                if first and found:
+                    return found
                 found += [f"{check.__name__}: {problem}" for problem in check(resolved, facts, folder)]
     except (KeyError, ValueError, TypeError, yaml.YAMLError, AttributeError) as error:
         return [f"unreadable: {type(error).__name__}: {error}"]
@@ -67,7 +69,7 @@ SAMPLES = {
     "KinesisFirehoseStreamName": "pixel", "CorsOrigin": "*", "ImageUrl": "https://example.org/1x1.gif",
     "ReaderRoleArn": "arn:aws:iam::123456789012:role/reader", "InstanceCount": 2,
     # The most that the templates let anyone choose, since time-outs have to fit it.
-    "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
+    "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
 
 
@@ -256,7 +258,8 @@ def answers(t, facts, folder):
                     yield f"{name} hands on base64 instead of the image"
                 if one.get("ResponseTemplates"):
                     yield f"{name} has a template where the base64 is to be decoded"
-                yield from image_headers(name, one, {**facts["headers"], "Content-Type": image})
+                wanted = facts["script"] if resource == "/pixel.js" else facts["headers"]
+                yield from image_headers(name, one, {**wanted, "Content-Type": image})
         for one in unusual:
             errors = ERRORS if function_of(integration) else ("400", "403", "500", "503")
             if not all(re.fullmatch(one["SelectionPattern"], error) for error in errors):
@@ -361,7 +364,13 @@ def paths(t, facts, folder):
         if named != declared:
             yield f"{name} declares the path parameters {declared}, not {named}"
     if served and "proxy+" not in str(found):
+        calls_function = any(function_of(integration) for _, _, integration in integrations(t))
         for path in facts["resources"]:
+            # The script is the function's.
+            if path == "/pixel.js" and not calls_function:
+                continue
+            if path == "/pixel" and calls_function and not {"POST", "ANY"} & set(served.get(path, [])):
+                yield f"{path} is not served to the script's beacons"
             if not {"GET", "HEAD"} <= set(served.get(path, [])) and "ANY" not in served.get(path, []):
                 yield f"{path} is not served to GET and HEAD"
 
@@ -409,6 +418,16 @@ def permissions(t, facts, folder):
             if t.resources.get(function, {}).get("Type") == "AWS::Lambda::Function":
                 if not admitted(function, "events.amazonaws.com", f"<{name}.Arn>"):
                     yield f"{name} may not invoke {function}"
+            dead = target.get("DeadLetterConfig", {}).get("Arn", "").strip("<>").removesuffix(".Arn")
+            grants_of = [
+                statement
+                for _, policy in t.of("AWS::SQS::QueuePolicy")
+                if f"<{dead}>" in policy["Queues"]
+                for statement in policy["PolicyDocument"]["Statement"]
+            ]
+            mine = {"ArnEquals": {"aws:SourceArn": f"<{name}.Arn>"}}
+            if not any(one["Principal"] == {"Service": "events.amazonaws.com"} and one.get("Condition") == mine for one in grants_of):
+                yield f"{name} may not keep its failures in {dead or 'a queue'}"
     for name, one in t.of("AWS::ApiGatewayV2::Integration"):
         function = one.get("IntegrationUri", "").strip("<>").removesuffix(".Arn")
         arn = f"arn:aws:execute-api:eu-central-1:123456789012:{one['ApiId']}/$default/$default"
@@ -485,6 +504,12 @@ def functions(t, facts, folder):
                     yield f"{name}: {variable} is Lambda's own"
                 if not isinstance(value, (str, int)):
                     yield f"{name}: {variable} is no text"
+            key = variables.get("PIXEL_PRIVACY_KEY", "")
+            if one.get("Handler") in ("capture", "index") and not key:
+                yield f"{name} has no key, so that each of its sandboxes hashes otherwise"
+            generated = re.fullmatch(r"\{\{resolve:secretsmanager:<(\w+)>\}\}", key)
+            if generated and t.resources.get(generated[1], {}).get("Type") != "AWS::SecretsManager::Secret":
+                yield f"{name}: {key} is no secret of this stack"
             if "PIXEL_DESTINATION" not in variables and one.get("Handler") != "nobody":
                 yield f"{name} has no PIXEL_DESTINATION"
         role = one.get("Role", "").strip("<>").removesuffix(".Arn")

@@ -33,6 +33,8 @@ FAULTS = [
     ("a cacheable pixel", P, "'no-store, no-cache, max-age=0, private'", "'max-age=3600'"),
     ("no permission for HEAD", P, "${Api}/*/HEAD/*", "${Api}/*/HEAD/nowhere"),
     ("a permission for everybody's APIs", P, re.compile(r"\n      SourceArn: !Sub arn:\S+/GET/\*"), ""),
+    ("a schedule whose failures may not be kept", P, "Principal: {Service: events.amazonaws.com}", "Principal: {Service: sns.amazonaws.com}"),
+    ("a queue that every schedule may write to", P, "            Condition: {ArnEquals: {'aws:SourceArn': !GetAtt PruneSchedule.Arn}}\n", ""),
     ("no permission for the schedule", P, "Principal: events.amazonaws.com", "Principal: s3.amazonaws.com"),
     ("a path twice", P, "PathPart: pixel.gif", "PathPart: pixel.png"),
     ("a path parameter of another name", P, "PathPart: '{code}'", "PathPart: '{id}'"),
@@ -57,7 +59,7 @@ FAULTS = [
     ("a variable of Lambda's own", P, "          PIXEL_REPLY:", "          AWS_REGION: eu-west-1\n          PIXEL_REPLY:"),
     ("a handler that does not exist", P, "Handler: prune", "Handler: pruning"),
     ("a runtime that does not exist", P, "provided.al2023", "provided.al2023023"),
-    ("every action on the index", P, "[es:ESHttpPut, es:ESHttpPost]", "es:*"),
+    ("every action on the index", P, "Action: es:ESHttpPut\n            Resource: !Sub arn:${AWS::Partition}:es:${AWS::Region}:${AWS::AccountId}:domain/${DomainName}/${Index}*/_doc*", "Action: es:*\n            Resource: !Sub arn:${AWS::Partition}:es:${AWS::Region}:${AWS::AccountId}:domain/${DomainName}/${Index}*/_doc*"),
     ("every resource", P, re.compile(r"Resource: !Sub arn:\S+/_doc\*"), "Resource: '*'"),
     ("the whole domain", P, "domain/${DomainName}/${Index}*/_doc*", "domain/${DomainName}/*"),
     ("a role for everybody", P, "Principal: {Service: lambda.amazonaws.com}", "Principal: {AWS: '*'}"),
@@ -96,6 +98,8 @@ FAULTS = [
     ("a function URL that nobody may call", H, "FunctionUrlAuthType: NONE", "FunctionUrlAuthType: AWS_IAM"),
     ("an HTTP API that is not throttled", H, "        ThrottlingBurstLimit: !Ref ThrottlingBurstLimit\n", ""),
     ("every stream", H, "Resource: !Ref KinesisFirehoseARN", "Resource: '*'"),
+    ("a hash of each sandbox's own", P, "          PIXEL_PRIVACY_KEY: !If [HasGeneratedKey, !Sub '{{resolve:secretsmanager:${HashKey}}}', !Ref PrivacyKey]\n", ""),
+    ("a key that is not there", P, "secretsmanager:${HashKey}", "secretsmanager:${CaptureRole}"),
     ("whole batches again for one message", P, "      FunctionResponseTypes: [ReportBatchItemFailures]\n", ""),
     ("a visibility timeout that is too short", P, "VisibilityTimeout: 420", "VisibilityTimeout: 60"),
     ("a visibility timeout that forgets the window", P, "VisibilityTimeout: 420", "VisibilityTimeout: 365"),
@@ -166,7 +170,7 @@ def run(facts, folder):
                 mutant = stamp(mutant)
             except Exception:  # the checks have to say so themselves
                 pass
-            found = problems(mutant, facts, folder)
+            found = problems(mutant, facts, folder, first=True)
         survivors += not found
         verdict = "NOT SEEDED" if found is None else found[0] if found else "SURVIVES"
         print(f"{file}: {name}: {verdict}", flush=True)

@@ -25,19 +25,19 @@ fn page(src: &str, attributes: &str) -> String {
 }
 
 /// A web server with these pages, until it is dropped; its port makes it another origin.
-struct Site {
+pub struct Site {
     address: SocketAddr,
 }
 
 #[derive(Clone)]
-struct Page {
-    headers: &'static str,
-    media_type: &'static str,
-    body: Vec<u8>,
+pub struct Page {
+    pub headers: &'static str,
+    pub media_type: &'static str,
+    pub body: Vec<u8>,
 }
 
 impl Site {
-    fn start(pages: HashMap<&'static str, Page>) -> Self {
+    pub fn start(pages: HashMap<&'static str, Page>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let address = listener.local_addr().expect("it has an address");
         // It ends with the test's process: an accept cannot be interrupted, and costs nothing.
@@ -50,7 +50,7 @@ impl Site {
         Self { address }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
@@ -116,7 +116,7 @@ fn title(document: &str) -> Option<&str> {
         .map(|(title, _)| title)
 }
 
-fn html(headers: &'static str, body: String) -> Page {
+pub fn html(headers: &'static str, body: String) -> Page {
     Page {
         headers,
         media_type: "text/html; charset=utf-8",

@@ -278,14 +278,17 @@ fn all_problems_are_told_at_once_and_the_rest_holds() {
 
 #[test]
 fn secrets_do_not_show_themselves() {
-    let (config, problems) = read(&[URL, ("PIXEL_API_KEY", SECRET)]);
+    let (config, problems) = read(&[URL, ("PIXEL_API_KEY", SECRET), ("PIXEL_PRIVACY_KEY", &SECRET.repeat(3))]);
     assert_eq!(problems, Vec::<String>::new());
     assert!(!format!("{config:?}").contains(SECRET));
     let secret = VARIABLES
         .iter()
         .filter(|variable| variable.secret)
         .map(|variable| variable.name);
-    assert_eq!(secret.collect::<Vec<_>>(), ["PIXEL_API_KEY"]);
+    assert_eq!(
+        secret.collect::<Vec<_>>(),
+        ["PIXEL_API_KEY", "PIXEL_PRIVACY_KEY", "PIXEL_CODE_KEYS", "PIXEL_TOKENS"]
+    );
 }
 
 #[test]

@@ -71,33 +71,6 @@ fn specification(object: &Value) -> Option<Value> {
     Some(serde_json::from_str(state["params"]["spec"].as_str()?).expect("it has been checked"))
 }
 
-/// Panels say so while events do not have their fields, and only then.
-#[test]
-fn panels_tell_what_is_not_there_yet() {
-    let waits = |id: &str| {
-        let objects = objects(INDEX_PATTERN).expect("the source is sound");
-        let object = objects
-            .into_iter()
-            .find(|object| object["id"] == id)
-            .expect("the panel is there");
-        object["attributes"]["description"]
-            .as_str()
-            .is_some_and(|text| text.contains("a later step adds"))
-    };
-    for field in pixel::event::fields::FIELDS {
-        let panel = match field.name {
-            "visit.class" => "pixel-overview-classes",
-            "client.geo.country_iso_code" => "pixel-overview-countries",
-            "pixel.seconds_since_sent" => "pixel-campaigns-delay",
-            "campaign.name" => "pixel-campaigns-content",
-            "event.cut" => "pixel-health-cut",
-            "event.ingested" => "pixel-health-delay",
-            _ => continue,
-        };
-        assert_eq!(waits(panel), !field.written, "{panel}");
-    }
-}
-
 // Real servers.
 
 /// Elasticsearch 6.8 is not among them: its Kibana knows no object of these versions.

@@ -12,6 +12,7 @@ use chrono::DateTime;
 use pixel::capture::log_line;
 use pixel::delivery::{Delivered, Failure, Outcome};
 use pixel::event::Event;
+use pixel::privacy::Key;
 use pixel::request::Ingress;
 use pixel::request::passthrough::{Document, document};
 use pixel::stage::gateway::{Arrived, payload as stage_payload};
@@ -20,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::index_stub::{Behaviour, IndexStub, Recorded};
-use crate::lambda_rig::{InitFailure, Invocation, InvokeResult, Rig, RigOptions};
+use crate::lambda_rig::{InitFailure, Invocation, InvokeResult, PRIVACY_KEY, Rig, RigOptions};
 
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 
@@ -170,6 +171,7 @@ fn assert_discreet_and_sound(case: &str, rig: &Rig, stub: &IndexStub) {
 
 /// The event of [`hit`].
 fn assert_event(case: &str, event: &Value, id: &str) {
+    let user = Key::of_secret(PRIVACY_KEY).user("u-1");
     let expected = [
         ("/@timestamp", json!("2026-01-31T23:59:59.999Z")),
         ("/date", json!(1_769_903_999_999_i64)),
@@ -177,13 +179,16 @@ fn assert_event(case: &str, event: &Value, id: &str) {
         ("/event/action", json!("view")),
         ("/event/ingress", json!("passthrough")),
         ("/client/ip", json!("198.51.100.0")),
-        ("/user/id", json!("u-1")),
+        ("/user/id", json!(user)),
         ("/url/domain", json!("shop.example")),
         ("/campaign/source", json!("news")),
-        ("/labels", json!(["token=[redacted]", "userid=u-1", "utm_source=news"])),
+        (
+            "/labels",
+            json!(["token=[redacted]", format!("userid={user}"), "utm_source=news"]),
+        ),
         (
             "/params/header",
-            json!({"referer": "https://shop.example/a?b=c", "user-agent": "Mozilla/5.0 (X11; Linux x86_64)"}),
+            json!({"referer": "https://shop.example/a", "user-agent": "Mozilla/5.0 (X11; Linux x86_64)"}),
         ),
     ];
     for (place, value) in expected {

@@ -1,16 +1,20 @@
-//! The CloudFormation templates, read by others than their author: cfn-lint, and checks of what it does not see.
+//! The CloudFormation templates and scripts, read by others than their author: cfn-lint, cfripper, Parliament, `ShellCheck`, and
+//! checks of what those do not see.
 //!
 //! The checks are `tests/infra/check.py`; what they compare with comes from the program itself.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use percent_encoding::percent_decode_str;
+use pixel::capture;
 use pixel::config::VARIABLES;
+use pixel::delivery::Ignored;
 use pixel::delivery::counts::{Counts, NAMESPACE};
 use pixel::function::Role;
 use pixel::pixel::{Image, Pixel};
@@ -40,7 +44,50 @@ fn templates() -> Vec<PathBuf> {
 #[test]
 fn cfn_lint_has_nothing_to_say() {
     let lint = python().with_file_name("cfn-lint");
-    let output = Command::new(lint).args(templates()).output().unwrap();
+    // With the rules of AWS Lambda Powertools for serverless stacks.
+    let rules = ["--append-rules", "cfn_lint_serverless.rules", "--template"];
+    let output = Command::new(lint).args(rules).args(templates()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+/// cfripper and Parliament: every finding is explained beside its resource.
+#[test]
+fn the_policies_have_nothing_unexplained() {
+    let mut arguments = vec!["check".into()];
+    arguments.extend(templates());
+    println!(
+        "{}",
+        python_says("policies.py", &arguments).unwrap_or_else(|said| panic!("{said}"))
+    );
+}
+
+/// And they would say it.
+#[test]
+fn seeded_policies_are_found() {
+    let arguments = ["prove".into(), Path::new(ROOT).join("infra")];
+    println!(
+        "{}",
+        python_says("policies.py", &arguments).unwrap_or_else(|said| panic!("{said}"))
+    );
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    let mut scripts: Vec<_> = ["infra", "kibana", ".ci"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(Path::new(ROOT).join(folder)).unwrap())
+        .map(|file| file.unwrap().path())
+        .filter(|path| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let first = text.lines().next().unwrap_or_default();
+            first.starts_with("#!") && first.ends_with("sh")
+        })
+        .collect();
+    scripts.sort();
+    assert!(scripts.len() >= 4, "{scripts:?}");
+    let shellcheck = python().with_file_name("shellcheck");
+    let output = Command::new(shellcheck).args(&scripts).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
@@ -67,13 +114,14 @@ fn seeded_faults_are_found() {
 fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let endpoint = "Endpoint=https://search-x.eu-central-1.es.amazonaws.com";
     let certificate = "CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/1";
-    let cases: [(&[&str], Option<&str>); 17] = [
+    let cases: [(&[&str], Option<&str>); 18] = [
         (&[endpoint], None),
         (&[endpoint, "DomainName=search", "KeepDays=90"], None),
         (&[endpoint, "HostName=pixel.example.org", certificate], None),
         (&[endpoint, "Delivery=queue", "Journal=log", "BatchSize=10000"], None),
         (&[endpoint, "Delivery=queue", "BatchWindow=300"], Some("out of bounds")),
         (&[endpoint, "Delivery=later"], Some("one of")),
+        (&[endpoint, "PrivacyKey=short"], Some("16 to 200")),
         (
             &[endpoint, "DomainName=search", "CollectionId=abc123"],
             Some("not both"),
@@ -155,6 +203,61 @@ fn the_queue_gets_every_request_whole() {
     }
 }
 
+/// The commands of infra/README.md are about templates, parameters, scripts and options that are there.
+#[test]
+fn the_readme_s_commands_are_possible() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
+    let readme = read("infra/README.md").replace("\\\n", " ");
+    let code = readme.split('`').flat_map(str::lines).map(str::trim);
+    let (mut deployments, mut commands) = (0, 0);
+    for line in code {
+        let mut words = line.split_whitespace();
+        let program = words.next().unwrap_or_default();
+        let is = |word: &str, ending: &str| {
+            let path = Path::new(word);
+            path.starts_with("infra") && path.extension().is_some_and(|it| it == ending)
+        };
+        if is(program, "sh") {
+            assert!(Path::new(ROOT).join(program).exists(), "{line}");
+        }
+        let template = line.split_whitespace().find(|word| is(word, "yaml"));
+        if let Some(template) = template.filter(|_| line.contains("deploy")) {
+            deployments += 1;
+            let text = read(template);
+            let parameters = text
+                .split("\nParameters:\n")
+                .nth(1)
+                .unwrap()
+                .split("\n\nConditions:")
+                .next()
+                .unwrap();
+            let given = line.split_whitespace().filter_map(|word| Some(word.split_once('=')?.0));
+            for name in given.filter(|name| name.starts_with(char::is_uppercase)) {
+                assert!(parameters.contains(&format!("  {name}:\n")), "{line}: no {name}");
+            }
+        }
+        if program == "pixel"
+            && words
+                .clone()
+                .next()
+                .is_some_and(|word| word.chars().all(char::is_alphanumeric))
+        {
+            commands += 1;
+            let arguments: Vec<_> = words.collect();
+            let help = Command::new(env!("CARGO_BIN_EXE_pixel"))
+                .args([arguments[0], "--help"])
+                .output()
+                .unwrap();
+            let help = String::from_utf8_lossy(&help.stdout);
+            assert!(help.contains(&format!("Usage: pixel {}", arguments[0])), "{line}");
+            for option in arguments.iter().filter(|word| word.starts_with("--")) {
+                assert!(help.contains(option), "{line}: no {option}");
+            }
+        }
+    }
+    assert!(deployments >= 8 && commands >= 5, "{deployments} {commands}");
+}
+
 #[test]
 fn the_readme_has_the_table_of_costs() {
     let script = Path::new(ROOT).join("infra/cost.py");
@@ -209,6 +312,45 @@ fn verify_asks_what_a_pixel_must_answer() {
     assert!(!wrong.status.success(), "{}", String::from_utf8_lossy(&wrong.stdout));
 }
 
+/// Of a queue it asks what a queue can answer, and finds an answer that is none.
+#[test]
+fn verify_asks_of_a_queue_what_it_can_answer() {
+    setup::require(&["curl"]);
+    let cases = [
+        (
+            "200 OK",
+            "image/svg+xml",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+            true,
+        ),
+        ("200 OK", "image/svg+xml", "{\"message\": null}", false),
+        ("302 Found", "text/plain", "", false),
+    ];
+    for (status, kind, body, right) in cases {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nCache-Control: no-store, no-cache, max-age=0, private\r\nX-Pixel: accepted\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap())
+                    .lines()
+                    .map_while(Result::ok);
+                let head = lines.next().is_some_and(|line| line.starts_with("HEAD"));
+                lines.find(String::is_empty);
+                let body = if head { "" } else { body };
+                let _ = write!(stream, "{answer}{body}");
+            }
+        });
+        let mut verify = Command::new(Path::new(ROOT).join("infra/verify.sh"));
+        let output = verify.arg(format!("http://{address}/prod")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.success(), right, "{status}, {body}: {said}");
+    }
+}
+
 /// `deploy.sh` says to the AWS command line what the README says by hand; here to one that only writes down what it is told.
 #[test]
 fn deploy_packages_and_deploys() {
@@ -253,7 +395,11 @@ pub fn resolve(template: &str, parameters: &[&str]) -> Value {
 
 /// What the checks print; an `Err` when they find something.
 fn check(arguments: &[PathBuf]) -> Result<String, String> {
-    let script = Path::new(ROOT).join("tests/infra/check.py");
+    python_says("check.py", arguments)
+}
+
+fn python_says(script: &str, arguments: &[PathBuf]) -> Result<String, String> {
+    let script = Path::new(ROOT).join("tests/infra").join(script);
     let output = Command::new(python())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(script)
@@ -272,14 +418,15 @@ fn check(arguments: &[PathBuf]) -> Result<String, String> {
 fn facts() -> (tempfile::TempDir, PathBuf) {
     let resources: BTreeMap<_, _> = RESOURCES
         .iter()
-        .map(|resource| (resource.path, resource.image.media_type()))
+        .map(|resource| (resource.path, resource.content.media_type()))
         .collect();
-    let pixel = Pixel::new(200, Image::Gif, "accepted");
-    let headers: Map<String, Value> = pixel
-        .headers
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(value)))
-        .collect();
+    let headers = |pixel: Pixel| -> Map<String, Value> {
+        // API Gateway cannot answer 304, so a tag would be of no use.
+        let constant = pixel.headers.iter().filter(|(name, _)| *name != "ETag");
+        constant
+            .map(|(name, value)| ((*name).to_owned(), json!(value)))
+            .collect()
+    };
     let mut counts = Counts::default();
     for (name, _) in Counts::default().iter() {
         assert!(counts.add_named(name));
@@ -288,15 +435,14 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
     counts.embed(&mut line, "pixel", 0);
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
     let metrics: Vec<_> = metrics.iter().map(|metric| &metric["Name"]).collect();
-    let variables = VARIABLES.map(|variable| variable.name).into_iter();
     let facts = json!({
-        // An agreed name, which is in the program's own list as soon as it knows the flat record.
-        "variables": variables.chain(["PIXEL_RECORD"]).collect::<Vec<_>>(),
+        "variables": VARIABLES.map(|variable| variable.name),
         "handlers": Role::ALL.map(|(name, _)| name),
         "namespace": NAMESPACE,
         "metrics": metrics,
         "resources": resources,
-        "headers": headers,
+        "headers": headers(Pixel::new(200, Image::Gif, "accepted")),
+        "script": headers(Pixel::script(None, capture::explain(Ignored::Script))),
         "template": PASSTHROUGH,
     });
     let folder = tempfile::tempdir().unwrap();
@@ -305,7 +451,7 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
     (folder, file)
 }
 
-/// A Python that has cfn-lint; made once, and kept between runs.
+/// A Python that has cfn-lint and the other checkers; made once, and kept between runs.
 fn python() -> PathBuf {
     setup::require(&["python3"]);
     let folder = setup::cache_dir().join("infra");
@@ -315,7 +461,7 @@ fn python() -> PathBuf {
         // It may be there in part, or with other versions.
         let _ = std::fs::remove_dir_all(&folder);
         if let Err(why) = make_environment(&folder) {
-            panic!("no Python with cfn-lint: {why}");
+            panic!("no Python with the checkers of tests/infra/requirements.txt: {why}");
         }
         std::fs::write(&marker, REQUIREMENTS).unwrap();
     }

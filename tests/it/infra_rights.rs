@@ -4,7 +4,7 @@
 //! The functions run as the stack declares them; between them and the server stands a proxy that signs in as their role and
 //! writes down what they ask for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -87,6 +87,28 @@ fn refused(rights: &[(String, String)], asked: &[Asked]) -> BTreeSet<(String, St
                 .any(|(allowed, pattern)| allowed == action && covers(pattern, resource))
         })
         .collect()
+}
+
+/// The rights of a role, with which of them were used.
+#[derive(Default)]
+struct Used(BTreeMap<(String, String), bool>);
+
+impl Used {
+    fn note(&mut self, rights: &[(String, String)], asked: &[Asked], index: &str) {
+        let needed: Vec<_> = asked.iter().map(needed).collect();
+        for (action, pattern) in rights {
+            let used = needed
+                .iter()
+                .any(|(needed, resource)| needed == action && covers(pattern, resource));
+            let name = pattern[DOMAIN.len()..].replace(index, "INDEX");
+            *self.0.entry((action.clone(), name)).or_default() |= used;
+        }
+    }
+
+    fn unused(&self) -> Vec<String> {
+        let unused = self.0.iter().filter(|(_, used)| !**used);
+        unused.map(|((action, path), _)| format!("{action} {path}")).collect()
+    }
 }
 
 #[test]
@@ -211,6 +233,10 @@ async fn the_functions_may_do_what_they_do() {
     let running = servers::start(Server::OpenSearch2Secured);
     let prefix = format!("events-rights-{}p", std::process::id());
     let domain = Domain::with_roles(running, &prefix);
+    let mut used = [(); 4].map(|()| Used::default());
+    let [setup, capture_rights, index_rights, prune] = &mut used;
+    let events = rights(&stack("events", "daily", "direct"), "SetupRole");
+    setup.note(&events, &asked_of_state_management(), "events");
     for (rotation, dates, earlier) in [
         ("none", "", None),
         ("daily", "-%Y.%m.%d", Some("-2020.01.01")),
@@ -231,11 +257,9 @@ async fn the_functions_may_do_what_they_do() {
             let reply = succeeds(&direct, "SetupFunction", &keeper, &what).await;
             assert!(reply["Product"].is_string(), "{what}: {reply}");
         }
-        assert_eq!(
-            refused(&rights(&direct, "SetupRole"), &keeper.asked()),
-            BTreeSet::new(),
-            "{rotation}"
-        );
+        let allowed = rights(&direct, "SetupRole");
+        assert_eq!(refused(&allowed, &keeper.asked()), BTreeSet::new(), "{rotation}");
+        setup.note(&allowed, &keeper.asked(), &index);
 
         let writer = domain.acting_as("pixel_writer");
         let capture = function(&direct, "Capture", &writer.url()).await;
@@ -244,11 +268,9 @@ async fn the_functions_may_do_what_they_do() {
             .wait_for_log("the outcome", |line| line.contains("\"outcome\""))
             .await;
         assert!(line.contains("\"indexed\""), "{rotation}: {line}");
-        assert_eq!(
-            refused(&rights(&direct, "CaptureRole"), &writer.asked()),
-            BTreeSet::new(),
-            "{rotation}"
-        );
+        let allowed = rights(&direct, "CaptureRole");
+        assert_eq!(refused(&allowed, &writer.asked()), BTreeSet::new(), "{rotation}");
+        capture_rights.note(&allowed, &writer.asked(), &index);
 
         let loader = domain.acting_as("pixel_writer");
         let url = format!("{}/{index}{dates}", loader.url());
@@ -259,11 +281,9 @@ async fn the_functions_may_do_what_they_do() {
             .filter(|asked| asked.path.contains("_bulk"))
             .collect();
         assert!(!batches.is_empty(), "{rotation}");
-        assert_eq!(
-            refused(&rights(&queue, "IndexRole"), &batches),
-            BTreeSet::new(),
-            "{rotation}"
-        );
+        let allowed = rights(&queue, "IndexRole");
+        assert_eq!(refused(&allowed, &batches), BTreeSet::new(), "{rotation}");
+        index_rights.note(&allowed, &batches, &index);
         assert_eq!(
             rights(&queue, "CaptureRole"),
             [],
@@ -274,11 +294,9 @@ async fn the_functions_may_do_what_they_do() {
         let reply = succeeds(&direct, "PruneFunction", &pruner, rotation).await;
         let deleted: Vec<_> = earlier.iter().map(|earlier| format!("{index}{earlier}")).collect();
         assert_eq!(reply["deleted"], json!(deleted), "{rotation}: {reply}");
-        assert_eq!(
-            refused(&rights(&direct, "PruneRole"), &pruner.asked()),
-            BTreeSet::new(),
-            "{rotation}"
-        );
+        let allowed = rights(&direct, "PruneRole");
+        assert_eq!(refused(&allowed, &pruner.asked()), BTreeSet::new(), "{rotation}");
+        prune.note(&allowed, &pruner.asked(), &index);
 
         domain.ask("POST", &format!("/{index}*/_refresh"), &Value::Null);
         let reader = domain.acting_as("pixel_reader");
@@ -306,4 +324,20 @@ async fn the_functions_may_do_what_they_do() {
         let template = format!("/_index_template/pixel-{index}");
         let _ = servers::request(&domain.running, "DELETE", &template, None);
     }
+    // Nothing is allowed that nobody asks for, except for what only other servers than this one are asked.
+    let unused = used.map(|used| used.unused());
+    let expected: [&[&str]; 4] = [
+        // Old clients' compatibility setting, and Elasticsearch before it had composable templates.
+        &[
+            "es:ESHttpGet /_nodes/_local",
+            "es:ESHttpGet /_template/pixel-INDEX",
+            "es:ESHttpPut /_template/pixel-INDEX",
+        ],
+        &[],
+        // The function's own, not the loader's.
+        &["es:ESHttpHead /"],
+        // A stream's first index is not old yet.
+        &["es:ESHttpDelete /.ds-INDEX-*"],
+    ];
+    assert_eq!(unused, expected.map(<[_]>::to_vec));
 }

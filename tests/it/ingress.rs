@@ -12,8 +12,9 @@ use pixel::capture::{self, Answer};
 use pixel::config::Config;
 use pixel::delivery::Ignored;
 use pixel::hit::Circumstances;
-use pixel::pixel::{GIF, PNG};
+use pixel::pixel::{GIF, Image, PNG, Pixel};
 use pixel::request::Ingress;
+use pixel::script;
 use pixel::stage::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
 
@@ -122,13 +123,15 @@ fn seen(ingress: Ingress, arrived: &Arrived) -> (HttpAnswer, Option<Ignored>) {
 #[test]
 fn every_method_and_path_is_answered() {
     type Case = (&'static str, &'static str, u16, &'static [u8], Option<Ignored>);
-    let cases: [Case; 8] = [
+    let cases: [Case; 10] = [
         ("GET", "/pixel", 200, &GIF, None),
         ("GET", "/prod/pixel.png", 200, &PNG, None),
         ("GET", "/image/abc.png", 200, &PNG, None),
         ("HEAD", "/pixel.gif", 200, b"", None),
         ("OPTIONS", "/pixel.gif", 204, b"", Some(Ignored::Preflight)),
         ("DELETE", "/pixel.gif", 405, &GIF, Some(Ignored::WrongMethod)),
+        ("POST", "/prod/pixel", 200, &GIF, None),
+        ("POST", "/pixel.gif", 405, &GIF, Some(Ignored::WrongMethod)),
         ("POST", "/image/abc.png", 405, &PNG, Some(Ignored::WrongMethod)),
         ("GET", "/favicon.ico", 404, &GIF, Some(Ignored::UnknownPath)),
     ];
@@ -162,6 +165,96 @@ fn every_method_and_path_is_answered() {
             let explained = ignored.map_or("accepted".to_owned(), |why| format!("ignored; reason={}", why.name()));
             assert_eq!(header("x-pixel"), Some(explained.as_str()), "{case}");
         }
+    }
+}
+
+#[test]
+fn the_script_is_served_through_every_ingress() {
+    for ingress in Ingress::ALL {
+        for path in ["/pixel.js", "/prod/pixel.js"] {
+            let case = format!("{ingress}: {path}");
+            let header = |answer: &HttpAnswer, wanted: &str| {
+                let found = answer
+                    .headers
+                    .iter()
+                    .find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+                found.map(|(_, value)| value.clone())
+            };
+            let (whole, why) = seen(ingress, &visit("GET", path, "code=spring"));
+            assert_eq!((whole.status, why), (200, Some(Ignored::Script)), "{case}");
+            assert_eq!(whole.body, script::text().as_bytes(), "{case}");
+            for (name, value) in [
+                ("content-type", script::MEDIA_TYPE),
+                ("cache-control", script::CACHE_CONTROL),
+                ("etag", script::etag()),
+                ("cross-origin-resource-policy", "cross-origin"),
+            ] {
+                assert_eq!(header(&whole, name).as_deref(), Some(value), "{case}: {name}");
+            }
+            let (head, _) = seen(ingress, &visit("HEAD", path, ""));
+            assert_eq!((head.status, head.body.len()), (200, 0), "{case}");
+
+            let mut again = visit("GET", path, "");
+            again
+                .headers
+                .push(("If-None-Match".to_owned(), script::etag().to_owned()));
+            let (known, _) = seen(ingress, &again);
+            assert_eq!((known.status, known.body.len()), (304, 0), "{case}");
+            assert_eq!(header(&known, "etag").as_deref(), Some(script::etag()), "{case}");
+            assert_eq!(header(&known, "content-type"), None, "{case}");
+        }
+    }
+}
+
+/// An owner's code may be called like the script: what a non-proxy API declares as an image is one.
+#[test]
+fn only_its_own_resource_of_a_non_proxy_api_is_the_script() {
+    let payload = json!({
+        "params": {"path": {"code": "pixel.js"}},
+        "context": {"http-method": "GET", "resource-path": "/pixel/{code}"},
+    });
+    let Answer::Accepted { reply, request } = capture::answer(payload.to_string().as_bytes(), None) else {
+        panic!("it is a hit");
+    };
+    assert_eq!(
+        reply,
+        Ingress::Passthrough.reply(&Pixel::new(200, Image::Gif, "accepted"))
+    );
+    assert_eq!(request.path, "/pixel/pixel.js");
+}
+
+#[test]
+fn a_beacon_gives_the_event_of_its_query() {
+    let query = "action=sign.up&url=https%3A%2F%2Fshop.example%2Fb&referrer=https%3A%2F%2Fsearch.example%2F&title=B%20%26%20b&language=de-CH&screen=compact&utm_source=mail";
+    for ingress in Ingress::ALL {
+        let found = event(ingress, &visit("POST", "/prod/pixel", query));
+        for (pointer, expected) in [
+            ("/event/action", "sign.up"),
+            ("/url/full", "https://shop.example/b"),
+            ("/page/title", "B & b"),
+            ("/browser/language", "de-CH"),
+            ("/browser/screen", "compact"),
+            ("/campaign/source", "mail"),
+            ("/http/request/method", "POST"),
+        ] {
+            let value = found.pointer(pointer).and_then(Value::as_str);
+            assert_eq!(value, Some(expected), "{ingress}: {pointer}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_language_and_no_screen_class_is_no_field() {
+    for query in [
+        "language=de%20DE",
+        "language=<script>",
+        "screen=1920x1080",
+        "screen=",
+        "language=ààà",
+    ] {
+        let found = event(Ingress::Http, &visit("GET", "/pixel.gif", query));
+        assert_eq!(found.get("browser"), None, "{query}");
+        assert_eq!(found["labels"].as_array().map(Vec::len), Some(1), "{query}");
     }
 }
 

@@ -4,13 +4,17 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use chrono::DateTime;
+use pixel::privacy::Key;
 use pixel::request::Ingress;
 use pixel::stage::gateway::{Arrived, payload};
 use serde_json::{Value, json};
 
+const KEY: &str = "the secret of the tests";
+
 fn invoke(arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pixel"))
         .env_clear()
+        .env("PIXEL_PRIVACY_KEY", KEY)
         .arg("invoke")
         .args(arguments)
         .stdin(Stdio::piped())
@@ -52,7 +56,10 @@ fn a_payload_of_every_ingress_shows_its_reply_and_its_event() {
         );
         assert_eq!(
             shown["event"]["labels"],
-            json!(["thirdpartyname=shop", "userid=u-1"]),
+            json!([
+                "thirdpartyname=shop",
+                format!("userid={}", Key::of_secret(KEY).user("u-1"))
+            ]),
             "{ingress}"
         );
         assert_eq!(shown["event"]["user_agent"]["original"], "Mail \"quoted\"", "{ingress}");

@@ -53,6 +53,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The number of extensions one environment may have.
 const MAX_EXTENSIONS: usize = 10;
 
+/// The secret of all hashes.
+pub const PRIVACY_KEY: &str = "the secret of the tests";
+
 pub const FUNCTION_NAME: &str = "pixel-under-test";
 pub const FUNCTION_ARN: &str = "arn:aws:lambda:eu-central-1:123456789012:function:pixel-under-test";
 
@@ -145,6 +148,7 @@ impl RigOptions {
             .env("AWS_ACCESS_KEY_ID", "ASIATESTTESTTESTTEST")
             .env("AWS_SECRET_ACCESS_KEY", "test-secret-key")
             .env("AWS_SESSION_TOKEN", "test-session-token")
+            .env("PIXEL_PRIVACY_KEY", PRIVACY_KEY)
             .env("LAMBDA_TASK_ROOT", &task_root)
             .env("PATH", path)
             .env("_HANDLER", &self.handler)

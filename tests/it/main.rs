@@ -6,16 +6,21 @@
     reason = "helpers are public to their sibling modules, and a test may fail where it stands"
 )]
 
+mod archive;
 mod audit;
 mod browser;
 mod care;
+mod chromium;
+mod codes;
 mod config;
+mod corpora;
 mod dashboards;
 mod demo;
 mod destination;
 mod fault_proxy;
 mod faults;
 mod function;
+mod geo;
 mod index_role;
 mod index_setup;
 mod index_stub;
@@ -26,19 +31,24 @@ mod ingress;
 mod invoke;
 mod lambda_rig;
 mod lifecycle;
+mod manage;
 mod matrix;
+mod privacy;
 mod properties;
+mod questions;
 mod queue;
 mod queues;
 mod readme;
 mod real_index;
 mod replay;
 mod schema;
+mod script;
 mod servers;
 mod serving;
 mod setup;
 mod signature;
 mod small_server;
+mod snippet;
 mod stage;
 mod template;
 mod template_corpus;

@@ -7,6 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pixel::capture::{self, Answer};
+use pixel::enrich::{Beside, Enriched};
 use pixel::event::{Event, Policy};
 use pixel::hit::{Circumstances, Hit, route};
 use pixel::pixel::{GIF, PNG};
@@ -490,13 +491,13 @@ prop_compose! {
             oddities: Vec::new(),
         };
         let hit = Hit::read(request, &circumstances(trusted_hops));
-        Case { hit, policy: Policy { address, max_bytes }, addresses }
+        Case { hit, policy: Policy { address, max_bytes, ..Policy::default() }, addresses }
     }
 }
 
 /// Makes the event and returns its document, which is JSON and no larger than the policy allows.
 fn check_event(hit: &Hit, policy: &Policy) -> String {
-    let Event { document, id, .. } = Event::new(hit, policy, now());
+    let Event { document, id, .. } = Event::new(hit, &Enriched::of(hit, Beside::default()), policy, now());
     assert!(
         document.len() <= policy.max_bytes,
         "{} bytes, not {}",

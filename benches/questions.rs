@@ -1,0 +1,334 @@
+//! How long the questions of the page take over a million events: in SQLite and in a real OpenSearch, and in SQLite while hits
+//! arrive. And how many codes are signed in a second.
+//!
+//! `cargo bench --bench questions [-- --events N --rounds N --json FILE --no-index]`. It needs what the tests need for that
+//! server.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "a benchmark prints, may fail where it stands, and shares tools that it does not use all of"
+)]
+
+#[path = "../tests/it/servers.rs"]
+mod servers;
+#[path = "../tests/it/setup.rs"]
+mod setup;
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use pixel::aws::bulk::Patience;
+use pixel::aws::client::{Deliverer, http_client};
+use pixel::code::{Contents, Keys};
+use pixel::config::{Config, Timing};
+use pixel::delivery::bulk::Limits;
+use pixel::delivery::sqlite::{Reader, Store};
+use pixel::delivery::{Destination, Outcome};
+use pixel::demo::{Demo, Plan};
+use pixel::event::Event;
+use pixel::question::{Latest, Parameters};
+use pixel::setup::plan::Plan as SetupPlan;
+use serde_json::json;
+use support::{Options, Sample, machine, table};
+
+const BATCH: usize = 2_500;
+
+/// Parameters of the questions; `latest` is a question for events, `info` for what became of one code.
+const QUESTIONS: [(&str, &str); 12] = [
+    ("totals of a week, with the week before", "since=7d compare=true"),
+    ("totals of all", "since=all"),
+    ("a month by day", "since=30d interval=day zone=Europe/Berlin"),
+    ("a week by hour", "since=7d interval=hour zone=Europe/Berlin"),
+    (
+        "all by campaign and medium",
+        "since=all by=campaign.name,campaign.medium",
+    ),
+    ("all by page", "since=all by=url.path"),
+    ("all by agent", "since=all by=user_agent.original"),
+    ("all by label", "since=all by=labels"),
+    (
+        "a campaign by day and content",
+        "since=all filter=campaign.source=newsletter interval=day by=campaign.content",
+    ),
+    (
+        "not a campaign, by site and page",
+        "since=all filter=campaign.source!=newsletter by=url.domain,url.path",
+    ),
+    (
+        "the latest 50 of a campaign",
+        "latest limit=50 filter=campaign.source=shop",
+    ),
+    ("info of one code", "info"),
+];
+
+fn main() {
+    let options = Options::read();
+    let demo = Demo {
+        seed: 1,
+        events: u32::try_from(options.number("--events", 1_000_000)).unwrap(),
+        days: 45,
+        end: DateTime::from_timestamp_millis(1_780_000_000_000).unwrap(),
+    };
+    let rounds = options.number("--rounds", 20);
+    println!("{}\n{} events, {rounds} rounds\n", machine(), demo.events);
+    codes();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("pixel.db");
+    let plan = demo.plan();
+    let store = runtime.block_on(fill(&path, &plan));
+    let alone: Vec<_> = QUESTIONS
+        .iter()
+        .map(|(_, words)| sample(rounds, || in_file(&path, words, demo.end)))
+        .collect();
+    let (busy, waits) = runtime.block_on(while_hits_arrive(store, &path, rounds, &plan, demo.end));
+    let index = !std::env::args().any(|word| word == "--no-index");
+    let index = index.then(|| in_index(&runtime, &plan, rounds, demo.end));
+    let mut rows = vec![
+        [
+            "question (p95 in ms)",
+            "SQLite",
+            "… while 2,000 hits/s arrive",
+            "OpenSearch 2.19.4",
+        ]
+        .map(String::from)
+        .to_vec(),
+    ];
+    let mut figures = Vec::new();
+    for (place, (name, _)) in QUESTIONS.iter().enumerate() {
+        let p95 = |samples: &Vec<Sample>| samples[place].p95();
+        let other = index.as_ref().map(p95);
+        let shown = other.map_or_else(|| "–".to_owned(), |p95| format!("{p95:.1}"));
+        rows.push(vec![
+            (*name).to_owned(),
+            format!("{:.1}", p95(&alone)),
+            format!("{:.1}", p95(&busy)),
+            shown,
+        ]);
+        figures.push(json!({"question": name, "sqlite": p95(&alone), "busy": p95(&busy), "opensearch": other}));
+    }
+    println!("{}\n", table(&rows));
+    let hits = json!({"median": waits.median(), "p99": waits.at(0.99), "slowest": waits.at(1.0)});
+    println!("hits that arrived meanwhile waited (ms): {hits}");
+    options.write(&json!({"events": demo.events, "questions": figures, "hits": hits}));
+}
+
+fn codes() {
+    let keys = Keys::parse("1:MDEyMzQ1Njc4OWFiY2RlZg").unwrap();
+    let (count, begun) = (500_000_u32, Instant::now());
+    for number in 0..count {
+        let contents = Contents {
+            campaign: Some("spring".to_owned()),
+            recipient: Some(keys.recipient(&format!("u-{number}@example.org")).unwrap()),
+            sent: DateTime::from_timestamp(1_780_000_000, 0),
+            expires: None,
+        };
+        std::hint::black_box(keys.sign(&contents).unwrap());
+    }
+    println!(
+        "{:.0} codes signed in a second",
+        f64::from(count) / begun.elapsed().as_secs_f64()
+    );
+    let code = keys.sign(&Contents::default()).unwrap();
+    let begun = Instant::now();
+    for _ in 0..count {
+        std::hint::black_box(keys.check(&code, DateTime::default()));
+    }
+    println!(
+        "{:.2} µs to check one\n",
+        begun.elapsed().as_secs_f64() * 1e6 / f64::from(count)
+    );
+}
+
+fn events(plan: &Plan, numbers: std::ops::Range<usize>) -> Vec<Event> {
+    let config = Config::default();
+    numbers.map(|number| plan.event(number, &config)).collect()
+}
+
+async fn fill(path: &Path, plan: &Plan) -> Store {
+    let store = Store::open(path).unwrap();
+    let begun = Instant::now();
+    for begin in (0..plan.len()).step_by(BATCH) {
+        let outcomes = store
+            .store_all(events(plan, begin..plan.len().min(begin + BATCH)))
+            .await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Indexed));
+    }
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let packed = || {
+        connection
+            .query_row("SELECT coalesce(sum(events), 0) FROM segments", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .unwrap()
+    };
+    println!("stored after {:.0} s", begun.elapsed().as_secs_f64());
+    while usize::try_from(packed()).unwrap() + 8192 <= plan.len() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let size = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, f64>(0)).unwrap() / 1e6;
+    println!(
+        "packed after {:.0} s; documents {:.0} MB, segments {:.0} MB, file {:.0} MB",
+        begun.elapsed().as_secs_f64(),
+        size("SELECT CAST(sum(octet_length(document)) AS REAL) FROM events"),
+        size("SELECT CAST(sum(octet_length(codes) + octet_length(texts)) AS REAL) FROM columns"),
+        size("SELECT CAST(page_count * page_size AS REAL) FROM pragma_page_count, pragma_page_size")
+    );
+    store
+}
+
+fn sample(rounds: usize, mut ask: impl FnMut()) -> Sample {
+    let mut sample = Sample::default();
+    ask();
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        ask();
+        sample.push(begun.elapsed());
+    }
+    sample
+}
+
+fn given(words: &str) -> Vec<(String, String)> {
+    let pairs = words.split_whitespace().filter_map(|word| word.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The question for what became of one code.
+fn info() -> Latest {
+    let given = given("filter=pixel.code=order-confirmation limit=100");
+    Latest {
+        oldest_first: true,
+        ..Parameters::new(&given, Utc::now()).latest().unwrap()
+    }
+}
+
+fn in_file(path: &Path, words: &str, end: DateTime<Utc>) {
+    let reader = Reader::open(path).unwrap();
+    if words == "info" {
+        reader.count(&info().filter).unwrap();
+        reader.find(&info()).unwrap();
+        return;
+    }
+    let given = given(words);
+    let parameters = Parameters::new(&given, end);
+    if words.starts_with("latest") {
+        reader.find(&parameters.latest().unwrap()).unwrap();
+    } else {
+        reader.ask(&parameters.question().unwrap()).unwrap();
+    }
+}
+
+/// Asks everything while 2,000 hits arrive in a second; also says how long these waited.
+async fn while_hits_arrive(
+    store: Store,
+    path: &Path,
+    rounds: usize,
+    plan: &Plan,
+    end: DateTime<Utc>,
+) -> (Vec<Sample>, Sample) {
+    let again = |mut event: Event| {
+        event.id.push('+');
+        Arc::new(event)
+    };
+    let hits: Vec<_> = events(plan, 0..plan.len().min(100_000))
+        .into_iter()
+        .map(again)
+        .collect();
+    let (store, stop) = (Arc::new(store), Arc::new(AtomicBool::new(false)));
+    let (of_writer, stopped) = (Arc::clone(&store), Arc::clone(&stop));
+    let writer = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        let mut waiting = tokio::task::JoinSet::new();
+        for ten in hits.chunks(10) {
+            if stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            tick.tick().await;
+            for event in ten {
+                let (store, event) = (Arc::clone(&of_writer), Arc::clone(event));
+                waiting.spawn(async move {
+                    let begun = Instant::now();
+                    assert_eq!(store.store(event).await, Outcome::Indexed);
+                    begun.elapsed()
+                });
+            }
+        }
+        waiting.join_all().await
+    });
+    let path = path.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let ask = |(_, words): &(&str, &str)| sample(rounds, || in_file(&path, words, end));
+        QUESTIONS.iter().map(ask).collect()
+    });
+    let asked = asked.await.unwrap();
+    stop.store(true, Ordering::Relaxed);
+    let mut waits = Sample::default();
+    let waited = writer.await.unwrap();
+    println!("{} hits arrived meanwhile", waited.len());
+    for wait in waited {
+        waits.push(wait);
+    }
+    Arc::into_inner(store).unwrap().close();
+    (asked, waits)
+}
+
+fn in_index(runtime: &tokio::runtime::Runtime, plan: &Plan, rounds: usize, end: DateTime<Utc>) -> Vec<Sample> {
+    let running = servers::start(servers::Server::OpenSearch2);
+    let name = format!("questions-bench-{}", std::process::id());
+    let Ok(Destination::OpenSearch(target)) = Destination::parse(&format!("{}/{name}", running.url), None, None) else {
+        panic!("it is a destination")
+    };
+    let timing = Timing {
+        attempt: Duration::from_mins(1),
+        ..Timing::default()
+    };
+    let deliverer = Deliverer::new(http_client(None, &timing).unwrap(), target, timing, None);
+    let ask = |words: &str| {
+        runtime.block_on(async {
+            let given = given(words);
+            let parameters = Parameters::new(&given, end);
+            if words == "info" {
+                pixel::aws::ask::count(&deliverer, &info().filter).await.unwrap();
+                pixel::aws::ask::latest(&deliverer, &info()).await.unwrap();
+            } else if words.starts_with("latest") {
+                pixel::aws::ask::latest(&deliverer, &parameters.latest().unwrap())
+                    .await
+                    .unwrap();
+            } else {
+                pixel::aws::ask::ask(&deliverer, &parameters.question().unwrap())
+                    .await
+                    .unwrap();
+            }
+        });
+    };
+    runtime.block_on(async {
+        let setup = SetupPlan::new(&deliverer.target().index, None, None).unwrap();
+        pixel::setup::run::run(&deliverer, &setup, true).await.unwrap();
+        for begin in (0..plan.len()).step_by(BATCH) {
+            let events = events(plan, begin..plan.len().min(begin + BATCH));
+            let outcomes = deliverer
+                .deliver_all(&events, Limits::default(), Patience::default())
+                .await;
+            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Indexed));
+        }
+    });
+    servers::request(&running, "POST", &format!("/{name}/_refresh"), None);
+    let samples = QUESTIONS
+        .iter()
+        .map(|(_, words)| sample(rounds, || ask(words)))
+        .collect();
+    servers::request(&running, "DELETE", &format!("/{name}"), None);
+    servers::request(&running, "DELETE", &format!("/_index_template/pixel-{name}"), None);
+    samples
+}

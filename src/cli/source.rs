@@ -1,0 +1,70 @@
+//! Where the command line's questions are answered.
+
+use anyhow::Context;
+
+use super::{DestinationArgument, configuration, connect};
+use crate::aws::client::Deliverer;
+use crate::delivery::Destination;
+use crate::manage::Store;
+use crate::question::{Answer, AskError, Filter, ParameterError, Question};
+use crate::stage::manage::File;
+
+/// A file or an index.
+pub(super) enum Source {
+    File(File),
+    Index(Box<Deliverer>),
+}
+
+impl Source {
+    pub(super) async fn open(destination: &DestinationArgument) -> anyhow::Result<Self> {
+        let config = configuration(destination)?;
+        match config.destination.as_ref().context("no destination")? {
+            Destination::Sqlite(path) => Ok(Self::File(File(path.clone()))),
+            Destination::Message(outlet) => {
+                anyhow::bail!("{outlet} answers no questions; name the index that its events come to")
+            }
+            Destination::OpenSearch(target) => Ok(Self::Index(Box::new(connect::deliverer(&config, target).await?))),
+        }
+    }
+
+    pub(super) async fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
+        explained(match self {
+            Self::File(file) => file.ask(question).await,
+            Self::Index(deliverer) => deliverer.ask(question).await,
+        })
+    }
+
+    pub(super) async fn count(&self, filter: &Filter) -> anyhow::Result<u64> {
+        explained(match self {
+            Self::File(file) => file.count(filter).await,
+            Self::Index(deliverer) => deliverer.count(filter).await,
+        })
+    }
+
+    pub(super) async fn codes(&self, limit: usize) -> anyhow::Result<Vec<crate::manage::Listed>> {
+        explained(match self {
+            Self::File(file) => file.codes(None, limit).await,
+            Self::Index(deliverer) => deliverer.codes(None, limit).await,
+        })
+    }
+}
+
+/// A parameter is an option here.
+fn explained<T>(result: Result<T, AskError>) -> anyhow::Result<T> {
+    result.map_err(|error| match error {
+        AskError::Parameter(error) => WrongOption(error).into(),
+        AskError::Unavailable(reason) => anyhow::anyhow!(reason),
+    })
+}
+
+/// An option that is wrong.
+#[derive(Debug)]
+pub(super) struct WrongOption(pub(super) ParameterError);
+
+impl std::fmt::Display for WrongOption {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "`--{}`: {}", self.0.parameter, self.0.remedy)
+    }
+}
+
+impl std::error::Error for WrongOption {}

@@ -1,0 +1,100 @@
+//! The layout of the file, and how an older one becomes it.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The layout's number, which the file holds as `user_version`.
+pub(super) const LAYOUT: i64 = 2;
+
+/// Layout 1: the events.
+const EVENTS: &str = "
+    CREATE TABLE events (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        time INTEGER NOT NULL,
+        document TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_time ON events (time);";
+
+/// Layout 2: what is asked most has a column of its own, questions have segments, and there is a place for codes and tokens.
+///
+/// Each index costs every hit: the ids' keeps hits from being stored twice, the times' is for pages and for deleting, the
+/// codes' is for what became of one code. All other questions go to segments.
+const COLUMNS: &str = "
+    ALTER TABLE events ADD COLUMN code TEXT;
+    ALTER TABLE events ADD COLUMN action TEXT;
+    ALTER TABLE events ADD COLUMN class TEXT;
+    ALTER TABLE events ADD COLUMN visitor TEXT;
+    UPDATE events SET
+        code = json_extract(document, '$.pixel.code'),
+        action = json_extract(document, '$.event.action'),
+        class = json_extract(document, '$.visit.class'),
+        visitor = json_extract(document, '$.visitor.id');
+    CREATE INDEX events_code ON events (code, time) WHERE code IS NOT NULL;
+    CREATE TABLE segments (
+        number INTEGER PRIMARY KEY,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        end INTEGER NOT NULL,
+        events INTEGER NOT NULL,
+        times BLOB NOT NULL,
+        numbers BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE columns (
+        field TEXT NOT NULL,
+        segment INTEGER NOT NULL,
+        codes BLOB NOT NULL,
+        texts BLOB NOT NULL,
+        UNIQUE (field, segment)
+    ) STRICT;
+    CREATE TABLE codes (
+        code TEXT PRIMARY KEY,
+        created INTEGER NOT NULL,
+        campaign TEXT,
+        note TEXT,
+        revoked INTEGER
+    ) STRICT;
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        hash BLOB NOT NULL UNIQUE,
+        scopes TEXT NOT NULL,
+        created INTEGER NOT NULL
+    ) STRICT;";
+
+/// Brings the file to the present layout: all or nothing.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
+    if version(connection)? == LAYOUT {
+        return Ok(());
+    }
+    let text = |error: rusqlite::Error| error.to_string();
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(text)?;
+    // Another process may have been quicker.
+    let found = version(&transaction)?;
+    let tables: i64 = transaction
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(text)?;
+    let missing: &[&str] = match (found, tables) {
+        (LAYOUT, _) => return Ok(()),
+        (0, 0) => &[EVENTS, COLUMNS],
+        (1, _) => &[COLUMNS],
+        _ => {
+            return Err(format!(
+                "it has layout {found}, and this version has layout {LAYOUT}; use the version that wrote it"
+            ));
+        }
+    };
+    missing
+        .iter()
+        .try_for_each(|step| transaction.execute_batch(step))
+        .map_err(text)?;
+    transaction.pragma_update(None, "user_version", LAYOUT).map_err(text)?;
+    transaction.commit().map_err(text)
+}
+
+fn version(connection: &Connection) -> Result<i64, String> {
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0));
+    version.map_err(|error: rusqlite::Error| error.to_string())
+}

@@ -1,0 +1,178 @@
+//! Packs rows into segments, on a thread of its own.
+//!
+//! It only reads. The writer stores what it has packed, so that hits never wait for another's lock, and only when the rows
+//! are still those that were packed.
+
+use std::path::Path;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, params};
+use tokio::sync::mpsc::Sender;
+
+use super::Job;
+use super::ask::pack_numbers;
+use super::segment::{Builder, ROWS};
+
+/// A packed segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    first: i64,
+    last: i64,
+    start: i64,
+    end: i64,
+    events: usize,
+    times: Vec<u8>,
+    /// Empty when the numbers follow each other without a gap.
+    numbers: Vec<u8>,
+    /// Field, codes and texts.
+    columns: Vec<(&'static str, Vec<u8>, Vec<u8>)>,
+}
+
+/// How often the number of new rows is looked at, when nobody says that there are enough.
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// Packs whenever there are enough rows, until the store is closed.
+pub(super) fn pack_all(path: &Path, wake: &Receiver<()>, writer: &tokio::sync::mpsc::WeakSender<Job>) {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let Ok(connection) = Connection::open_with_flags(path, flags) else {
+        return;
+    };
+    let _ = connection.busy_timeout(Duration::from_secs(5));
+    loop {
+        // Questions are answered all the same while a file cannot be read, only slower.
+        while let Ok(Some(segment)) = next(&connection) {
+            let Some(writer) = writer.upgrade() else { return };
+            if !store(&writer, segment) {
+                break;
+            }
+        }
+        match wake.recv_timeout(INTERVAL) {
+            Ok(()) | Err(std::sync::mpsc::RecvTimeoutError::Timeout) => while wake.try_recv().is_ok() {},
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        if writer.upgrade().is_none() {
+            return;
+        }
+    }
+}
+
+/// Has a segment stored; false when that was in vain.
+fn store(writer: &Sender<Job>, segment: Segment) -> bool {
+    let (done, stored) = tokio::sync::oneshot::channel();
+    let job = Job::Segment {
+        segment: Box::new(segment),
+        done,
+    };
+    writer.blocking_send(job).is_ok() && stored.blocking_recv() == Ok(true)
+}
+
+/// The next rows that are to be packed: all between two segments, or as many as make a full one after the last.
+pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<Segment>> {
+    let mut statement = connection.prepare_cached("SELECT first, last FROM segments ORDER BY first")?;
+    let known = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut begin = i64::MIN;
+    for segment in known {
+        let (first, last): (i64, i64) = segment?;
+        if begin < first
+            && let Some(packed) = pack(connection, begin, first - 1, 1)?
+        {
+            return Ok(Some(packed));
+        }
+        begin = last + 1;
+    }
+    pack(connection, begin, i64::MAX, ROWS)
+}
+
+fn pack(connection: &Connection, first: i64, last: i64, fewest: usize) -> rusqlite::Result<Option<Segment>> {
+    let range = params![first, last, i64::try_from(ROWS).unwrap_or(i64::MAX)];
+    let count = "SELECT count(*) FROM (SELECT 1 FROM events WHERE number BETWEEN ?1 AND ?2 LIMIT ?3)";
+    let found: i64 = connection.prepare_cached(count)?.query_row(range, |row| row.get(0))?;
+    if usize::try_from(found).unwrap_or(0) < fewest {
+        return Ok(None);
+    }
+    let sql = "SELECT number, time, document FROM events WHERE number BETWEEN ?1 AND ?2 ORDER BY number LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(range)?;
+    let (mut numbers, mut times): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
+    let mut builder = Builder::new(|_| true);
+    while let Some(row) = rows.next()? {
+        numbers.push(row.get(0)?);
+        times.push(row.get(1)?);
+        builder.add(row.get_ref(2)?.as_str().unwrap_or_default());
+    }
+    let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
+        return Ok(None);
+    };
+    let (start, end) = times.iter().fold((i64::MAX, i64::MIN), |(start, end), time| {
+        (start.min(*time), end.max(*time))
+    });
+    let columns = builder.finish().into_iter().map(|(field, column)| {
+        let (codes, texts) = column.encode();
+        (field.name, codes, texts)
+    });
+    Ok(Some(Segment {
+        first: *first,
+        last: *last,
+        start,
+        end,
+        events: numbers.len(),
+        times: pack_numbers(start, &times),
+        numbers: if numbers.is_sorted_by(|number, next| number + 1 == *next) {
+            Vec::new()
+        } else {
+            pack_numbers(*first, &numbers)
+        },
+        columns: columns.collect(),
+    }))
+}
+
+impl Segment {
+    /// Stores it, unless its rows have changed meanwhile or are packed already.
+    pub(super) fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+        let range = params![self.first, self.last];
+        let rows: i64 = transaction
+            .prepare_cached("SELECT count(*) FROM events WHERE number BETWEEN ?1 AND ?2")?
+            .query_row(range, |row| row.get(0))?;
+        let packed: i64 = transaction
+            .prepare_cached("SELECT count(*) FROM segments WHERE last >= ?1 AND first <= ?2")?
+            .query_row(range, |row| row.get(0))?;
+        if usize::try_from(rows).ok() != Some(self.events) || packed > 0 {
+            return Ok(false);
+        }
+        let insert = "INSERT INTO segments (first, last, start, end, events, times, numbers)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        transaction.prepare_cached(insert)?.execute(params![
+            self.first,
+            self.last,
+            self.start,
+            self.end,
+            rows,
+            self.times,
+            self.numbers
+        ])?;
+        let number = transaction.last_insert_rowid();
+        let mut insert =
+            transaction.prepare_cached("INSERT INTO columns (field, segment, codes, texts) VALUES (?1, ?2, ?3, ?4)")?;
+        for (field, codes, texts) in &self.columns {
+            insert.execute(params![field, number, codes, texts])?;
+        }
+        Ok(true)
+    }
+}
+
+/// Most rows that are deleted in one transaction, so that no hit waits for long.
+const AT_ONCE: i64 = 500;
+
+/// Deletes some of the events from before a time, and the segments that hold such; says how many events.
+pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("DELETE FROM columns WHERE segment IN (SELECT number FROM segments WHERE start < ?1)")?
+        .execute([before])?;
+    transaction
+        .prepare_cached("DELETE FROM segments WHERE start < ?1")?
+        .execute([before])?;
+    transaction
+        .prepare_cached("DELETE FROM events WHERE number IN (SELECT number FROM events WHERE time < ?1 LIMIT ?2)")?
+        .execute([before, AT_ONCE])
+}

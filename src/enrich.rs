@@ -1,0 +1,76 @@
+//! What is read out of a hit beside what it says in so many words: class of visit, program, place, source.
+//!
+//! Nothing here decides what is stored: that is [`crate::event::Event::new`]'s part.
+
+use crate::geo::{self, Place};
+use crate::hit::Hit;
+use crate::referrer::{self, Referrer, Trail};
+use crate::request::{Pairs, last};
+use crate::user_agent::{self, UserAgent};
+use crate::visit::{self, Signals, Visit};
+use crate::{campaign, rules};
+
+/// What was read out of a hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enriched {
+    /// Who it was.
+    pub visit: Visit,
+    /// With which program.
+    pub agent: UserAgent,
+    /// From where.
+    pub place: Place,
+    /// By which way.
+    pub referrer: Option<Referrer>,
+    /// The query of the tracked page, in which campaigns are named, too.
+    pub page_query: Pairs,
+}
+
+/// What the hit itself does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Seconds from the sending of the mail to the hit, where a code says when that was.
+    pub seconds_since_sent: Option<i64>,
+    /// The place of the visitor's address, where a file of places was asked; the edge's word counts more.
+    pub place: Place,
+}
+
+/// Headers in which browsers say that nobody looks yet.
+pub const PURPOSE_HEADERS: [&str; 4] = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
+
+impl Enriched {
+    /// Reads a hit.
+    pub fn of(hit: &Hit, beside: Beside) -> Self {
+        let request = &hit.request;
+        let agent = request.header("user-agent");
+        let found = rules::agents().search(agent.unwrap_or_default());
+        let edge = geo::of_headers(|name| request.header(name));
+        let place = Place {
+            country: edge.country.or(beside.place.country),
+            network: edge.network.or(beside.place.network),
+        };
+        let accepts = ["accept", "accept-encoding", "accept-language"];
+        let signals = Signals {
+            agent,
+            purpose: PURPOSE_HEADERS.iter().find_map(|name| request.header(name)),
+            accepts: accepts.iter().any(|name| request.header(name).is_some()),
+            network: place.network,
+            seconds_since_sent: beside.seconds_since_sent,
+        };
+        let origin = hit.origin.as_deref().or_else(|| {
+            let names = ["referrer", "urlref"];
+            names.iter().find_map(|name| last(&request.query, name)).map(|_| "")
+        });
+        let trail = Trail {
+            origin,
+            page: hit.page.as_deref(),
+            header: request.header("referer"),
+        };
+        Self {
+            visit: visit::classify(&signals, &found),
+            agent: user_agent::read(agent.unwrap_or_default(), &found, |name| request.header(name)),
+            place,
+            referrer: referrer::of(trail),
+            page_query: campaign::page_query(hit.page.as_deref()),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Codes beside the events of an index: an index of their own, one document for each.
+
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::token::Scope;
+use super::{Listed, Put, Store};
+use crate::aws::ask;
+use crate::aws::client::{Deliverer, Request};
+use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
+
+const ANSWER_BYTES: usize = 8 << 20;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The index of codes: not one that the wildcard of the events' names matches.
+fn index(deliverer: &Deliverer) -> String {
+    let wildcard = deliverer.target().index.wildcard();
+    let name: String = wildcard.chars().filter(|character| *character != '*').collect();
+    format!("pixel-codes-of-{}", name.trim_end_matches(['-', '_', '.']))
+}
+
+async fn send(
+    deliverer: &Deliverer,
+    method: &'static str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(u16, Value), AskError> {
+    let url = format!("{}/{}{path}", deliverer.target().base, index(deliverer));
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let sent = deliverer
+        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .await;
+    let answer = sent.map_err(|error| AskError::Unavailable(error.to_string()))?;
+    Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
+}
+
+fn unexpected<T>(status: u16) -> Result<T, AskError> {
+    Err(AskError::Unavailable(format!(
+        "the index of codes answered with status {status}"
+    )))
+}
+
+fn path(code: &str, query: &str) -> String {
+    format!("/_doc/{}{query}", utf8_percent_encode(code, NON_ALPHANUMERIC))
+}
+
+fn document(code: &Listed) -> Value {
+    json!({
+        "code": code.code,
+        "created": code.created_at.0.timestamp_millis(),
+        "campaign": code.campaign,
+        "note": code.note,
+        "revoked": code.revoked_at.map(|time| time.0.timestamp_millis()),
+    })
+}
+
+fn listed(document: &Value) -> Option<Listed> {
+    let text = |name: &str| document[name].as_str().map(ToOwned::to_owned);
+    let time = |name: &str| document[name].as_i64().map(Moment::of_millis);
+    Some(Listed {
+        code: text("code")?,
+        created_at: time("created")?,
+        campaign: text("campaign"),
+        note: text("note"),
+        revoked_at: time("revoked"),
+    })
+}
+
+impl Store for Deliverer {
+    async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
+        ask::ask(self, question).await
+    }
+
+    async fn find(&self, latest: &Latest) -> Result<Page, AskError> {
+        ask::latest(self, latest).await
+    }
+
+    async fn count(&self, filter: &Filter) -> Result<u64, AskError> {
+        ask::count(self, filter).await
+    }
+
+    async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {
+        match send(self, "GET", &path(code, ""), None).await? {
+            (200, found) => Ok(listed(&found["_source"])),
+            (404, _) => Ok(None),
+            (status, _) => unexpected(status),
+        }
+    }
+
+    async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Listed>, AskError> {
+        let sort = |name: &str, kind: &str| json!({name: {"order": "desc", "unmapped_type": kind}});
+        let mut body = json!({"size": limit, "sort": [sort("created", "long"), sort("code.keyword", "keyword")]});
+        if let Some(Cursor { time, id }) = after {
+            body["search_after"] = json!([time, id]);
+        }
+        match send(self, "POST", "/_search?ignore_unavailable=true", Some(&body)).await? {
+            (200, found) => {
+                let hits = found["hits"]["hits"].as_array().into_iter().flatten();
+                Ok(hits.filter_map(|hit| listed(&hit["_source"])).collect())
+            }
+            (404, _) => Ok(Vec::new()),
+            (status, _) => unexpected(status),
+        }
+    }
+
+    async fn add(&self, code: &Listed) -> Result<Put, AskError> {
+        let path = path(&code.code, "?op_type=create&refresh=true");
+        match send(self, "PUT", &path, Some(&document(code))).await? {
+            (200 | 201, _) => Ok(Put::Done),
+            (409, _) => Ok(Put::Exists),
+            (status, _) => unexpected(status),
+        }
+    }
+
+    async fn replace(&self, code: &Listed) -> Result<(), AskError> {
+        match send(self, "PUT", &path(&code.code, "?refresh=true"), Some(&document(code))).await? {
+            (200 | 201, _) => Ok(()),
+            (status, _) => unexpected(status),
+        }
+    }
+
+    /// Tokens of an index's owner are in `PIXEL_TOKENS`.
+    async fn token(&self, _: &[u8; 32]) -> Result<Option<Vec<Scope>>, AskError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,155 @@
+//! Bearer tokens. Only their hashes are kept; a token is 32 random bytes, so a plain hash is as good as a slow one.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Making and changing codes.
+    CodesWrite,
+    /// Numbers, and the list of codes.
+    StatsRead,
+    /// Whole events.
+    EventsRead,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::CodesWrite, Self::StatsRead, Self::EventsRead];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CodesWrite => "codes:write",
+            Self::StatsRead => "stats:read",
+            Self::EventsRead => "events:read",
+        }
+    }
+
+    /// The scope of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+}
+
+/// Begins every token, so that programs that look for secrets find it.
+const MARK: &str = "pixel_";
+
+/// A token of these random bytes.
+pub fn of_bytes(random: [u8; 32]) -> String {
+    format!("{MARK}{}", URL_SAFE_NO_PAD.encode(random))
+}
+
+/// What is kept of a token.
+pub fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The token in a header `Authorization`.
+pub fn of_header(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim())
+        .filter(|token| !token.is_empty())
+}
+
+/// Tokens that are not kept with the events.
+#[derive(Clone, Debug, Default)]
+pub struct Tokens(Vec<([u8; 32], Vec<Scope>)>);
+
+impl Tokens {
+    /// Reads `HASH=SCOPE+SCOPE,…`, as `pixel token new` prints it.
+    ///
+    /// # Errors
+    ///
+    /// In words, what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut tokens = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let entry = part.split_once('=').and_then(|(hash, scopes)| {
+                let scopes: Option<Vec<Scope>> = scopes.split('+').map(Scope::of).collect();
+                Some((unhex(hash)?, scopes?))
+            });
+            tokens.0.push(
+                entry
+                    .ok_or("give `HASH=SCOPE+SCOPE`, several with commas between them; `pixel token new` prints it")?,
+            );
+        }
+        Ok(tokens)
+    }
+
+    /// Adds a token.
+    pub fn add(&mut self, hash: [u8; 32], scopes: &[Scope]) {
+        self.0.push((hash, scopes.to_vec()));
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the token of a hash is good for. Hashes may be compared in any time: nobody can choose one.
+    pub fn scopes(&self, hash: &[u8; 32]) -> Option<&[Scope]> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == hash)
+            .map(|(_, scopes)| scopes.as_slice())
+    }
+}
+
+/// A hash as [`Tokens::parse`] reads it.
+pub fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut hash = [0; 32];
+    for (place, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2).filter(|_| digits)?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let token = of_bytes([7; 32]);
+        let text = format!(
+            "{}=stats:read+events:read, {}=codes:write",
+            hex(&hash(&token)),
+            hex(&[1; 32])
+        );
+        let tokens = Tokens::parse(&text).expect("it is well formed");
+        assert_eq!(
+            tokens.scopes(&hash(&token)),
+            Some([Scope::StatsRead, Scope::EventsRead].as_slice())
+        );
+        assert_eq!(tokens.scopes(&hash("other")), None);
+        assert!(Tokens::parse(" ").is_ok_and(|tokens| tokens.is_empty()));
+        for wrong in ["x=stats:read", &hex(&[1; 32]), &format!("{}=all", hex(&[1; 32]))] {
+            assert!(Tokens::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_header_holds_a_token() {
+        assert_eq!(of_header("bearer  abc"), Some("abc"));
+        assert_eq!(
+            (of_header("Bearer"), of_header("Bearer "), of_header("Basic abc")),
+            (None, None, None)
+        );
+    }
+}

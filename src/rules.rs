@@ -1,0 +1,305 @@
+//! Tables of words that say something about a text, and the search for all of them at once.
+//!
+//! The tables are text files of ours in `src/rules/`. A line says what is meant and by which patterns it shows:
+//!
+//! ```text
+//! Edge: <edg/ | <edge/ & !xbox
+//! ```
+//!
+//! Lines are ranked: the first that fits is the answer. A line's patterns are alternatives; `&` joins words that must all be
+//! there, `!` marks one that must not be there, and `@` the one that a version follows (else it is the pattern's first).
+//! Letters mean either case. In a word `^` and `$` stand for the text's ends, `<` and `>` for a word's.
+//!
+//! Nothing here is a regular expression, so every text takes time in proportion to its length, which is limited to
+//! [`LONGEST`], and nothing is built before the first text is looked at.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// No more bytes of a text are looked at.
+pub const LONGEST: usize = 1024;
+
+/// The table of classes of visit.
+pub const VISITS: usize = 0;
+/// The table of programs that say their name.
+pub const PROGRAMS: usize = 1;
+/// The table of browsers.
+pub const BROWSERS: usize = 2;
+/// The table of operating systems.
+pub const SYSTEMS: usize = 3;
+/// The table of devices.
+pub const DEVICES: usize = 4;
+
+/// All tables of what agents say. They are read when the first agent is looked at, which the function does after its first
+/// reply.
+pub fn agents() -> &'static Rules {
+    static AGENTS: OnceLock<Rules> = OnceLock::new();
+    AGENTS.get_or_init(|| {
+        Rules::new(&[
+            include_str!("rules/visits.rules"),
+            include_str!("rules/programs.rules"),
+            include_str!("rules/browsers.rules"),
+            include_str!("rules/systems.rules"),
+            include_str!("rules/devices.rules"),
+        ])
+    })
+}
+
+/// What must be at one end of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Border {
+    /// Anything.
+    Open,
+    /// No letter and no digit.
+    Word,
+    /// Nothing.
+    Text,
+}
+
+/// A word to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Needle {
+    bytes: &'static [u8],
+    before: Border,
+    behind: Border,
+}
+
+impl Needle {
+    fn parse(text: &'static str) -> Self {
+        let (before, text) = match text.as_bytes().first() {
+            Some(b'^') => (Border::Text, &text[1..]),
+            Some(b'<') => (Border::Word, &text[1..]),
+            _ => (Border::Open, text),
+        };
+        let (behind, text) = match text.as_bytes().last() {
+            Some(b'$') => (Border::Text, &text[..text.len() - 1]),
+            Some(b'>') => (Border::Word, &text[..text.len() - 1]),
+            _ => (Border::Open, text),
+        };
+        Self {
+            bytes: text.as_bytes(),
+            before,
+            behind,
+        }
+    }
+
+    /// Whether it stands at `place` of a text in small letters.
+    fn is_at(&self, text: &[u8], place: usize) -> bool {
+        let fits = |border, next: Option<&u8>| match border {
+            Border::Open => true,
+            Border::Word => !next.is_some_and(u8::is_ascii_alphanumeric),
+            Border::Text => next.is_none(),
+        };
+        text[place..].starts_with(self.bytes)
+            && fits(self.before, place.checked_sub(1).and_then(|place| text.get(place)))
+            && fits(self.behind, text.get(place + self.bytes.len()))
+    }
+
+    fn find(&self, text: &[u8]) -> Option<usize> {
+        (0..text.len()).find(|place| self.is_at(text, *place))
+    }
+}
+
+/// One pattern of a line.
+#[derive(Debug)]
+struct Rule {
+    meaning: &'static str,
+    /// Of [`Table::terms`]: the needle, and whether it must be there.
+    terms: Range<usize>,
+    /// The needle that a version follows.
+    version: u16,
+}
+
+/// One file of lines.
+#[derive(Debug, Default)]
+struct Table {
+    rules: Vec<Rule>,
+    terms: Vec<(u16, bool)>,
+}
+
+/// Tables that are searched together.
+#[derive(Debug)]
+pub struct Rules {
+    needles: Vec<Needle>,
+    tables: Vec<Table>,
+    /// The needles by a hash of their first bytes: where those of a hash begin in `order`.
+    starts: Vec<u16>,
+    order: Vec<u16>,
+}
+
+/// Many enough that most places of a text meet no needle.
+const HASHES: usize = 4096;
+
+/// Needles begin with at least so many letters, so that few are tried in vain.
+const KEY: usize = 3;
+
+const fn hash(bytes: [u8; KEY]) -> usize {
+    let [a, b, c] = bytes;
+    ((a as usize) ^ ((b as usize) << 4) ^ ((c as usize) << 8) ^ ((b as usize) >> 3)) % HASHES
+}
+
+impl Rules {
+    /// Reads the tables. Empty lines and those that begin with `#` say nothing.
+    ///
+    /// # Panics
+    ///
+    /// When a word has fewer than three letters, a line has no meaning, or there are more than 65,535 words: the tables are
+    /// part of the program, and a test reads them all.
+    pub fn new(files: &[&'static str]) -> Self {
+        let mut rules = Self {
+            needles: Vec::new(),
+            tables: Vec::new(),
+            starts: Vec::new(),
+            order: Vec::new(),
+        };
+        let mut known = std::collections::HashMap::new();
+        for file in files {
+            let mut table = Table::default();
+            let lines = file.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+            for (meaning, patterns) in lines.filter_map(|line| line.split_once(": ")) {
+                for pattern in patterns.split(" | ") {
+                    let begin = table.terms.len();
+                    let mut version = None;
+                    for term in pattern.split(" & ") {
+                        let (wanted, word) = term.strip_prefix('!').map_or((true, term), |word| (false, word));
+                        let (marked, word) = word.strip_prefix('@').map_or((false, word), |word| (true, word));
+                        let needle = *known.entry(word).or_insert_with(|| rules.add(Needle::parse(word)));
+                        table.terms.push((needle, wanted));
+                        if marked || version.is_none() {
+                            version = Some(needle);
+                        }
+                    }
+                    table.rules.push(Rule {
+                        meaning: meaning.trim(),
+                        terms: begin..table.terms.len(),
+                        version: version.unwrap_or_default(),
+                    });
+                }
+            }
+            rules.tables.push(table);
+        }
+        rules.sort();
+        rules
+    }
+
+    fn add(&mut self, needle: Needle) -> u16 {
+        assert!(needle.bytes.len() >= KEY, "too short: {needle:?}");
+        self.needles.push(needle);
+        u16::try_from(self.needles.len() - 1).unwrap_or_else(|_| unreachable!("few thousand words"))
+    }
+
+    fn sort(&mut self) {
+        let key = |needle: &Needle| hash([needle.bytes[0], needle.bytes[1], needle.bytes[2]]);
+        let mut order: Vec<_> = (0..self.needles.len()).collect();
+        order.sort_by_key(|place| key(&self.needles[*place]));
+        let mut starts = vec![0_u16; HASHES + 1];
+        for needle in &self.needles {
+            starts[key(needle) + 1] += 1;
+        }
+        for place in 0..HASHES {
+            starts[place + 1] += starts[place];
+        }
+        self.starts = starts;
+        self.order = order
+            .into_iter()
+            .map(|place| u16::try_from(place).unwrap_or_default())
+            .collect();
+    }
+
+    /// Looks for all words in a text.
+    pub fn search<'a>(&'a self, text: &str) -> Found<'a> {
+        let mut bytes = text.as_bytes()[..text.len().min(LONGEST)].to_vec();
+        bytes.make_ascii_lowercase();
+        let mut found = vec![0_u64; self.needles.len().div_ceil(64)];
+        for place in 0..bytes.len().saturating_sub(KEY - 1) {
+            let key = hash([bytes[place], bytes[place + 1], bytes[place + 2]]);
+            let range = usize::from(self.starts[key])..usize::from(self.starts[key + 1]);
+            for &needle in &self.order[range] {
+                let number = usize::from(needle);
+                if self.needles[number].is_at(&bytes, place) {
+                    found[number / 64] |= 1 << (number % 64);
+                }
+            }
+        }
+        Found {
+            rules: self,
+            text: bytes,
+            words: found,
+        }
+    }
+}
+
+/// What was found in a text.
+#[derive(Debug)]
+pub struct Found<'a> {
+    rules: &'a Rules,
+    /// In small letters.
+    text: Vec<u8>,
+    /// A bit for each word.
+    words: Vec<u64>,
+}
+
+/// The answer of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What the line says.
+    pub meaning: &'static str,
+    /// The version that follows, when there is one: numbers with dots.
+    pub version: Option<String>,
+}
+
+impl Found<'_> {
+    fn has(&self, needle: u16) -> bool {
+        let number = usize::from(needle);
+        self.words[number / 64] >> (number % 64) & 1 == 1
+    }
+
+    fn rule(&self, table: usize) -> Option<&Rule> {
+        let table = &self.rules.tables[table];
+        let fits = |rule: &&Rule| {
+            table.terms[rule.terms.clone()]
+                .iter()
+                .all(|(needle, wanted)| self.has(*needle) == *wanted)
+        };
+        table.rules.iter().find(fits)
+    }
+
+    /// The meaning of the first line of a table that fits.
+    pub fn meaning(&self, table: usize) -> Option<&'static str> {
+        self.rule(table).map(|rule| rule.meaning)
+    }
+
+    /// The first line of a table that fits, and the version behind its word.
+    pub fn answer(&self, table: usize) -> Option<Answer> {
+        let rule = self.rule(table)?;
+        let needle = self.rules.needles[usize::from(rule.version)];
+        let version = needle
+            .find(&self.text)
+            .and_then(|place| version(&self.text[place + needle.bytes.len()..]));
+        Some(Answer {
+            meaning: rule.meaning,
+            version,
+        })
+    }
+}
+
+/// The version that a text begins with, after at most one mark: up to four numbers, with dots between them.
+pub(crate) fn version(text: &[u8]) -> Option<String> {
+    let marks: &[u8] = b"/ -_:=;(v";
+    let begin = text.iter().take(3).position(|byte| !marks.contains(byte))?;
+    let mut version = String::new();
+    for number in text[begin..].split(|byte| *byte == b'.' || *byte == b'_').take(4) {
+        let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 || digits > 10 {
+            break;
+        }
+        if !version.is_empty() {
+            version.push('.');
+        }
+        version.extend(number[..digits].iter().map(|byte| char::from(*byte)));
+        if digits < number.len() {
+            break;
+        }
+    }
+    (!version.is_empty()).then_some(version)
+}

@@ -1,0 +1,122 @@
+//! Whether it was a person, the proxy of a person's mail, a machine, or a browser ahead of its time; and why.
+//!
+//! The agent says most (`src/rules/visits.rules`). What else speaks for a machine (a data centre's network, a mail opened in
+//! the moment of its sending, headers that no browser leaves out) is always among the reasons, and changes the class only
+//! together: people sit behind such networks, too, and open mail at once.
+
+use crate::rules::{self, Found};
+
+/// The version of the rules, stored with every visit that they classed. Whoever changes a rule changes it.
+pub const RULES: &str = "2026-11-21";
+
+/// The class of a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A person's program, at the time at which the person used it.
+    Human,
+    /// A proxy between a person's mail program and the pixel: a person's mail, but time and place say little.
+    PrivacyProxy,
+    /// A crawler, scanner, library, monitor or headless browser.
+    Automation,
+    /// A browser that fetches what its person may look at later.
+    Prefetch,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Human, Self::PrivacyProxy, Self::Automation, Self::Prefetch];
+
+    /// The name stored with the event.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::PrivacyProxy => "privacy_proxy",
+            Self::Automation => "automation",
+            Self::Prefetch => "prefetch",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
+/// What a visit is classed by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signals<'a> {
+    /// The agent; none when the header is missing.
+    pub agent: Option<&'a str>,
+    /// `Sec-Purpose`, `Purpose`, `X-Purpose` or `X-Moz`.
+    pub purpose: Option<&'a str>,
+    /// Whether there is any of the headers in which a browser says what it takes: `Accept`, `Accept-Encoding`,
+    /// `Accept-Language`.
+    pub accepts: bool,
+    /// The number of the network, where the edge names it.
+    pub network: Option<u32>,
+    /// Seconds from the sending of the mail to this hit, where its code says when that was.
+    pub seconds_since_sent: Option<i64>,
+}
+
+/// A class with its reasons, of which the first decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// The class.
+    pub class: Class,
+    /// The reasons, at least one.
+    pub reasons: Vec<&'static str>,
+}
+
+/// Within so many seconds of the sending hardly anybody but a gateway's scanner opens a mail.
+const AT_ONCE: std::ops::Range<i64> = 0..10;
+
+/// Networks of data centres, where machines are rented and few people browse from. Those of privacy relays are not here.
+const DATA_CENTERS: [u32; 34] = [
+    7224, 8075, 8100, 8560, 8987, 9370, 12876, 14061, 14618, 15169, 16276, 16509, 20454, 20473, 20940, 21859, 24940,
+    26347, 26496, 28753, 31898, 33070, 36351, 36352, 37963, 40676, 45090, 45102, 46606, 47583, 51167, 60781, 63949,
+    396_982,
+];
+
+/// Classes a visit; `found` is what was found in its agent.
+pub fn classify(signals: &Signals<'_>, found: &Found<'_>) -> Visit {
+    let (mut class, reason) = by_agent(signals, found);
+    let mut reasons = vec![reason];
+    let ahead = signals.purpose.is_some_and(|purpose| {
+        let purpose = purpose.to_ascii_lowercase();
+        ["prefetch", "prerender", "preview"]
+            .iter()
+            .any(|word| purpose.contains(word))
+    });
+    if class == Class::Human && ahead {
+        return Visit {
+            class: Class::Prefetch,
+            reasons: vec!["prefetch_header", reason],
+        };
+    }
+    let rented = signals.network.is_some_and(|network| DATA_CENTERS.contains(&network));
+    let at_once = signals
+        .seconds_since_sent
+        .is_some_and(|seconds| AT_ONCE.contains(&seconds));
+    let bare = !signals.accepts && reason == "browser";
+    let doubts = [
+        (rented, "data_center_network"),
+        (at_once, "opened_when_sent"),
+        (bare, "no_accept_headers"),
+    ];
+    reasons.extend(doubts.iter().filter(|(is, _)| *is).map(|(_, doubt)| *doubt));
+    if class == Class::Human && reasons.len() > 2 {
+        class = Class::Automation;
+        // What decided comes first.
+        reasons.rotate_left(1);
+    }
+    Visit { class, reasons }
+}
+
+fn by_agent(signals: &Signals<'_>, found: &Found<'_>) -> (Class, &'static str) {
+    if signals.agent.is_none_or(|agent| agent.trim().is_empty()) {
+        return (Class::Automation, "no_agent");
+    }
+    let known = found.meaning(rules::VISITS).and_then(|meaning| meaning.split_once(' '));
+    known
+        .and_then(|(class, reason)| Some((Class::named(class)?, reason)))
+        .unwrap_or((Class::Automation, "unknown_program"))
+}

@@ -1,0 +1,331 @@
+//! Classes of visit and programs, held against other people's collections of agents and against ours.
+//!
+//! Others' collections are installed: the crawlers of `crawler-user-agents` (`PyPI`), and `uap-core`'s suite, which the crate
+//! `ua-parser` holds. Ours are in `tests/agents/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use pixel::rules;
+use pixel::user_agent::{self, Device, UserAgent};
+use pixel::visit::{Class, Signals, Visit, classify};
+use serde_json::Value;
+
+use crate::setup;
+
+fn visit(agent: &str) -> Visit {
+    let signals = Signals {
+        agent: Some(agent),
+        accepts: true,
+        ..Signals::default()
+    };
+    classify(&signals, &rules::agents().search(agent))
+}
+
+fn read(agent: &str) -> UserAgent {
+    user_agent::read(agent, &rules::agents().search(agent), |_| None)
+}
+
+// Ours.
+
+fn people() -> impl Iterator<Item = &'static str> {
+    include_str!("../agents/people.txt").lines()
+}
+
+#[test]
+fn people_are_people() {
+    assert!(people().count() > 150);
+    for agent in people() {
+        assert_eq!(visit(agent).class, Class::Human, "{agent}");
+    }
+}
+
+#[test]
+fn every_proxy_of_mail_is_one() {
+    let proxies = [
+        (
+            "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
+            "gmail_image_proxy",
+        ),
+        (
+            "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html",
+            "yahoo_mail_proxy",
+        ),
+        ("Mozilla/5.0", "apple_mail_privacy"),
+    ];
+    for (agent, reason) in proxies {
+        let visit = visit(agent);
+        assert_eq!((visit.class, visit.reasons[0]), (Class::PrivacyProxy, reason));
+        // Neither a network nor the time takes that away.
+        let signals = Signals {
+            agent: Some(agent),
+            network: Some(15_169),
+            seconds_since_sent: Some(1),
+            ..Signals::default()
+        };
+        let found = rules::agents().search(agent);
+        assert_eq!(classify(&signals, &found).class, Class::PrivacyProxy, "{agent}");
+    }
+}
+
+const CHROME: &str =
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+
+#[test]
+fn other_signals_count_together_and_are_named_alone() {
+    let person = Signals {
+        agent: Some(CHROME),
+        accepts: true,
+        ..Signals::default()
+    };
+    let cases: [(&str, Signals<'_>, Class, &[&str]); 8] = [
+        ("a person", person, Class::Human, &["browser"]),
+        (
+            "in a data centre",
+            Signals {
+                network: Some(16_509),
+                ..person
+            },
+            Class::Human,
+            &["browser", "data_center_network"],
+        ),
+        (
+            "at once",
+            Signals {
+                seconds_since_sent: Some(3),
+                ..person
+            },
+            Class::Human,
+            &["browser", "opened_when_sent"],
+        ),
+        (
+            "both: a gateway's scanner",
+            Signals {
+                network: Some(16_509),
+                seconds_since_sent: Some(3),
+                ..person
+            },
+            Class::Automation,
+            &["data_center_network", "opened_when_sent", "browser"],
+        ),
+        (
+            "a week later",
+            Signals {
+                seconds_since_sent: Some(604_800),
+                ..person
+            },
+            Class::Human,
+            &["browser"],
+        ),
+        (
+            "a program that calls itself a browser",
+            Signals {
+                accepts: false,
+                network: Some(24_940),
+                ..person
+            },
+            Class::Automation,
+            &["data_center_network", "no_accept_headers", "browser"],
+        ),
+        (
+            "ahead of time",
+            Signals {
+                purpose: Some("prefetch;prerender"),
+                ..person
+            },
+            Class::Prefetch,
+            &["prefetch_header", "browser"],
+        ),
+        ("nothing", Signals::default(), Class::Automation, &["no_agent"]),
+    ];
+    for (name, signals, class, reasons) in cases {
+        let visit = classify(&signals, &rules::agents().search(signals.agent.unwrap_or_default()));
+        assert_eq!((visit.class, visit.reasons.as_slice()), (class, reasons), "{name}");
+    }
+}
+
+#[test]
+fn well_known_agents_are_read_whole() {
+    for line in include_str!("../agents/known.tsv").lines() {
+        let columns: [&str; 6] = line.split('\t').collect::<Vec<_>>().try_into().expect("six columns");
+        let (agent, expected) = (columns[0], &columns[1..]);
+        let read = read(agent);
+        let text = |text: Option<String>| text.unwrap_or_default();
+        let found = [
+            text(read.name),
+            text(read.version),
+            text(read.os),
+            text(read.os_version),
+            read.device.map(Device::name).unwrap_or_default().to_owned(),
+        ];
+        assert_eq!(found, expected, "{agent}");
+    }
+}
+
+#[test]
+fn client_hints_tell_what_a_frozen_agent_does_not() {
+    let hints = |name: &str| match name {
+        "sec-ch-ua" => Some(r#""Chromium";v="142", "Brave";v="142", "Not=A?Brand";v="8""#),
+        "sec-ch-ua-platform" => Some(r#""Windows""#),
+        "sec-ch-ua-platform-version" => Some(r#""15.0.0""#),
+        _ => None,
+    };
+    let read = user_agent::read(CHROME, &rules::agents().search(CHROME), hints);
+    assert_eq!(
+        (read.name.as_deref(), read.os_version.as_deref()),
+        (Some("Brave"), Some("11"))
+    );
+}
+
+#[test]
+fn hostile_agents_take_no_longer_than_their_first_kilobyte() {
+    let hostile = [
+        "a",
+        "(",
+        "bot",
+        "Mozilla/5.0 (",
+        "\u{fffd}",
+        "%40",
+        "Android bot/",
+        "1.",
+        "é",
+    ];
+    for piece in hostile {
+        let long = piece.repeat(100_000 / piece.len());
+        // What is behind it is not looked at.
+        let cut = &long[..long.floor_char_boundary(rules::LONGEST)];
+        assert_eq!(visit(&long), visit(cut), "{piece}");
+        assert_eq!(read(&long).os, read(cut).os, "{piece}");
+    }
+}
+
+// Others'.
+
+#[derive(Clone, Debug)]
+struct Case {
+    corpus: String,
+    agent: String,
+    name: String,
+    version: String,
+}
+
+fn corpora() -> &'static [Case] {
+    static CASES: OnceLock<Vec<Case>> = OnceLock::new();
+    CASES.get_or_init(|| {
+        setup::require(&["python3"]);
+        let folder = setup::cache_dir().join("agents");
+        let _one_makes_it = setup::lock(&folder.with_added_extension("lock"));
+        let listed = folder.join("cases");
+        if !listed.exists() {
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir_all(&folder).expect("the cache can be written");
+            if let Err(why) = install(&folder) {
+                panic!("no collections of agents: {why}");
+            }
+        }
+        let text = std::fs::read_to_string(listed).expect("the list was made");
+        text.lines().map(case).collect()
+    })
+}
+
+fn case(line: &str) -> Case {
+    let members: Vec<Value> = serde_json::from_str(line).expect("a list");
+    let text = |place: usize| members[place].as_str().unwrap_or_default().to_owned();
+    Case {
+        corpus: text(0),
+        agent: text(1),
+        name: text(2),
+        version: text(3),
+    }
+}
+
+/// Installs both collections, and lists them.
+fn install(folder: &Path) -> Result<(), String> {
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    let write = |path: PathBuf, what: &str| std::fs::write(path, what).map_err(|error| error.to_string());
+    let python = text(folder.join("python"));
+    setup::run(&["python3"], &["-m", "venv", &python]).or_else(|_| {
+        setup::complete("python3")?;
+        setup::run(&["python3"], &["-m", "venv", &python])
+    })?;
+    let requirements = text(folder.join("requirements.txt"));
+    write(
+        folder.join("requirements.txt"),
+        include_str!("../agents/requirements.txt"),
+    )?;
+    let python = format!("{python}/bin/python");
+    setup::run(
+        &[&python],
+        &[
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            &requirements,
+        ],
+    )?;
+    // A package of its own, since nothing of this one uses the crate.
+    let package = folder.join("suite");
+    std::fs::create_dir_all(&package).map_err(|error| error.to_string())?;
+    write(
+        package.join("Cargo.toml"),
+        "[package]\nname = \"suite\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n[lib]\npath = \"lib.rs\"\n[dependencies]\nua-parser = \"=0.2.2\"\n",
+    )?;
+    write(package.join("lib.rs"), "")?;
+    let manifest = text(package.join("Cargo.toml"));
+    let vendored = text(package.join("vendor"));
+    setup::run(
+        &[env!("CARGO")],
+        &["vendor", "--quiet", "--manifest-path", &manifest, &vendored],
+    )?;
+    let suite = text(package.join("vendor/ua-parser/uap-core"));
+    let output = Command::new(python)
+        .args(["-c", include_str!("../agents/corpora.py"), &suite])
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    std::fs::write(folder.join("cases"), output.stdout).map_err(|error| error.to_string())
+}
+
+/// The share, in thousandths, of a corpus's cases for which `holds`; what it does not hold for is listed.
+fn share(corpus: &str, holds: impl Fn(&Case) -> bool) -> usize {
+    let cases: Vec<_> = corpora().iter().filter(|case| case.corpus == corpus).collect();
+    assert!(cases.len() > 400, "{corpus}: {}", cases.len());
+    let count = cases.len();
+    let (held, missed): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| holds(case));
+    let shown: Vec<_> = missed
+        .iter()
+        .map(|case| format!("{} {}: {}", case.name, case.version, case.agent))
+        .collect();
+    // For who looks for what to better: a file beside the collections.
+    let missed = setup::cache_dir().join("agents").join(format!("missed-{corpus}"));
+    std::fs::write(missed, shown.join("\n")).expect("the cache can be written");
+    held.len() * 1000 / count
+}
+
+#[test]
+fn crawlers_are_automation() {
+    let share = share("crawlers", |case| visit(&case.agent).class == Class::Automation);
+    assert!(share >= 990, "{share} of 1000");
+}
+
+#[test]
+fn browsers_have_the_names_of_the_reference() {
+    let share = share("browsers", |case| {
+        read(&case.agent).name.as_deref().unwrap_or("Other") == case.name
+    });
+    assert!(share >= 870, "{share} of 1000");
+}
+
+#[test]
+fn systems_have_the_names_of_the_reference() {
+    let share = share("systems", |case| {
+        read(&case.agent).os.as_deref().unwrap_or("Other") == case.name
+    });
+    assert!(share >= 820, "{share} of 1000");
+}

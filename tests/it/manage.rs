@@ -1,0 +1,547 @@
+//! The interface for codes and statistics: the real `pixel serve`, over a file and over an index.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use pixel::manage::token::{Scope, hash, hex};
+use serde_json::{Value, json};
+
+use crate::lambda_rig::{Rig, RigOptions};
+use crate::matrix::{Index, each};
+use crate::serving::{PATIENCE, Reply, Serve, Served, pixel, serve, try_send, wait_for};
+use crate::setup;
+
+const KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
+const TOKEN: &str = "pixel_of-the-tests";
+
+fn entry(token: &str, scopes: &[Scope]) -> String {
+    let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
+    format!("{}={}", hex(&hash(token)), names.join("+"))
+}
+
+fn managed() -> Serve {
+    serve()
+        .variable("PIXEL_TOKENS", &entry(TOKEN, &Scope::ALL))
+        .variable("PIXEL_CODE_KEYS", KEYS)
+}
+
+/// A request with a body, as it stands on the wire.
+fn written(method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: pixel.example\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        let _ = write!(text, "{name}: {value}\r\n");
+    }
+    let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
+    text.into_bytes()
+}
+
+fn ask(address: SocketAddr, method: &str, target: &str, token: &str, body: &str) -> (Reply, Value) {
+    let bearer = format!("Bearer {token}");
+    let headers: &[(&str, &str)] = if token.is_empty() {
+        &[]
+    } else {
+        &[("Authorization", &bearer)]
+    };
+    let reply = try_send(address, &written(method, target, headers, body)).expect("an answer");
+    let json = serde_json::from_slice(&reply.body).unwrap_or_default();
+    (reply, json)
+}
+
+fn good(served: &Served, method: &str, path: &str, body: &str) -> Value {
+    let (reply, json) = ask(served.address, method, &format!("/v1/api/{path}"), TOKEN, body);
+    assert!(
+        matches!(reply.status, 200 | 201),
+        "{method} {path}: {} {json}",
+        reply.status
+    );
+    json
+}
+
+fn problem(served: &Served, method: &str, path: &str, token: &str, body: &str) -> (u16, Value) {
+    let (reply, json) = ask(served.address, method, &format!("/v1/api/{path}"), token, body);
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/problem+json"),
+        "{method} {path}: {json}"
+    );
+    assert_eq!(json["status"], reply.status, "{method} {path}");
+    (reply.status, json)
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("`{name}` in {value}"))
+}
+
+/// The earlier system's answers, as its clients know them.
+fn check_trackpixel(what: &str, served: &Served, stored: impl Fn()) {
+    let (reply, status) = ask(served.address, "GET", "/v1/api/status", "", "");
+    assert_eq!(
+        (reply.status, status),
+        (
+            200,
+            json!({"data": "Pixel tracker API running smoothly", "status": "success"})
+        )
+    );
+    for method in ["GET", "POST"] {
+        let made = good(served, method, "gen-image", "");
+        let code = text(&made, "unique_code").to_owned();
+        let url = format!("http://pixel.example/image/{code}.png");
+        assert_eq!(made, json!({"image_url": url, "unique_code": code}), "{what}");
+        assert_eq!(code.len(), 16, "{what}: {code}");
+        let info = good(served, "GET", &format!("info/{code}"), "");
+        assert_eq!(
+            (&info["total_opens"], &info["timeseries_data"]),
+            (&json!(0), &json!([])),
+            "{what}"
+        );
+        for _ in 0..3 {
+            let image = served.get(&format!("/image/{code}.png"));
+            assert_eq!((image.status, image.header("content-type")), (200, Some("image/png")));
+        }
+        stored();
+        let info = wait_for("three opens", || {
+            let info = good(served, "GET", &format!("info/{code}"), "");
+            (info["total_opens"] == 3).then_some(info)
+        });
+        let names: Vec<_> = info.as_object().expect("an object").keys().collect();
+        assert_eq!(names, ["created_at", "timeseries_data", "total_opens", "uri"], "{what}");
+        assert_eq!(text(&info, "uri"), code);
+        let opens = info["timeseries_data"].as_array().expect("a list");
+        let mut times: Vec<_> = opens.iter().map(|open| text(open, "time_stamp")).collect();
+        assert!(
+            times.is_sorted() && times[0] >= text(&info, "created_at"),
+            "{what}: {info}"
+        );
+        times.dedup();
+        for open in opens {
+            assert_eq!(
+                (text(open, "uri"), text(open, "ip_address")),
+                (code.as_str(), "127.0.0.0"),
+                "{what}"
+            );
+        }
+        let first = good(served, "GET", &format!("info/{code}?limit=2"), "");
+        let next = percent_encoding::utf8_percent_encode(text(&first, "next"), percent_encoding::NON_ALPHANUMERIC);
+        let rest = good(served, "GET", &format!("info/{code}?limit=2&after={next}"), "");
+        let pages = [
+            first["timeseries_data"].as_array().unwrap().clone(),
+            rest["timeseries_data"].as_array().unwrap().clone(),
+        ];
+        assert_eq!((pages.concat(), &rest["next"]), (opens.clone(), &Value::Null), "{what}");
+    }
+    let (status, _) = problem(served, "GET", "info/nobody-made-this", TOKEN, "");
+    assert_eq!(status, 404, "{what}");
+}
+
+fn check_codes(what: &str, served: &Served) {
+    let own = good(
+        served,
+        "POST",
+        "codes",
+        r#"{"code": "spring", "campaign": "spring", "note": "first"}"#,
+    );
+    assert_eq!(
+        text(&own, "image_url"),
+        "http://pixel.example/image/spring.png",
+        "{what}"
+    );
+    let (status, _) = problem(served, "POST", "codes", TOKEN, r#"{"code": "spring"}"#);
+    assert_eq!(status, 409, "{what}");
+    let signed = good(
+        served,
+        "POST",
+        "codes",
+        r#"{"campaign": "été", "recipient": "ann@example.org", "expires": "2030-01-01T00:00:00Z"}"#,
+    );
+    assert!(text(&signed, "code").starts_with('_'), "{what}: {signed}");
+    let noted = good(
+        served,
+        "PATCH",
+        "codes/spring",
+        r#"{"note": "second", "campaign": null}"#,
+    );
+    assert_eq!(
+        (&noted["note"], &noted["campaign"], &noted["created_at"]),
+        (&json!("second"), &Value::Null, &own["created_at"])
+    );
+    let revoked = good(served, "DELETE", "codes/spring", "");
+    assert!(revoked["revoked_at"].is_string(), "{what}");
+    assert_eq!(
+        good(served, "DELETE", "codes/spring", ""),
+        revoked,
+        "{what}: it stays as it is"
+    );
+    assert_eq!(good(served, "GET", "codes/spring", ""), revoked, "{what}");
+    let (mut all, mut path) = (Vec::new(), "codes?limit=2".to_owned());
+    loop {
+        let page = good(served, "GET", &path, "");
+        all.extend(page["codes"].as_array().expect("a list").clone());
+        let Some(next) = page["next"].as_str() else { break };
+        let next = percent_encoding::utf8_percent_encode(next, percent_encoding::NON_ALPHANUMERIC);
+        path = format!("codes?limit=2&after={next}");
+    }
+    assert_eq!(
+        all,
+        good(served, "GET", "codes", "")["codes"]
+            .as_array()
+            .expect("a list")
+            .clone(),
+        "{what}"
+    );
+    assert_eq!(all.len(), 4, "{what}: two of `gen-image`, and these two");
+    assert_eq!(problem(served, "GET", "codes/none", TOKEN, "").0, 404, "{what}");
+}
+
+#[test]
+fn over_a_file_it_answers_what_the_earlier_system_did_and_lists_codes() {
+    let served = managed().start();
+    check_trackpixel("a file", &served, || {});
+    check_codes("a file", &served);
+    let stats = good(
+        &served,
+        "GET",
+        "stats?since=1h&by=pixel.signature&interval=minute&compare=true",
+        "",
+    );
+    assert_eq!(
+        (&stats["totals"]["events"], &stats["previous"]["events"]),
+        (&json!(6), &json!(0))
+    );
+    assert_eq!(
+        stats["by"][0]["values"][0]["value"], "valid",
+        "the codes are signed: {stats}"
+    );
+    let events = good(&served, "GET", "events?limit=2&filter=event.action=open", "");
+    assert_eq!(events["events"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn over_an_index_it_answers_the_same() {
+    each(|subject| {
+        let index = Index::new(subject, "managed");
+        let set_up = subject.pixel(&["setup", "-d", &subject.destination(&index.name)]);
+        assert!(set_up.status.success(), "{set_up:?}");
+        let variables = subject.variables();
+        let to = managed().to(subject.destination(&index.name));
+        let served = variables
+            .iter()
+            .fold(to, |serve, (name, value)| serve.variable(name, value))
+            .start();
+        check_trackpixel(subject.name, &served, || {
+            index.ask("POST", "/_refresh", None);
+        });
+        check_codes(subject.name, &served);
+        subject.ask("DELETE", &format!("/pixel-codes-of-{}", index.name), None);
+    });
+}
+
+#[test]
+fn nobody_is_let_in_without_a_token_of_the_right_scope() {
+    let served = serve()
+        .variable(
+            "PIXEL_TOKENS",
+            &[entry("a", &[Scope::StatsRead]), entry("b", &[Scope::EventsRead])].join(","),
+        )
+        .start();
+    for (path, a, b) in [
+        ("stats", 200, 403),
+        ("codes", 200, 403),
+        ("events", 403, 200),
+        ("gen-image", 403, 403),
+        ("stats?limit=0", 400, 400),
+    ] {
+        let status = |token: &str| {
+            ask(served.address, "GET", &format!("/v1/api/{path}"), token, "")
+                .0
+                .status
+        };
+        assert_eq!((status("a"), status("b"), status("")), (a, b, 401), "{path}");
+    }
+    let (reply, _) = ask(served.address, "GET", "/v1/api/stats", "", "");
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+    for path in ["status", "openapi.json"] {
+        assert_eq!(
+            ask(served.address, "GET", &format!("/v1/api/{path}"), "", "").0.status,
+            200,
+            "{path}"
+        );
+    }
+    let statuses: Vec<_> = (0..12)
+        .map(|_| ask(served.address, "GET", "/v1/api/stats", "guess", "").0.status)
+        .collect();
+    assert!(
+        statuses[..10].iter().all(|status| *status == 401) && statuses[11] == 429,
+        "{statuses:?}"
+    );
+    assert_eq!(
+        ask(served.address, "GET", "/v1/api/stats", "a", "").0.status,
+        200,
+        "a right one is let in all the same"
+    );
+}
+
+#[test]
+fn tokens_are_made_listed_and_forgotten() {
+    let started = serve().start();
+    let printed = started.stderr.all();
+    let token = printed
+        .iter()
+        .find_map(|line| line.strip_prefix("token   ")?.split(' ').next());
+    let token = token.unwrap_or_else(|| panic!("{printed:#?}")).to_owned();
+    assert_eq!(
+        ask(started.address, "GET", "/v1/api/stats", &token, "").0.status,
+        200,
+        "that of this run"
+    );
+    let folder = started.folder().to_owned();
+    let run = |arguments: &[&str]| {
+        let output = pixel(&folder)
+            .arg("token")
+            .args(arguments)
+            .output()
+            .expect("pixel starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    };
+    let made = run(&["new", "--name", "page", "--scope", "stats:read,events:read"]);
+    for path in ["stats", "events"] {
+        assert_eq!(
+            ask(started.address, "GET", &format!("/v1/api/{path}"), &made, "")
+                .0
+                .status,
+            200,
+            "{path}"
+        );
+    }
+    assert_eq!(
+        ask(started.address, "GET", "/v1/api/gen-image", &made, "").0.status,
+        403
+    );
+    let listed: Value = serde_json::from_str(&run(&["list", "--json"])).expect("JSON");
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["scopes"]),
+        (&json!("page"), &json!(["stats:read", "events:read"]))
+    );
+    assert!(!listed.to_string().contains(&made));
+    let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap_or_default();
+    let file = [bytes("pixel.db"), bytes("pixel.db-wal")].concat();
+    assert!(
+        !file.windows(made.len()).any(|part| part == made.as_bytes()),
+        "only its hash is kept"
+    );
+    run(&["revoke", text(&listed[0], "id")]);
+    assert_eq!(ask(started.address, "GET", "/v1/api/stats", &made, "").0.status, 401);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let served = managed().start();
+    for (method, path, body, status, parameter) in [
+        ("GET", "stats?interval=year", "", 400, Some("interval")),
+        ("GET", "stats?filter=colour%3Dred", "", 400, Some("filter")),
+        ("GET", "stats?interval=day&zone=Europe/Atlantis", "", 400, Some("zone")),
+        ("GET", "events?limit=1001", "", 400, Some("limit")),
+        ("GET", "events?from=2026-03-02&to=2026-03-01", "", 400, Some("to")),
+        ("GET", "codes?after=x", "", 400, Some("after")),
+        ("GET", "status?x=1", "", 400, Some("x")),
+        ("POST", "codes", "[]", 400, Some("body")),
+        ("POST", "codes", r#"{"colour": "red"}"#, 400, Some("colour")),
+        ("POST", "codes", r#"{"code": "_signed"}"#, 400, Some("code")),
+        ("POST", "codes", r#"{"code": "a b"}"#, 400, Some("code")),
+        (
+            "POST",
+            "codes",
+            r#"{"code": "a", "recipient": "b"}"#,
+            400,
+            Some("recipient"),
+        ),
+        ("POST", "codes", r#"{"campaign": 7}"#, 400, Some("campaign")),
+        ("POST", "codes", r#"{"expires": "tomorrow"}"#, 400, Some("expires")),
+        (
+            "POST",
+            "codes",
+            &format!(r#"{{"note": "{}"}}"#, "x".repeat(70_000)),
+            413,
+            None,
+        ),
+        ("PUT", "codes", "", 405, None),
+        ("POST", "stats", "", 405, None),
+        ("GET", "nothing", "", 404, None),
+        ("GET", "", "", 404, None),
+    ] {
+        let (found, problem) = problem(&served, method, path, TOKEN, body);
+        assert_eq!(
+            (found, problem["parameter"].as_str()),
+            (status, parameter),
+            "{method} {path}: {problem}"
+        );
+    }
+    let documents = served.documents();
+    assert_eq!(documents, Vec::<String>::new(), "none of this was a hit");
+}
+
+#[test]
+fn a_store_that_is_away_costs_the_numbers_and_not_the_image() {
+    let away = managed().to("http://127.0.0.1:9/events").start();
+    let (reply, _) = ask(away.address, "GET", "/v1/api/stats", TOKEN, "");
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+    assert_eq!(away.get("/image/abc.png").status, 200);
+}
+
+#[test]
+fn scripts_of_other_origins_read_it_where_that_is_configured() {
+    let closed = managed().start();
+    let (reply, _) = ask(closed.address, "GET", "/v1/api/stats", TOKEN, "");
+    assert_eq!(reply.header("access-control-allow-origin"), None);
+    let open = managed().variable("PIXEL_CORS_ORIGIN", "https://shop.example").start();
+    let (reply, _) = ask(open.address, "GET", "/v1/api/stats", TOKEN, "");
+    assert_eq!(
+        reply.header("access-control-allow-origin"),
+        Some("https://shop.example")
+    );
+    let (reply, _) = ask(open.address, "OPTIONS", "/v1/api/stats", "", "");
+    assert_eq!(
+        (reply.status, reply.header("access-control-allow-headers")),
+        (204, Some("authorization, content-type"))
+    );
+}
+
+#[test]
+fn events_are_followed_as_they_come_and_do_not_hold_up_the_end() {
+    let served = managed().start();
+    let mut stream = TcpStream::connect(served.address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("Authorization", bearer.as_str()), ("Accept", "text/event-stream")];
+    stream
+        .write_all(&written("GET", "/v1/api/events?filter=pixel.code!=quiet", &headers, ""))
+        .unwrap();
+    let mut lines = BufReader::new(stream)
+        .lines()
+        .map(|line| line.expect("the stream goes on"));
+    assert!(lines.by_ref().any(|line| line.contains("following")));
+    served.get("/image/quiet.png");
+    served.get("/image/loud.png");
+    let data = lines
+        .by_ref()
+        .find_map(|line| line.strip_prefix("data: ").map(ToOwned::to_owned));
+    let event: Value = serde_json::from_str(&data.expect("an event")).expect("JSON");
+    assert_eq!(event["pixel"]["code"], "loud");
+    let refused = try_send(served.address, &written("GET", "/v1/api/events", &headers[1..], "")).expect("an answer");
+    assert_eq!(refused.status, 401);
+    served.signal("TERM");
+    let (status, _) = served.ended();
+    assert_eq!(status.code(), Some(0));
+}
+
+/// The function before API Gateway: let in by IAM or by a token, and by nothing else.
+#[test]
+fn the_function_answers_whom_iam_or_a_token_lets_in() {
+    let subject = crate::matrix::any();
+    let index = Index::new(&subject, "managed-by-function");
+    let set_up = subject.pixel(&["setup", "-d", &subject.destination(&index.name)]);
+    assert!(set_up.status.success(), "{set_up:?}");
+    let mut options = RigOptions::new(env!("CARGO_BIN_EXE_bootstrap"))
+        .handler("manage")
+        .env("PIXEL_DESTINATION", subject.destination(&index.name))
+        .env("PIXEL_TOKENS", entry(TOKEN, &[Scope::StatsRead]))
+        .env("PIXEL_CODE_KEYS", KEYS);
+    for (name, value) in subject.variables() {
+        options = options.env(name, value);
+    }
+    let payload = |method: &str, path: &str, token: &str, iam: bool, body: &Value| {
+        let identity = if iam {
+            json!({"userArn": "arn:aws:iam::123456789012:user/ann"})
+        } else {
+            json!({})
+        };
+        json!({
+            "httpMethod": method, "path": format!("/v1/api/{path}"), "resource": "/{proxy+}",
+            "headers": {"Host": "api.example", "Authorization": format!("Bearer {token}")},
+            "requestContext": {"requestId": "1", "identity": identity, "httpMethod": method},
+            "body": body, "isBase64Encoded": false,
+        })
+    };
+    crate::matrix::block_on(async {
+        let rig = Rig::start(options).await;
+        for (method, path, token, iam, body, status) in [
+            ("GET", "status", "", false, Value::Null, 200),
+            ("GET", "stats", "", false, Value::Null, 401),
+            ("GET", "stats", TOKEN, false, Value::Null, 200),
+            ("GET", "gen-image", TOKEN, false, Value::Null, 403),
+            ("GET", "gen-image", "", true, Value::Null, 200),
+            ("POST", "codes", "", true, json!(r#"{"code": "by-function"}"#), 201),
+            ("POST", "codes", "", true, json!(r#"{"code": "by-function"}"#), 409),
+            ("GET", "codes/by-function", "", true, Value::Null, 200),
+            ("GET", "info/by-function", "", true, Value::Null, 200),
+            ("GET", "events", "", true, Value::Null, 200),
+            ("GET", "nothing", "", true, Value::Null, 404),
+        ] {
+            let invocation = rig.invoke(payload(method, path, token, iam, &body).to_string()).await;
+            let reply = invocation.reply_json();
+            assert_eq!(reply["statusCode"], status, "{method} {path}: {reply}");
+            let media_type = reply["headers"]["content-type"].as_str().expect("a media type");
+            let expected = if status < 400 {
+                "application/json"
+            } else {
+                "application/problem+json"
+            };
+            assert_eq!(media_type, expected, "{method} {path}");
+        }
+    });
+    subject.ask("DELETE", &format!("/pixel-codes-of-{}", index.name), None);
+}
+
+/// What the tests need of Python's registry.
+const REQUIREMENTS: &str = "schemathesis==4.32.5\n";
+
+fn schemathesis() -> std::path::PathBuf {
+    setup::require(&["python3"]);
+    let folder = setup::cache_dir().join("schemathesis");
+    let _one_makes_it = setup::lock(&folder.with_added_extension("lock"));
+    let marker = folder.join("complete");
+    if std::fs::read_to_string(&marker).ok().as_deref() != Some(REQUIREMENTS) {
+        let _ = std::fs::remove_dir_all(&folder);
+        let name = folder.to_str().expect("the cache folder's name is UTF-8");
+        let venv = || setup::run(&["python3"], &["-m", "venv", name]);
+        venv()
+            .or_else(|_| setup::complete("python3").and_then(|()| venv()))
+            .expect("a virtual environment can be made");
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            REQUIREMENTS.trim(),
+        ];
+        setup::run(&[&format!("{name}/bin/python")], &pip).expect("schemathesis can be installed");
+        std::fs::write(&marker, REQUIREMENTS).unwrap();
+    }
+    folder.join("bin/schemathesis")
+}
+
+/// Many requests made of the description, right and wrong ones: every answer is one that is described.
+#[test]
+fn the_description_is_true() {
+    let program = schemathesis();
+    let served = managed().start();
+    for path in [
+        "/image/spring.png",
+        "/pixel.gif?utm_source=mail&url=https://shop.example/",
+    ] {
+        served.get(path);
+    }
+    good(&served, "POST", "codes", r#"{"code": "spring"}"#);
+    let output = std::process::Command::new(program)
+        .args(["run", &format!("{}/v1/api/openapi.json", served.url()), "--url", &served.url()])
+        .args(["-H", &format!("Authorization: Bearer {TOKEN}"), "--seed", "1", "--max-examples", "30", "--no-color"])
+        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,ignored_auth,unsupported_method"])
+        .current_dir(served.folder())
+        .output()
+        .expect("schemathesis starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let end = said.char_indices().rev().nth(6_000).map_or(0, |(place, _)| place);
+    assert!(output.status.success(), "{}", &said[end..]);
+}

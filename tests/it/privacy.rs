@@ -1,0 +1,446 @@
+//! What must not be stored is not: tried on arbitrary visitors, by settings, and on the stage's page for those who do not
+//! want to be counted.
+
+use chrono::{DateTime, Utc};
+use pixel::capture::{self, log_line};
+use pixel::config::{Config, Variables};
+use pixel::delivery::{Delivered, Failure, Ignored, Outcome};
+use pixel::event::Event;
+use pixel::hit::Circumstances;
+use pixel::privacy::{AddressPolicy, Key, Recording, SignalPolicy, UserPolicy, clean_url};
+use pixel::request::{Ingress, Pairs, Request};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+use crate::serving::{request, send, serve};
+
+fn now() -> DateTime<Utc> {
+    "2026-03-01T09:30:00.150Z".parse().expect("a time")
+}
+
+fn event_of(request: Request, config: &Config) -> Event {
+    let circumstances = Circumstances {
+        now: now(),
+        invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
+        trusted_hops: 0,
+    };
+    capture::event(request, &circumstances, config)
+}
+
+fn pairs(given: &[(&str, &str)]) -> Pairs {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    given.iter().map(owned).collect()
+}
+
+fn a_request(query: &[(&str, &str)], headers: &[(&str, &str)]) -> Request {
+    Request {
+        ingress: Ingress::Passthrough,
+        method: "GET".to_owned(),
+        path: "/pixel/spring".to_owned(),
+        query: pairs(query),
+        headers: pairs(headers),
+        path_parameters: pairs(&[("code", "spring")]),
+        stage_variables: Pairs::new(),
+        context: pairs(&[("source-ip", "203.0.113.77"), ("request-time-epoch", "1772357400123")]),
+        body: None,
+        oddities: Vec::new(),
+    }
+}
+
+fn document(request: Request, config: &Config) -> Value {
+    serde_json::from_str(&event_of(request, config).document).expect("an event is JSON")
+}
+
+fn config(given: &[(&str, &str)]) -> (Config, usize) {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let (config, problems) = Config::read(&given.iter().map(own).collect::<Variables>());
+    (config, problems.len())
+}
+
+// Leaks.
+
+/// What is private, in a form that shows itself, or under a name that says so.
+#[derive(Clone, Debug)]
+enum Private {
+    Mail(String),
+    Address(String),
+    Token(String),
+}
+
+impl Private {
+    fn text(&self) -> &str {
+        let (Self::Mail(text) | Self::Address(text) | Self::Token(text)) = self;
+        text
+    }
+}
+
+fn private() -> impl Strategy<Value = Private> {
+    prop_oneof![
+        "[a-z0-9][a-z0-9._+-]{3,14}[a-z0-9]@[a-z0-9-]{2,10}[a-z0-9]\\.(com|de|co\\.uk|example)".prop_map(Private::Mail),
+        any::<[u8; 3]>().prop_flat_map(|[_, b, c]| (101..=254_u8).prop_map(move |d| Private::Address(format!(
+            "203.{}.{}.{d}",
+            b.max(100),
+            c.max(100)
+        )))),
+        any::<[u16; 4]>().prop_map(|[a, b, c, d]| Private::Address(
+            std::net::Ipv6Addr::new(0x2001, 0xdb8, 7, a | 0x1000, b | 0x1000, c | 0x1000, d | 0x1000, 0x4d2)
+                .to_string()
+        )),
+        "eyJ[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20}".prop_map(Private::Token),
+    ]
+}
+
+/// The forms in which a text stands in URLs.
+fn written(text: &str, form: usize) -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    let once = || utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    match form {
+        0 => text.to_owned(),
+        1 => text.replace('@', "%40"),
+        2 => once().replace("%2E", ".").replace("%2D", "-").replace("%5F", "_"),
+        _ => text.replace('@', "%2540"),
+    }
+}
+
+const AROUND: [(&str, &str); 12] = [
+    ("", ""),
+    ("https://shop.example/a?mail=", "&b=1"),
+    ("https://shop.example/", "/settings"),
+    ("/search?q=", ""),
+    ("hello ", ", how are you"),
+    ("next=https%3A%2F%2Fshop.example%2F%3Fto%3D", "%26b%3D1"),
+    ("<", ">"),
+    ("{\"a\":\"", "\"}"),
+    ("a=1?b=", "?c=2"),
+    ("(", ")"),
+    ("https://shop.example/#", ""),
+    ("mailto:", "?subject=a"),
+];
+
+/// Everything a visitor writes, with something private in one place of it.
+fn leaking() -> impl Strategy<Value = (Request, Vec<String>)> {
+    let names = vec![
+        "url",
+        "ref",
+        "referrer",
+        "code",
+        "action",
+        "uid",
+        "utm_source",
+        "utm_term",
+        "gclid",
+        "q",
+        "email",
+        "token",
+        "x",
+    ];
+    let headers = vec![
+        "user-agent",
+        "referer",
+        "accept",
+        "accept-language",
+        "cookie",
+        "authorization",
+        "x-forwarded-for",
+        "x-real-ip",
+        "from",
+        "forwarded",
+        "origin",
+        "sec-ch-ua",
+        "x-anything",
+        "via",
+        "sec-purpose",
+        "content-type",
+    ];
+    let piece = (private(), 0..4_usize, select(&AROUND[..]));
+    let placed = prop_oneof![
+        4 => select(names).prop_map(|name| (0, name)),
+        4 => select(headers).prop_map(|name| (1, name)),
+        1 => Just((2, "code")),
+        1 => Just((3, "body")),
+        1 => Just((4, "name of a parameter")),
+        1 => Just((5, "method")),
+    ];
+    vec((placed, piece), 1..6).prop_map(|placed| {
+        let mut request = a_request(&[], &[]);
+        let mut secrets = Vec::new();
+        for ((place, name), (private, form, (before, behind))) in placed {
+            // Only mail addresses are written with another sign in URLs.
+            let form = if matches!(private, Private::Mail(_)) { form } else { 0 };
+            let value = format!("{before}{}{behind}", written(private.text(), form));
+            match place {
+                0 => request.query.push((name.to_owned(), value)),
+                1 => request.headers.push((name.to_owned(), value)),
+                2 => request.path_parameters = vec![(name.to_owned(), value)],
+                3 => {
+                    request.body = Some(
+                        json!({"list": [value.clone()], value.clone(): 1, "b": value})
+                            .to_string()
+                            .into(),
+                    );
+                }
+                4 => request.query.push((value, "1".to_owned())),
+                _ => request.method = value,
+            }
+            // The local part alone would tell as much.
+            secrets.extend(match &private {
+                Private::Mail(mail) => mail.split('@').next().map(|local| format!("{local}@")),
+                _ => None,
+            });
+            secrets.push(private.text().to_owned());
+            secrets.push(written(private.text(), form));
+        }
+        request.query.sort();
+        request.headers.sort();
+        (request, secrets)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_private_is_in_the_event_or_the_log((request, secrets) in leaking()) {
+        let event = event_of(request.clone(), &Config::default());
+        let failed = Delivered {
+            outcome: Outcome::Failed(Failure { reason: "down".to_owned(), temporary: true }),
+            attempts: 1,
+            breaker: "closed",
+        };
+        // The log line of an event that was not delivered is what a fallback holds, too.
+        let line = log_line(&event, &failed, "https://search.example/events", 1).to_string();
+        for secret in &secrets {
+            prop_assert!(!event.document.contains(secret.as_str()), "{} is in {}", secret, event.document);
+            prop_assert!(!line.contains(secret.as_str()), "{} is in {}", secret, line);
+        }
+        // Cleaning what was cleaned changes nothing: hashes are not hashed again.
+        let _: Value = serde_json::from_str(&event.document).expect("an event is JSON");
+    }
+}
+
+#[test]
+fn the_same_person_has_the_same_hash_wherever_the_address_stands() {
+    let config = config(&[("PIXEL_PRIVACY_KEY", "the secret of the tests")]).0;
+    let hash = Key::of_secret("the secret of the tests").user("anna@shop.example");
+    let query = [
+        ("email", "Anna@Shop.example"),
+        ("q", "write to anna@shop.example, please"),
+        ("userid", "anna@shop.example"),
+        ("url", "https://shop.example/a?to=anna%40shop.example&b=1"),
+    ];
+    let event = document(a_request(&query, &[]), &config);
+    assert_eq!(event["user"]["id"], hash.as_str());
+    assert_eq!(event["params"]["querystring"]["email"], hash.as_str());
+    assert_eq!(event["params"]["querystring"]["q"], format!("write to {hash}, please"));
+    assert_eq!(event["url"]["full"], format!("https://shop.example/a?to={hash}&b=1"));
+    let applied = event["privacy"]["applied"].as_array().expect("a list");
+    for name in ["user_id_hashed", "mail_addresses_hashed"] {
+        assert!(applied.contains(&json!(name)), "{applied:?}");
+    }
+}
+
+#[test]
+fn visitors_are_told_apart_for_a_day() {
+    let key = Key::of_secret("the secret of the tests");
+    let [day, same, next] = ["2026-03-01T00:00:01Z", "2026-03-01T23:59:59Z", "2026-03-02T00:00:01Z"]
+        .map(|time| time.parse::<DateTime<Utc>>().expect("a time"));
+    let [here, there] = ["203.0.113.77", "203.0.113.78"].map(|address| address.parse().expect("an address"));
+    let visitor = key.visitor(day, here, "Mail/7");
+    assert_eq!(visitor, key.visitor(same, here, "Mail/7"));
+    assert_ne!(visitor, key.visitor(next, here, "Mail/7"));
+    // The network is the same, the visitor is not.
+    assert_ne!(visitor, key.visitor(day, there, "Mail/7"));
+    assert_ne!(visitor, key.visitor(day, here, "Mail/8"));
+    assert_ne!(
+        visitor,
+        Key::of_secret("another secret of the tests").visitor(day, here, "Mail/7")
+    );
+}
+
+#[test]
+fn urls_lose_what_hides_in_them() {
+    let cases = [
+        (
+            "https://a.example/?x=1?token=2",
+            "https://a.example/?x=1?token=[redacted]",
+        ),
+        ("https://a.example/?to%6ben=2", "https://a.example/?to%6ben=[redacted]"),
+        (
+            "https://a.example/?next=%2Fb%3Fpassword%3Dx%26c%3D1",
+            "https://a.example/?next=%2Fb%3Fpassword%3D[redacted]%26c%3D1",
+        ),
+        (
+            "https://a.example/?a=1;session=2",
+            "https://a.example/?a=1;session=[redacted]",
+        ),
+        ("password=hush", "password=[redacted]"),
+    ];
+    for (given, cleaned) in cases {
+        assert_eq!(clean_url(given), cleaned);
+    }
+}
+
+// Settings.
+
+#[test]
+fn a_mistyped_setting_is_never_a_weaker_policy() {
+    let strict = |name: &str, value: &str| {
+        let (config, problems) = config(&[(name, value)]);
+        assert_eq!(problems, 1, "{name}={value}");
+        config
+    };
+    assert_eq!(
+        strict("PIXEL_PRIVACY_IP", "shortened").policy.address,
+        AddressPolicy::Drop
+    );
+    assert_eq!(strict("PIXEL_PRIVACY_USER_ID", "none").policy.user, UserPolicy::Drop);
+    assert_eq!(
+        strict("PIXEL_PRIVACY_SIGNAL", "honour").policy.signal,
+        SignalPolicy::Ignore
+    );
+    assert_eq!(strict("PIXEL_PRIVACY_RECORD", "no").recording, Recording::Off);
+    assert!(!strict("PIXEL_PRIVACY_KEY", "short").has_key);
+    let unknown = strict("PIXEL_PRIVACY_ADDRESS", "drop");
+    let policy = unknown.policy;
+    assert_eq!(
+        (policy.address, policy.user, policy.signal),
+        (AddressPolicy::Drop, UserPolicy::Drop, SignalPolicy::Ignore)
+    );
+}
+
+#[test]
+fn a_wish_not_to_be_tracked_is_followed() {
+    let query = [("userid", "u-7"), ("gclid", "click-7")];
+    for wish in [("sec-gpc", "1"), ("dnt", "1")] {
+        let request = || a_request(&query, &[("user-agent", "Mail/7"), wish]);
+        let event = document(request(), &Config::default());
+        for gone in ["/client/ip", "/visitor", "/user", "/campaign"] {
+            assert_eq!(event.pointer(gone), None, "{wish:?}: {gone} of {event:#}");
+        }
+        let text = event.to_string();
+        assert!(!text.contains("u-7") && !text.contains("click-7"), "{text}");
+        assert_eq!(
+            event["privacy"]["applied"].as_array().expect("a list").last(),
+            Some(&json!("anonymised"))
+        );
+
+        let recorded = document(request(), &config(&[("PIXEL_PRIVACY_SIGNAL", "record")]).0);
+        assert_eq!(recorded["client"]["ip"], "203.0.113.0");
+        assert!(recorded.pointer("/visitor/id").is_some());
+
+        let ignoring = config(&[("PIXEL_PRIVACY_SIGNAL", "ignore")]).0;
+        let refusal = pixel::privacy::refusal(&request(), ignoring.consent());
+        assert_eq!(refusal, Some(Ignored::PrivacySignal));
+    }
+    let no_wish = document(a_request(&query, &[("dnt", "0")]), &Config::default());
+    assert_eq!(
+        (&no_wish["privacy"]["dnt"], &no_wish["client"]["ip"]),
+        (&json!(false), &json!("203.0.113.0"))
+    );
+}
+
+#[test]
+fn only_listed_headers_are_stored() {
+    let headers = [
+        ("accept", "image/*"),
+        ("cookie", "a=b"),
+        ("sec-fetch-dest", "image"),
+        ("user-agent", "Mail/7"),
+        ("x-device-id", "4711"),
+        ("x-forwarded-for", "203.0.113.77"),
+    ];
+    let event = document(a_request(&[], &headers), &Config::default());
+    let kept: Vec<_> = event["params"]["header"]
+        .as_object()
+        .expect("an object")
+        .keys()
+        .collect();
+    assert_eq!(kept, ["accept", "sec-fetch-dest", "user-agent"]);
+    let applied = event["privacy"]["applied"].to_string();
+    for name in [
+        "secret_headers_dropped",
+        "address_headers_dropped",
+        "other_headers_dropped",
+    ] {
+        assert!(applied.contains(name), "{applied}");
+    }
+}
+
+// The stage.
+
+#[test]
+fn who_opts_out_is_not_counted() {
+    // The other ingresses let the answer say what became of the hit.
+    let served = serve().argument("--ingress=http-api").start();
+    let get = |path: &str, headers: &[(&str, &[u8])]| send(served.address, &request("GET", path, headers));
+    let post = |path: &str| send(served.address, &request("POST", path, &[("Content-Length", b"0")]));
+    let outcome = |reply: &crate::serving::Reply| reply.header("x-pixel").unwrap_or_default().to_owned();
+
+    let page = get("/opt-out", &[]);
+    let html = String::from_utf8_lossy(&page.body).into_owned();
+    assert_eq!(page.status, 200);
+    assert!(
+        html.contains("<form method=\"post\"") && !html.contains("<script"),
+        "{html}"
+    );
+    let opted = post("/opt-out");
+    let cookie = opted.header("set-cookie").expect("a cookie").to_owned();
+    assert_eq!((opted.status, opted.header("location")), (303, Some("/opt-out")));
+    let (cookie, attributes) = cookie.split_once(';').expect("attributes");
+    assert!(
+        attributes.contains("HttpOnly") && attributes.contains("Max-Age=31536000"),
+        "{attributes}"
+    );
+    let known = get("/opt-out", &[("Cookie", cookie.as_bytes())]);
+    assert!(String::from_utf8_lossy(&known.body).contains("is not counted"));
+    let ignored = get("/pixel.gif", &[("Cookie", cookie.as_bytes())]);
+    assert_eq!(
+        (ignored.status, outcome(&ignored)),
+        (200, "ignored; reason=opted_out".to_owned())
+    );
+
+    // A mail's recipient, by the code.
+    assert_eq!(outcome(&get("/pixel/mail-1.gif", &[])), "accepted");
+    assert_eq!(post("/opt-out/mail-1").status, 303);
+    assert_eq!(outcome(&get("/pixel/mail-1.gif", &[])), "ignored; reason=opted_out");
+    assert_eq!(outcome(&get("/pixel/mail-2.gif", &[])), "accepted");
+    assert_eq!(post("/opt-out/mail-1?in").status, 303);
+    assert_eq!(outcome(&get("/pixel/mail-1.gif", &[])), "accepted");
+    assert_eq!(served.documents().len(), 3);
+
+    let gpc = get("/.well-known/gpc.json", &[]);
+    let gpc: Value = serde_json::from_slice(&gpc.body).expect("JSON");
+    assert_eq!(gpc["gpc"], true);
+}
+
+#[test]
+fn an_opt_out_outlives_the_stage_and_the_switch_stops_everything() {
+    let stage = serve().argument("--ingress=rest-proxy");
+    let served = stage.clone().start();
+    let opted = send(
+        served.address,
+        &request("POST", "/opt-out/mail-1", &[("Content-Length", b"0")]),
+    );
+    assert_eq!(opted.status, 303);
+    served.signal("TERM");
+    served.ended();
+    let served = stage.clone().start();
+    let outcome = |address, path: &str| {
+        let reply = send(address, &request("GET", path, &[]));
+        (reply.status, reply.header("x-pixel").unwrap_or_default().to_owned())
+    };
+    assert_eq!(
+        outcome(served.address, "/pixel/mail-1.gif"),
+        (200, "ignored; reason=opted_out".to_owned())
+    );
+    served.signal("TERM");
+    served.ended();
+    let served = stage.variable("PIXEL_PRIVACY_RECORD", "off").start();
+    assert_eq!(
+        outcome(served.address, "/pixel/mail-2.gif"),
+        (200, "ignored; reason=recording_off".to_owned())
+    );
+    assert_eq!(served.documents().len(), 0);
+}
