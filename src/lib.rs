@@ -47,6 +47,8 @@ pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
+#[cfg(feature = "cli")]
+pub mod page;
 pub mod pixel;
 pub mod privacy;
 pub mod question;

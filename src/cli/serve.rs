@@ -199,7 +199,9 @@ fn introduce(config: &Config, address: SocketAddr, token: Option<&str>) {
     talk(&format!(
         "paste   <img src=\"http://{address}/pixel.gif\" width=\"1\" height=\"1\" alt=\"\">"
     ));
-    talk(&format!("try     http://{address}/"));
+    // The page keeps the token and takes it out of its address; what stands behind `#` is never sent.
+    let shown = token.map(|token| format!("#token={token}")).unwrap_or_default();
+    talk(&format!("page    http://{address}/{shown}"));
     talk(&format!("events  {destination}"));
     if let Some(fallback) = &config.fallback {
         talk(&format!("else to {fallback}"));

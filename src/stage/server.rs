@@ -756,13 +756,23 @@ fn metrics(stage: &Stage) -> String {
     text
 }
 
-/// The page to open after the first start: it shows the image as a page of the owner would.
+/// The page that shows what was seen.
 fn page(arrived: &Arrived) -> Option<HttpResponse> {
-    if arrived.path != "/" || arrived.method != "GET" {
+    if arrived.path != "/" || !matches!(arrived.method.as_str(), "GET" | "HEAD") {
         return None;
     }
-    let mut response = HttpResponse::new(whole(&include_bytes!("welcome.html")[..]));
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, html);
-    Some(response)
+    let page = crate::page::page();
+    let known = arrived.header("if-none-match") == Some(page.etag.as_str());
+    let headers = page.headers.iter();
+    Some(response(HttpAnswer {
+        status: if known { 304 } else { 200 },
+        headers: headers
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+        body: if known {
+            Vec::new()
+        } else {
+            page.html.clone().into_bytes()
+        },
+    }))
 }

@@ -203,18 +203,3 @@ fn an_isolated_page_refuses_other_images() {
         assert_eq!(title(&document), Some(expected), "{path}: {document}");
     }
 }
-
-#[test]
-fn the_page_of_the_stage_is_a_hit() {
-    let served = serve().start();
-    let url = format!("{}/", served.url());
-    let document = open(&url);
-    assert!(document.contains("<img id=\"pixel\" src=\"/pixel.gif\""), "{document}");
-    let events = wait_for("the event", || {
-        Some(served.events()).filter(|events| !events.is_empty())
-    });
-    let pages: Vec<_> = events.iter().map(|event| text(event, "/url/full")).collect();
-    assert_eq!(pages, [Some(url.as_str())]);
-    let fetched = text(&events[0], "/params/header/sec-fetch-dest");
-    assert_eq!(fetched, Some("image"), "it was asked for as an image");
-}

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -205,5 +206,57 @@ impl Tab<'_> {
             let value = self.try_value(expression).ok()?;
             (value == Value::Bool(true)).then_some(())
         });
+    }
+
+    /// The visible text of the element that a selector finds.
+    pub fn text(&self, selector: &str) -> String {
+        let found = self.value(&format!("document.querySelector({}).innerText", json!(selector)));
+        found.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Clicks on the element that a selector finds.
+    pub fn click(&self, selector: &str) {
+        self.value(&format!("document.querySelector({}).click()", json!(selector)));
+    }
+
+    /// Presses a key and lets it go.
+    pub fn press(&self, key: &str) {
+        for kind in ["rawKeyDown", "char", "keyUp"] {
+            let mut event = json!({"type": kind, "key": key, "code": key});
+            match key {
+                "Enter" => {
+                    event["windowsVirtualKeyCode"] = 13.into();
+                    event["text"] = "\r".into();
+                }
+                "Tab" => event["windowsVirtualKeyCode"] = 9.into(),
+                _ => {}
+            }
+            if kind == "char" && event.get("text").is_none() {
+                continue;
+            }
+            self.call("Input.dispatchKeyEvent", &event);
+        }
+    }
+
+    /// Lets media features, such as `prefers-color-scheme`, have these values.
+    pub fn media(&self, features: &[(&str, &str)]) {
+        let features: Vec<_> = features
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        self.call("Emulation.setEmulatedMedia", &json!({"features": features}));
+    }
+
+    /// Makes the window so large, in CSS pixels.
+    pub fn size(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// What the tab shows, as a PNG.
+    pub fn picture(&self) -> Vec<u8> {
+        let picture = self.call("Page.captureScreenshot", &json!({"format": "png"}));
+        let text = picture["data"].as_str().expect("a picture");
+        STANDARD.decode(text).expect("it is base64")
     }
 }

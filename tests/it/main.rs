@@ -33,6 +33,7 @@ mod lambda_rig;
 mod lifecycle;
 mod manage;
 mod matrix;
+mod page;
 mod privacy;
 mod properties;
 mod questions;

@@ -1,0 +1,85 @@
+//! The page of `pixel serve`: one document that holds everything it needs, and asks the API of the same server.
+//!
+//! Its policy names the hashes of its own script and style, so that nothing else runs in it, whatever an event says. It
+//! holds no image of the pixel: looking at it is no hit.
+
+use std::sync::LazyLock;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::snippet::{Form, Target, lines};
+
+/// The document and its headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// HTML.
+    pub html: String,
+    /// The headers, `Content-Type` included.
+    pub headers: Vec<(&'static str, String)>,
+    /// The entity tag, quotes included; also one of the headers.
+    pub etag: String,
+}
+
+/// The page, put together once.
+pub fn page() -> &'static Page {
+    &PAGE
+}
+
+static PAGE: LazyLock<Page> = LazyLock::new(|| {
+    let style = concat!(include_str!("page/uplot/uPlot.min.css"), include_str!("page/page.css"));
+    let script = concat!(
+        include_str!("page/uplot/uPlot.iife.min.js"),
+        "\n",
+        include_str!("page/page.js")
+    );
+    let html = include_str!("page/page.html")
+        .replace("/* style */", style)
+        .replace("/* snippets */", &snippets())
+        .replace("/* script */", script);
+    let policy = format!(
+        "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        source(script),
+        source(style)
+    );
+    let etag = format!("\"{}\"", STANDARD.encode(&Sha256::digest(&html)[..12]));
+    let headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Security-Policy", &policy),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cache-Control", "no-cache"),
+        ("ETag", &etag),
+    ];
+    let headers = headers.map(|(name, value)| (name, value.to_owned())).into();
+    Page { html, headers, etag }
+});
+
+/// How a policy names an inline text (Content Security Policy Level 3, "hash-source").
+fn source(text: &str) -> String {
+    format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
+}
+
+/// The lines of every form, with a base and a code that the page's script replaces by its own.
+fn snippets() -> String {
+    let of = |form: Form, code: Option<&str>| {
+        let target = Target {
+            base: "https://pixel.invalid".to_owned(),
+            code: code.map(ToOwned::to_owned),
+            ..Target::default()
+        };
+        lines(form, &target)
+    };
+    let forms = Form::ALL.map(|form| {
+        json!({
+            "form": form.name(),
+            "place": form.place(),
+            "coded": of(form, Some("CODE-OF-THE-PIXEL")),
+            "plain": of(form, None),
+        })
+    });
+    // Nothing in it may end the element that it stands in.
+    json!(forms).to_string().replace('<', "\\u003c")
+}
