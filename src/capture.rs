@@ -2,6 +2,7 @@
 //!
 //! Everything here is a function of its arguments; waiting and connecting is the shell's part.
 
+use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
 use crate::config::Config;
@@ -9,6 +10,7 @@ use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
 use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
+use crate::geo::Place;
 use crate::hit::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::pixel::{Image, Pixel};
 use crate::privacy::{self, Consent};
@@ -165,18 +167,24 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    event_beside(request, circumstances, config, Beside::default())
+    event_placed(request, circumstances, config, |_| Place::default())
 }
 
-/// The same with what the request does not say.
-pub fn event_beside(request: Request, circumstances: &Circumstances, config: &Config, mut beside: Beside) -> Event {
+/// The same with the place of the visitor's whole address, for the edges that do not tell it.
+pub fn event_placed(
+    request: Request,
+    circumstances: &Circumstances,
+    config: &Config,
+    place: impl Fn(IpAddr) -> Place,
+) -> Event {
     let mut hit = Hit::read(request, circumstances);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
     }
-    if let Some(sent) = hit.checked.contents.sent {
-        beside.seconds_since_sent = Some((hit.received - sent).num_seconds());
-    }
+    let beside = Beside {
+        seconds_since_sent: hit.seconds_since_sent(),
+        place: hit.address.map(place).unwrap_or_default(),
+    };
     let enriched = Enriched::of(&hit, beside);
     Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }

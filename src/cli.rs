@@ -1,6 +1,7 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
 //! configuration.
 
+mod archive;
 mod audit;
 mod backup;
 mod code;
@@ -9,10 +10,13 @@ mod config;
 mod connect;
 mod dashboards;
 mod demo;
+mod erase;
 mod hits;
 mod invoke;
+mod privacy;
 mod prune;
 mod queue;
+mod reclassify;
 mod replay;
 mod serve;
 mod setup;
@@ -63,6 +67,14 @@ enum Command {
     Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
+    /// Class stored events by the rules of this version
+    Reclassify(reclassify::Arguments),
+    /// Delete what is stored of a user, a visitor or a code, and print a receipt
+    Erase(erase::EraseArguments),
+    /// Print what is stored of a user, a visitor or a code
+    Export(erase::ExportArguments),
+    /// Print a paragraph for a privacy notice, from the configuration
+    Privacy(privacy::Arguments),
     /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
     Replay(replay::Arguments),
     /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
@@ -120,6 +132,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
+        Command::Reclassify(arguments) => reclassify::run(&arguments),
+        Command::Erase(arguments) => erase::erase(&arguments),
+        Command::Export(arguments) => erase::export(&arguments),
+        Command::Privacy(arguments) => privacy::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),

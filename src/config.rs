@@ -39,7 +39,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 27] = [
+pub const VARIABLES: [Variable; 28] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -145,6 +145,11 @@ pub const VARIABLES: [Variable; 27] = [
         "PIXEL_PRIVACY_RECORD",
         "`on`",
         "`on`, or `off`: the pixel is served, and nothing is stored",
+    ),
+    variable(
+        "PIXEL_GEO_FILE",
+        "none: only what the edge's headers say",
+        "file in MaxMind's format (`.mmdb`) with countries or networks; on the command line, not in the function",
     ),
     variable(
         "PIXEL_CORS_ORIGIN",
@@ -255,6 +260,8 @@ pub struct Config {
     pub opt_out: BTreeSet<String>,
     /// Whether the key of all hashes was given, and is not random.
     pub has_key: bool,
+    /// A file of places by address.
+    pub geo_file: Option<PathBuf>,
     /// Proxies of the owner before the ingress.
     pub trusted_hops: usize,
     /// The origin that scripts may read the answer from.
@@ -348,6 +355,7 @@ impl Config {
             recording: reader.strictly("PIXEL_PRIVACY_RECORD", &recording, Recording::Off),
             opt_out: reader.list("PIXEL_PRIVACY_OPT_OUT"),
             has_key: key.is_some(),
+            geo_file: reader.get("PIXEL_GEO_FILE").map(PathBuf::from),
             trusted_hops: reader.number("PIXEL_TRUSTED_HOPS", 0, 0..=16),
             cors_origin: reader.origin(),
             rotation: reader

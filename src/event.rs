@@ -218,7 +218,7 @@ impl PixelFields {
             code: keeper.optional("pixel.code", hit.code.as_deref()),
             signature: signature.name(),
             sent: contents.sent.map(iso),
-            seconds_since_sent: contents.sent.map(|sent| (hit.received - sent).num_seconds()),
+            seconds_since_sent: hit.seconds_since_sent(),
             campaign: keeper.optional("pixel.campaign", contents.campaign.as_deref()),
             recipient: contents.recipient.map(|recipient| recipient.to_string()),
         }

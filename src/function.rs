@@ -8,6 +8,7 @@
 mod care;
 mod extension;
 mod index;
+mod manage;
 mod replied;
 
 use std::io::Write;
@@ -42,15 +43,18 @@ pub enum Role {
     Prune,
     /// A queue's messages go to the index.
     Index,
+    /// Codes and statistics are asked for.
+    Manage,
 }
 
 impl Role {
     /// All of them, with their handler's names.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 5] = [
         ("capture", Self::Capture),
         ("setup", Self::Setup),
         ("prune", Self::Prune),
         ("index", Self::Index),
+        ("manage", Self::Manage),
     ];
 
     /// The role of a handler's name. `bootstrap` is what deployment tools write when nobody has chosen a name.
@@ -111,6 +115,7 @@ async fn run(variables: &Variables) -> Result<(), BoxError> {
         Role::Setup => care::run_setup(variables).await,
         Role::Prune => care::run_prune(variables).await,
         Role::Index => index::run(variables).await,
+        Role::Manage => manage::run(variables).await,
     }
 }
 
@@ -192,6 +197,8 @@ struct Function {
 
 const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with a random key of its own, so a visitor or user of two sandboxes counts as two";
 
+const NO_GEO_FILE: &str = "`PIXEL_GEO_FILE` is set, and the function reads no such file: countries are those of the edge's headers, such as CloudFront's";
+
 /// The budget when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_millis(500);
 
@@ -212,6 +219,9 @@ impl Function {
         }
         if !config.has_key {
             log(&json!({"level": "WARN", "message": "configuration", "reason": NO_KEY}));
+        }
+        if config.geo_file.is_some() {
+            log(&json!({"level": "WARN", "message": "configuration", "reason": NO_GEO_FILE}));
         }
         let name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
         Self {

@@ -129,6 +129,14 @@ impl Hit {
     }
 }
 
+impl Hit {
+    /// Seconds from sending to this hit, where a genuine code says when it was sent.
+    pub fn seconds_since_sent(&self) -> Option<i64> {
+        let sent = self.checked.contents.sent?;
+        Some((self.received - sent).num_seconds())
+    }
+}
+
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {

@@ -143,18 +143,6 @@ impl Reply {
         self.headers.push((name, value.into()));
         self
     }
-
-    /// Adds the CORS headers for a configured origin.
-    #[must_use]
-    pub fn with_cors(mut self, origin: Option<&str>) -> Self {
-        if let Some(origin) = origin {
-            self.headers.push(("access-control-allow-origin", origin.to_owned()));
-            if origin != "*" {
-                self.headers.push(("vary", "Origin".to_owned()));
-            }
-        }
-        self
-    }
 }
 
 /// Why a request has no other answer (RFC 9457).

@@ -79,16 +79,16 @@ impl Deliverer {
                 break;
             }
             let form = self.form();
-            let batches = self.target().bulk(
+            let planned = self.target().plan(
                 waiting.into_iter().map(|number| (number, &events[number])),
                 form,
                 round.limits,
             );
             let mut learnt = false;
-            for batch in batches {
+            for planned in planned {
                 let left = deadline.saturating_duration_since(Instant::now());
                 learnt |= self
-                    .deliver_batch(batch, form, &mut round, patience.attempt.min(left))
+                    .deliver_batch(planned.write(), form, &mut round, patience.attempt.min(left))
                     .await;
             }
             let wait = if learnt {

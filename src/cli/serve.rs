@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
+use crate::geo::file::GeoFile;
 use crate::manage::token;
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
@@ -70,6 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
+    let geo = config.geo_file.as_deref().map(GeoFile::open).transpose()?;
     let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
     let fallback = match &config.fallback {
         Some(fallback) => Some(self::sink(&config, fallback).await?),
@@ -96,6 +98,7 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::
         let opened = OptOuts::open(stage.config.opt_out.clone(), path);
         stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;
     }
+    stage.geo = geo;
     let stage = Arc::new(stage);
     let pruning = keep(arguments.keep, &stage)?;
     serve(Arc::clone(&stage), listener, stop()).await;

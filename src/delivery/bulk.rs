@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::opensearch::{StoreRequest, Target, explains, refusal, verdict};
 use super::{Outcome, Verdict};
@@ -60,6 +62,16 @@ pub struct Batch {
     pub members: Vec<usize>,
 }
 
+/// A request that is still to be written, so that only one at a time takes memory.
+#[derive(Clone, Debug)]
+pub struct Planned<'a> {
+    request: StoreRequest,
+    members: Vec<(usize, &'a Event)>,
+    /// Of the body.
+    bytes: usize,
+    form: Form,
+}
+
 impl Target {
     /// The requests that store these numbered events, those of an index in their order.
     pub fn bulk<'a>(
@@ -68,54 +80,94 @@ impl Target {
         form: Form,
         limits: Limits,
     ) -> Vec<Batch> {
+        self.plan(events, form, limits).iter().map(Planned::write).collect()
+    }
+
+    /// The same, not yet written.
+    pub fn plan<'a>(
+        &self,
+        events: impl IntoIterator<Item = (usize, &'a Event)>,
+        form: Form,
+        limits: Limits,
+    ) -> Vec<Planned<'a>> {
         let mut full = Vec::new();
-        let mut open: BTreeMap<String, Batch> = BTreeMap::new();
-        let mut lines = Vec::new();
+        let mut open: BTreeMap<String, Planned<'a>> = BTreeMap::new();
         for (number, event) in events {
-            lines.clear();
-            write_lines(event, form.ids, &mut lines);
+            let bytes = length(event, form.ids);
             let index = self.index.name(event.time);
-            let batch = open
-                .entry(index)
-                .or_insert_with_key(|index| self.empty_batch(index, form));
-            let room = batch.body.len() + lines.len() <= limits.bytes && batch.members.len() < limits.events;
-            if !room && !batch.members.is_empty() {
-                let next = Batch {
-                    request: batch.request.clone(),
-                    body: Vec::with_capacity(batch.body.len()),
-                    members: Vec::with_capacity(batch.members.len()),
+            let planned = open.entry(index).or_insert_with_key(|index| self.planned(index, form));
+            let room = planned.bytes + bytes <= limits.bytes && planned.members.len() < limits.events;
+            if !room && !planned.members.is_empty() {
+                let next = Planned {
+                    request: planned.request.clone(),
+                    members: Vec::new(),
+                    bytes: 0,
+                    form,
                 };
-                full.push(std::mem::replace(batch, next));
+                full.push(std::mem::replace(planned, next));
             }
-            batch.body.extend_from_slice(&lines);
-            batch.members.push(number);
+            planned.bytes += bytes;
+            planned.members.push((number, event));
         }
         full.extend(open.into_values());
         full
     }
 
-    fn empty_batch(&self, index: &str, form: Form) -> Batch {
+    fn planned(&self, index: &str, form: Form) -> Planned<'static> {
         let base = &self.base;
         let doc_type = if form.doc_type { "/_doc" } else { "" };
         let url = format!("{base}/{index}{doc_type}/_bulk?filter_path=errors,error,items.*.status,items.*.error");
-        Batch {
+        Planned {
             request: StoreRequest { method: "POST", url },
-            body: Vec::new(),
             members: Vec::new(),
+            bytes: 0,
+            form,
         }
     }
 }
 
+impl Planned<'_> {
+    /// The request with its body.
+    pub fn write(&self) -> Batch {
+        let mut body = Vec::with_capacity(self.bytes);
+        for (_, event) in &self.members {
+            write_lines(event, self.form.ids, &mut body);
+        }
+        Batch {
+            request: self.request.clone(),
+            body,
+            members: self.members.iter().map(|(number, _)| *number).collect(),
+        }
+    }
+}
+
+const BEGIN: &[u8] = br#"{"create":{"#;
+const ID: &[u8] = br#""_id":"#;
+const END: &[u8] = b"}}\n";
+
 /// The action and the document. A document is JSON without line breaks, as [`Event::new`] makes it.
 fn write_lines(event: &Event, with_id: bool, lines: &mut Vec<u8>) {
-    lines.extend_from_slice(br#"{"create":{"#);
+    lines.extend_from_slice(BEGIN);
     if with_id {
-        lines.extend_from_slice(br#""_id":"#);
+        lines.extend_from_slice(ID);
         lines.extend_from_slice(Value::from(event.id.as_str()).to_string().as_bytes());
     }
-    lines.extend_from_slice(b"}}\n");
+    lines.extend_from_slice(END);
     lines.extend_from_slice(event.document.as_bytes());
     lines.push(b'\n');
+}
+
+/// How many bytes [`write_lines`] writes.
+fn length(event: &Event, with_id: bool) -> usize {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    let id = if !with_id {
+        0
+    } else if event.id.bytes().all(plain) {
+        ID.len() + event.id.len() + "\"\"".len()
+    } else {
+        ID.len() + Value::from(event.id.as_str()).to_string().len()
+    };
+    BEGIN.len() + id + END.len() + event.document.len() + 1
 }
 
 /// What an answer to a batch means.
@@ -131,19 +183,26 @@ pub enum Answer {
     NeedsType,
 }
 
+/// The items are read one after the other: thousands of them as values would take more memory than the batch.
+#[derive(Deserialize)]
+struct Items<'a> {
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
 /// What an answer means for the `sent` events of a batch.
 pub fn answer(status: u16, body: &[u8], sent: usize) -> Answer {
-    let read: Option<Value> = serde_json::from_slice(body).ok();
-    let items = read.as_ref().and_then(|read| read.get("items")?.as_array());
-    if let (200, Some(items)) = (status, items) {
+    if status == 200
+        && let Ok(Items { items: Some(items) }) = serde_json::from_slice(body)
+    {
         // More answers than questions: nobody can say which belong together.
         let known = if items.len() > sent { &[] } else { items.as_slice() };
-        let mut verdicts: Vec<_> = known.iter().map(item).collect();
+        let mut verdicts: Vec<_> = known.iter().map(|text| item(text)).collect();
         verdicts.resize(sent, None);
         return Answer::Items(verdicts);
     }
-    let error = read.as_ref().and_then(|read| read.get("error"));
-    if status == 400 && explains(error, "type is missing") {
+    let read = || serde_json::from_slice::<Value>(body).ok();
+    if status == 400 && explains(read().as_ref().and_then(|read| read.get("error")), "type is missing") {
         return Answer::NeedsType;
     }
     match verdict(status, body) {
@@ -160,7 +219,8 @@ pub fn answer(status: u16, body: &[u8], sent: usize) -> Answer {
 }
 
 /// `{"create": {"status": 201}}`, with an `error` where it went wrong.
-fn item(item: &Value) -> Option<Verdict> {
+fn item(text: &RawValue) -> Option<Verdict> {
+    let item: Value = serde_json::from_str(text.get()).ok()?;
     let result = item.as_object()?.values().next()?;
     let status = u16::try_from(result.get("status")?.as_u64()?).ok()?;
     let error = result.get("error");
@@ -270,6 +330,24 @@ mod tests {
             )
         );
         assert_eq!(batch.members, [0, 1]);
+    }
+
+    #[test]
+    fn a_body_takes_the_memory_that_it_needs() {
+        for id in ["JKJaXmPLvHcESHA=", "", "a\"b\\c", "ä€𝄞", "\t\u{7f}\u{0}", "a b/c"] {
+            let event = Event {
+                id: id.to_owned(),
+                ..event(0, 0, 7)
+            };
+            for ids in [true, false] {
+                let form = Form { ids, doc_type: false };
+                let mut lines = Vec::new();
+                write_lines(&event, ids, &mut lines);
+                assert_eq!(length(&event, ids), lines.len(), "{id:?}");
+                let batches = target("http://host/events").bulk([(0, &event)], form, Limits::default());
+                assert_eq!(batches[0].body, lines, "{id:?}");
+            }
+        }
     }
 
     #[test]

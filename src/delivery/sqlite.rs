@@ -563,3 +563,71 @@ pub fn prune(path: &Path, before: DateTime<Utc>, dry_run: bool) -> Result<u64, S
         }
     }
 }
+
+/// An existing file, to read all of it, change events and delete them.
+#[derive(Debug)]
+pub struct Archive {
+    reader: Reader,
+}
+
+impl Archive {
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no such file, or it is no store.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Reader::open(path).map(|reader| Self { reader })
+    }
+
+    /// At most `limit` events after `number`, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn page(&self, number: i64, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = format!("SELECT number, document FROM events WHERE number > ?1 ORDER BY number LIMIT {limit}");
+        self.reader.query(&sql, [number])
+    }
+
+    /// Replaces the documents of these numbers, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub fn rewrite(&self, documents: &[(i64, String)]) -> Result<(), StoreError> {
+        let write = || {
+            let transaction = self.reader.connection.unchecked_transaction()?;
+            for (number, document) in documents {
+                let update = "UPDATE events SET document = ?2 WHERE number = ?1";
+                transaction.prepare_cached(update)?.execute(params![number, document])?;
+            }
+            transaction.commit()
+        };
+        write().map_err(|error| StoreError::new(&self.reader.path, error))
+    }
+
+    /// Deletes the events of these numbers, all or none; how many there were. What was deleted is overwritten in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub fn delete(&self, numbers: &[i64]) -> Result<u64, StoreError> {
+        let write = || {
+            let connection = &self.reader.connection;
+            connection.pragma_update(None, "secure_delete", true)?;
+            let transaction = connection.unchecked_transaction()?;
+            let mut deleted = 0;
+            for number in numbers {
+                let delete = "DELETE FROM events WHERE number = ?1";
+                deleted += transaction.prepare_cached(delete)?.execute([number])? as u64;
+            }
+            transaction.commit()?;
+            // The log of changes holds the old pages until it is emptied.
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(deleted)
+        };
+        write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
+    }
+}

@@ -23,7 +23,7 @@ use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use super::manage::File;
 use super::opt_out::{self, OptOuts};
-use crate::aws::client::{Deliverer, secure_random};
+use crate::aws::client::secure_random;
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
@@ -31,6 +31,7 @@ use crate::delivery::counts::Counts;
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
+use crate::geo::file::GeoFile;
 use crate::hit::{self, Circumstances, takes_beacons};
 use crate::manage::{self, Asked, Manager, Problem, Reply};
 use crate::pixel::{Image, Pixel};
@@ -150,6 +151,8 @@ pub struct Stage {
     pub reports: mpsc::Sender<Report>,
     /// Who is not to be counted.
     pub opt_outs: OptOuts,
+    /// Where addresses are.
+    pub geo: Option<GeoFile>,
     /// Lends a place to each event until its outcome is known.
     places: Arc<Semaphore>,
     /// Answers what is asked of the store.
@@ -202,26 +205,7 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
     let _ = tokio::time::timeout(patience, connections.shutdown()).await;
 }
 
-/// What is asked about events.
-enum Questioned<'a> {
-    File(File),
-    Index(&'a Deliverer),
-}
-
 impl Stage {
-    /// What to ask; a queue or a stream answers no questions.
-    fn questioned(&self) -> Result<Questioned<'_>, Problem> {
-        match &self.sink {
-            Sink::Store(store) => Ok(Questioned::File(File(store.path().to_owned()))),
-            Sink::Remote { way, .. } => way.index().map(Questioned::Index).ok_or_else(|| {
-                let destination = self.destination();
-                Problem::Unavailable(format!(
-                    "{destination} answers no questions; ask the index that its events come to"
-                ))
-            }),
-        }
-    }
-
     /// Makes a stage; it does not listen yet.
     pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<Report>) -> Self {
         let manager = Manager {
@@ -232,6 +216,7 @@ impl Stage {
         };
         Self {
             opt_outs: OptOuts::of(config.opt_out.clone()),
+            geo: None,
             config,
             ingress,
             sink,
@@ -401,7 +386,14 @@ fn is_managed(path: &str) -> bool {
 /// Answers what is asked of the store.
 async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
     let cors = stage.config.cors_origin.clone();
-    let with_cors = |reply: Reply| of_reply(reply.with_cors(cors.as_deref()));
+    let with_cors = |mut response: HttpResponse| {
+        if let Some(origin) = cors.as_deref().and_then(|origin| HeaderValue::try_from(origin).ok()) {
+            let headers = response.headers_mut();
+            headers.insert("access-control-allow-origin", origin);
+            headers.insert("vary", HeaderValue::from_static("Origin"));
+        }
+        response
+    };
     if arrived.method == "OPTIONS" && cors.is_some() {
         let headers = vec![
             ("access-control-allow-methods", "GET, POST, PATCH, DELETE".to_owned()),
@@ -409,33 +401,25 @@ async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
             ("access-control-max-age", "600".to_owned()),
         ];
         let body = String::new();
-        return with_cors(Reply {
+        return with_cors(of_reply(Reply {
             status: 204,
             headers,
             body,
-        });
+        }));
     }
     let follows = arrived
         .header("accept")
         .is_some_and(|accept| accept.contains("text/event-stream"));
     let asked = asked(&stage, arrived);
-    if follows && asked.path == "events" && asked.method == "GET" {
-        let now = Utc::now();
-        let allowed = match stage.questioned() {
-            Ok(Questioned::File(file)) => stage.manager.may_follow(&asked, &file, now).await,
-            Ok(Questioned::Index(index)) => stage.manager.may_follow(&asked, index, now).await,
-            Err(problem) => Err(problem),
-        };
-        return match allowed {
-            Ok(latest) => follow(&stage, latest, cors.as_deref()),
-            Err(problem) => with_cors(problem.reply()),
-        };
-    }
-    let now = Utc::now();
-    let (reply, reason) = match stage.questioned() {
-        Ok(Questioned::File(file)) => stage.manager.answer(&asked, &file, now).await,
-        Ok(Questioned::Index(index)) => stage.manager.answer(&asked, index, now).await,
-        Err(problem) => (problem.reply(), None),
+    let (reply, reason) = match &stage.sink {
+        Sink::Store(store) => answer_from(&stage, &asked, follows, &File(store.path().to_owned())).await,
+        Sink::Remote { way, .. } => match way.as_ref() {
+            Way::Index(deliverer) => answer_from(&stage, &asked, follows, deliverer).await,
+            Way::Message(_) => {
+                let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
+                (of_reply(elsewhere.reply()), None)
+            }
+        },
     };
     if let Some(reason) = reason {
         talk(&format!(
@@ -446,6 +430,24 @@ async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
         ));
     }
     with_cors(reply)
+}
+
+/// Answers from a store, or begins to send events as they come.
+async fn answer_from(
+    stage: &Stage,
+    asked: &Asked,
+    follows: bool,
+    store: &impl manage::Store,
+) -> (HttpResponse, Option<String>) {
+    let now = Utc::now();
+    if follows && asked.path == "events" && asked.method == "GET" {
+        return match stage.manager.may_follow(asked, store, now).await {
+            Ok(latest) => (follow(stage, latest), None),
+            Err(problem) => (of_reply(problem.reply()), None),
+        };
+    }
+    let (reply, reason) = stage.manager.answer(asked, store, now).await;
+    (of_reply(reply), reason)
 }
 
 fn asked(stage: &Stage, arrived: Arrived) -> Asked {
@@ -491,7 +493,7 @@ fn of_reply(reply: Reply) -> HttpResponse {
 const STILL_THERE: Duration = Duration::from_secs(15);
 
 /// Sends every event that is stored from now on by this process, as server-sent events.
-fn follow(stage: &Stage, latest: Latest, cors: Option<&str>) -> HttpResponse {
+fn follow(stage: &Stage, latest: Latest) -> HttpResponse {
     let (sender, body) = Channel::new(16);
     if let Some(events) = stage.followed(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
         tokio::spawn(send_events(events, sender, latest.filter));
@@ -505,7 +507,7 @@ fn follow(stage: &Stage, latest: Latest, cors: Option<&str>) -> HttpResponse {
         headers,
         body: String::new(),
     };
-    of_reply(reply.with_cors(cors)).map(|_| Either::Right(body))
+    of_reply(reply).map(|_| Either::Right(body))
 }
 
 async fn send_events(
@@ -557,7 +559,9 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
                 invocation: arrived.id.clone(),
                 trusted_hops: stage.config.trusted_hops,
             };
-            let event = capture::event(*request, &circumstances, &stage.config);
+            let event = capture::event_placed(*request, &circumstances, &stage.config, |address| {
+                stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default()
+            });
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             let late = store(stage, arrived, Arc::new(event)).await.is_err();
             if late

@@ -1,6 +1,6 @@
 //! Classes of visit and programs, held against other people's collections of agents and against ours.
 //!
-//! Others' collections are installed: the crawlers of `crawler-user-agents` (PyPI), and `uap-core`'s suite, which the crate
+//! Others' collections are installed: the crawlers of `crawler-user-agents` (`PyPI`), and `uap-core`'s suite, which the crate
 //! `ua-parser` holds. Ours are in `tests/agents/`.
 
 use std::path::{Path, PathBuf};
@@ -292,15 +292,19 @@ fn install(folder: &Path) -> Result<(), String> {
     std::fs::write(folder.join("cases"), output.stdout).map_err(|error| error.to_string())
 }
 
-/// The share, in thousandths, of a corpus's cases for which `holds`; what it does not hold for is shown.
+/// The share, in thousandths, of a corpus's cases for which `holds`; what it does not hold for is listed.
 fn share(corpus: &str, holds: impl Fn(&Case) -> bool) -> usize {
     let cases: Vec<_> = corpora().iter().filter(|case| case.corpus == corpus).collect();
     assert!(cases.len() > 400, "{corpus}: {}", cases.len());
     let count = cases.len();
     let (held, missed): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| holds(case));
-    for case in missed {
-        println!("{corpus}: {} {}: {}", case.name, case.version, case.agent);
-    }
+    let shown: Vec<_> = missed
+        .iter()
+        .map(|case| format!("{} {}: {}", case.name, case.version, case.agent))
+        .collect();
+    // For who looks for what to better: a file beside the collections.
+    let missed = setup::cache_dir().join("agents").join(format!("missed-{corpus}"));
+    std::fs::write(missed, shown.join("\n")).expect("the cache can be written");
     held.len() * 1000 / count
 }
 

@@ -540,3 +540,129 @@ fn a_stage_killed_after_its_answer_loses_what_was_under_way() {
         );
     });
 }
+
+// The soak.
+
+/// Numbers that only look random (`SplitMix64`).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let number = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (number ^ (number >> 31)) % end
+    }
+
+    /// One request of ten or so meets a fault.
+    fn fault(&mut self) -> Fault {
+        match self.below(100) {
+            0 => Fault::Reset,
+            1 | 2 => Fault::ResetAnswer,
+            3 => Fault::HalfClose,
+            4 | 5 => Fault::CutAnswer(usize::try_from(self.below(200)).expect("it is small")),
+            6 => Fault::Swallow,
+            7 => Fault::Late(Duration::from_millis(self.below(1_000))),
+            8 => Fault::Answer(429, "{}"),
+            9 => Fault::Answer(503, ""),
+            10 => Fault::Answer(403, "no"),
+            _ => Fault::None,
+        }
+    }
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name} is a number"))
+    })
+}
+
+/// Thousands of hits from many visitors at once, faults by chance, outages, and a stage that is stopped and started again.
+/// `SOAK_HITS=100000` makes it a long one, `SOAK_SEED` repeats one.
+#[test]
+fn a_soak_of_random_faults_loses_and_doubles_nothing() {
+    const LAPS: u64 = 4;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seed = setting("SOAK_SEED", now.expect("it is past 1970").subsec_nanos().into());
+    let hits = usize::try_from(setting("SOAK_HITS", 2_000)).expect("it fits");
+    let case = format!("SOAK_SEED={seed} SOAK_HITS={hits}");
+    println!("{case}");
+    let index = plain_index("soak");
+    index.ask("PUT", "/_settings", Some(&json!({"index.max_result_window": hits * 2})));
+    let proxy = FaultProxy::before(&index.subject.running.url);
+    let queue = Queue::new("soak");
+    let way = way(Program::Stage, "after-indexing", true);
+    let (mut log, mut chance) = (Vec::new(), Chance(seed));
+    let sent = AtomicUsize::new(0);
+    for lap in 1..=LAPS {
+        let mut own = Chance(chance.below(u64::MAX));
+        proxy.choose(move || own.fault());
+        let destination = format!("{}/{}", proxy.url(), index.name);
+        let Running::Stage(served, lines) = block_on(Running::start(way, &destination, Some(&queue))) else {
+            unreachable!("it is the stage")
+        };
+        let end = hits * usize::try_from(lap).expect("it is small") / usize::try_from(LAPS).expect("it is small");
+        let outage = end - hits / 8;
+        std::thread::scope(|scope| {
+            for _ in 0..24 {
+                scope.spawn(|| {
+                    loop {
+                        let number = sent.fetch_add(1, Ordering::Relaxed);
+                        if number >= end {
+                            sent.fetch_sub(1, Ordering::Relaxed);
+                            return;
+                        }
+                        if lap % 2 == 0 && number == outage {
+                            proxy.set(Fault::Down);
+                        }
+                        let begun = Instant::now();
+                        let reply = served.get(&format!("/pixel.gif?n={number}"));
+                        assert_eq!((reply.status, reply.body.as_slice()), (200, GIF.as_slice()), "{case}");
+                        assert!(begun.elapsed() < way.patience(), "{case}: {:?}", begun.elapsed());
+                    }
+                });
+            }
+        });
+        log.extend(Running::Stage(served, lines).stop());
+    }
+    proxy.set(Fault::None);
+    let expected: BTreeSet<_> = (0..hits).collect();
+    let before = soaked(&case, &index);
+    let folder = folder();
+    std::fs::write(folder.path().join("log"), log.join("\n") + "\n").expect("it can be written");
+    for source in ["log", &queue.destination()] {
+        let output = run(folder.path(), &["replay", source, "-d", &index.destination()]);
+        assert!(
+            output.status.success(),
+            "{case}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let after = soaked(&case, &index);
+    let lost: Vec<_> = expected.difference(&after).collect();
+    assert!(lost.is_empty(), "{case}: lost {lost:?}");
+    assert_eq!(after.len(), hits, "{case}");
+    assert!(before.len() < hits, "{case}: no fault has kept a hit from the index");
+    println!(
+        "{} at once in the index, {} by replay",
+        before.len(),
+        after.len() - before.len()
+    );
+}
+
+/// As [`indexed`], of as many as there may be.
+fn soaked(case: &str, index: &Index) -> BTreeSet<usize> {
+    index.ask("POST", "/_refresh", None);
+    let size = index.ask("GET", "/_count", None)["count"].as_u64().expect("a number");
+    let path = format!("/_search?size={}&_source=params.querystring.n", size.max(1));
+    let found = index.ask("POST", &path, None);
+    let hits = found["hits"]["hits"].as_array().expect("a search has hits");
+    let numbers: BTreeSet<_> = hits.iter().filter_map(|hit| number(&hit["_source"])).collect();
+    assert_eq!(
+        (numbers.len(), hits.len() as u64),
+        (hits.len(), size),
+        "{case}: something is doubled"
+    );
+    numbers
+}

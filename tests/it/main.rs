@@ -6,6 +6,7 @@
     reason = "helpers are public to their sibling modules, and a test may fail where it stands"
 )]
 
+mod archive;
 mod audit;
 mod browser;
 mod care;
@@ -19,6 +20,7 @@ mod destination;
 mod fault_proxy;
 mod faults;
 mod function;
+mod geo;
 mod index_role;
 mod index_setup;
 mod index_stub;
@@ -49,6 +51,7 @@ mod signature;
 mod small_server;
 mod snippet;
 mod stage;
+mod stats;
 mod template;
 mod template_corpus;
 mod velocity;

@@ -7,8 +7,10 @@ use std::net::{SocketAddr, TcpStream};
 use pixel::manage::token::{Scope, hash, hex};
 use serde_json::{Value, json};
 
+use crate::lambda_rig::{Rig, RigOptions};
 use crate::matrix::{Index, each};
 use crate::serving::{PATIENCE, Reply, Serve, Served, pixel, serve, try_send, wait_for};
+use crate::setup;
 
 const KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
 const TOKEN: &str = "pixel_of-the-tests";
@@ -431,4 +433,115 @@ fn events_are_followed_as_they_come_and_do_not_hold_up_the_end() {
     served.signal("TERM");
     let (status, _) = served.ended();
     assert_eq!(status.code(), Some(0));
+}
+
+/// The function before API Gateway: let in by IAM or by a token, and by nothing else.
+#[test]
+fn the_function_answers_whom_iam_or_a_token_lets_in() {
+    let subject = crate::matrix::any();
+    let index = Index::new(&subject, "managed-by-function");
+    let set_up = subject.pixel(&["setup", "-d", &subject.destination(&index.name)]);
+    assert!(set_up.status.success(), "{set_up:?}");
+    let mut options = RigOptions::new(env!("CARGO_BIN_EXE_bootstrap"))
+        .handler("manage")
+        .env("PIXEL_DESTINATION", subject.destination(&index.name))
+        .env("PIXEL_TOKENS", entry(TOKEN, &[Scope::StatsRead]))
+        .env("PIXEL_CODE_KEYS", KEYS);
+    for (name, value) in subject.variables() {
+        options = options.env(name, value);
+    }
+    let payload = |method: &str, path: &str, token: &str, iam: bool, body: &Value| {
+        let identity = if iam {
+            json!({"userArn": "arn:aws:iam::123456789012:user/ann"})
+        } else {
+            json!({})
+        };
+        json!({
+            "httpMethod": method, "path": format!("/v1/api/{path}"), "resource": "/{proxy+}",
+            "headers": {"Host": "api.example", "Authorization": format!("Bearer {token}")},
+            "requestContext": {"requestId": "1", "identity": identity, "httpMethod": method},
+            "body": body, "isBase64Encoded": false,
+        })
+    };
+    crate::matrix::block_on(async {
+        let rig = Rig::start(options).await;
+        for (method, path, token, iam, body, status) in [
+            ("GET", "status", "", false, Value::Null, 200),
+            ("GET", "stats", "", false, Value::Null, 401),
+            ("GET", "stats", TOKEN, false, Value::Null, 200),
+            ("GET", "gen-image", TOKEN, false, Value::Null, 403),
+            ("GET", "gen-image", "", true, Value::Null, 200),
+            ("POST", "codes", "", true, json!(r#"{"code": "by-function"}"#), 201),
+            ("POST", "codes", "", true, json!(r#"{"code": "by-function"}"#), 409),
+            ("GET", "codes/by-function", "", true, Value::Null, 200),
+            ("GET", "info/by-function", "", true, Value::Null, 200),
+            ("GET", "events", "", true, Value::Null, 200),
+            ("GET", "nothing", "", true, Value::Null, 404),
+        ] {
+            let invocation = rig.invoke(payload(method, path, token, iam, &body).to_string()).await;
+            let reply = invocation.reply_json();
+            assert_eq!(reply["statusCode"], status, "{method} {path}: {reply}");
+            let media_type = reply["headers"]["content-type"].as_str().expect("a media type");
+            let expected = if status < 400 {
+                "application/json"
+            } else {
+                "application/problem+json"
+            };
+            assert_eq!(media_type, expected, "{method} {path}");
+        }
+    });
+    subject.ask("DELETE", &format!("/pixel-codes-of-{}", index.name), None);
+}
+
+/// What the tests need of Python's registry.
+const REQUIREMENTS: &str = "schemathesis==4.32.5\n";
+
+fn schemathesis() -> std::path::PathBuf {
+    setup::require(&["python3"]);
+    let folder = setup::cache_dir().join("schemathesis");
+    let _one_makes_it = setup::lock(&folder.with_added_extension("lock"));
+    let marker = folder.join("complete");
+    if std::fs::read_to_string(&marker).ok().as_deref() != Some(REQUIREMENTS) {
+        let _ = std::fs::remove_dir_all(&folder);
+        let name = folder.to_str().expect("the cache folder's name is UTF-8");
+        let venv = || setup::run(&["python3"], &["-m", "venv", name]);
+        venv()
+            .or_else(|_| setup::complete("python3").and_then(|()| venv()))
+            .expect("a virtual environment can be made");
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            REQUIREMENTS.trim(),
+        ];
+        setup::run(&[&format!("{name}/bin/python")], &pip).expect("schemathesis can be installed");
+        std::fs::write(&marker, REQUIREMENTS).unwrap();
+    }
+    folder.join("bin/schemathesis")
+}
+
+/// Many requests made of the description, right and wrong ones: every answer is one that is described.
+#[test]
+fn the_description_is_true() {
+    let program = schemathesis();
+    let served = managed().start();
+    for path in [
+        "/image/spring.png",
+        "/pixel.gif?utm_source=mail&url=https://shop.example/",
+    ] {
+        served.get(path);
+    }
+    good(&served, "POST", "codes", r#"{"code": "spring"}"#);
+    let output = std::process::Command::new(program)
+        .args(["run", &format!("{}/v1/api/openapi.json", served.url()), "--url", &served.url()])
+        .args(["-H", &format!("Authorization: Bearer {TOKEN}"), "--seed", "1", "--max-examples", "30", "--no-color"])
+        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,ignored_auth,unsupported_method"])
+        .current_dir(served.folder())
+        .output()
+        .expect("schemathesis starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let end = said.char_indices().rev().nth(6_000).map_or(0, |(place, _)| place);
+    assert!(output.status.success(), "{}", &said[end..]);
 }

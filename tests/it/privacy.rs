@@ -179,7 +179,7 @@ fn leaking() -> impl Strategy<Value = (Request, Vec<String>)> {
                         json!({"list": [value.clone()], value.clone(): 1, "b": value})
                             .to_string()
                             .into(),
-                    )
+                    );
                 }
                 4 => request.query.push((value, "1".to_owned())),
                 _ => request.method = value,

@@ -1,0 +1,575 @@
+//! What the way over a queue costs: the function's role `index` alone and before a real OpenSearch, replies while the index is
+//! down, and `pixel replay` of a grown SQLite store, the last two beside a bare loader that sends the same bodies.
+//!
+//! `cargo bench --bench queue [-- --events N --rounds N --json FILE --pixel FILE --bootstrap FILE]`; `--only NAME` runs one of
+//! `encode`, `memory`, `rate`, `reply` and `replay`. It needs what the tests need for that server.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::too_many_lines,
+    clippy::naive_bytecount,
+    dead_code,
+    unreachable_pub,
+    reason = "a benchmark prints, may fail where it stands, and shares tools that it does not use all of"
+)]
+
+#[path = "../tests/it/lambda_rig.rs"]
+mod lambda_rig;
+#[path = "../tests/it/servers.rs"]
+mod servers;
+#[path = "../tests/it/setup.rs"]
+mod setup;
+mod support;
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chrono::DateTime;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request as HttpRequest, Response};
+use hyper_util::rt::TokioIo;
+use lambda_rig::{InvokeResult, Rig, RigOptions};
+use pixel::aws::client::{Deliverer, Request, http_client};
+use pixel::config::{Config, Timing};
+use pixel::delivery::Destination;
+use pixel::delivery::bulk::{Batch as Body, Form, Limits};
+use pixel::delivery::opensearch::Target;
+use pixel::delivery::sqlite::Reader;
+use pixel::demo::Demo;
+use pixel::event::Event;
+use pixel::queue::Batch;
+use pixel::recover::{Origin, event};
+use serde_json::{Value, json};
+use servers::{Running, Server};
+use support::{Options, Sample, build, machine, memory, table};
+
+/// The largest payload of an invocation.
+const PAYLOAD: usize = 6 * 1024 * 1024;
+
+/// Most messages of one batch.
+const MESSAGES: usize = 10_000;
+
+/// As many as `pixel replay` sends in one request.
+const PIECE: usize = 2_500;
+
+fn main() {
+    let options = Options::read();
+    let only = options.after("--only").map(ToOwned::to_owned);
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let program = |name: &str, features| {
+        let given = options.after(&format!("--{name}")).map(PathBuf::from);
+        given.unwrap_or_else(|| build(features, ["--bin", name]))
+    };
+    let machine = machine();
+    println!("{machine}\n");
+    let mut rows = vec![["figure", "here", "wanted"].map(ToOwned::to_owned).to_vec()];
+    let mut figures = json!({"machine": machine});
+    let mut row = |name: &str, value: f64, digits: usize, unit: &str, wanted: &str| {
+        println!("{name}: {value:.digits$}{unit}");
+        rows.push(vec![
+            name.to_owned(),
+            format!("{value:.digits$}{unit}"),
+            wanted.to_owned(),
+        ]);
+        figures[name] = json!(value);
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let rounds = options.number("--rounds", 5);
+    if wanted("encode") {
+        let (events, bytes) = encode(Duration::from_secs(5));
+        row(
+            "index role: events decoded and encoded per second of a core",
+            events,
+            0,
+            "",
+            ">= 60000",
+        );
+        row("index role: the same in megabytes", bytes / 1e6, 0, " MB/s", "");
+    }
+    if wanted("memory") {
+        let bootstrap = program("bootstrap", "lambda");
+        let (idle, small, large) = runtime.block_on(batch_memory(&bootstrap));
+        row(
+            "index role: memory for a batch : its size, many small events",
+            small,
+            2,
+            "",
+            "<= 3",
+        );
+        row(
+            "index role: memory for a batch : its size, events as of visits",
+            large,
+            2,
+            "",
+            "<= 3",
+        );
+        row(
+            "index role: memory before the first batch",
+            idle / 1024.0 / 1024.0,
+            1,
+            " MiB",
+            "",
+        );
+    }
+    if wanted("rate") {
+        let (bootstrap, pixel) = (program("bootstrap", "lambda"), program("pixel", "cli"));
+        let (bare, ours) = rate(&bootstrap, &pixel, rounds);
+        row(
+            "OpenSearch 2.19.4: bare loader, one request at a time",
+            bare,
+            0,
+            " events/s",
+            "",
+        );
+        row("OpenSearch 2.19.4: index role", ours, 0, " events/s", "");
+        row("index role : bare loader", ours / bare, 2, "", ">= 0.9");
+    }
+    if wanted("reply") {
+        let bootstrap = program("bootstrap", "lambda");
+        let (up, down) = runtime.block_on(replies(&bootstrap));
+        row("reply while the index is up, median", up, 3, " ms", "");
+        row("reply while it is down, median", down, 3, " ms", "");
+        row("down : up", down / up, 2, "", "<= 1.2");
+    }
+    if wanted("replay") {
+        let pixel = program("pixel", "cli");
+        let count = options.number("--events", 1_000_000);
+        let replay = replay(&pixel, count, rounds.min(3));
+        row("bare loader, two requests at a time", replay.bare, 0, " events/s", "");
+        row("pixel replay of a store", replay.ours, 0, " events/s", "");
+        row("pixel replay : bare loader", replay.ours / replay.bare, 2, "", ">= 0.9");
+        row(
+            "pixel replay: memory at a tenth",
+            replay.early / 1024.0 / 1024.0,
+            1,
+            " MiB",
+            "",
+        );
+        row(
+            "pixel replay: memory, peak",
+            replay.peak / 1024.0 / 1024.0,
+            1,
+            " MiB",
+            "the same",
+        );
+    }
+    println!("\n{}", table(&rows));
+    options.write(&figures);
+}
+
+fn demo(events: usize) -> Demo {
+    Demo {
+        seed: 1,
+        events: u32::try_from(events).unwrap(),
+        days: 30,
+        end: DateTime::from_timestamp_millis(1_780_000_000_000).unwrap(),
+    }
+}
+
+fn visits(count: usize) -> Vec<Event> {
+    demo(count).events(&Config::default()).collect()
+}
+
+/// A message as Lambda hands it over.
+fn record(number: usize, body: &str) -> Value {
+    json!({
+        "messageId": format!("{number:08x}-7b61-11e6-9a41-93e8deadbeef"),
+        "receiptHandle": "AQEBzbVv",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1700000000456", "SenderId": "AROAEXAMPLE:api"},
+        "messageAttributes": {},
+        "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:pixel",
+        "awsRegion": "eu-central-1",
+    })
+}
+
+/// Payloads of full batches, and how many events each holds.
+fn payloads<'a>(documents: impl IntoIterator<Item = &'a str>) -> Vec<(Vec<u8>, usize)> {
+    let mut payloads = Vec::new();
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    let mut end = |records: &mut Vec<Value>| {
+        let count = records.len();
+        payloads.push((
+            json!({"Records": std::mem::take(records)}).to_string().into_bytes(),
+            count,
+        ));
+    };
+    for (number, document) in documents.into_iter().enumerate() {
+        let record = record(number, document);
+        let size = record.to_string().len() + 1;
+        if bytes + size > PAYLOAD - 100 || records.len() == MESSAGES {
+            end(&mut records);
+            bytes = 0;
+        }
+        bytes += size;
+        records.push(record);
+    }
+    if !records.is_empty() {
+        end(&mut records);
+    }
+    payloads
+}
+
+fn target(url: &str) -> Target {
+    match Destination::parse(url, None, None) {
+        Ok(Destination::OpenSearch(target)) => target,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the role does between the Runtime API and the index: events and bytes of documents per second, on one thread.
+fn encode(time: Duration) -> (f64, f64) {
+    let events = visits(4_000);
+    let (payload, count) = payloads(events.iter().map(|event| event.document.as_str())).swap_remove(0);
+    let (target, config) = (target("http://host:9200/events"), Config::default());
+    let (mut done, mut bytes) = (0, 0);
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let Ok(Batch::Messages(messages)) = serde_json::from_slice(&payload) else {
+            panic!("it is a batch")
+        };
+        let events: Vec<Event> = messages
+            .into_iter()
+            .map(|message| {
+                let time = message.sent.unwrap();
+                event(message.body, Origin { id: &message.id, time }, &config).unwrap()
+            })
+            .collect();
+        let bodies = target.bulk(events.iter().enumerate(), Form::default(), Limits::default());
+        bytes += bodies.iter().map(|body| body.body.len()).sum::<usize>();
+        done += count;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    (done as f64 / seconds, bytes as f64 / seconds)
+}
+
+/// An index that takes everything at once; gives its URL.
+async fn willing_index() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.set_nodelay(true);
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(take)),
+            );
+        }
+    });
+    url
+}
+
+async fn take(request: HttpRequest<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let bulk = request.uri().path().ends_with("/_bulk");
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let answer = if bulk {
+        let count = body.iter().filter(|byte| **byte == b'\n').count() / 2;
+        let items = vec![r#"{"create":{"status":201}}"#; count].join(",");
+        format!(r#"{{"errors":false,"items":[{items}]}}"#)
+    } else {
+        r#"{"result":"created"}"#.to_owned()
+    };
+    let mut response = Response::new(Full::new(Bytes::from(answer)));
+    if !bulk {
+        *response.status_mut() = hyper::StatusCode::CREATED;
+    }
+    Ok(response)
+}
+
+async fn index_role(bootstrap: &Path, destination: &str) -> Rig {
+    let options = RigOptions::new(bootstrap)
+        .handler("index")
+        .env("PIXEL_DESTINATION", destination)
+        .timeout(Duration::from_mins(1));
+    Rig::start(options).await
+}
+
+async fn invoke(rig: &Rig, payload: &[u8]) -> Duration {
+    let invocation = rig.invoke(payload).await;
+    assert_eq!(invocation.reply_json(), json!({"batchItemFailures": []}));
+    invocation.billed
+}
+
+/// Idle memory, and what a batch adds to it as a multiple of its payload: of as many messages as may be, and of visits.
+async fn batch_memory(bootstrap: &Path) -> (f64, f64, f64) {
+    let url = willing_index().await;
+    let small: Vec<_> = (0..MESSAGES)
+        .map(|number| {
+            let fill = "x".repeat(40);
+            format!(r#"{{"@timestamp":"2026-05-28T20:26:40.123Z","event":{{"id":"event-{number}"}},"fill":"{fill}"}}"#)
+        })
+        .collect();
+    let visits = visits(4_500);
+    let batches = [
+        payloads(small.iter().map(String::as_str)),
+        payloads(visits.iter().map(|event| event.document.as_str())),
+    ];
+    let mut idle = 0.0;
+    let mut ratios = Vec::new();
+    for mut batches in batches {
+        let (payload, _) = batches.swap_remove(0);
+        let rig = index_role(bootstrap, &format!("{url}/events")).await;
+        let before = rig.child_peak_rss().unwrap() as f64;
+        for _ in 0..5 {
+            invoke(&rig, &payload).await;
+        }
+        let after = rig.child_peak_rss().unwrap() as f64;
+        idle = before;
+        ratios.push((after - before) / payload.len() as f64);
+    }
+    (idle, ratios[0], ratios[1])
+}
+
+/// Times something with an index that `pixel setup` has made, and removes the index.
+fn with_index<T>(running: &Running, pixel: &Path, index: &str, act: impl FnOnce(&str) -> T) -> T {
+    let url = format!("{}/{index}", running.url);
+    let made = Command::new(pixel)
+        .env_clear()
+        .args(["setup", "-d", &url])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let result = act(&url);
+    for path in [format!("/{index}"), format!("/_index_template/pixel-{index}")] {
+        servers::request(running, "DELETE", &path, None);
+    }
+    result
+}
+
+async fn send(deliverer: &Deliverer, body: Body) {
+    let Body { request, body, .. } = body;
+    let request = Request::json(request.method, request.url, body);
+    let answer = deliverer
+        .send(request, usize::MAX, Duration::from_mins(1))
+        .await
+        .unwrap();
+    assert!(answer.body.starts_with(br#"{"errors":false"#));
+}
+
+fn deliverer(url: &str) -> Deliverer {
+    let timing = Timing::default();
+    Deliverer::new(http_client(None, &timing).unwrap(), target(url), timing, None)
+}
+
+fn best(rates: &[f64]) -> f64 {
+    rates.iter().copied().fold(0.0, f64::max)
+}
+
+/// Events per second of a bare loader and of the role, which take turns.
+fn rate(bootstrap: &Path, pixel: &Path, rounds: usize) -> (f64, f64) {
+    let running = servers::start(Server::OpenSearch2);
+    let events = visits(40_000);
+    let payloads = payloads(events.iter().map(|event| event.document.as_str()));
+    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for round in 0..=rounds {
+        let name = |what: &str| format!("queue-bench-{what}-{}-{round}", std::process::id());
+        let loaded = with_index(&running, pixel, &name("bare"), |url| {
+            runtime.block_on(async {
+                let deliverer = deliverer(url);
+                let mut rest = events.as_slice();
+                let mut bodies = Vec::new();
+                // The very bodies that the role makes of its batches.
+                for (_, count) in &payloads {
+                    let (part, others) = rest.split_at(*count);
+                    bodies.extend(
+                        deliverer
+                            .target()
+                            .bulk(part.iter().enumerate(), Form::default(), Limits::default()),
+                    );
+                    rest = others;
+                }
+                let began = Instant::now();
+                for body in bodies {
+                    send(&deliverer, body).await;
+                }
+                began.elapsed()
+            })
+        });
+        let filled = with_index(&running, pixel, &name("role"), |url| {
+            runtime.block_on(async {
+                let rig = index_role(bootstrap, url).await;
+                let mut took = Duration::ZERO;
+                for (payload, _) in &payloads {
+                    took += invoke(&rig, payload).await;
+                }
+                took
+            })
+        });
+        let per_second = |took: Duration| events.len() as f64 / took.as_secs_f64();
+        eprintln!(
+            "bare {:.0}, role {:.0} events/s",
+            per_second(loaded),
+            per_second(filled)
+        );
+        if round > 0 {
+            bare.push(per_second(loaded));
+            ours.push(per_second(filled));
+        }
+    }
+    (best(&bare), best(&ours))
+}
+
+/// The median reply in milliseconds with an index that is up, and with one that is down once the breaker is open.
+async fn replies(bootstrap: &Path) -> (f64, f64) {
+    const HITS: usize = 1_000;
+    let url = willing_index().await;
+    let hit = include_str!("hit.json");
+    let (mut up, mut down) = (Sample::default(), Sample::default());
+    let start = async |destination: String| {
+        let options = RigOptions::new(bootstrap)
+            .env("PIXEL_DESTINATION", destination)
+            .env("PIXEL_ATTEMPT_TIMEOUT_MS", "200")
+            .env("PIXEL_BUDGET_MS", "200");
+        Rig::start(options).await
+    };
+    let reached = start(format!("{url}/events")).await;
+    // Nobody listens there.
+    let lost = start("http://127.0.0.1:1/events".to_owned()).await;
+    for _ in 0..10 {
+        reached.invoke(hit).await;
+        lost.invoke(hit).await;
+    }
+    for _ in 0..HITS / 50 {
+        for (rig, sample) in [(&reached, &mut up), (&lost, &mut down)] {
+            for _ in 0..50 {
+                let invocation = rig.invoke(hit).await;
+                assert!(matches!(invocation.result, InvokeResult::Reply(_)));
+                sample.push(invocation.reply_time.unwrap());
+            }
+        }
+    }
+    (up.median(), down.median())
+}
+
+struct Replay {
+    bare: f64,
+    ours: f64,
+    /// Resident memory when a tenth is done, and at most.
+    early: f64,
+    peak: f64,
+}
+
+fn replay(pixel: &Path, count: usize, rounds: usize) -> Replay {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let store = folder.path().join("grown.db");
+    let name = format!("sqlite:{}", store.display());
+    eprintln!("making {count} events");
+    let made = Command::new(pixel)
+        .env_clear()
+        .args(["demo", "--events", &count.to_string(), "--destination", &name])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let running = servers::start(Server::OpenSearch2);
+    let mut result = Replay {
+        bare: 0.0,
+        ours: 0.0,
+        early: 0.0,
+        peak: 0.0,
+    };
+    for round in 0..rounds {
+        let index = |what: &str| format!("replay-bench-{what}-{}-{round}", std::process::id());
+        let bare = with_index(&running, pixel, &index("bare"), |url| load(&store, url));
+        let (ours, early, peak) = with_index(&running, pixel, &index("ours"), |url| {
+            run_replay(pixel, &name, url, count)
+        });
+        let per_second = |took: Duration| count as f64 / took.as_secs_f64();
+        eprintln!("bare {:.0}, replay {:.0} events/s", per_second(bare), per_second(ours));
+        result.bare = result.bare.max(per_second(bare));
+        result.ours = result.ours.max(per_second(ours));
+        result.early = early;
+        result.peak = result.peak.max(peak);
+    }
+    result
+}
+
+/// Sends bodies that are prepared beforehand, two at a time; only the sending counts. Prepared in parts, since a million
+/// events do not fit everywhere.
+fn load(store: &Path, url: &str) -> Duration {
+    const PART: usize = 100_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let reader = Reader::open(store).unwrap();
+    let deliverer = std::sync::Arc::new(deliverer(url));
+    let (mut position, mut took) = (0, Duration::ZERO);
+    loop {
+        let rows = reader.events_after(position, PART).unwrap();
+        let Some((last, _)) = rows.last() else { return took };
+        position = *last;
+        let events: Vec<Event> = rows.into_iter().map(|(_, event)| event).collect();
+        let bodies: Vec<Body> = events
+            .chunks(PIECE)
+            .flat_map(|part| {
+                deliverer
+                    .target()
+                    .bulk(part.iter().enumerate(), Form::default(), Limits::default())
+            })
+            .collect();
+        drop(events);
+        let began = Instant::now();
+        runtime.block_on(async {
+            let mut under_way = tokio::task::JoinSet::new();
+            for body in bodies {
+                if under_way.len() == 2 {
+                    under_way.join_next().await.unwrap().unwrap();
+                }
+                let deliverer = std::sync::Arc::clone(&deliverer);
+                under_way.spawn(async move { send(&deliverer, body).await });
+            }
+            under_way.join_all().await;
+        });
+        took += began.elapsed();
+    }
+}
+
+/// Runs the command line, from its start to its end, and watches its memory.
+fn run_replay(pixel: &Path, source: &str, url: &str, count: usize) -> (Duration, f64, f64) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let state = folder.path().join("state.json");
+    let began = Instant::now();
+    let child = Command::new(pixel)
+        .env_clear()
+        .current_dir(folder.path())
+        .args(["replay", source, "--json", "-d", url, "--state", "state.json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let process = child.id();
+    let watch = std::thread::spawn(move || {
+        let (mut early, mut peak) = (0, 0);
+        loop {
+            let now = memory(process, "VmHWM");
+            if now == 0 {
+                return (early, peak);
+            }
+            peak = now;
+            let reached = std::fs::read_to_string(&state).ok();
+            let reached = reached.and_then(|state| serde_json::from_str::<Value>(&state).ok()?["position"].as_u64());
+            if early == 0 && reached.is_some_and(|reached| reached >= count as u64 / 10) {
+                early = now;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    let took = began.elapsed();
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["indexed"], count, "{summary}");
+    let (early, peak) = watch.join().unwrap();
+    (took, early as f64, peak as f64)
+}

@@ -1,0 +1,424 @@
+//! What is stored already, in whichever destination: to be read, changed and deleted.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+use super::connect;
+use crate::aws::client::{Answer, Deliverer, Request};
+use crate::config::Config;
+use crate::delivery::Destination;
+use crate::delivery::sqlite::Archive as File;
+use crate::terminal::printable;
+
+/// Whose events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A user's: the id as it was given, and its hash.
+    User { id: String, hash: String },
+    /// A visitor's of one day.
+    Visitor(String),
+    /// A code's.
+    Code(String),
+}
+
+impl Subject {
+    /// What is asked, without what it protects.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::User { hash, .. } => format!("user {hash}"),
+            Self::Visitor(id) => format!("visitor {id}"),
+            Self::Code(code) => format!("code {code}"),
+        }
+    }
+
+    /// The query of an index. A field is a keyword by the template; without one it is a text with a keyword beside it.
+    fn query(&self) -> Value {
+        let term = |field: &str, value: &str| {
+            let exact = [field.to_owned(), format!("{field}.keyword")];
+            exact.map(|field| json!({"term": {field: value}}))
+        };
+        let within = |field: &str, value: &str| json!({"wildcard": {field: {"value": format!("*{value}*")}}});
+        let should: Vec<Value> = match self {
+            Self::User { id, hash } => {
+                let mut should = [term("user.id", id), term("user.id", hash)].concat();
+                // A mail address may have stood anywhere.
+                should.extend(
+                    ["labels", "url.full", "http.request.referrer", "pixel.code"].map(|field| within(field, hash)),
+                );
+                should
+            }
+            Self::Visitor(id) => term("visitor.id", id).to_vec(),
+            Self::Code(code) => term("pixel.code", code).to_vec(),
+        };
+        json!({"bool": {"should": should, "minimum_should_match": 1}})
+    }
+
+    /// Whether a document is the subject's.
+    fn holds(&self, text: &str, document: &Value) -> bool {
+        let is = |pointer: &str, value: &str| document.pointer(pointer).and_then(Value::as_str) == Some(value);
+        match self {
+            Self::User { id, hash } => is("/user/id", id) || text.contains(hash.as_str()),
+            Self::Visitor(id) => is("/visitor/id", id),
+            Self::Code(code) => is("/pixel/code", code),
+        }
+    }
+}
+
+/// One stored event.
+#[derive(Debug)]
+pub(super) struct Stored {
+    place: Place,
+    /// The event.
+    pub(super) document: Value,
+}
+
+/// Where it is stored.
+#[derive(Clone, Debug)]
+enum Place {
+    Row(i64),
+    /// The index, the id, and the type where the server has types.
+    Entry(Value),
+}
+
+/// A destination that was opened.
+#[derive(Debug)]
+pub(super) enum Archive {
+    File(PathBuf),
+    Index(Box<Deliverer>),
+}
+
+/// Events that are read or changed at once.
+const PAGE: usize = 1000;
+
+/// Most bytes of one answer: a page of the largest events.
+const ANSWER_BYTES: usize = 256 << 20;
+
+const DELETE_BY_QUERY: &str = "/_delete_by_query?conflicts=proceed&refresh=true&ignore_unavailable=true";
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+impl Archive {
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
+        Self::of(config, config.destination.as_ref().context("no destination")?).await
+    }
+
+    /// Opens a destination or fallback.
+    pub(super) async fn of(config: &Config, destination: &Destination) -> anyhow::Result<Self> {
+        Ok(match destination {
+            Destination::Sqlite(path) => {
+                File::open(path)?;
+                Self::File(path.clone())
+            }
+            Destination::OpenSearch(target) => Self::Index(Box::new(connect::deliverer(config, target).await?)),
+            Destination::Message(outlet) => {
+                bail!("{outlet} holds events only until they are taken from it; name where they go")
+            }
+        })
+    }
+
+    /// Goes through the events of a subject, or through all, in the order in which they are stored.
+    pub(super) async fn each(
+        &self,
+        subject: Option<&Subject>,
+        mut take: impl FnMut(Vec<Stored>) -> anyhow::Result<Vec<(Stored, Value)>>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::File(path) => each_row(path, subject, take),
+            Self::Index(deliverer) => {
+                let query = subject.map_or_else(|| json!({"match_all": {}}), Subject::query);
+                let mut pages = Pages::new(deliverer, query);
+                while let Some(page) = pages.next().await? {
+                    let changes = take(page)?;
+                    update(deliverer, changes).await?;
+                }
+                pages.end().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// How many events a subject has.
+    pub(super) async fn count(&self, subject: &Subject) -> anyhow::Result<u64> {
+        match self {
+            Self::File(_) => {
+                let mut count = 0;
+                self.each(Some(subject), |page| {
+                    count += page.len() as u64;
+                    Ok(Vec::new())
+                })
+                .await?;
+                Ok(count)
+            }
+            Self::Index(deliverer) => {
+                let body = json!({"query": subject.query()});
+                let found = ask(deliverer, "POST", "/_count?ignore_unavailable=true", &body).await?;
+                found["count"].as_u64().context("the answer has no count")
+            }
+        }
+    }
+
+    /// Deletes a subject's events: how many.
+    pub(super) async fn delete(&self, subject: &Subject) -> anyhow::Result<u64> {
+        match self {
+            Self::File(path) => {
+                let mut rows = Vec::new();
+                self.each(Some(subject), |page| {
+                    rows.extend(page.iter().filter_map(|stored| match stored.place {
+                        Place::Row(row) => Some(row),
+                        Place::Entry(_) => None,
+                    }));
+                    Ok(Vec::new())
+                })
+                .await?;
+                Ok(File::open(path)?.delete(&rows)?)
+            }
+            Self::Index(deliverer) if deliverer.target().serverless => delete_one_by_one(deliverer, subject).await,
+            Self::Index(deliverer) => {
+                let path = format!("/{}{DELETE_BY_QUERY}", deliverer.target().index.wildcard());
+                let body = json!({"query": subject.query()}).to_string().into_bytes();
+                let answer = receive(deliverer, "POST", &path, body).await?;
+                // Not every server has it.
+                if matches!(answer.status, 400 | 403 | 404 | 405) {
+                    return delete_one_by_one(deliverer, subject).await;
+                }
+                let answer = read(deliverer, &answer)?;
+                let failures = answer["failures"].as_array().map_or(0, Vec::len);
+                ensure!(
+                    failures == 0,
+                    "{failures} events could not be deleted: {}",
+                    printable(&answer.to_string(), 300)
+                );
+                answer["deleted"]
+                    .as_u64()
+                    .context("the answer does not say how many were deleted")
+            }
+        }
+    }
+
+    /// Makes the server's searches see what was written.
+    pub(super) async fn refresh(&self) {
+        if let Self::Index(deliverer) = self {
+            // Serverless collections have no such request, and see it by themselves after some seconds.
+            let path = format!(
+                "/{}/_refresh?ignore_unavailable=true",
+                deliverer.target().index.wildcard()
+            );
+            let _ = receive(deliverer, "POST", &path, Vec::new()).await;
+        }
+    }
+}
+
+fn each_row(
+    path: &Path,
+    subject: Option<&Subject>,
+    mut take: impl FnMut(Vec<Stored>) -> anyhow::Result<Vec<(Stored, Value)>>,
+) -> anyhow::Result<()> {
+    let file = File::open(path)?;
+    let mut after = i64::MIN;
+    loop {
+        let rows = file.page(after, PAGE)?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.number;
+        let mut page = Vec::new();
+        for row in rows {
+            let document: Value = serde_json::from_str(&row.document).context("a stored event is no JSON")?;
+            if subject.is_none_or(|subject| subject.holds(&row.document, &document)) {
+                page.push(Stored {
+                    place: Place::Row(row.number),
+                    document,
+                });
+            }
+        }
+        let changes = take(page)?;
+        let rows = changes.into_iter().filter_map(|(mut stored, change)| {
+            merge(&mut stored.document, change);
+            match stored.place {
+                Place::Row(row) => Some((row, stored.document.to_string())),
+                Place::Entry(_) => None,
+            }
+        });
+        file.rewrite(&rows.collect::<Vec<_>>())?;
+    }
+}
+
+/// Puts the members of `change` into a document, as an index's partial update does.
+fn merge(document: &mut Value, change: Value) {
+    match (document, change) {
+        (Value::Object(document), Value::Object(change)) => {
+            for (name, value) in change {
+                merge(document.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (document, change) => *document = change,
+    }
+}
+
+/// Pages of an index: a scroll, and where there is none, after the last event's time and id.
+struct Pages<'a> {
+    deliverer: &'a Deliverer,
+    query: Value,
+    scroll: Option<String>,
+    after: Option<Value>,
+    done: bool,
+}
+
+impl<'a> Pages<'a> {
+    const fn new(deliverer: &'a Deliverer, query: Value) -> Self {
+        Self {
+            deliverer,
+            query,
+            scroll: None,
+            after: None,
+            done: false,
+        }
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Option<Vec<Stored>>> {
+        if self.done {
+            return Ok(None);
+        }
+        let mut found = self.ask().await?;
+        if let Some(scroll) = found["_scroll_id"].as_str() {
+            self.scroll = Some(scroll.to_owned());
+        }
+        let hits = found
+            .pointer_mut("/hits/hits")
+            .and_then(Value::as_array_mut)
+            .context("the answer has no hits")?;
+        if hits.is_empty() {
+            self.done = true;
+            return Ok(None);
+        }
+        self.after = hits.last().and_then(|hit| hit.get("sort")).cloned();
+        Ok(Some(hits.iter_mut().map(stored).collect()))
+    }
+
+    async fn ask(&self) -> anyhow::Result<Value> {
+        if let Some(scroll) = &self.scroll {
+            let body = json!({"scroll": "2m", "scroll_id": scroll});
+            return ask_server(self.deliverer, "POST", "/_search/scroll", &body).await;
+        }
+        let mut body = json!({"query": self.query, "size": PAGE});
+        if self.deliverer.target().serverless {
+            body["sort"] = json!([{"date": "asc"}, {"event.id": "asc"}]);
+            if let Some(after) = &self.after {
+                body["search_after"] = after.clone();
+            }
+            return ask(self.deliverer, "POST", "/_search", &body).await;
+        }
+        ask(
+            self.deliverer,
+            "POST",
+            "/_search?scroll=2m&ignore_unavailable=true",
+            &body,
+        )
+        .await
+    }
+
+    /// Gives the scroll back; the server would forget it by itself.
+    async fn end(&self) {
+        if let Some(scroll) = &self.scroll {
+            let body = json!({"scroll_id": [scroll]});
+            let _ = ask_server(self.deliverer, "DELETE", "/_search/scroll", &body).await;
+        }
+    }
+}
+
+fn stored(hit: &mut Value) -> Stored {
+    let mut entry = json!({"_index": hit["_index"], "_id": hit["_id"]});
+    // Elasticsearch 6 wants it back; 8 has none.
+    if let Some(kind) = hit.get("_type") {
+        entry["_type"] = kind.clone();
+    }
+    Stored {
+        place: Place::Entry(entry),
+        document: hit["_source"].take(),
+    }
+}
+
+async fn update(deliverer: &Deliverer, changes: Vec<(Stored, Value)>) -> anyhow::Result<()> {
+    let lines = changes.into_iter().filter_map(|(stored, change)| match stored.place {
+        Place::Entry(entry) => Some([json!({"update": entry}), json!({"doc": change})]),
+        Place::Row(_) => None,
+    });
+    bulk(deliverer, lines.flatten().collect()).await
+}
+
+async fn delete_one_by_one(deliverer: &Deliverer, subject: &Subject) -> anyhow::Result<u64> {
+    let mut entries = Vec::new();
+    let mut pages = Pages::new(deliverer, subject.query());
+    while let Some(page) = pages.next().await? {
+        entries.extend(page.into_iter().filter_map(|stored| match stored.place {
+            Place::Entry(entry) => Some(json!({"delete": entry})),
+            Place::Row(_) => None,
+        }));
+    }
+    let count = entries.len() as u64;
+    for chunk in entries.chunks(PAGE) {
+        bulk(deliverer, chunk.to_vec()).await?;
+    }
+    Ok(count)
+}
+
+async fn bulk(deliverer: &Deliverer, lines: Vec<Value>) -> anyhow::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut body = String::new();
+    for line in &lines {
+        body.push_str(&line.to_string());
+        body.push('\n');
+    }
+    let answer = send(deliverer, "POST", "/_bulk", body.into_bytes()).await?;
+    let items = answer["items"].as_array().context("the answer has no items")?;
+    let failed = |item: &&Value| {
+        let outcome = item.as_object().and_then(|item| item.values().next());
+        let status = outcome
+            .and_then(|outcome| outcome["status"].as_u64())
+            .unwrap_or_default();
+        // What is gone already need not be changed any more.
+        !(200..300).contains(&status) && status != 404
+    };
+    match items.iter().find(failed) {
+        Some(item) => bail!("an event could not be changed: {}", printable(&item.to_string(), 300)),
+        None => Ok(()),
+    }
+}
+
+/// Asks about the destination's indices.
+async fn ask(deliverer: &Deliverer, method: &'static str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    let path = format!("/{}{path}", deliverer.target().index.wildcard());
+    ask_server(deliverer, method, &path, body).await
+}
+
+async fn ask_server(deliverer: &Deliverer, method: &'static str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    send(deliverer, method, path, body.to_string().into_bytes()).await
+}
+
+async fn send(deliverer: &Deliverer, method: &'static str, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+    read(deliverer, &receive(deliverer, method, path, body).await?)
+}
+
+async fn receive(deliverer: &Deliverer, method: &'static str, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+    let target = deliverer.target();
+    let url = format!("{}{path}", target.base);
+    let answer = deliverer
+        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .await;
+    answer.with_context(|| format!("asking {target}"))
+}
+
+fn read(deliverer: &Deliverer, answer: &Answer) -> anyhow::Result<Value> {
+    let target = deliverer.target();
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(
+        (200..300).contains(&answer.status),
+        "{target} answered {}: {}",
+        answer.status,
+        printable(&text, 300)
+    );
+    serde_json::from_str(&text).with_context(|| format!("{target} answered something that is not an index's"))
+}

@@ -1,0 +1,181 @@
+//! `pixel erase` and `pixel export`
+
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use super::archive::{Archive, Subject};
+use super::{DestinationArgument, Misconfigured, configuration};
+use crate::config::{Config, Problem};
+use crate::delivery::Destination;
+use crate::event::iso;
+use crate::terminal::{json_line, print};
+
+/// Whose events.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct SubjectArgument {
+    /// A user, by the id or mail address that hits named
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// A visitor of one day, by `visitor.id`
+    #[arg(long, value_name = "ID")]
+    visitor: Option<String>,
+    /// A code, by `pixel.code`
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
+}
+
+impl SubjectArgument {
+    fn subject(&self, config: &Config) -> anyhow::Result<Subject> {
+        match (&self.user, &self.visitor, &self.code) {
+            (Some(id), ..) => {
+                // Another key would find nobody, and say so as if nobody were there.
+                if !config.has_key && !id.starts_with("u-") {
+                    let problem = Problem {
+                        variable: "PIXEL_PRIVACY_KEY".to_owned(),
+                        value: String::new(),
+                        remedy: "give the key with which the hits were stored, or the hash itself (`u-…`)".to_owned(),
+                    };
+                    return Err(Misconfigured(vec![problem]).into());
+                }
+                let hash = if id.starts_with("u-") {
+                    id.clone()
+                } else {
+                    config.policy.key.user(id)
+                };
+                Ok(Subject::User { id: id.clone(), hash })
+            }
+            (_, Some(visitor), _) => Ok(Subject::Visitor(visitor.clone())),
+            (_, _, code) => Ok(Subject::Code(code.clone().unwrap_or_default())),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EraseArguments {
+    #[command(flatten)]
+    destination: DestinationArgument,
+    #[command(flatten)]
+    subject: SubjectArgument,
+    /// Say what would be deleted and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the receipt as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArguments {
+    #[command(flatten)]
+    destination: DestinationArgument,
+    #[command(flatten)]
+    subject: SubjectArgument,
+}
+
+/// What no command reaches.
+const BEYOND: [&str; 3] = [
+    "log lines of events that could not be delivered; delete them by the event's id, or wait for the log's retention",
+    "snapshots and backups of the destination",
+    "other destinations; run this for each of them",
+];
+
+/// Deletes, counts again, and prints what became of it.
+pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    let subject = arguments.subject.subject(&config)?;
+    super::runtime()?.block_on(async {
+        let places = config.destination.iter().chain(&config.fallback);
+        let (mut erased, mut beyond) = (Vec::new(), BEYOND.map(ToOwned::to_owned).to_vec());
+        for place in places {
+            match place {
+                // What waits in a queue comes to a destination in the end.
+                Destination::Message(outlet) => {
+                    beyond.push(format!(
+                        "{outlet}: events that wait there; run this again when they have come"
+                    ));
+                }
+                place => erased.push(erase_from(&config, place, &subject, arguments.dry_run).await?),
+            }
+        }
+        let sum = |part: fn(&Erased) -> u64| erased.iter().map(part).sum::<u64>();
+        let left = sum(|erased| erased.left);
+        let receipt = json!({
+            "subject": subject.name(),
+            "time": iso(Utc::now()),
+            "dry_run": arguments.dry_run,
+            "found": sum(|erased| erased.found),
+            "deleted": sum(|erased| erased.deleted),
+            "left": left,
+            "destinations": erased.iter().map(Erased::json).collect::<Vec<_>>(),
+            "not_reached": beyond,
+        });
+        show(&receipt, arguments.json)?;
+        anyhow::ensure!(arguments.dry_run || left == 0, "{left} events are left; run it again");
+        Ok(())
+    })
+}
+
+/// What became of a subject's events in one place.
+struct Erased {
+    place: String,
+    found: u64,
+    deleted: u64,
+    left: u64,
+}
+
+impl Erased {
+    fn json(&self) -> Value {
+        json!({"destination": self.place, "found": self.found, "deleted": self.deleted, "left": self.left})
+    }
+}
+
+async fn erase_from(config: &Config, place: &Destination, subject: &Subject, dry_run: bool) -> anyhow::Result<Erased> {
+    let archive = Archive::of(config, place).await?;
+    archive.refresh().await;
+    let found = archive.count(subject).await?;
+    let deleted = if dry_run { 0 } else { archive.delete(subject).await? };
+    archive.refresh().await;
+    Ok(Erased {
+        place: place.to_string(),
+        found,
+        deleted,
+        left: archive.count(subject).await?,
+    })
+}
+
+fn show(receipt: &Value, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print(&json_line(receipt));
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    print(&format!("subject      {}", text(&receipt["subject"])))?;
+    print(&format!("time         {}", text(&receipt["time"])))?;
+    for place in receipt["destinations"].as_array().into_iter().flatten() {
+        print(&format!("destination  {}", text(&place["destination"])))?;
+        for name in ["found", "deleted", "left"] {
+            print(&format!("  {name:<10} {}", place[name]))?;
+        }
+    }
+    if receipt["dry_run"] == true {
+        print("nothing was deleted: this was a dry run")?;
+    }
+    print("not reached:")?;
+    let beyond = receipt["not_reached"].as_array().into_iter().flatten();
+    beyond.map(text).try_for_each(|place| print(&format!("  {place}")))
+}
+
+/// Prints a subject's events, one JSON document per line.
+pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
+    let config = configuration(&arguments.destination)?;
+    let subject = arguments.subject.subject(&config)?;
+    super::runtime()?.block_on(async {
+        let archive = Archive::open(&config).await?;
+        archive.refresh().await;
+        let each = archive.each(Some(&subject), |page| {
+            page.iter().try_for_each(|stored| print(&json_line(&stored.document)))?;
+            Ok(Vec::new())
+        });
+        each.await
+    })
+}

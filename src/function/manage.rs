@@ -1,0 +1,116 @@
+//! The role `manage`: codes and statistics, behind API Gateway, a function URL or a load balancer.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lambda_runtime::{LambdaEvent, Runtime, service_fn};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{BoxError, Function, log, replied};
+use crate::aws::client::secure_random;
+use crate::config::Variables;
+use crate::manage::{self, Asked, Failures, Manager, Problem, Reply};
+use crate::request::{Ingress, Request};
+
+/// Runs the role.
+pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
+    let function = Function::new(variables);
+    let manager = Manager {
+        keys: function.config.code_keys.clone(),
+        tokens: function.config.tokens.clone(),
+        random: secure_random,
+        failures: Failures::default(),
+    };
+    let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| {
+        let (function, manager) = (&function, &manager);
+        async move { Ok::<_, BoxError>(answer(function, manager, invocation.payload.get()).await) }
+    });
+    Runtime::new(handler).layer(replied::ReadableLayer).run().await
+}
+
+async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value {
+    let Ok(request) = Request::decode(payload.as_bytes()) else {
+        return of_proxy(Ingress::Rest, Problem::NotFound("this is no request").reply());
+    };
+    let ingress = request.ingress;
+    let asked = asked(function, request, payload);
+    let reply = match function.courier.index() {
+        Ok(index) => {
+            let (reply, reason) = manager.answer(&asked, index, chrono::Utc::now()).await;
+            if let Some(reason) = reason {
+                log(&json!({"level": "ERROR", "message": "manage", "path": asked.path, "reason": reason}));
+            }
+            reply
+        }
+        Err(reason) => {
+            log(&json!({"level": "ERROR", "message": "manage", "reason": reason}));
+            Problem::Unavailable(reason).reply()
+        }
+    };
+    of_proxy(ingress, with_cors(reply, function.config.cors_origin.as_deref()))
+}
+
+fn asked(function: &Function, request: Request, payload: &str) -> Asked {
+    let payload: Value = serde_json::from_str(payload).unwrap_or_default();
+    let (before, rest) = manage::below(&request.path).unwrap_or(("", ""));
+    let host = request.header("host").unwrap_or_default();
+    let base = function.config.public_url.clone();
+    Asked {
+        method: if request.method == "HEAD" {
+            "GET".to_owned()
+        } else {
+            request.method.clone()
+        },
+        path: rest.to_owned(),
+        authorization: request.header("authorization").map(ToOwned::to_owned),
+        base: base.unwrap_or_else(|| format!("https://{host}{before}")),
+        peer: request.context("source-ip").and_then(|address| address.parse().ok()),
+        authorized: let_in_by_iam(&payload["requestContext"]),
+        body: body(&payload),
+        query: request.query,
+    }
+}
+
+/// Whether IAM has let the caller in. Nobody but API Gateway and Lambda writes this part of a payload.
+fn let_in_by_iam(context: &Value) -> bool {
+    let of_rest = context["identity"]["userArn"].as_str();
+    let of_http = context["authorizer"]["iam"]["userArn"].as_str();
+    of_rest.or(of_http).is_some_and(|arn| arn.starts_with("arn:"))
+}
+
+/// The body as it was sent: a request as decoded elsewhere has it as JSON.
+fn body(payload: &Value) -> Vec<u8> {
+    let text = payload["body"].as_str().unwrap_or_default();
+    let decoded = (payload["isBase64Encoded"] == true)
+        .then(|| STANDARD.decode(text).ok())
+        .flatten();
+    decoded.unwrap_or_else(|| text.as_bytes().to_vec())
+}
+
+fn with_cors(mut reply: Reply, origin: Option<&str>) -> Reply {
+    if let Some(origin) = origin {
+        reply.headers.push(("access-control-allow-origin", origin.to_owned()));
+        reply.headers.push(("vary", "Origin".to_owned()));
+    }
+    reply
+}
+
+/// The reply in the form of a proxy integration.
+fn of_proxy(ingress: Ingress, reply: Reply) -> Value {
+    let Reply { status, headers, body } = reply;
+    let mut proxied = json!({"statusCode": status, "body": body, "isBase64Encoded": false});
+    if ingress == Ingress::AlbMultiValue {
+        let headers: serde_json::Map<_, _> = headers
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), json!([value])))
+            .collect();
+        proxied["multiValueHeaders"] = headers.into();
+    } else {
+        let headers: serde_json::Map<_, _> = headers
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        proxied["headers"] = headers.into();
+    }
+    proxied
+}

@@ -1,0 +1,74 @@
+//! A file of places in `MaxMind`'s format: countries, or networks, or both.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use maxminddb::{Reader, path};
+
+use super::{Place, country};
+
+/// A file that was read whole.
+pub struct GeoFile {
+    reader: Reader<Vec<u8>>,
+}
+
+impl std::fmt::Debug for GeoFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("GeoFile").finish_non_exhaustive()
+    }
+}
+
+/// Why a file of places cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeoError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl std::fmt::Display for GeoError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        write!(
+            formatter,
+            "`PIXEL_GEO_FILE` is `{path}`: {}; give a file in MaxMind's format (.mmdb)",
+            self.reason
+        )
+    }
+}
+
+impl std::error::Error for GeoError {}
+
+impl GeoFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`GeoError`] when it is not there, or not of this format.
+    pub fn open(path: &Path) -> Result<Self, GeoError> {
+        let error = |reason: String| GeoError {
+            path: path.to_owned(),
+            reason,
+        };
+        let reader = Reader::open_readfile(path).map_err(|reason| error(reason.to_string()))?;
+        // A file that was cut in the middle opens; what is missing shows when all of it is read.
+        reader.verify().map_err(|reason| error(reason.to_string()))?;
+        Ok(Self { reader })
+    }
+
+    /// The place of an address; what the file does not know is absent.
+    pub fn place(&self, address: IpAddr) -> Place {
+        let Ok(found) = self.reader.lookup(address) else {
+            return Place::default();
+        };
+        let text = |path: &[maxminddb::PathElement<'_>]| found.decode_path::<String>(path).ok().flatten();
+        let code = text(&path!["country", "iso_code"]).or_else(|| text(&path!["country_code"]));
+        let number = found
+            .decode_path::<u32>(&path!["autonomous_system_number"])
+            .ok()
+            .flatten();
+        Place {
+            country: code.and_then(|code| country(&code)),
+            network: number,
+        }
+    }
+}
