@@ -44,16 +44,25 @@ impl Cleaner {
 
     fn clean_as<'t>(&self, kind: Kind, text: &'t str, applied: &mut Changes) -> Cow<'t, str> {
         let mut cleaned = Cow::Borrowed(text);
-        if let Some(changed) = self.secrets(&cleaned, applied) {
+        let marks = Marks::of(text.as_bytes());
+        if marks.parameters
+            && let Some(changed) = self.secrets(&cleaned, applied)
+        {
             cleaned = Cow::Owned(changed);
         }
-        if let Some(changed) = tokens(&cleaned, applied) {
+        if marks.tokens
+            && let Some(changed) = tokens(&cleaned, applied)
+        {
             cleaned = Cow::Owned(changed);
         }
-        if let Some(changed) = self.mail(&cleaned, applied) {
+        if marks.mail
+            && let Some(changed) = self.mail(&cleaned, applied)
+        {
             cleaned = Cow::Owned(changed);
         }
-        if let Some(changed) = self.addresses(kind, &cleaned, applied) {
+        if marks.addresses
+            && let Some(changed) = self.addresses(kind, &cleaned, applied)
+        {
             cleaned = Cow::Owned(changed);
         }
         cleaned
@@ -121,6 +130,40 @@ impl Cleaner {
         replace(text, &found, short).inspect(|_| {
             applied.insert(Applied::AddressTexts);
         })
+    }
+}
+
+/// What a text may hold, by the characters without which it cannot: most texts of most hits hold nothing, and are looked at
+/// once.
+#[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
+struct Marks {
+    parameters: bool,
+    tokens: bool,
+    mail: bool,
+    addresses: bool,
+}
+
+impl Marks {
+    fn of(text: &[u8]) -> Self {
+        let mut marks = Self::default();
+        let (mut dots, mut colons) = (0_usize, 0_usize);
+        for (place, byte) in text.iter().enumerate() {
+            // The last three letters of what shows a token.
+            let ends = |before: &[u8; 2]| place >= 2 && text[place - 2..place].eq_ignore_ascii_case(before);
+            match byte {
+                b'=' | b'#' => marks.parameters = true,
+                b'@' | b'%' => (marks.parameters, marks.mail) = (true, true),
+                b'.' => dots += 1,
+                b':' => colons += 1,
+                b'J' => marks.tokens |= ends(b"ey"),
+                b'r' | b'R' => marks.tokens |= ends(b"re"),
+                b'c' | b'C' => marks.tokens |= ends(b"si"),
+                _ => {}
+            }
+        }
+        marks.addresses = dots >= 3 || colons >= 2;
+        marks
     }
 }
 
@@ -214,8 +257,7 @@ fn equals(text: &[u8]) -> Option<usize> {
 /// Replaces values of `name=value`, wherever a parameter can stand, also within the encoded values of others.
 fn clean_parameters(text: &str, mut replacement: impl FnMut(&str, &str) -> Option<String>) -> Option<String> {
     let bytes = text.as_bytes();
-    let may = bytes.contains(&b'=') || bytes.windows(2).any(|pair| pair.eq_ignore_ascii_case(b"3d"));
-    if !may {
+    if !bytes.iter().any(|byte| matches!(byte, b'=' | b'%')) {
         return None;
     }
     let mut cleaned: Option<String> = None;

@@ -173,8 +173,10 @@ fn a_page_of_another_origin_shows_the_image_and_the_hit_is_stored() {
 
         let event = event(&served, path.trim_start_matches('/'));
         let page = if told { url } else { site.url("/") };
+        // Of a referrer the query is not stored.
+        let referrer = page.split('?').next();
         assert_eq!(text(&event, "/url/full"), Some(page.as_str()), "{path}");
-        assert_eq!(text(&event, "/http/request/referrer"), Some(page.as_str()), "{path}");
+        assert_eq!(text(&event, "/http/request/referrer"), referrer, "{path}");
         assert_eq!(text(&event, "/event/action"), Some("view"), "{path}");
         let agent = text(&event, "/user_agent/original").unwrap_or_default();
         assert!(agent.contains("Chrome"), "{path}: {agent}");
