@@ -600,8 +600,12 @@ impl Archive {
         let write = || {
             let transaction = self.reader.connection.unchecked_transaction()?;
             for (number, document) in documents {
-                let update = "UPDATE events SET document = ?2 WHERE number = ?1";
+                let update = "UPDATE events SET document = ?2,
+                        code = json_extract(?2, '$.pixel.code'), action = json_extract(?2, '$.event.action'),
+                        class = json_extract(?2, '$.visit.class'), visitor = json_extract(?2, '$.visitor.id')
+                    WHERE number = ?1";
                 transaction.prepare_cached(update)?.execute(params![number, document])?;
+                pack::forget(&transaction, *number)?;
             }
             transaction.commit()
         };
@@ -620,6 +624,7 @@ impl Archive {
             let transaction = connection.unchecked_transaction()?;
             let mut deleted = 0;
             for number in numbers {
+                pack::forget(&transaction, *number)?;
                 let delete = "DELETE FROM events WHERE number = ?1";
                 deleted += transaction.prepare_cached(delete)?.execute([number])? as u64;
             }

@@ -164,6 +164,19 @@ impl Segment {
 /// Most rows that are deleted in one transaction, so that no hit waits for long.
 const AT_ONCE: i64 = 500;
 
+/// Takes away the segment that holds a row which changes or goes. Questions read the rows themselves until they are packed
+/// again.
+pub(super) fn forget(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    let holds = "SELECT number FROM segments WHERE first <= ?1 AND last >= ?1";
+    for sql in [
+        format!("DELETE FROM columns WHERE segment IN ({holds})"),
+        format!("DELETE FROM segments WHERE number IN ({holds})"),
+    ] {
+        connection.prepare_cached(&sql)?.execute([number])?;
+    }
+    Ok(())
+}
+
 /// Deletes some of the events from before a time, and the segments that hold such; says how many events.
 pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Result<usize> {
     transaction
@@ -175,4 +188,82 @@ pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Res
     transaction
         .prepare_cached("DELETE FROM events WHERE number IN (SELECT number FROM events WHERE time < ?1 LIMIT ?2)")?
         .execute([before, AT_ONCE])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Archive, Store};
+    use super::*;
+    use crate::event::Event;
+
+    fn event(number: u32) -> Event {
+        let time = chrono::DateTime::from_timestamp(1_780_000_000 + i64::from(number), 0).expect("a time");
+        let document = format!(
+            r#"{{"@timestamp":"{}","event":{{"id":"{number}"}},"user":{{"id":"person-{number}"}},"visit":{{"class":"human"}}}}"#,
+            crate::event::iso(time)
+        );
+        Event {
+            id: number.to_string(),
+            time,
+            document,
+        }
+    }
+
+    /// How many columns have a text in them.
+    fn columns_with(connection: &Connection, text: &str) -> i64 {
+        let count = "SELECT count(*) FROM columns WHERE instr(texts, CAST(?1 AS BLOB)) > 0";
+        connection
+            .query_row(count, [text], |row| row.get(0))
+            .expect("it can be asked")
+    }
+
+    #[test]
+    fn what_is_erased_or_changed_stands_in_no_segment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pixel.db");
+        let store = Store::open(&path).expect("the store opens");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(store.store_all((0..20).map(event).collect()));
+        store.close();
+        let mut connection = Connection::open(&path).expect("the file opens");
+        let pack_again = |connection: &mut Connection| {
+            let packed = pack(connection, i64::MIN, i64::MAX, 1)
+                .expect("it can be read")
+                .expect("rows");
+            let transaction = connection.transaction().expect("a transaction");
+            assert_eq!(packed.store(&transaction), Ok(true));
+            transaction.commit().expect("it is stored");
+        };
+        pack_again(&mut connection);
+        assert!(columns_with(&connection, "person-7") > 0);
+
+        let archive = Archive::open(&path).expect("the archive opens");
+        let stored = archive.page(0, 100).expect("it can be read");
+        let of = |person: &str| {
+            stored
+                .iter()
+                .find(|stored| stored.document.contains(person))
+                .expect("it is there")
+        };
+        assert_eq!(archive.delete(&[of("person-7\"").number]).expect("it is deleted"), 1);
+        assert_eq!(columns_with(&connection, "person-7"), 0);
+        assert_eq!(
+            columns_with(&connection, "person-8"),
+            0,
+            "its segment is gone as a whole"
+        );
+
+        pack_again(&mut connection);
+        let (number, document) = (
+            of("person-8\"").number,
+            of("person-8\"").document.replace("human", "automation"),
+        );
+        archive.rewrite(&[(number, document)]).expect("it is written");
+        assert_eq!(columns_with(&connection, "person-8"), 0);
+        let class = "SELECT class FROM events WHERE number = ?1";
+        let class: String = connection.query_row(class, [number], |row| row.get(0)).expect("a row");
+        assert_eq!(class, "automation");
+    }
 }
