@@ -59,8 +59,15 @@ fn the_commands_exist_with_their_options() {
     let commands = commands();
     assert!(commands.len() >= 4, "found only {commands:?}");
     for words in commands {
+        // Of a command with commands of its own, the help of both words.
+        let named = if ["code", "token"].contains(&words[1].as_str()) {
+            3
+        } else {
+            2
+        };
         let help = Command::new(env!("CARGO_BIN_EXE_pixel"))
-            .args([&words[1], "--help"])
+            .args(&words[1..named])
+            .arg("--help")
             .output()
             .expect("pixel runs");
         assert!(help.status.success(), "{words:?}");
@@ -71,6 +78,33 @@ fn the_commands_exist_with_their_options() {
                 "`{option}` of {words:?} is not in the help:\n{help}"
             );
         }
+    }
+}
+
+/// The table of guarantees names the test that holds each of its lines.
+#[test]
+fn the_tests_of_the_guarantees_exist() {
+    let readme = readme();
+    let rows = readme
+        .lines()
+        .skip_while(|line| !line.ends_with("held by the test |"))
+        .skip(2);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() >= 8, "{rows:?}");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let files = std::fs::read_dir(folder).expect("the tests are there");
+    let paths = files.map(|file| file.expect("a file").path());
+    let sources: String = paths
+        .filter(|path| path.is_file())
+        .map(|path| std::fs::read_to_string(path).expect("text"))
+        .collect();
+    for row in rows {
+        let test = row
+            .trim_end_matches([' ', '|', '`'])
+            .rsplit('`')
+            .next()
+            .unwrap_or_default();
+        assert!(sources.contains(&format!("#[test]\nfn {test}()")), "`{test}` of {row}");
     }
 }
 
