@@ -159,6 +159,13 @@
     const totals = new URLSearchParams(question);
     const spans = { '24h': 24, '7d': 168, '30d': 720, '90d': 2160, '365d': 8760 };
     const series = new URLSearchParams(question);
+    const fields = LISTS.filter(([field]) => !(state.code !== null && field === 'pixel.code'));
+    const values = new URLSearchParams(question);
+    fields.forEach(([field]) => values.append('by', field));
+    values.set('limit', SHOWN);
+    // All lists in one question: the store goes over its events once. Its failure is told where it is awaited.
+    const lists = json('stats?' + values);
+    lists.catch(() => {});
     let answer;
     if (spans[state.since]) {
       totals.set('compare', 'true');
@@ -178,14 +185,9 @@
     trouble('', 'numbers');
     drawTotals(answer);
     drawSeries(answer.series || []);
-    const lists = LISTS.filter(([field]) => !(state.code !== null && field === 'pixel.code'));
-    await Promise.all(lists.map(async ([field, title]) => {
-      const parameters = new URLSearchParams(question);
-      parameters.set('by', field);
-      parameters.set('limit', SHOWN);
-      const { by } = await json('stats?' + parameters);
-      if (still()) drawList(field, title, by[0].values, answer.totals.events);
-    }));
+    const { by } = await lists;
+    if (!still()) return;
+    fields.forEach(([field, title], place) => drawList(field, title, by[place].values, answer.totals.events));
     const empty = answer.totals.events === 0 && !state.filters.length && !state.visits && (state.since === 'all' || await nothing());
     if (!still()) return;
     show('empty', empty);

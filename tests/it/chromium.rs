@@ -116,6 +116,11 @@ impl Browser {
     }
 
     fn call(&self, session: Option<&str>, method: &str, parameters: &Value) -> Value {
+        self.try_call(session, method, parameters)
+            .unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    fn try_call(&self, session: Option<&str>, method: &str, parameters: &Value) -> Result<Value, Value> {
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut message = json!({"id": id, "method": method, "params": parameters});
         if let Some(session) = session {
@@ -136,8 +141,10 @@ impl Browser {
             assert!(!left.is_zero() && !said.ended, "no answer to {method}");
             (said, _) = changed.wait_timeout(said, left).unwrap_or_else(PoisonError::into_inner);
         };
-        assert!(answer.get("error").is_none(), "{method}: {answer}");
-        answer["result"].take()
+        match answer.get_mut("error") {
+            Some(error) => Err(error.take()),
+            None => Ok(answer["result"].take()),
+        }
     }
 }
 
@@ -193,7 +200,9 @@ impl Tab<'_> {
 
     fn try_value(&self, expression: &str) -> Result<Value, Value> {
         let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let mut answer = self.call("Runtime.evaluate", &parameters);
+        // A page that is left in the middle gives no value.
+        let session = Some(self.session.as_str());
+        let mut answer = self.browser.try_call(session, "Runtime.evaluate", &parameters)?;
         match answer.get_mut("exceptionDetails") {
             Some(exception) => Err(exception.take()),
             None => Ok(answer["result"]["value"].take()),
