@@ -393,24 +393,24 @@ fn hostile_headers() -> Vec<Hostile> {
             .holds("/user_agent/original", "\"', \"source-ip\": \"6.6.6.0")
             .holds("/context/source-ip", "127.0.0.0"),
         hostile("bytes that are no UTF-8 in a header", "/pixel.gif")
-            .header("X-Odd", b"a\xff\xfeb")
+            .header("Sec-Odd", b"a\xff\xfeb")
             .odd(&["invalid_encoding"])
-            .holds("/params/header/x-odd", "a\u{fffd}\u{fffd}b"),
+            .holds("/params/header/sec-odd", "a\u{fffd}\u{fffd}b"),
         hostile("bytes that are no UTF-8 in the User-Agent", "/pixel.gif")
             .header("User-Agent", b"\xc3\x28")
             .odd(&["invalid_encoding"])
             .holds("/user_agent/original", "\u{fffd}("),
         hostile("UTF-8 in a header", "/pixel.gif")
-            .header("X-Odd", "é日🙂".as_bytes())
-            .holds("/params/header/x-odd", "é日🙂"),
+            .header("Sec-Odd", "é日🙂".as_bytes())
+            .holds("/params/header/sec-odd", "é日🙂"),
         hostile("empty headers", "/pixel.gif")
             .header("User-Agent", b"")
             .header("Referer", b"")
             .holds("/event/action", "open"),
         hostile("a repeated header", "/pixel.gif")
-            .header("X-Twice", b"1")
-            .header("x-twice", b"2")
-            .holds("/params/header/x-twice", "2"),
+            .header("Sec-Twice", b"1")
+            .header("sec-twice", b"2")
+            .holds("/params/header/sec-twice", "2"),
         hostile("an address that is none", "/pixel.gif")
             .header("X-Forwarded-For", b"unknown, \"<script>\", 300.1.1.1")
             .holds("/client/ip", "127.0.0.0"),
