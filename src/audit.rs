@@ -64,13 +64,18 @@ struct Access {
     answer: Option<String>,
 }
 
+/// Asked for by pages, and no hit.
+const SCRIPT: &str = "/pixel.js";
+
 /// The id of the hit that a line of an access log tells of. None when the line is another's, was outside of the window, or
 /// tells of a request that was not to be stored.
 pub fn answered(line: &str, window: &Window) -> Option<String> {
     let line: Access = serde_json::from_str(&line[line.find('{')?..]).ok()?;
     let time = DateTime::from_timestamp_millis(line.time.parse().ok()?)?;
     let stored = line.answer.is_none_or(|answer| answer.starts_with("accepted"));
-    let hit = matches!(line.method.as_str(), "GET" | "HEAD" | "POST") && line.status == "200" && line.resource != "-";
+    let hit = matches!(line.method.as_str(), "GET" | "HEAD" | "POST")
+        && line.status == "200"
+        && !["-", SCRIPT].contains(&line.resource.as_str());
     (window.holds(time) && hit && stored).then_some(line.id)
 }
 
@@ -314,6 +319,7 @@ mod tests {
             line("1780000000000", "OPTIONS", "/pixel.gif", "204"),
             line("1780000000000", "GET", "/pixel.gif", "429"),
             line("1780000000000", "GET", "-", "200"),
+            line("1780000000000", "GET", "/pixel.js", "200"),
             with("ignored; reason=health_check"),
             "START RequestId".to_owned(),
             String::new(),
