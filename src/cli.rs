@@ -27,6 +27,8 @@ mod stats;
 mod token;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -212,6 +214,18 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     anyhow::ensure!(secure_random(&mut bytes), "the system gives no random bytes");
     Ok(bytes)
+}
+
+/// Set by Ctrl-C, after which what is under way is still stored.
+fn stop_on_signal() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            set.store(true, Ordering::Relaxed);
+        }
+    });
+    stop
 }
 
 /// A runtime with one worker per core.

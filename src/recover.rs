@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::capture::{self, Answer};
@@ -96,6 +97,35 @@ pub fn ours(line: &str) -> Option<&str> {
     (marked || whole && (event || payload)).then_some(text)
 }
 
+/// What `aws logs filter-log-events` prints.
+#[derive(Debug, Deserialize)]
+pub struct Export {
+    events: Vec<ExportedLine>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExportedLine {
+    message: String,
+}
+
+impl Export {
+    /// The lines of the log.
+    pub fn messages(&self) -> impl Iterator<Item = &str> {
+        self.events.iter().map(|line| line.message.as_str())
+    }
+}
+
+/// Exports of a log, one after the other; none when the text is anything else.
+pub fn exported(text: &str) -> Option<Vec<Export>> {
+    if !text.contains("\"events\"") {
+        return None;
+    }
+    serde_json::Deserializer::from_str(text)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +164,26 @@ mod tests {
         ] {
             assert_eq!(ours(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn exports_of_a_log_are_read_one_after_the_other() {
+        let one = r#"{"events": [{"timestamp": 1, "message": "a\n"}, {"message": "b"}], "searchedLogStreams": []}"#;
+        let read = |text: &str| -> Option<Vec<String>> {
+            let exports = exported(text)?;
+            Some(
+                exports
+                    .iter()
+                    .flat_map(Export::messages)
+                    .map(ToOwned::to_owned)
+                    .collect(),
+            )
+        };
+        assert_eq!(read(one), Some(vec!["a\n".to_owned(), "b".to_owned()]));
+        assert_eq!(read(&format!("{one}\n{one}")).map(|lines| lines.len()), Some(4));
+        assert_eq!(read(&one[..one.len() - 1]), None);
+        assert_eq!(read(EVENT), None);
+        assert_eq!(read(r#"{"events": 1}"#), None);
     }
 
     #[test]

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use serde::Deserialize;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect, queue};
@@ -19,15 +18,16 @@ use crate::delivery::Destination;
 use crate::delivery::message::{Kind, Outlet};
 use crate::delivery::sqlite::Reader;
 use crate::event::iso;
+use crate::recover::{self, Export};
 use crate::terminal::{print, printable, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The first moment: a day or an RFC 3339 time, in UTC where it names no zone
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = super::moment)]
     from: DateTime<Utc>,
     /// The first moment after it
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = super::moment)]
     to: DateTime<Utc>,
     /// The stage's access log: of `pixel serve --access-log`, or of the deployed API, as lines or as
     /// `aws logs filter-log-events` prints it
@@ -50,13 +50,6 @@ pub(super) struct Arguments {
     /// Print the numbers as JSON
     #[arg(long)]
     json: bool,
-}
-
-fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
-    day.or_else(|_| moment())
-        .map_err(|_| "give a day or an RFC 3339 time".to_owned())
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -113,17 +106,6 @@ fn stage(arguments: &Arguments, window: &Window) -> anyhow::Result<Answered> {
     Ok(Answered::Ids(ids))
 }
 
-/// What `aws logs filter-log-events` prints.
-#[derive(Deserialize)]
-struct Export {
-    events: Vec<ExportedLine>,
-}
-
-#[derive(Deserialize)]
-struct ExportedLine {
-    message: String,
-}
-
 /// The lines of a file; of an export its messages.
 fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
     let broken = || format!("the file `{}`", path.display());
@@ -134,11 +116,8 @@ fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
         if text.trim() == "{" {
             std::io::Read::read_to_string(&mut file, &mut text).with_context(broken)?;
         }
-        let export = text
-            .contains("\"events\"")
-            .then(|| serde_json::from_str::<Export>(&text).ok());
-        match export.flatten() {
-            Some(export) => export.events.iter().for_each(|event| each(&event.message)),
+        match recover::exported(&text) {
+            Some(exports) => exports.iter().flat_map(Export::messages).for_each(&mut each),
             None => text.lines().for_each(&mut each),
         }
         line.clear();

@@ -7,17 +7,17 @@ use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, available_parallelism};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::sink::Sink;
-use super::{DestinationArgument, configuration};
+use super::{DestinationArgument, configuration, stop_on_signal};
 use crate::aws::bulk::load;
 use crate::config::Config;
 use crate::delivery::bulk::Tally;
@@ -52,11 +52,7 @@ const BATCH: usize = 2_500;
 
 /// A day, or a moment; not so early that the first event would be before 1970.
 fn end(text: &str) -> Result<DateTime<Utc>, String> {
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
-    let end = day
-        .or_else(|_| moment())
-        .map_err(|_| "give a day or an RFC 3339 time".to_owned())?;
+    let end = super::moment(text)?;
     let known = ("1980".."9999").contains(&end.format("%Y").to_string().as_str());
     if known {
         Ok(end)
@@ -156,18 +152,6 @@ impl Iterator for Batches {
         let made = self.making.pop_front()?.join();
         Some(made.unwrap_or_else(|panic| resume_unwind(panic)))
     }
-}
-
-/// Set by Ctrl-C, after which what is under way is still stored.
-fn stop_on_signal() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            set.store(true, Ordering::Relaxed);
-        }
-    });
-    stop
 }
 
 /// A bar where there is somebody to see it move, else one line.

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::sink::Sink;
-use super::{DestinationArgument, configuration};
+use super::{DestinationArgument, configuration, stop_on_signal};
 use crate::config::Config;
 use crate::delivery::bulk::Tally;
 use crate::delivery::undelivered::undelivered;
@@ -163,18 +163,6 @@ async fn replay(
         talk("interrupted; with the same `--state`, another run goes on from here");
     }
     Ok(summary)
-}
-
-/// Set by Ctrl-C, after which what is under way is still stored.
-fn stop_on_signal() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            set.store(true, Ordering::Relaxed);
-        }
-    });
-    stop
 }
 
 fn progress(total: &Total, arguments: &Arguments) -> ProgressBar {

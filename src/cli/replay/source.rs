@@ -20,7 +20,7 @@ use crate::delivery::sqlite::Reader;
 use crate::delivery::undelivered::UNDELIVERED;
 use crate::delivery::{Destination, Outcome};
 use crate::event::Event;
-use crate::recover::{self, Origin, Unusable};
+use crate::recover::{self, Export, Origin, Unusable};
 
 /// Most events in one piece.
 pub(super) const PIECE: usize = 2_500;
@@ -285,17 +285,6 @@ fn read_store(
     }
 }
 
-/// What `aws logs filter-log-events` prints.
-#[derive(Deserialize)]
-struct LogEvents {
-    events: Vec<LogEvent>,
-}
-
-#[derive(Deserialize)]
-struct LogEvent {
-    message: String,
-}
-
 fn read_lines(
     mut input: impl BufRead,
     mut position: u64,
@@ -365,8 +354,8 @@ impl<'a> Gathered<'a> {
         while let Some(document) = documents.next() {
             let Ok(document) = document else { break };
             read = documents.byte_offset();
-            match LogEvents::deserialize(&document) {
-                Ok(export) => export.events.iter().for_each(|event| self.text(&event.message)),
+            match Export::deserialize(&document) {
+                Ok(export) => export.messages().for_each(|message| self.text(message)),
                 Err(_) => self.text(&document.to_string()),
             }
         }
@@ -377,11 +366,11 @@ impl<'a> Gathered<'a> {
     }
 
     fn line(&mut self, line: &str) {
-        let export = line
-            .contains("\"events\"")
-            .then(|| serde_json::from_str::<LogEvents>(line).ok());
-        match export.flatten() {
-            Some(export) => export.events.iter().for_each(|event| self.text(&event.message)),
+        match recover::exported(line) {
+            Some(exports) => exports
+                .iter()
+                .flat_map(Export::messages)
+                .for_each(|message| self.text(message)),
             None => self.text(line),
         }
     }
