@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect, queue};
 use crate::audit::{Answered, Holding, Places, Report, Told, Window, answered, audit};
-use crate::aws::client::{Deliverer, Request};
+use crate::aws::client::{Deliverer, Request, SendError};
 use crate::config::Config;
 use crate::delivery::Destination;
 use crate::delivery::message::{Kind, Outlet};
 use crate::delivery::sqlite::Reader;
 use crate::event::iso;
 use crate::recover::{self, Export};
+use crate::setup::server::explain;
 use crate::terminal::{print, printable, talk};
 
 #[derive(Debug, clap::Args)]
@@ -230,7 +231,8 @@ async fn search(deliverer: &Deliverer, what: &str, body: &Value) -> anyhow::Resu
     let sent = deliverer
         .send(Request::json("POST", url, body), usize::MAX, Duration::from_mins(1))
         .await;
-    let answer = sent.with_context(|| format!("asking {target}"))?;
+    let explained = |error: SendError| explain(&error.to_string(), &target.base, target.auth.name());
+    let answer = sent.map_err(|error| anyhow::anyhow!(explained(error)))?;
     let text = String::from_utf8_lossy(&answer.body);
     ensure!(
         answer.status == 200,

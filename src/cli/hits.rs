@@ -8,9 +8,10 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect};
-use crate::aws::client::{Deliverer, Request};
+use crate::aws::client::{Deliverer, Request, SendError};
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
+use crate::setup::server::explain;
 use crate::terminal::{json_line, printable};
 
 #[derive(Debug, clap::Args)]
@@ -106,7 +107,8 @@ async fn search(deliverer: &Deliverer, limit: u32) -> anyhow::Result<Vec<Found>>
             Duration::from_secs(10),
         )
         .await;
-    let answer = answer.with_context(|| format!("asking {target}"))?;
+    let explained = |error: SendError| explain(&error.to_string(), &target.base, target.auth.name());
+    let answer = answer.map_err(|error| anyhow::anyhow!(explained(error)))?;
     let body = String::from_utf8_lossy(&answer.body);
     if answer.status != 200 {
         bail!("{target} answered {}: {}", answer.status, printable(&body, 300));
