@@ -86,19 +86,17 @@ impl Event {
             written.unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"));
             String::from_utf8(text).unwrap_or_else(|error| unreachable!("JSON is text: {error}"))
         };
-        let documents = LIMITS.iter().map(encode);
-        let (mut fitting, mut length) = (String::new(), usize::MAX);
-        for document in documents {
-            if length <= policy.max_bytes {
+        let mut document = encode(&LIMITS[0]);
+        for limits in &LIMITS[1..] {
+            if document.len() <= policy.max_bytes {
                 break;
             }
-            length = document.len();
-            fitting = document;
+            document = encode(limits);
         }
         Self {
             id: hit.id.clone(),
             time: hit.received,
-            document: fitting,
+            document,
         }
     }
 }
