@@ -739,6 +739,20 @@ impl Filter {
         in_time && self.terms.iter().all(|term| term.holds(event))
     }
 
+    /// The code that it asks for, when it asks for no other value.
+    pub fn only_code(&self) -> Option<&str> {
+        match self.terms.as_slice() {
+            [
+                Term {
+                    field,
+                    values,
+                    not: false,
+                },
+            ] if field.name == "pixel.code" && values.len() == 1 => values.first().map(String::as_str),
+            _ => None,
+        }
+    }
+
     /// The same of the period before, which is as long.
     #[must_use]
     pub fn before(&self) -> Self {

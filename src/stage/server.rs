@@ -23,7 +23,7 @@ use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use super::manage::File;
 use super::opt_out::{self, OptOuts};
-use crate::aws::client::secure_random;
+use crate::aws::client::{Deliverer, secure_random};
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
@@ -115,6 +115,14 @@ impl Sink {
     }
 }
 
+/// Where questions are answered.
+enum Source<'s> {
+    File(&'s File),
+    Index(&'s Deliverer),
+    /// Not here.
+    Elsewhere,
+}
+
 /// One line of the stage's report: a hit and what became of it.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -157,6 +165,8 @@ pub struct Stage {
     places: Arc<Semaphore>,
     /// Answers what is asked of the store.
     manager: Manager,
+    /// The store, when it is a file.
+    file: Option<File>,
     /// Tells followers of events that were stored; none when the stage stops.
     followed: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
 }
@@ -214,7 +224,12 @@ impl Stage {
             random: secure_random,
             failures: manage::Failures::default(),
         };
+        let file = match &sink {
+            Sink::Store(store) => Some(File::of(&store.readers())),
+            Sink::Remote { .. } => None,
+        };
         Self {
+            file,
             opt_outs: OptOuts::of(config.opt_out.clone()),
             geo: None,
             config,
@@ -266,6 +281,17 @@ impl Stage {
         Delivered {
             outcome: fallback.keep(event, failure, &destination, kept).await,
             ..delivered
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        match (&self.file, &self.sink) {
+            (Some(file), _) => Source::File(file),
+            (None, Sink::Remote { way, .. }) => match way.as_ref() {
+                Way::Index(deliverer) => Source::Index(deliverer),
+                Way::Message(_) => Source::Elsewhere,
+            },
+            (None, Sink::Store(_)) => Source::Elsewhere,
         }
     }
 
@@ -411,15 +437,13 @@ async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
         .header("accept")
         .is_some_and(|accept| accept.contains("text/event-stream"));
     let asked = asked(&stage, arrived);
-    let (reply, reason) = match &stage.sink {
-        Sink::Store(store) => answer_from(&stage, &asked, follows, &File(store.path().to_owned())).await,
-        Sink::Remote { way, .. } => match way.as_ref() {
-            Way::Index(deliverer) => answer_from(&stage, &asked, follows, deliverer).await,
-            Way::Message(_) => {
-                let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
-                (of_reply(elsewhere.reply()), None)
-            }
-        },
+    let (reply, reason) = match stage.source() {
+        Source::File(file) => answer_from(&stage, &asked, follows, file).await,
+        Source::Index(deliverer) => answer_from(&stage, &asked, follows, deliverer).await,
+        Source::Elsewhere => {
+            let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
+            (of_reply(elsewhere.reply()), None)
+        }
     };
     if let Some(reason) = reason {
         talk(&format!(

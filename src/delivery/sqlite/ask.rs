@@ -1,11 +1,14 @@
-//! Answers the questions of [`crate::question`] from segments, and from the documents of what is not packed yet.
+//! Answers the questions of [`crate::question`] from segments, and from the tail that is not packed yet.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::segment::{self, Builder, Column};
+use super::pack::collect;
+use super::segment::{self, Column};
+use super::tail::{Block, Tail};
 use crate::event::fields::Field;
 use crate::question::clock::Clock;
 use crate::question::{
@@ -38,37 +41,6 @@ impl Hasher for AsItIs {
 }
 
 type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
-
-/// Some rows and the columns that were asked for.
-struct Block {
-    rows: usize,
-    /// The first and last time.
-    start: i64,
-    end: i64,
-    /// Of each row; read only when it matters.
-    times: Vec<i64>,
-    /// The event's number of the first row, and of each where they do not follow each other.
-    first: i64,
-    numbers: Vec<i64>,
-    /// Of the fields that were asked for and have values.
-    columns: Vec<(&'static Field, Column)>,
-    /// The segment; none when it was made of documents.
-    segment: Option<i64>,
-}
-
-impl Block {
-    fn column(&self, field: &Field) -> Option<&Column> {
-        let found = self.columns.iter().find(|(known, _)| known.name == field.name);
-        found.map(|(_, column)| column)
-    }
-
-    fn number(&self, row: usize) -> i64 {
-        match self.numbers.get(row) {
-            Some(number) => *number,
-            None => self.first + i64::try_from(row).unwrap_or_default(),
-        }
-    }
-}
 
 /// A segment's row in the table.
 struct Packed {
@@ -143,7 +115,7 @@ fn read(connection: &Connection, packed: &Packed, wanted: &Wanted<'_>, range: Ra
     let times = if wanted.times || !whole {
         let mut statement = connection.prepare_cached("SELECT times FROM segments WHERE number = ?1")?;
         statement.query_row([packed.number], |row| {
-            Ok(unpack_numbers(packed.start, row.get_ref(0)?.as_blob()?))
+            Ok(segment::unpack_numbers(packed.start, row.get_ref(0)?.as_blob()?))
         })?
     } else {
         Vec::new()
@@ -151,7 +123,7 @@ fn read(connection: &Connection, packed: &Packed, wanted: &Wanted<'_>, range: Ra
     let numbers = if wanted.numbers {
         let mut statement = connection.prepare_cached("SELECT numbers FROM segments WHERE number = ?1")?;
         statement.query_row([packed.number], |row| {
-            Ok(unpack_numbers(packed.first, row.get_ref(0)?.as_blob()?))
+            Ok(segment::unpack_numbers(packed.first, row.get_ref(0)?.as_blob()?))
         })?
     } else {
         Vec::new()
@@ -164,114 +136,68 @@ fn read(connection: &Connection, packed: &Packed, wanted: &Wanted<'_>, range: Ra
                 Ok(Column::decode(row.get_ref(0)?.as_blob()?, packed.rows))
             })
             .optional()?;
-        columns.extend(found.flatten().map(|column| (*field, column)));
+        columns.extend(found.flatten().map(|column| (*field, Arc::new(column))));
     }
     Ok(Block {
         rows: packed.rows,
         start: packed.start,
         end: packed.end,
-        times,
+        times: Arc::new(times),
         first: packed.first,
-        numbers,
+        numbers: Arc::new(numbers),
         columns,
         segment: Some(packed.number),
     })
 }
 
-/// Times and numbers as they are stored: after a first one, in 4 bytes each, or in 8 where that is not enough.
-pub(super) fn pack_numbers(start: i64, times: &[i64]) -> Vec<u8> {
-    let after: Option<Vec<u32>> = times.iter().map(|time| u32::try_from(time - start).ok()).collect();
-    match after {
-        Some(after) => [4]
-            .into_iter()
-            .chain(after.into_iter().flat_map(u32::to_le_bytes))
-            .collect(),
-        None => [8]
-            .into_iter()
-            .chain(times.iter().flat_map(|time| (time - start).to_le_bytes()))
-            .collect(),
-    }
+/// A file as it is at one moment, and what of it is in memory.
+struct Snapshot<'c> {
+    connection: &'c Connection,
+    tail: &'c Tail,
 }
 
-fn unpack_numbers(start: i64, blob: &[u8]) -> Vec<i64> {
-    match blob.split_first() {
-        Some((4, rest)) => {
-            let after = rest.as_chunks::<4>().0.iter();
-            after
-                .map(|after| start + i64::from(u32::from_le_bytes(*after)))
-                .collect()
+impl Snapshot<'_> {
+    /// Shows the rows of a gap between segments.
+    fn unpacked(
+        &self,
+        (first, last): (i64, i64),
+        wanted: &Wanted<'_>,
+        visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        let mut next = first;
+        if last == i64::MAX {
+            let (blocks, after) = self.tail.view(self.connection, first, wanted.fields)?;
+            blocks.iter().try_for_each(&mut *visit)?;
+            next = after;
         }
-        Some((_, rest)) => rest
-            .as_chunks::<8>()
-            .0
+        loop {
+            let rows = collect(self.connection, next, last)?;
+            let Some(block) = rows.view(wanted.fields, i64::MAX) else {
+                return Ok(());
+            };
+            visit(&block)?;
+            next = rows.numbers().last().map_or(i64::MAX, |last| last + 1);
+        }
+    }
+
+    /// Shows all blocks that can hold times of the range.
+    fn blocks(
+        &self,
+        wanted: &Wanted<'_>,
+        range: Range,
+        visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        let packed = packed(self.connection)?;
+        for segment in packed
             .iter()
-            .map(|after| start + i64::from_le_bytes(*after))
-            .collect(),
-        None => Vec::new(),
-    }
-}
-
-/// Reads documents of these numbers and times as blocks.
-fn read_documents(
-    connection: &Connection,
-    (first, last): (i64, i64),
-    wanted: &Wanted<'_>,
-    range: Range,
-    visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
-) -> Result<(), AskError> {
-    let mut statement = connection
-        .prepare_cached("SELECT number, time, document FROM events WHERE number BETWEEN ?1 AND ?2 ORDER BY number")?;
-    let mut rows = statement.query(params![first, last])?;
-    loop {
-        let (mut numbers, mut times) = (Vec::new(), Vec::new());
-        let mut builder = Builder::new(|field| wanted.fields.contains(&field));
-        while numbers.len() < segment::ROWS
-            && let Some(row) = rows.next()?
+            .filter(|segment| segment.end >= range.0 && segment.start < range.1)
         {
-            let time: i64 = row.get(1)?;
-            if !range.holds(time) {
-                continue;
-            }
-            numbers.push(row.get(0)?);
-            times.push(time);
-            if !wanted.fields.is_empty() {
-                builder.add(row.get_ref(2)?.as_str().unwrap_or_default());
-            }
+            visit(&read(self.connection, segment, wanted, range)?)?;
         }
-        let (Some(start), Some(end)) = (times.iter().min(), times.iter().max()) else {
-            return Ok(());
-        };
-        visit(&Block {
-            rows: numbers.len(),
-            start: *start,
-            end: *end,
-            first: 0,
-            columns: builder.finish(),
-            times,
-            numbers,
-            segment: None,
-        })?;
+        gaps(&packed)
+            .into_iter()
+            .try_for_each(|gap| self.unpacked(gap, wanted, visit))
     }
-}
-
-/// Shows all blocks that can hold times of the range.
-fn blocks(
-    connection: &Connection,
-    wanted: &Wanted<'_>,
-    range: Range,
-    visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
-) -> Result<(), AskError> {
-    let packed = packed(connection)?;
-    for segment in packed
-        .iter()
-        .filter(|segment| segment.end >= range.0 && segment.start < range.1)
-    {
-        visit(&read(connection, segment, wanted, range)?)?;
-    }
-    for gap in gaps(&packed) {
-        read_documents(connection, gap, wanted, range, visit)?;
-    }
-    Ok(())
 }
 
 /// The rows of a block that pass a filter.
@@ -597,9 +523,13 @@ fn fields(filter: &Filter, others: &[&'static Field]) -> Vec<&'static Field> {
 }
 
 /// Answers a question.
-pub(super) fn ask(connection: &Connection, question: &Question) -> Result<Answer, AskError> {
+pub(super) fn ask(connection: &Connection, tail: &Tail, question: &Question) -> Result<Answer, AskError> {
     // All that is read is of the same moment.
-    let snapshot = connection.unchecked_transaction()?;
+    let transaction = connection.unchecked_transaction()?;
+    let snapshot = Snapshot {
+        connection: &transaction,
+        tail,
+    };
     let mut answer = count(&snapshot, question)?;
     if question.compare {
         answer.previous = Some(totals(&snapshot, question, &question.filter.before())?);
@@ -607,7 +537,7 @@ pub(super) fn ask(connection: &Connection, question: &Question) -> Result<Answer
     Ok(answer)
 }
 
-fn totals(connection: &Connection, question: &Question, filter: &Filter) -> Result<Totals, AskError> {
+fn totals(snapshot: &Snapshot<'_>, question: &Question, filter: &Filter) -> Result<Totals, AskError> {
     let fields = fields(filter, &[question.unique]);
     let wanted = Wanted {
         fields: &fields,
@@ -615,7 +545,7 @@ fn totals(connection: &Connection, question: &Question, filter: &Filter) -> Resu
         numbers: false,
     };
     let (range, mut sums, mut numbering) = (Range::of(filter), Sums::default(), Numbering::default());
-    blocks(connection, &wanted, range, &mut |block| {
+    snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
         let column = block.column(question.unique);
@@ -632,7 +562,7 @@ fn totals(connection: &Connection, question: &Question, filter: &Filter) -> Resu
     Ok(sums.totals(numbering.numbers.len() as u64))
 }
 
-fn count(connection: &Connection, question: &Question) -> Result<Answer, AskError> {
+fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskError> {
     let filter = &question.filter;
     let listed: Vec<&'static Field> = [known(CLASS)].into_iter().chain(question.by.iter().copied()).collect();
     let fields = fields(filter, &[&listed[..], &[question.unique]].concat());
@@ -653,7 +583,7 @@ fn count(connection: &Connection, question: &Question) -> Result<Answer, AskErro
     let mut points = question.series.as_ref().map(points).transpose()?;
     let (mut sums, mut numbering) = (Sums::default(), Numbering::default());
     let mut counts: Vec<Counts> = listed.iter().map(|_| Counts::default()).collect();
-    blocks(connection, &wanted, range, &mut |block| {
+    snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
         let column = block.column(question.unique);
@@ -680,9 +610,9 @@ fn count(connection: &Connection, question: &Question) -> Result<Answer, AskErro
     let mut listings = Vec::new();
     for (place, (counts, field)) in counts.into_iter().zip(&listed).enumerate() {
         let limit = if place == 0 { 100 } else { question.limit };
-        listings.push(counts.first(connection, field, limit)?);
+        listings.push(counts.first(snapshot.connection, field, limit)?);
     }
-    count_uniques(connection, question, &wanted, &listed, &mut listings)?;
+    count_uniques(snapshot, question, &wanted, &listed, &mut listings)?;
     let mut listings = listings
         .into_iter()
         .map(|groups| groups.into_iter().map(|(_, group)| group).collect());
@@ -705,7 +635,7 @@ fn count(connection: &Connection, question: &Question) -> Result<Answer, AskErro
 
 /// Counts the uniques of the values that are listed, now that it is known which these are.
 fn count_uniques(
-    connection: &Connection,
+    snapshot: &Snapshot<'_>,
     question: &Question,
     wanted: &Wanted<'_>,
     listed: &[&'static Field],
@@ -735,7 +665,7 @@ fn count_uniques(
         times: false,
         numbers: false,
     };
-    blocks(connection, &wanted, range, &mut |block| {
+    snapshot.blocks(&wanted, range, &mut |block| {
         let Some(column) = block.column(question.unique) else {
             return Ok(());
         };
@@ -769,29 +699,20 @@ fn count_uniques(
     Ok(())
 }
 
-/// The code that a filter asks for, when it asks for nothing else.
-fn only_code(filter: &Filter) -> Option<&str> {
-    match filter.terms.as_slice() {
-        [
-            Term {
-                field,
-                values,
-                not: false,
-            },
-        ] if field.name == "pixel.code" && values.len() == 1 => values.first().map(String::as_str),
-        _ => None,
-    }
-}
-
 /// Counts events.
-pub(super) fn count_events(connection: &Connection, filter: &Filter) -> Result<u64, AskError> {
+pub(super) fn count_events(connection: &Connection, tail: &Tail, filter: &Filter) -> Result<u64, AskError> {
     let Range(from, to) = Range::of(filter);
     let number = |count: i64| u64::try_from(count).unwrap_or_default();
-    if let Some(code) = only_code(filter) {
+    if let Some(code) = filter.only_code() {
         let mut statement =
             connection.prepare_cached("SELECT count(*) FROM events WHERE code = ?1 AND time >= ?2 AND time < ?3")?;
         return Ok(statement.query_row(params![code, from, to], |row| row.get(0).map(number))?);
     }
+    let transaction = connection.unchecked_transaction()?;
+    let snapshot = Snapshot {
+        connection: &transaction,
+        tail,
+    };
     let fields = fields(filter, &[]);
     let wanted = Wanted {
         fields: &fields,
@@ -799,7 +720,7 @@ pub(super) fn count_events(connection: &Connection, filter: &Filter) -> Result<u
         numbers: false,
     };
     let (range, mut events) = (Range(from, to), 0);
-    blocks(connection, &wanted, range, &mut |block| {
+    snapshot.blocks(&wanted, range, &mut |block| {
         events += select(block, &filter.terms, range).len() as u64;
         Ok(())
     })?;
@@ -810,8 +731,8 @@ pub(super) fn count_events(connection: &Connection, filter: &Filter) -> Result<u
 type Found = (Cursor, String);
 
 /// Finds events.
-pub(super) fn latest(connection: &Connection, latest: &Latest) -> Result<Page, AskError> {
-    let snapshot = connection.unchecked_transaction()?;
+pub(super) fn latest(connection: &Connection, tail: &Tail, latest: &Latest) -> Result<Page, AskError> {
+    let transaction = connection.unchecked_transaction()?;
     let mut range = Range::of(&latest.filter);
     if let Some(Cursor { time, .. }) = &latest.after {
         // Those of the same time are told apart by their ids later.
@@ -821,11 +742,15 @@ pub(super) fn latest(connection: &Connection, latest: &Latest) -> Result<Page, A
             range.1 = range.1.min(time.saturating_add(1));
         }
     }
-    let mut found = if let Some(code) = only_code(&latest.filter) {
-        by_index(&snapshot, latest, Some(code), range)?
+    let mut found = if let Some(code) = latest.filter.only_code() {
+        by_index(&transaction, latest, Some(code), range)?
     } else if latest.filter.terms.is_empty() {
-        by_index(&snapshot, latest, None, range)?
+        by_index(&transaction, latest, None, range)?
     } else {
+        let snapshot = Snapshot {
+            connection: &transaction,
+            tail,
+        };
         by_segments(&snapshot, latest, range)?
     };
     let more = found.len() > latest.limit;
@@ -876,7 +801,7 @@ fn by_index(
 }
 
 /// Goes through segments until no later one can hold what is asked for.
-fn by_segments(connection: &Connection, latest: &Latest, range: Range) -> Result<Vec<Found>, AskError> {
+fn by_segments(snapshot: &Snapshot<'_>, latest: &Latest, range: Range) -> Result<Vec<Found>, AskError> {
     let fields = fields(&latest.filter, &[]);
     let wanted = Wanted {
         fields: &fields,
@@ -887,16 +812,16 @@ fn by_segments(connection: &Connection, latest: &Latest, range: Range) -> Result
     let rank = |time: i64| if latest.oldest_first { time } else { -time };
     let mut matches: Vec<(i64, i64)> = Vec::new();
     let after = latest.after.as_ref().map(|cursor| rank(cursor.time));
-    let collect = |block: &Block, matches: &mut Vec<(i64, i64)>| {
+    let gather = |block: &Block, matches: &mut Vec<(i64, i64)>| {
         for row in select(block, &latest.filter.terms, range) {
             let row = row as usize;
             matches.push((rank(block.times[row]), block.number(row)));
         }
     };
-    let mut packed = packed(connection)?;
+    let mut packed = packed(snapshot.connection)?;
     for gap in gaps(&packed) {
-        read_documents(connection, gap, &wanted, range, &mut |block| {
-            collect(block, &mut matches);
+        snapshot.unpacked(gap, &wanted, &mut |block| {
+            gather(block, &mut matches);
             Ok(())
         })?;
     }
@@ -923,10 +848,12 @@ fn by_segments(connection: &Connection, latest: &Latest, range: Range) -> Result
         if enough(&mut matches).is_some_and(|last| best(segment) > last) {
             break;
         }
-        collect(&read(connection, segment, &wanted, range)?, &mut matches);
+        gather(&read(snapshot.connection, segment, &wanted, range)?, &mut matches);
     }
     enough(&mut matches);
-    let mut statement = connection.prepare_cached("SELECT time, id, document FROM events WHERE number = ?1")?;
+    let mut statement = snapshot
+        .connection
+        .prepare_cached("SELECT time, id, document FROM events WHERE number = ?1")?;
     let mut found: Vec<Found> = Vec::new();
     for (_, number) in matches {
         let row = statement.query_row([number], |row| {
