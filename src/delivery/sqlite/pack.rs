@@ -27,6 +27,25 @@ pub(super) struct Segment {
     numbers: Vec<u8>,
     /// Field, codes and texts.
     columns: Vec<(&'static str, Vec<u8>, Vec<u8>)>,
+    /// The file's revision when the rows were read.
+    revision: i64,
+}
+
+/// How often stored rows were changed or deleted: what was packed at another revision may be of rows that are no more.
+fn revision(connection: &Connection) -> rusqlite::Result<i64> {
+    let known = "SELECT count(*) FROM sqlite_schema WHERE name = 'revision'";
+    if connection.query_row(known, [], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(0);
+    }
+    connection.query_row("SELECT coalesce(max(number), 0) FROM revision", [], |row| row.get(0))
+}
+
+/// Begins the next revision, in the transaction that changes or deletes rows.
+pub(super) fn revise(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS revision (only_row INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+        INSERT INTO revision VALUES (1, 1) ON CONFLICT (only_row) DO UPDATE SET number = number + 1;",
+    )
 }
 
 /// How often the number of new rows is looked at, when nobody says that there are enough.
@@ -85,6 +104,9 @@ pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<Segment>>
 }
 
 fn pack(connection: &Connection, first: i64, last: i64, fewest: usize) -> rusqlite::Result<Option<Segment>> {
+    // Rows and revision of one moment.
+    let connection = connection.unchecked_transaction()?;
+    let revision = revision(&connection)?;
     let range = params![first, last, i64::try_from(ROWS).unwrap_or(i64::MAX)];
     let count = "SELECT count(*) FROM (SELECT 1 FROM events WHERE number BETWEEN ?1 AND ?2 LIMIT ?3)";
     let found: i64 = connection.prepare_cached(count)?.query_row(range, |row| row.get(0))?;
@@ -124,6 +146,7 @@ fn pack(connection: &Connection, first: i64, last: i64, fewest: usize) -> rusqli
             pack_numbers(*first, &numbers)
         },
         columns: columns.collect(),
+        revision,
     }))
 }
 
@@ -137,7 +160,8 @@ impl Segment {
         let packed: i64 = transaction
             .prepare_cached("SELECT count(*) FROM segments WHERE last >= ?1 AND first <= ?2")?
             .query_row(range, |row| row.get(0))?;
-        if usize::try_from(rows).ok() != Some(self.events) || packed > 0 {
+        let same = usize::try_from(rows).ok() == Some(self.events) && revision(transaction)? == self.revision;
+        if !same || packed > 0 {
             return Ok(false);
         }
         let insert = "INSERT INTO segments (first, last, start, end, events, times, numbers)
@@ -185,6 +209,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Res
     transaction
         .prepare_cached("DELETE FROM segments WHERE start < ?1")?
         .execute([before])?;
+    revise(transaction)?;
     transaction
         .prepare_cached("DELETE FROM events WHERE number IN (SELECT number FROM events WHERE time < ?1 LIMIT ?2)")?
         .execute([before, AT_ONCE])
@@ -192,7 +217,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Res
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Archive, Store};
+    use super::super::{Archive, Change, Store, Stored};
     use super::*;
     use crate::event::Event;
 
@@ -256,14 +281,58 @@ mod tests {
         );
 
         pack_again(&mut connection);
-        let (number, document) = (
-            of("person-8\"").number,
-            of("person-8\"").document.replace("human", "automation"),
+        let Stored { number, document } = of("person-8\"").clone();
+        let change = || Change {
+            number,
+            before: document.clone(),
+            after: document.replace("human", "automation"),
+        };
+        assert_eq!(archive.rewrite(&[change()]).expect("it is written"), 1);
+        assert_eq!(
+            archive.rewrite(&[change()]).expect("it is read"),
+            0,
+            "it is another by now"
         );
-        archive.rewrite(&[(number, document)]).expect("it is written");
         assert_eq!(columns_with(&connection, "person-8"), 0);
         let class = "SELECT class FROM events WHERE number = ?1";
         let class: String = connection.query_row(class, [number], |row| row.get(0)).expect("a row");
         assert_eq!(class, "automation");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_packed_is_packed_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pixel.db");
+        let store = Store::open(&path).expect("the store opens");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(store.store_all((0..20).map(event).collect()));
+        store.close();
+        let mut connection = Connection::open(&path).expect("the file opens");
+        let packed = |connection: &Connection| {
+            let packed = pack(connection, i64::MIN, i64::MAX, 1);
+            packed.expect("it can be read").expect("rows")
+        };
+        let archive = Archive::open(&path).expect("the archive opens");
+        let stored = archive.page(0, 100).expect("it can be read");
+        let stale = packed(&connection);
+        // Another process classes an event again: as many rows as before, and no segment yet.
+        let change = Change {
+            number: stored[3].number,
+            before: stored[3].document.clone(),
+            after: stored[3].document.replace("human", "automation"),
+        };
+        archive.rewrite(&[change]).expect("it is written");
+        let mut store = |segment: &Segment| {
+            let transaction = connection.transaction().expect("a transaction");
+            let stored = segment.store(&transaction);
+            transaction.commit().expect("it is stored");
+            stored
+        };
+        assert_eq!(store(&stale), Ok(false));
+        let fresh = packed(&Connection::open(&path).expect("the file opens"));
+        assert_eq!(store(&fresh), Ok(true));
+        assert!(columns_with(&connection, "automation") > 0);
     }
 }
