@@ -100,15 +100,18 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::
     }
     stage.geo = geo;
     let stage = Arc::new(stage);
-    let pruning = keep(arguments.keep, &stage)?;
+    let now_and_then = [keep(arguments.keep, &stage)?, look_for_bursts(&stage)];
     serve(Arc::clone(&stage), listener, stop()).await;
-    if let Some(pruning) = pruning {
-        pruning.abort();
+    for task in now_and_then.into_iter().flatten() {
+        task.abort();
         // It lets go of the stage.
-        let _ = pruning.await;
+        let _ = task.await;
     }
     talk("stopping; waiting for what was begun");
     stage.drain().await;
+    if let Sink::Store { store, .. } = &stage.sink {
+        mark_bursts(store.path().to_owned()).await;
+    }
     finish(stage, printer, writer)
 }
 
@@ -146,6 +149,37 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
             tokio::time::sleep(PRUNE_INTERVAL).await;
         }
     })))
+}
+
+/// How often bursts are looked for, and how far back: twice as far, so that none is cut in two.
+const BURST_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Classes bursts of hits in the store's file now and then, which no single hit shows.
+fn look_for_bursts(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    let Sink::Store { store, .. } = &stage.sink else {
+        return None;
+    };
+    let path = store.path().to_owned();
+    Some(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(BURST_INTERVAL).await;
+            mark_bursts(path.clone()).await;
+        }
+    }))
+}
+
+async fn mark_bursts(path: PathBuf) {
+    let since = (Utc::now() - 2 * BURST_INTERVAL).timestamp_millis();
+    let marked = tokio::task::spawn_blocking(move || super::reclassify::mark_bursts(&path, since)).await;
+    match marked {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(events)) => talk(&format!(
+            "classed {events} events as automation: bursts over many codes"
+        )),
+        Ok(Err(error)) => talk(&format!(
+            "could not look for bursts; `pixel reclassify` does: {error:#}"
+        )),
+    }
 }
 
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
