@@ -34,6 +34,7 @@ pub mod capture;
 pub mod cli;
 pub mod code;
 pub mod config;
+#[cfg(feature = "cli")]
 pub mod dashboards;
 pub mod delivery;
 #[cfg(feature = "cli")]

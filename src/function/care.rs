@@ -12,9 +12,8 @@ use tokio::task::JoinSet;
 use super::{BoxError, Function, deadline, log, replied};
 use crate::aws::client::{Deliverer, http_client};
 use crate::config::{Config, Variables};
-use crate::dashboards::objects;
 use crate::setup::dashboards::session::{Options, import};
-use crate::setup::dashboards::{EXAMPLES, Wanted, place};
+use crate::setup::dashboards::{EXAMPLES, Wanted, objects, place};
 use crate::setup::plan::Plan;
 use crate::setup::prune::{Fate, delete, judge};
 use crate::setup::resource::ResourceRequest;
@@ -144,7 +143,7 @@ async fn import_dashboards(
 ) -> Result<String, String> {
     let (base, implied) = place(&wanted.url, deliverer.target())
         .ok_or_else(|| format!("`DashboardsUrl` is no address; give one as in {EXAMPLES}"))?;
-    let objects = objects(&format!("{}*", plan.base)).map_err(|error| error.to_string())?;
+    let objects = objects(&plan.base)?;
     let http = http_client(function.config.ca_file.as_deref(), &function.config.timing);
     let http = http.map_err(|error| error.to_string())?;
     let options = Options {

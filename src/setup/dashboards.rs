@@ -16,6 +16,23 @@ use session::Differing;
 /// Where the programs are below a server's address: by themselves, on OpenSearch Service, on its older domains.
 pub const PREFIXES: [&str; 3] = ["", "/_dashboards", "/_plugin/kibana"];
 
+/// The file of saved objects. In the function it takes half of what making them would.
+const OBJECTS: &str = include_str!("../../kibana/pixel.ndjson");
+
+/// The pattern that the file is for.
+const PATTERN: &str = "events*";
+
+/// The saved objects for the indices of a destination, whose names begin with this and hold nothing that JSON escapes.
+///
+/// # Errors
+///
+/// When the file is not sound, which a test excludes.
+pub fn objects(base: &str) -> Result<Vec<Value>, String> {
+    let file = OBJECTS.replace(PATTERN, &format!("{base}*"));
+    let objects: Result<_, _> = file.lines().map(serde_json::from_str).collect();
+    objects.map_err(|error| format!("kibana/pixel.ndjson: {error}"))
+}
+
 /// What an address may look like, for those who gave something else.
 pub const EXAMPLES: &str = "`https://host:5601` or `https://host/_dashboards`";
 

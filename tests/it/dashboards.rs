@@ -67,6 +67,15 @@ fn the_program_prints_them_for_an_index_of_any_name() {
     }
 }
 
+/// The function has the file, the command line the source.
+#[test]
+fn the_function_imports_what_the_program_prints() {
+    for name in ["events", "hits-2026.of_me", "e"] {
+        let made = objects(&format!("{name}*")).expect("the source is sound");
+        assert_eq!(pixel::setup::dashboards::objects(name), Ok(made), "{name}");
+    }
+}
+
 fn specification(object: &Value) -> Option<Value> {
     let state = inner(object, "/attributes/visState").filter(|state| state["type"] == "vega")?;
     Some(serde_json::from_str(state["params"]["spec"].as_str()?).expect("it has been checked"))
