@@ -23,6 +23,7 @@ use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use super::manage::File;
 use super::opt_out::{self, OptOuts};
+use crate::aws::client::Deliverer;
 use crate::aws::client::secure_random;
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
@@ -72,6 +73,17 @@ impl Sink {
         Self::Remote {
             way: Box::new(way),
             at_once: Semaphore::new(REMOTE_AT_ONCE),
+        }
+    }
+
+    /// The index, when it is one.
+    pub fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::Remote { way, .. } => match way.as_ref() {
+                Way::Index(deliverer) => Some(deliverer),
+                Way::Message(_) => None,
+            },
+            Self::Store(_) => None,
         }
     }
 
@@ -347,9 +359,11 @@ async fn answer(
         arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
         return Ok(managed(stage, arrived).await);
     }
-    let page = page(&arrived).or_else(|| status(&stage, &arrived));
-    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs).map(|page| page.map(Either::Left))) {
+    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
         return Ok(page);
+    }
+    if let Some(page) = opt_out::answer(&arrived, &stage.opt_outs, stage.sink.index()).await {
+        return Ok(page.map(Either::Left));
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
     let answer = capture_hit(Arc::clone(&stage), arrived).await;
