@@ -34,7 +34,6 @@ pub mod capture;
 pub mod cli;
 pub mod code;
 pub mod config;
-#[cfg(feature = "cli")]
 pub mod dashboards;
 pub mod delivery;
 #[cfg(feature = "cli")]
@@ -47,7 +46,6 @@ pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
-#[cfg(feature = "cli")]
 pub mod page;
 pub mod pixel;
 pub mod privacy;
@@ -59,7 +57,6 @@ pub mod request;
 pub mod rules;
 pub mod script;
 pub mod setup;
-#[cfg(feature = "cli")]
 pub mod snippet;
 #[cfg(feature = "cli")]
 pub mod stage;

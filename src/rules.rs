@@ -115,6 +115,32 @@ struct Rule {
 struct Table {
     rules: Vec<Rule>,
     terms: Vec<(u16, bool)>,
+    /// The first needle that must be there, and the rule's number; in this order. Few rules are tried for a text.
+    needed: Vec<(u16, u16)>,
+    /// The rules that need none.
+    free: Vec<u16>,
+}
+
+impl Table {
+    fn index(&mut self) {
+        for (rule, number) in self.rules.iter().zip(0..) {
+            let needed = self.terms[rule.terms.clone()].iter().find(|(_, wanted)| *wanted);
+            match needed {
+                Some((needle, _)) => self.needed.push((*needle, number)),
+                None => self.free.push(number),
+            }
+        }
+        self.needed.sort_unstable();
+    }
+
+    /// The rules whose first needed needle is this.
+    fn needing(&self, needle: u16) -> impl Iterator<Item = u16> {
+        let begin = self.needed.partition_point(|(known, _)| *known < needle);
+        let found = self.needed[begin..]
+            .iter()
+            .take_while(move |(known, _)| *known == needle);
+        found.map(|(_, rule)| *rule)
+    }
 }
 
 /// Tables that are searched together.
@@ -176,6 +202,7 @@ impl Rules {
                     });
                 }
             }
+            table.index();
             rules.tables.push(table);
         }
         rules.sort();
@@ -258,14 +285,32 @@ impl Found<'_> {
         self.words[number / 64] >> (number % 64) & 1 == 1
     }
 
+    /// The needles that were found.
+    fn needles(&self) -> impl Iterator<Item = u16> {
+        let words = self.words.iter().zip((0..).step_by(64));
+        words.flat_map(|(word, first)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let place = u16::try_from(rest.trailing_zeros()).unwrap_or_default();
+                (rest != 0).then(|| {
+                    rest &= rest - 1;
+                    first + place
+                })
+            })
+        })
+    }
+
+    /// The first rule that fits.
     fn rule(&self, table: usize) -> Option<&Rule> {
         let table = &self.rules.tables[table];
-        let fits = |rule: &&Rule| {
-            table.terms[rule.terms.clone()]
+        let fits = |number: &u16| {
+            table.terms[table.rules[usize::from(*number)].terms.clone()]
                 .iter()
                 .all(|(needle, wanted)| self.has(*needle) == *wanted)
         };
-        table.rules.iter().find(fits)
+        let candidates = self.needles().flat_map(|needle| table.needing(needle));
+        let first = candidates.chain(table.free.iter().copied()).filter(fits).min()?;
+        table.rules.get(usize::from(first))
     }
 
     /// How many words were held against the text, which is what a search costs: few for each of its bytes.

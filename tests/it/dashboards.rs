@@ -9,6 +9,7 @@ mod kql;
 mod mutations;
 mod pictures;
 mod search;
+mod stack;
 mod stub;
 
 use std::fs;
