@@ -20,7 +20,7 @@ use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::geo::file::GeoFile;
-use crate::manage::token;
+use crate::manage::{index, token};
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
@@ -100,7 +100,11 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::
     }
     stage.geo = geo;
     let stage = Arc::new(stage);
-    let now_and_then = [keep(arguments.keep, &stage)?, look_for_bursts(&stage)];
+    let now_and_then = [
+        keep(arguments.keep, &stage)?,
+        look_for_bursts(&stage),
+        learn_opt_outs(&stage).await,
+    ];
     serve(Arc::clone(&stage), listener, stop()).await;
     for task in now_and_then.into_iter().flatten() {
         task.abort();
@@ -149,6 +153,35 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
             tokio::time::sleep(PRUNE_INTERVAL).await;
         }
     })))
+}
+
+/// How often an index is asked who has opted out elsewhere, and how often while it has not answered yet.
+const OPT_OUTS_INTERVAL: Duration = Duration::from_mins(1);
+const OPT_OUTS_RETRY: Duration = Duration::from_secs(5);
+/// How long the first visitors may be kept waiting for that.
+const OPT_OUTS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Learns from the index who has opted out, before the first hit where the index answers.
+async fn learn_opt_outs(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    let index = stage.sink.index()?;
+    let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, index::opted_out(index)).await;
+    let mut pause = if let Ok(Ok(codes)) = asked {
+        stage.opt_outs.add(codes);
+        OPT_OUTS_INTERVAL
+    } else {
+        talk("note    the index does not say yet who has opted out; it is asked again");
+        OPT_OUTS_RETRY
+    };
+    let stage = Arc::clone(stage);
+    Some(tokio::spawn(async move {
+        while let Some(index) = stage.sink.index() {
+            tokio::time::sleep(pause).await;
+            if let Ok(codes) = index::opted_out(index).await {
+                stage.opt_outs.add(codes);
+                pause = OPT_OUTS_INTERVAL;
+            }
+        }
+    }))
 }
 
 /// How often bursts are looked for, and how far back: twice as far, so that none is cut in two.

@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 use pixel::rules;
 use pixel::user_agent::{self, Device, UserAgent};
 use pixel::visit::{Class, Signals, Visit, classify};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::Value;
 
 use crate::setup;
@@ -200,6 +203,36 @@ fn hostile_agents_take_no_longer_than_their_first_kilobyte() {
         assert_eq!(visit(&long), visit(cut), "{piece}");
         assert_eq!(read(&long).os, read(cut).os, "{piece}");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// In steps, which are the same on every machine.
+    #[test]
+    fn no_agent_costs_more_than_some_steps_for_each_of_its_first_kilobyte(
+        pieces in vec(prop_oneof![
+            select(include_str!("../../src/rules/visits.rules").split([' ', '<', '|', '&', '^', '!']).collect::<Vec<_>>()).prop_map(ToOwned::to_owned),
+            "[a-z]{1,3}",
+            any::<String>(),
+        ], 1..20),
+        times in 1_usize..2_000,
+    ) {
+        let agent = pieces.concat().repeat(times);
+        let found = rules::agents().search(&agent);
+        prop_assert!(found.tried() <= 40 * rules::LONGEST, "{} for {agent}", found.tried());
+        let cut = &agent[..agent.floor_char_boundary(rules::LONGEST)];
+        prop_assert_eq!(visit(&agent), visit(cut));
+        prop_assert_eq!(read(&agent).device, read(cut).device);
+    }
+}
+
+#[test]
+fn usual_agents_cost_few_steps() {
+    let (steps, bytes) = people().fold((0, 0), |(steps, bytes), agent| {
+        (steps + rules::agents().search(agent).tried(), bytes + agent.len())
+    });
+    assert!(steps <= 3 * bytes, "{steps} steps for {bytes} bytes");
 }
 
 // Others'.
