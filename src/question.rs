@@ -209,8 +209,8 @@ pub struct Series {
 pub struct Question {
     /// Of which events.
     pub filter: Filter,
-    /// The field whose different values are counted as uniques.
-    pub unique: &'static Field,
+    /// The field whose different values are counted as uniques, which takes most of the time; none where they are not wanted.
+    pub unique: Option<&'static Field>,
     /// Whether the same is asked of the period before, which is as long.
     pub compare: bool,
     /// The time series, when there is to be one.
@@ -288,7 +288,8 @@ pub struct Totals {
     /// Events.
     pub events: u64,
     /// Different values of the question's unique field.
-    pub uniques: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
     /// The time of the first event.
     pub first: Option<Moment>,
     /// The time of the last event.
@@ -303,7 +304,8 @@ pub struct Group {
     /// Events.
     pub events: u64,
     /// Different values of the question's unique field.
-    pub uniques: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
 }
 
 /// A point of a time series.
@@ -314,7 +316,8 @@ pub struct Point {
     /// Events.
     pub events: u64,
     /// Different values of the question's unique field.
-    pub uniques: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
 }
 
 /// A time, written as ISO 8601 with milliseconds.
@@ -385,6 +388,9 @@ impl From<ParameterError> for AskError {
         Self::Parameter(error)
     }
 }
+
+/// In place of the field whose different values are counted: nothing is.
+pub const NO_UNIQUES: &str = "none";
 
 /// The class of a visit.
 pub const CLASS: &str = "visit.class";
@@ -657,9 +663,11 @@ impl<'a> Parameters<'a> {
             }
             filter.to = filter.to.or(Some(self.now));
         }
-        let unique = self
-            .get("unique")
-            .map_or_else(|| Ok(known("visitor.id")), |name| listed("unique", name))?;
+        let unique = match self.get("unique") {
+            None => Some(known("visitor.id")),
+            Some(NO_UNIQUES) => None,
+            Some(name) => Some(listed("unique", name)?),
+        };
         let mut by = Vec::new();
         for name in self
             .all("by")

@@ -129,14 +129,14 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(days) = days else { return Ok(None) };
     anyhow::ensure!(
-        matches!(stage.sink, Sink::Store(_)),
+        matches!(stage.sink, Sink::Store { .. }),
         "`--keep` deletes events of a file; for an index, `pixel setup --keep` and `pixel prune` do it"
     );
     let stage = Arc::clone(stage);
     Ok(Some(tokio::spawn(async move {
         loop {
             let before = Utc::now().checked_sub_days(Days::new(days.into()));
-            if let (Sink::Store(store), Some(before)) = (&stage.sink, before) {
+            if let (Sink::Store { store, .. }, Some(before)) = (&stage.sink, before) {
                 match store.prune(before).await {
                     Ok(0) => {}
                     Ok(events) => talk(&format!("deleted {events} events from before {}", iso(before))),
@@ -158,7 +158,9 @@ fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: Acces
     // The printer stops when nobody can report any more.
     drop(reports);
     for sink in sinks {
-        if let Sink::Store(store) = sink {
+        if let Sink::Store { store, file } = sink {
+            // The last one to close the file tidies up.
+            drop(file);
             store.close();
         }
     }
@@ -173,7 +175,7 @@ fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: Acces
 /// While nobody has made a token, there is one for as long as this process runs.
 fn token_of_this_run(config: &mut Config, sink: &Sink) -> anyhow::Result<Option<String>> {
     let kept = match sink {
-        Sink::Store(store) => !Reader::open(store.path())?.tokens()?.is_empty(),
+        Sink::Store { store, .. } => !Reader::open(store.path())?.tokens()?.is_empty(),
         Sink::Remote { .. } => false,
     };
     if kept || !config.tokens.is_empty() {
@@ -186,7 +188,7 @@ fn token_of_this_run(config: &mut Config, sink: &Sink) -> anyhow::Result<Option<
 
 async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink> {
     match destination {
-        Destination::Sqlite(path) => Ok(Sink::Store(Store::open(path)?)),
+        Destination::Sqlite(path) => Ok(Sink::store(Store::open(path)?)),
         remote => Ok(Sink::remote(
             connect::way(config, remote).await?.context("no connection")?,
         )),

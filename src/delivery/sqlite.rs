@@ -26,7 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Failure, Outcome};
 use crate::event::Event;
-use crate::question::{Answer, AskError, Filter, Latest, Page, Question};
+use crate::manage::{Followed, MOST_FOLLOWED, Place};
+use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 /// Most events in one transaction.
 const BATCH: usize = 1024;
@@ -581,6 +582,55 @@ impl Reader {
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
         read().map_err(|error| StoreError::new(&self.path, error))
+    }
+
+    /// What came after a place, in the order in which it was stored.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn follow(&self, place: &Place) -> Result<Followed, StoreError> {
+        let read = || {
+            let number = |sql: &str| {
+                self.connection
+                    .prepare_cached(sql)?
+                    .query_row([], |row| row.get::<_, i64>(0))
+            };
+            let last = number("SELECT coalesce(max(number), 0) FROM events")?;
+            let row = match place {
+                Place::Now => last,
+                // The last rows may have been deleted, and their numbers be given again.
+                Place::Row(row) => last.min(*row),
+                Place::After(cursor) => self.row_of(cursor)?.unwrap_or(last),
+            };
+            let sql = "SELECT number, time, id, document FROM events WHERE number > ?1 ORDER BY number LIMIT ?2";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![row, i64::try_from(MOST_FOLLOWED).unwrap_or(i64::MAX)])?;
+            let (mut events, mut after) = (Vec::new(), row);
+            while let Some(row) = rows.next()? {
+                after = row.get(0)?;
+                let cursor = Cursor {
+                    time: row.get(1)?,
+                    id: row.get(2)?,
+                };
+                events.push((cursor, row.get(3)?));
+            }
+            let place = Place::Row(after);
+            Ok(Followed { events, place })
+        };
+        read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
+    }
+
+    /// The row of an event or, when it is not there any more, the row before the first later event.
+    fn row_of(&self, cursor: &Cursor) -> rusqlite::Result<Option<i64>> {
+        let of_id = "SELECT number FROM events WHERE id = ?1";
+        let of_time = "SELECT number - 1 FROM events WHERE time > ?1 ORDER BY time LIMIT 1";
+        let mut found = self.connection.prepare_cached(of_id)?;
+        if let Some(row) = found.query_row([&cursor.id], |row| row.get(0)).optional()? {
+            return Ok(Some(row));
+        }
+        let mut later = self.connection.prepare_cached(of_time)?;
+        later.query_row([cursor.time], |row| row.get(0)).optional()
     }
 
     fn query(&self, sql: &str, values: [i64; 1]) -> Result<Vec<Stored>, StoreError> {

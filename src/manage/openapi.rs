@@ -7,7 +7,7 @@ use super::NOTE_BYTES;
 use super::token::Scope;
 use crate::code::CAMPAIGN_BYTES;
 use crate::event::fields::FIELDS;
-use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, is_listed};
+use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, is_listed};
 
 fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": schema})
@@ -191,13 +191,14 @@ fn questions() -> Vec<Value> {
         .filter(|field| is_listed(field.kind))
         .map(|field| field.name)
         .collect();
+    let unique = [&fields[..], &[NO_UNIQUES]].concat();
     let intervals = Interval::ALL.map(|(name, _)| name);
     let mut parameters = period();
     parameters.extend([
         parameter(
             "unique",
-            "the field whose different values are uniques; else `visitor.id`",
-            &json!({"type": "string", "enum": fields}),
+            "the field whose different values are uniques, or `none` for an answer without them, which is quicker; else `visitor.id`",
+            &json!({"type": "string", "enum": unique}),
         ),
         parameter(
             "compare",
@@ -226,15 +227,15 @@ fn schemas() -> Value {
     let count = json!({"type": "integer", "minimum": 0});
     let text = json!({"type": "string"});
     let totals = json!({
-        "type": "object", "required": ["events", "uniques", "first", "last"],
+        "type": "object", "required": ["events", "first", "last"],
         "properties": {"events": count, "uniques": count, "first": maybe, "last": maybe},
     });
     let group = json!({
-        "type": "object", "required": ["value", "events", "uniques"],
+        "type": "object", "required": ["value", "events"],
         "properties": {"value": text, "events": count, "uniques": count},
     });
     let point = json!({
-        "type": "object", "required": ["start", "events", "uniques"],
+        "type": "object", "required": ["start", "events"],
         "properties": {"start": time, "events": count, "uniques": count},
     });
     let nullable = |most: usize| {

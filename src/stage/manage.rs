@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::delivery::sqlite::{Reader, Readers, StoreError, threads};
 use crate::manage::token::Scope;
-use crate::manage::{Listed, Put, Store};
+use crate::manage::{Followed, Listed, Place, Put, Store};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 impl From<StoreError> for AskError {
@@ -156,6 +156,17 @@ impl Store for File {
             None => &self.0.questions,
         };
         lane.with(move |reader| reader.count(&filter)).await
+    }
+
+    async fn follow(&self, place: &Place, _: &Filter) -> Result<Followed, AskError> {
+        let place = place.clone();
+        self.0.lookups.with(move |reader| Ok(reader.follow(&place)?)).await
+    }
+
+    async fn revoked(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+        let after = after.cloned();
+        let revoked = move |reader: &Reader| Ok(reader.revoked(after.as_ref(), limit)?);
+        self.0.lookups.with(revoked).await
     }
 
     async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {

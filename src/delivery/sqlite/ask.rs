@@ -290,10 +290,13 @@ struct Numbering {
 }
 
 impl Numbering {
-    fn begin(&mut self, column: Option<&Column>) {
+    fn begin(&mut self, column: &Column) {
         self.of_codes.clear();
-        self.of_codes
-            .resize(1 + column.map_or(0, |column| column.hashes.len()), 0);
+        self.of_codes.resize(1 + column.hashes.len(), 0);
+    }
+
+    fn count(&self) -> u64 {
+        self.numbers.len() as u64
     }
 
     /// The number of a code, from 1 on.
@@ -375,7 +378,7 @@ impl Counts {
                 Group {
                     value,
                     events,
-                    uniques: 0,
+                    uniques: None,
                 },
             ));
         }
@@ -446,7 +449,7 @@ impl Points {
     }
 
     /// All points without gaps: from the first to the last that has events, or through the whole period.
-    fn finish(mut self, range: Range) -> Result<Vec<Point>, AskError> {
+    fn finish(mut self, range: Range, counted: bool) -> Result<Vec<Point>, AskError> {
         let bounded = range.0 > i64::MIN && range.1 < i64::MAX;
         let first = self.found.keys().min().copied().into_iter();
         let last = self.found.keys().max().copied().into_iter();
@@ -468,7 +471,7 @@ impl Points {
             points.push(Point {
                 start: Moment::of_millis(start),
                 events,
-                uniques: different.count(),
+                uniques: counted.then(|| different.count()),
             });
             start = end;
         }
@@ -500,7 +503,7 @@ impl Sums {
         self.last = Some(self.last.map_or(last, |known| known.max(last)));
     }
 
-    fn totals(&self, uniques: u64) -> Totals {
+    fn totals(&self, uniques: Option<u64>) -> Totals {
         Totals {
             events: self.events,
             uniques,
@@ -538,7 +541,7 @@ pub(super) fn ask(connection: &Connection, tail: &Tail, question: &Question) -> 
 }
 
 fn totals(snapshot: &Snapshot<'_>, question: &Question, filter: &Filter) -> Result<Totals, AskError> {
-    let fields = fields(filter, &[question.unique]);
+    let fields = fields(filter, question.unique.as_slice());
     let wanted = Wanted {
         fields: &fields,
         times: !filter.terms.is_empty(),
@@ -548,9 +551,8 @@ fn totals(snapshot: &Snapshot<'_>, question: &Question, filter: &Filter) -> Resu
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        let column = block.column(question.unique);
-        numbering.begin(column);
-        if let Some(column) = column {
+        if let Some(column) = question.unique.and_then(|unique| block.column(unique)) {
+            numbering.begin(column);
             for row in &rows {
                 for code in column.codes(*row as usize) {
                     numbering.number(column, *code);
@@ -559,13 +561,51 @@ fn totals(snapshot: &Snapshot<'_>, question: &Question, filter: &Filter) -> Resu
         }
         Ok(())
     })?;
-    Ok(sums.totals(numbering.numbers.len() as u64))
+    Ok(sums.totals(question.unique.map(|_| numbering.count())))
+}
+
+/// The uniques of each class, counted in the same go as everything else: there are few classes.
+#[derive(Default)]
+struct OfClasses {
+    places: ByHash<usize>,
+    different: Vec<Different>,
+    /// Of the codes of the block at hand.
+    of_codes: Vec<usize>,
+}
+
+impl OfClasses {
+    fn begin(&mut self, column: &Column) {
+        self.of_codes.clear();
+        self.of_codes.push(usize::MAX);
+        for hash in &column.hashes {
+            let next = self.different.len();
+            let place = *self.places.entry(*hash).or_insert(next);
+            if place == next {
+                self.different.push(Different::default());
+            }
+            self.of_codes.push(place);
+        }
+    }
+
+    fn add(&mut self, class: u32, number: u32) {
+        if let Some(different) = self.different.get_mut(self.of_codes[class as usize]) {
+            different.add(number);
+        }
+    }
+
+    fn count(mut self, groups: &mut [(u64, Group)]) {
+        for (hash, group) in groups {
+            let place = self.places.get(hash).and_then(|place| self.different.get_mut(*place));
+            group.uniques = Some(place.map_or(0, |different| std::mem::take(different).count()));
+        }
+    }
 }
 
 fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskError> {
     let filter = &question.filter;
-    let listed: Vec<&'static Field> = [known(CLASS)].into_iter().chain(question.by.iter().copied()).collect();
-    let fields = fields(filter, &[&listed[..], &[question.unique]].concat());
+    let class = known(CLASS);
+    let others = [&[class][..], &question.by, question.unique.as_slice()].concat();
+    let fields = fields(filter, &others);
     let wanted = Wanted {
         fields: &fields,
         times: question.series.is_some() || !filter.terms.is_empty(),
@@ -582,54 +622,65 @@ fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskErro
     };
     let mut points = question.series.as_ref().map(points).transpose()?;
     let (mut sums, mut numbering) = (Sums::default(), Numbering::default());
-    let mut counts: Vec<Counts> = listed.iter().map(|_| Counts::default()).collect();
+    let (mut classes, mut of_classes) = (Counts::default(), OfClasses::default());
+    let mut counts: Vec<Counts> = question.by.iter().map(|_| Counts::default()).collect();
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        let column = block.column(question.unique);
-        numbering.begin(column);
-        for row in &rows {
-            let row = *row as usize;
-            let mut point = points.as_mut().map(|points| points.add(block.times[row]));
-            if let Some(column) = column {
+        let unique = question.unique.and_then(|unique| block.column(unique));
+        let of_class = block.column(class);
+        if let Some(column) = unique {
+            numbering.begin(column);
+            if let Some(of_class) = of_class {
+                of_classes.begin(of_class);
+            }
+        }
+        if points.is_some() || unique.is_some() {
+            for row in &rows {
+                let row = *row as usize;
+                let mut point = points.as_mut().map(|points| points.add(block.times[row]));
+                let Some(column) = unique else { continue };
                 for code in column.codes(row) {
                     let number = numbering.number(column, *code);
                     if let Some(point) = &mut point {
                         point.add(number);
                     }
+                    for class in of_class.into_iter().flat_map(|column| column.codes(row)) {
+                        of_classes.add(*class, number);
+                    }
                 }
             }
         }
-        for (counts, field) in counts.iter_mut().zip(&listed) {
+        let listed = std::iter::once((&mut classes, &class)).chain(counts.iter_mut().zip(&question.by));
+        for (counts, field) in listed {
             if let Some(column) = block.column(field) {
                 counts.add(block, column, &rows);
             }
         }
         Ok(())
     })?;
+    let connection = snapshot.connection;
+    let mut classes = classes.first(connection, class, 100)?;
     let mut listings = Vec::new();
-    for (place, (counts, field)) in counts.into_iter().zip(&listed).enumerate() {
-        let limit = if place == 0 { 100 } else { question.limit };
-        listings.push(counts.first(snapshot.connection, field, limit)?);
+    for (counts, field) in counts.into_iter().zip(&question.by) {
+        listings.push(counts.first(connection, field, question.limit)?);
     }
-    count_uniques(snapshot, question, &wanted, &listed, &mut listings)?;
-    let mut listings = listings
-        .into_iter()
-        .map(|groups| groups.into_iter().map(|(_, group)| group).collect());
+    if let Some(unique) = question.unique {
+        of_classes.count(&mut classes);
+        count_uniques(snapshot, question, unique, &mut listings)?;
+    }
+    let plain = |groups: Vec<(u64, Group)>| groups.into_iter().map(|(_, group)| group).collect();
+    let listing = |(field, groups): (&&'static Field, _)| Listing {
+        field: field.name,
+        values: plain(groups),
+    };
+    let counted = question.unique.is_some();
     Ok(Answer {
-        totals: sums.totals(numbering.numbers.len() as u64),
-        classes: listings.next().unwrap_or_default(),
+        totals: sums.totals(counted.then(|| numbering.count())),
+        classes: plain(classes),
         previous: None,
-        series: points.map(|points| points.finish(range)).transpose()?,
-        by: question
-            .by
-            .iter()
-            .zip(listings)
-            .map(|(field, values)| Listing {
-                field: field.name,
-                values,
-            })
-            .collect(),
+        series: points.map(|points| points.finish(range, counted)).transpose()?,
+        by: question.by.iter().zip(listings).map(listing).collect(),
     })
 }
 
@@ -637,8 +688,7 @@ fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskErro
 fn count_uniques(
     snapshot: &Snapshot<'_>,
     question: &Question,
-    wanted: &Wanted<'_>,
-    listed: &[&'static Field],
+    unique: &'static Field,
     listings: &mut [Vec<(u64, Group)>],
 ) -> Result<(), AskError> {
     if listings.iter().all(Vec::is_empty) {
@@ -660,18 +710,21 @@ fn count_uniques(
         .map(|groups| vec![Different::default(); groups.len()])
         .collect();
     let mut numbering = Numbering::default();
+    let others = [&question.by[..], &[unique]].concat();
+    let fields = fields(&question.filter, &others);
     let wanted = Wanted {
-        fields: wanted.fields,
+        fields: &fields,
         times: false,
         numbers: false,
     };
     snapshot.blocks(&wanted, range, &mut |block| {
-        let Some(column) = block.column(question.unique) else {
+        let Some(column) = block.column(unique) else {
             return Ok(());
         };
-        numbering.begin(Some(column));
+        numbering.begin(column);
         let rows = select(block, &question.filter.terms, range);
-        let columns = listed
+        let columns = question
+            .by
             .iter()
             .map(|field| block.column(field))
             .zip(&places)
@@ -693,7 +746,7 @@ fn count_uniques(
     })?;
     for (groups, different) in listings.iter_mut().zip(different) {
         for ((_, group), different) in groups.iter_mut().zip(different) {
-            group.uniques = different.count();
+            group.uniques = Some(different.count());
         }
     }
     Ok(())

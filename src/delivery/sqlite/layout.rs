@@ -62,10 +62,11 @@ const COLUMNS: &str = "
         created INTEGER NOT NULL
     ) STRICT;";
 
-/// Layout 3: how often events were changed or deleted, so that who has them in memory knows.
+/// Layout 3: how often events were changed or deleted, so that who has them in memory knows; and what was revoked last.
 const CHANGES: &str = "
     CREATE TABLE changes (count INTEGER NOT NULL) STRICT;
-    INSERT INTO changes VALUES (0);";
+    INSERT INTO changes VALUES (0);
+    CREATE INDEX codes_revoked ON codes (revoked, code) WHERE revoked IS NOT NULL;";
 
 /// How often events were changed or deleted.
 pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {

@@ -73,7 +73,7 @@ fn store(writer: &Sender<Job>, segment: Segment) -> bool {
 
 /// The next rows that are to be packed: all between two segments, or as many as make a full one after the last.
 fn next(connection: &Connection, shared: &Shared) -> rusqlite::Result<Option<Segment>> {
-    let begin = {
+    loop {
         let _reading = shared.read();
         let snapshot = connection.unchecked_transaction()?;
         let mut statement = snapshot.prepare_cached("SELECT first, last FROM segments ORDER BY first")?;
@@ -89,16 +89,12 @@ fn next(connection: &Connection, shared: &Shared) -> rusqlite::Result<Option<Seg
             }
             begin = last + 1;
         }
-        begin
-    };
-    loop {
-        let _reading = shared.read();
-        let snapshot = connection.unchecked_transaction()?;
-        return match shared.tail.full(&snapshot, begin)? {
-            Full::Rows(rows, changes) => Ok(Some(pack(&rows, changes))),
-            Full::NotYet => Ok(None),
-            Full::More => continue,
-        };
+        match shared.tail.full(&snapshot, begin)? {
+            Full::Rows(rows, changes) => return Ok(Some(pack(&rows, changes))),
+            Full::NotYet => return Ok(None),
+            // Step by step, each at a moment of its own.
+            Full::More => {}
+        }
     }
 }
 

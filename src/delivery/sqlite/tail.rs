@@ -155,7 +155,8 @@ impl Default for State {
 }
 
 impl State {
-    /// Goes to the moment of a snapshot, where the numbers from `begin` on are in no segment; false when it is over.
+    /// Goes to the moment of a snapshot, where the numbers from `begin` on are in no segment; false when it is over. At a
+    /// later moment `begin` is smaller only when segments were taken away, which is a change.
     fn follow(&mut self, snapshot: &Connection, begin: i64) -> rusqlite::Result<bool> {
         let changes = changes(snapshot)?;
         if changes < self.changes || (changes == self.changes && begin < self.begin) {
