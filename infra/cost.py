@@ -98,7 +98,7 @@ def idle():
     domain = HOURS * price("t3.small.search, hour") + 10 * price("OpenSearch gp3, GB-month")
     return {
         "`pixel.yaml`": alarms("pixel.yaml") * alarm + dashboard + secret,
-        "`Manage=yes` besides": (alarms("pixel.yaml", "HasManage") - alarms("pixel.yaml")) * alarm,
+        "`Manage` besides": (alarms("pixel.yaml", "HasManage") - alarms("pixel.yaml")) * alarm,
         "`pixel.yaml`, `Delivery=queue`": alarms("pixel.yaml", "HasQueue") * alarm + dashboard + polls + secret,
         "`rest-proxy.yaml`": alarms("rest-proxy.yaml") * alarm + secret,
         "`http-api.yaml`": alarms("http-api.yaml") * alarm + secret,

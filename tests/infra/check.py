@@ -70,7 +70,7 @@ SAMPLES = {
     "ReaderRoleArn": "arn:aws:iam::123456789012:role/reader", "InstanceCount": 2,
     # The most that the templates let anyone choose, since time-outs have to fit it.
     "CodeKeysSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:codes-AbCdEf", "PrivacyOptOut": "a-code",
-    "Manage": "yes", "DashboardsUrl": "https://dashboards.example.org", "DashboardsTenant": "global", "DashboardsSpace": "marketing",
+    "Manage": "iam", "TokensSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf", "DashboardsUrl": "https://dashboards.example.org", "DashboardsTenant": "global", "DashboardsSpace": "marketing",
     "DashboardsSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:dashboards-AbCdEf", "PublicUrl": "https://cdn.example.org/p",
     "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
@@ -377,11 +377,12 @@ def paths(t, facts, folder):
             yield f"{method['HttpMethod']} {path} is there twice"
         verbs.append(method["HttpMethod"])
         managed = handler(t, integration) == "manage"
-        if managed and path != "/v1/api/status" and method.get("AuthorizationType") != "AWS_IAM":
-            yield f"{name} answers anybody"
+        tokens = managed and "PIXEL_TOKENS" in t.resources[function_of(integration)]["Properties"]["Environment"]["Variables"]
+        if managed and path != "/v1/api/status" and method.get("AuthorizationType") != ("NONE" if tokens else "AWS_IAM"):
+            yield f"{name} answers anybody, or has two guards"
         if (not managed or path == "/v1/api/status") and (method.get("AuthorizationType") != "NONE" or method.get("ApiKeyRequired")):
             yield f"{name} asks visitors who they are"
-        if managed and not path.startswith("/v1/api/"):
+        if managed and path != "/" and not path.startswith("/v1/api/"):
             yield f"{name} is at {path}, where the function has nothing"
         if managed and path == "/v1/api/status" and method["HttpMethod"] not in ("GET", "HEAD"):
             yield f"{name} takes {method['HttpMethod']} of anybody"
@@ -424,7 +425,8 @@ def constants(t, facts, folder):
                 yield f"{name} answers {one['StatusCode']} with another page than ours"
             if "Set-Cookie" in sent:
                 cookie = COOKIE.fullmatch(f"'{sent['Set-Cookie']}'")
-                cookies.setdefault(path, []).append((method["HttpMethod"], cookie and cookie[1], cookie and int(cookie[2]) > 0))
+                name_and_age = (cookie[1], int(cookie[2]) > 0) if cookie else ("no cookie of ours", False)
+                cookies.setdefault(path, []).append((method["HttpMethod"], *name_and_age))
         for variable in re.findall(r"\$stageVariables\.(\w+)", json.dumps(integration)):
             if not any(variable in stage.get("Variables", {}) for _, stage in t.of("AWS::ApiGateway::Stage")):
                 yield f"{name} wants the stage's variable {variable}, which nobody sets"
@@ -438,7 +440,6 @@ def constants(t, facts, folder):
 ELSEWHERE = {
     "PIXEL_CA_FILE": "the artefact has no other file",
     "PIXEL_GEO_FILE": "the artefact has no other file; countries are those of the edge",
-    "PIXEL_TOKENS": "a stack's callers are known to IAM; tokens are for pixel serve",
     "AWS_REGION": "Lambda sets it",
 }
 # Of what is stored of a visitor, and of which codes are genuine, whichever function makes the event decides.
@@ -591,7 +592,7 @@ def functions(t, facts, folder):
                     yield f"{name} makes events without {variable}"
             if makes_events and "CodeKeysSecretArn" not in t.parameters:
                 yield f"{name} can check no signed codes"
-            for variable in ("PIXEL_CODE_KEYS", "PIXEL_API_KEY", "PIXEL_PRIVACY_KEY"):
+            for variable in ("PIXEL_CODE_KEYS", "PIXEL_TOKENS", "PIXEL_API_KEY", "PIXEL_PRIVACY_KEY"):
                 value = str(variables.get(variable, ""))
                 if re.search(r"arn:[\w-]+:secretsmanager", value) and not re.fullmatch(r"\{\{resolve:secretsmanager:arn:[^{}]+\}\}", value):
                     yield f"{name}: {variable} is {value}, and not what the secret holds"

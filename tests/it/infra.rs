@@ -117,8 +117,12 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let certificate = "CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/1";
     let dashboards = "DashboardsUrl=https://kibana.example.org";
     let secret = "DashboardsSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:dashboards-AbCdEf";
-    let cases: [(&[&str], Option<&str>); 26] = [
-        (&[endpoint, dashboards, secret, "Manage=yes"], None),
+    let tokens = "TokensSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf";
+    let cases: [(&[&str], Option<&str>); 29] = [
+        (&[endpoint, tokens, "Manage=token"], None),
+        (&[endpoint, tokens, "Manage=iam"], Some("go together")),
+        (&[endpoint, "Manage=token"], Some("go together")),
+        (&[endpoint, dashboards, secret, "Manage=iam"], None),
         (&[endpoint, "DashboardsUrl=none", "RunSetup=no"], None),
         (&[endpoint, dashboards, "RunSetup=no"], Some("imports the dashboards")),
         (&[endpoint, secret], Some("give DashboardsUrl")),

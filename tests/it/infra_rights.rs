@@ -26,7 +26,7 @@ fn stack(index: &str, rotation: &str, delivery: &str) -> Value {
         format!("Endpoint={ENDPOINT}"),
         "DomainName=search".to_owned(),
         "KeepDays=30".to_owned(),
-        "Manage=yes".to_owned(),
+        "Manage=iam".to_owned(),
         format!("Index={index}"),
         format!("Rotation={rotation}"),
         format!("Delivery={delivery}"),
