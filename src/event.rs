@@ -822,7 +822,7 @@ impl<'a> Keeper<'a> {
     fn member(&mut self, name: String, value: Value) -> (String, Value) {
         if privacy::is_secret(&name) {
             self.applied.insert(Applied::SecretParameters);
-            return (name, privacy::REPLACEMENT.into());
+            return (self.text("body-json", &name).into_owned(), privacy::REPLACEMENT.into());
         }
         let kept = match value {
             Value::String(text) => self.value("body-json", &name, &text).into_owned().into(),
