@@ -572,7 +572,7 @@ fn hits_of_revoked_codes_are_marked() {
     }
     assert_eq!(signatures(&served, "own"), ["none", "revoked"]);
     assert_eq!(signatures(&served, signed), ["valid", "revoked"]);
-    let stats = good(
+    let counted = good(
         &served,
         "GET",
         "stats?by=pixel.signature&filter=pixel.signature%3Drevoked",
