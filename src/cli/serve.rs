@@ -20,7 +20,7 @@ use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::geo::file::GeoFile;
-use crate::manage::token;
+use crate::manage::{index, token};
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
@@ -100,15 +100,22 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::
     }
     stage.geo = geo;
     let stage = Arc::new(stage);
-    let pruning = keep(arguments.keep, &stage)?;
+    let now_and_then = [
+        keep(arguments.keep, &stage)?,
+        look_for_bursts(&stage),
+        learn_opt_outs(&stage).await,
+    ];
     serve(Arc::clone(&stage), listener, stop()).await;
-    if let Some(pruning) = pruning {
-        pruning.abort();
+    for task in now_and_then.into_iter().flatten() {
+        task.abort();
         // It lets go of the stage.
-        let _ = pruning.await;
+        let _ = task.await;
     }
     talk("stopping; waiting for what was begun");
     stage.drain().await;
+    if let Sink::Store { store, .. } = &stage.sink {
+        mark_bursts(store.path().to_owned()).await;
+    }
     finish(stage, printer, writer)
 }
 
@@ -146,6 +153,66 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
             tokio::time::sleep(PRUNE_INTERVAL).await;
         }
     })))
+}
+
+/// How often an index is asked who has opted out elsewhere, and how often while it has not answered yet.
+const OPT_OUTS_INTERVAL: Duration = Duration::from_mins(1);
+const OPT_OUTS_RETRY: Duration = Duration::from_secs(5);
+/// How long the first visitors may be kept waiting for that.
+const OPT_OUTS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Learns from the index who has opted out, before the first hit where the index answers.
+async fn learn_opt_outs(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    let index = stage.sink.index()?;
+    let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, index::opted_out(index)).await;
+    let mut pause = if let Ok(Ok(codes)) = asked {
+        stage.opt_outs.add(codes);
+        OPT_OUTS_INTERVAL
+    } else {
+        talk("note    the index does not say yet who has opted out; it is asked again");
+        OPT_OUTS_RETRY
+    };
+    let stage = Arc::clone(stage);
+    Some(tokio::spawn(async move {
+        while let Some(index) = stage.sink.index() {
+            tokio::time::sleep(pause).await;
+            if let Ok(codes) = index::opted_out(index).await {
+                stage.opt_outs.add(codes);
+                pause = OPT_OUTS_INTERVAL;
+            }
+        }
+    }))
+}
+
+/// How often bursts are looked for, and how far back: twice as far, so that none is cut in two.
+const BURST_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Classes bursts of hits in the store's file now and then, which no single hit shows.
+fn look_for_bursts(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    let Sink::Store { store, .. } = &stage.sink else {
+        return None;
+    };
+    let path = store.path().to_owned();
+    Some(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(BURST_INTERVAL).await;
+            mark_bursts(path.clone()).await;
+        }
+    }))
+}
+
+async fn mark_bursts(path: PathBuf) {
+    let since = (Utc::now() - 2 * BURST_INTERVAL).timestamp_millis();
+    let marked = tokio::task::spawn_blocking(move || super::reclassify::mark_bursts(&path, since)).await;
+    match marked {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(events)) => talk(&format!(
+            "classed {events} events as automation: bursts over many codes"
+        )),
+        Ok(Err(error)) => talk(&format!(
+            "could not look for bursts; `pixel reclassify` does: {error:#}"
+        )),
+    }
 }
 
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the

@@ -64,6 +64,10 @@ fn of(metric: &Metric) -> (&'static str, Value) {
     if let Some(field) = &metric.field {
         params["field"] = field.as_str().into();
     }
+    if let Some(most) = metric.precision_threshold {
+        // What the programs call "JSON input": a text, whose members they put into the aggregation that they send.
+        params["json"] = json!({"precision_threshold": most}).to_string().into();
+    }
     (kind, params)
 }
 

@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -294,6 +294,8 @@ fn writable(path: &Path) -> Result<Connection, String> {
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
+    // Of a new file. A document has about 2 KiB: three share a page, where of SQLite's own size each would have one.
+    connection.pragma_update(None, "page_size", 8192)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // With FULL a committed hit survives a power cut, too; the commit is shared by all hits that wait.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -450,6 +452,17 @@ pub struct Stored {
     pub number: i64,
     /// The document as JSON text.
     pub document: String,
+}
+
+/// Another document for a stored one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The event's place in the file.
+    pub number: i64,
+    /// The document as it was read.
+    pub before: String,
+    /// The document as it is to be.
+    pub after: String,
 }
 
 impl Reader {
@@ -746,25 +759,49 @@ impl Archive {
         self.reader.query(&sql, [number])
     }
 
-    /// Replaces the documents of these numbers, all or none.
+    /// The events since a time, in milliseconds since 1970, of people who met at least `fewest` codes since then, oldest
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn of_many_codes(&self, since: i64, fewest: usize) -> Result<Vec<Stored>, StoreError> {
+        let sql = format!(
+            "WITH recent AS (
+                SELECT number, visitor, code, document FROM events
+                WHERE time >= ?1 AND class = 'human' AND code IS NOT NULL AND visitor IS NOT NULL)
+            SELECT number, document FROM recent
+            WHERE visitor IN (SELECT visitor FROM recent GROUP BY visitor HAVING count(DISTINCT code) >= {fewest})
+            ORDER BY number LIMIT 10000"
+        );
+        self.reader.query(&sql, [since])
+    }
+
+    /// Replaces documents, all or none, except those that have changed or gone meanwhile: how many were replaced.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be written.
-    pub fn rewrite(&self, documents: &[(i64, String)]) -> Result<(), StoreError> {
+    pub fn rewrite(&self, changes: &[Change]) -> Result<u64, StoreError> {
         let write = || {
-            let transaction = self.reader.connection.unchecked_transaction()?;
-            for (number, document) in documents {
+            let connection = &self.reader.connection;
+            // Begun as a writer, so that a hit that is stored meanwhile does not end it.
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let mut replaced = 0;
+            for Change { number, before, after } in changes {
                 let update = "UPDATE events SET document = ?2,
                         code = json_extract(?2, '$.pixel.code'), action = json_extract(?2, '$.event.action'),
                         class = json_extract(?2, '$.visit.class'), visitor = json_extract(?2, '$.visitor.id')
-                    WHERE number = ?1";
-                transaction.prepare_cached(update)?.execute(params![number, document])?;
+                    WHERE number = ?1 AND document = ?3";
+                replaced += transaction
+                    .prepare_cached(update)?
+                    .execute(params![number, after, before])? as u64;
                 pack::forget(&transaction, *number)?;
             }
-            transaction.commit()
+            transaction.commit()?;
+            Ok(replaced)
         };
-        write().map_err(|error| StoreError::new(&self.reader.path, error))
+        write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
     }
 
     /// Deletes the events of these numbers, all or none; how many there were. What was deleted is overwritten in the file.
@@ -776,7 +813,7 @@ impl Archive {
         let write = || {
             let connection = &self.reader.connection;
             connection.pragma_update(None, "secure_delete", true)?;
-            let transaction = connection.unchecked_transaction()?;
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let mut deleted = 0;
             for number in numbers {
                 pack::forget(&transaction, *number)?;

@@ -17,11 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After so many milliseconds all events of a time can be found: the engines make them visible every second.
 const SETTLED: i64 = 2_000;
 
-/// The index of codes: not one that the wildcard of the events' names matches.
-fn index(deliverer: &Deliverer) -> String {
+/// An index beside that of the events: not one that the wildcard of the events' names matches.
+fn beside(deliverer: &Deliverer, what: &str) -> String {
     let wildcard = deliverer.target().index.wildcard();
     let name: String = wildcard.chars().filter(|character| *character != '*').collect();
-    format!("pixel-codes-of-{}", name.trim_end_matches(['-', '_', '.']))
+    format!("pixel-{what}-of-{}", name.trim_end_matches(['-', '_', '.']))
 }
 
 async fn send(
@@ -30,7 +30,17 @@ async fn send(
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Value), AskError> {
-    let url = format!("{}/{}{path}", deliverer.target().base, index(deliverer));
+    send_to(deliverer, "codes", method, path, body).await
+}
+
+async fn send_to(
+    deliverer: &Deliverer,
+    what: &str,
+    method: &'static str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(u16, Value), AskError> {
+    let url = format!("{}/{}{path}", deliverer.target().base, beside(deliverer, what));
     let body = body.map(Value::to_string).unwrap_or_default();
     let sent = deliverer
         .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
@@ -43,6 +53,61 @@ fn unexpected<T>(status: u16) -> Result<T, AskError> {
     Err(AskError::Unavailable(format!(
         "the index of codes answered with status {status}"
     )))
+}
+
+/// The index of the codes whose recipients have opted out.
+#[cfg(feature = "cli")]
+const OPT_OUTS: &str = "opt-outs";
+
+/// The codes whose recipients have opted out.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked.
+#[cfg(feature = "cli")]
+pub async fn opted_out(deliverer: &Deliverer) -> Result<std::collections::BTreeSet<String>, AskError> {
+    const PAGE: usize = 5000;
+    let mut codes = std::collections::BTreeSet::new();
+    let mut body = json!({"size": PAGE, "sort": [{"code.keyword": {"order": "asc", "unmapped_type": "keyword"}}]});
+    loop {
+        let path = "/_search?ignore_unavailable=true";
+        let (status, mut found) = send_to(deliverer, OPT_OUTS, "POST", path, Some(&body)).await?;
+        if status == 404 {
+            return Ok(codes);
+        }
+        let Some(hits) = found.pointer_mut("/hits/hits").and_then(Value::as_array_mut) else {
+            return unexpected(status);
+        };
+        codes.extend(
+            hits.iter()
+                .filter_map(|hit| hit["_source"]["code"].as_str())
+                .map(ToOwned::to_owned),
+        );
+        let full = hits.len() == PAGE;
+        match hits.last_mut() {
+            Some(last) if full => body["search_after"] = last["sort"].take(),
+            _ => return Ok(codes),
+        }
+    }
+}
+
+/// Remembers that a code's recipient has opted out, or that no more.
+///
+/// # Errors
+///
+/// [`AskError`] when that cannot be written.
+#[cfg(feature = "cli")]
+pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
+    let path = path(code, "?refresh=true");
+    let (status, _) = if out {
+        send_to(deliverer, OPT_OUTS, "PUT", &path, Some(&json!({"code": code}))).await?
+    } else {
+        send_to(deliverer, OPT_OUTS, "DELETE", &path, None).await?
+    };
+    match (status, out) {
+        (200 | 201, _) | (404, false) => Ok(()),
+        _ => unexpected(status),
+    }
 }
 
 fn path(code: &str, query: &str) -> String {

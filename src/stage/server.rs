@@ -89,6 +89,14 @@ impl Sink {
         }
     }
 
+    /// The index, when it is one.
+    pub fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::Remote { way, .. } => way.index(),
+            Self::Store { .. } => None,
+        }
+    }
+
     async fn deliver(&self, event: &Arc<Event>, budget: Duration) -> Delivered {
         match self {
             Self::Store { store, .. } => Delivered {
@@ -425,9 +433,11 @@ async fn answer(
         arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
         return Ok(managed(stage, arrived).await);
     }
-    let page = page(&arrived).or_else(|| status(&stage, &arrived));
-    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs).map(|page| page.map(Either::Left))) {
+    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
         return Ok(page);
+    }
+    if let Some(page) = opt_out::answer(&arrived, &stage.opt_outs, stage.sink.index()).await {
+        return Ok(page.map(Either::Left));
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
     let answer = capture_hit(Arc::clone(&stage), arrived).await;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use pixel::manage::openapi::DOCUMENT;
+use pixel::manage::openapi::source::document;
 use pixel::manage::token::{Scope, hash, hex};
 use serde_json::{Value, json};
 
@@ -18,6 +20,17 @@ const TOKEN: &str = "pixel_of-the-tests";
 fn entry(token: &str, scopes: &[Scope]) -> String {
     let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
     format!("{}={}", hex(&hash(token)), names.join("+"))
+}
+
+#[test]
+fn the_description_is_what_the_program_says() {
+    let mut said = serde_json::to_string_pretty(&document()).expect("JSON");
+    said.push('\n');
+    if said != DOCUMENT {
+        let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/document.json");
+        std::fs::write(file, said).expect("the file is written");
+        panic!("it is {file} now: copy that to src/manage/openapi/document.json");
+    }
 }
 
 fn managed() -> Serve {

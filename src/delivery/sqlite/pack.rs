@@ -193,7 +193,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Res
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Archive, Store};
+    use super::super::{Archive, Change, Store, Stored};
     use super::*;
     use crate::event::Event;
 
@@ -256,14 +256,58 @@ mod tests {
         );
 
         pack_again(&mut connection);
-        let (number, document) = (
-            of("person-8\"").number,
-            of("person-8\"").document.replace("human", "automation"),
+        let Stored { number, document } = of("person-8\"").clone();
+        let change = || Change {
+            number,
+            before: document.clone(),
+            after: document.replace("human", "automation"),
+        };
+        assert_eq!(archive.rewrite(&[change()]).expect("it is written"), 1);
+        assert_eq!(
+            archive.rewrite(&[change()]).expect("it is read"),
+            0,
+            "it is another by now"
         );
-        archive.rewrite(&[(number, document)]).expect("it is written");
         assert_eq!(columns_with(&connection, "person-8"), 0);
         let class = "SELECT class FROM events WHERE number = ?1";
         let class: String = connection.query_row(class, [number], |row| row.get(0)).expect("a row");
         assert_eq!(class, "automation");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_packed_is_packed_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pixel.db");
+        let store = Store::open(&path).expect("the store opens");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(store.store_all((0..20).map(event).collect()));
+        store.close();
+        let mut connection = Connection::open(&path).expect("the file opens");
+        let packed = |connection: &Connection| {
+            let rows = collect(connection, i64::MIN, i64::MAX).expect("it can be read");
+            pack(&rows, changes(connection).expect("it can be read"))
+        };
+        let archive = Archive::open(&path).expect("the archive opens");
+        let stored = archive.page(0, 100).expect("it can be read");
+        let stale = packed(&connection);
+        // Another process classes an event again: as many rows as before, and no segment yet.
+        let change = Change {
+            number: stored[3].number,
+            before: stored[3].document.clone(),
+            after: stored[3].document.replace("human", "automation"),
+        };
+        archive.rewrite(&[change]).expect("it is written");
+        let mut store = |segment: &Segment| {
+            let transaction = connection.transaction().expect("a transaction");
+            let stored = segment.store(&transaction);
+            transaction.commit().expect("it is stored");
+            stored
+        };
+        assert_eq!(store(&stale), Ok(false));
+        let fresh = packed(&Connection::open(&path).expect("the file opens"));
+        assert_eq!(store(&fresh), Ok(true));
+        assert!(columns_with(&connection, "automation") > 0);
     }
 }
