@@ -417,13 +417,10 @@ fn of_code(code: &str) -> Filter {
     }
 }
 
-/// The body as a JSON object; no body is an empty one.
+/// The body, which must be a JSON object.
 fn body(asked: &Asked) -> Result<serde_json::Map<String, Value>, Problem> {
     if asked.body.len() > BODY_BYTES {
         return Err(Problem::TooLarge);
-    }
-    if asked.body.is_empty() {
-        return Ok(serde_json::Map::new());
     }
     match serde_json::from_slice(&asked.body) {
         Ok(Value::Object(members)) => Ok(members),
@@ -475,6 +472,7 @@ fn own(members: &Members) -> Result<Option<String>, ParameterError> {
     let code = text(members, "code", CODE_BYTES)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     match code {
+        None if members.contains_key("code") => wrong("code", "give a word, or leave it out for a code that is made"),
         Some(code) if !code.bytes().all(plain) || code.starts_with([MARK, '.']) => wrong(
             "code",
             "give letters, digits, `-`, `.`, `_` and `~`, none of `_` and `.` first",

@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Duration, Months, NaiveDate, NaiveTime, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,9 +29,11 @@ const MOST_FIELDS: usize = 10;
 /// Most events of one page.
 pub const MOST_EVENTS: usize = 1_000;
 
-/// Most filters, and the longest value of one in bytes.
+/// Most filters.
 const MOST_FILTERS: usize = 50;
-const VALUE_BYTES: usize = 1024;
+
+/// The longest value of a filter in bytes.
+pub const VALUE_BYTES: usize = 1024;
 
 /// How far back a question looks when it does not say.
 pub const DEFAULT_SINCE: Duration = Duration::days(30);
@@ -243,6 +246,9 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// What of an id would have to be encoded in a URL. An id of the usual forms stands in one as it is.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The place of an event among others: by time, then by id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
@@ -266,10 +272,12 @@ impl Cursor {
                 .parse()
                 .ok()
                 .filter(|time| (0..253_402_300_800_000).contains(time))?;
-            (id.len() <= 512 && !id.is_empty()).then(|| Self {
+            let cursor = Self {
                 time,
                 id: id.into_owned(),
-            })
+            };
+            // Each place has one text.
+            ((1..=512).contains(&cursor.id.len()) && cursor.to_string() == text).then_some(cursor)
         };
         read().map_or_else(|| wrong(parameter, "give what `next` of the answer before says"), Ok)
     }
@@ -277,7 +285,7 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = percent_encoding::utf8_percent_encode(&self.id, percent_encoding::NON_ALPHANUMERIC);
+        let id = percent_encoding::utf8_percent_encode(&self.id, RESERVED);
         write!(formatter, "{}~{id}", self.time)
     }
 }
@@ -485,14 +493,17 @@ impl<'a> Parameters<'a> {
             if value.contains(char::is_control) {
                 return wrong(name, "leave out control characters");
             }
+            if value.is_empty() {
+                return wrong(name, "give a value, or leave it out");
+            }
         }
         Ok(())
     }
 
-    /// The value of this name, unless it is empty.
+    /// The value of this name.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let found = self.given.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        found.map(|(_, value)| value.as_str())
     }
 
     fn all(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
