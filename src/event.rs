@@ -17,9 +17,9 @@ use serde_json::Value;
 use crate::code::Checked;
 use crate::enrich::Enriched;
 use crate::hit::{Hit, Screen};
-use crate::privacy::text::Cleaner;
-use crate::privacy::{self, AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
-use crate::request::{Oddity, Pairs};
+use crate::privacy::text::{self, Cleaner};
+use crate::privacy::{self, AddressPolicy, Applied, HeaderPolicy, Key, SignalPolicy, UserPolicy, Wishes};
+use crate::request::{Oddity, Pairs, passthrough};
 use crate::user_agent::Device;
 use crate::{campaign, visit};
 
@@ -72,23 +72,31 @@ impl Event {
     ///
     /// `enriched` is what was read out of the same hit.
     pub fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>) -> Self {
-        let encode = |limits: &Limits| {
-            let document = Document::new(hit, enriched, policy, ingested, limits);
-            serde_json::to_string(&document).unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
+        let campaign = campaign::of(&hit.request.query, &enriched.page_query);
+        let parts = Parts {
+            hit,
+            enriched,
+            campaign: &campaign,
+            policy,
+            ingested,
         };
-        let documents = LIMITS.iter().map(encode);
-        let (mut fitting, mut length) = (String::new(), usize::MAX);
-        for document in documents {
-            if length <= policy.max_bytes {
+        let encode = |limits: &Limits| {
+            let mut text = Vec::with_capacity(EXPECTED_BYTES);
+            let written = serde_json::to_writer(&mut text, &Document::new(parts, limits));
+            written.unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"));
+            String::from_utf8(text).unwrap_or_else(|error| unreachable!("JSON is text: {error}"))
+        };
+        let mut document = encode(&LIMITS[0]);
+        for limits in &LIMITS[1..] {
+            if document.len() <= policy.max_bytes {
                 break;
             }
-            length = document.len();
-            fitting = document;
+            document = encode(limits);
         }
         Self {
             id: hit.id.clone(),
             time: hit.received,
-            document: fitting,
+            document,
         }
     }
 }
@@ -138,6 +146,9 @@ const LIMITS: [Limits; 6] = [
     },
 ];
 
+/// The bytes of most documents.
+const EXPECTED_BYTES: usize = 4096;
+
 /// Deepest body that is kept. Readers of JSON stop at a depth, serde's at 128, and the event, or the log line that holds
 /// it, puts a few levels around the body.
 const BODY_DEPTH: usize = 100;
@@ -146,48 +157,48 @@ const BODY_DEPTH: usize = 100;
 const LABEL_BYTES: usize = 1024;
 
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     #[serde(rename = "@timestamp")]
     timestamp: String,
     date: i64,
-    event: EventFields,
-    pixel: PixelFields,
+    event: EventFields<'a>,
+    pixel: PixelFields<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<Client>,
+    client: Option<Client<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<UserAgent>,
-    visit: Visit,
+    user_agent: Option<UserAgent<'a>>,
+    visit: Visit<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    visitor: Option<Id>,
+    visitor: Option<Id<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<Id>,
+    user: Option<Id<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<Url>,
+    url: Option<Url<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    page: Option<Page>,
+    page: Option<Page<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    browser: Option<Browser>,
-    http: Http,
+    browser: Option<Browser<'a>>,
+    http: Http<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    referrer: Option<Referrer>,
+    referrer: Option<Referrer<'a>>,
     #[serde(skip_serializing_if = "Campaign::is_empty")]
-    campaign: Campaign,
+    campaign: Campaign<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     labels: Vec<String>,
     #[serde(skip_serializing_if = "Privacy::is_empty")]
     privacy: Privacy,
-    params: Params,
+    params: Params<'a>,
     #[serde(rename = "stage-variables")]
-    stage_variables: BTreeMap<String, String>,
-    context: BTreeMap<String, String>,
+    stage_variables: Members<'a>,
+    context: Members<'a>,
     #[serde(rename = "body-json", skip_serializing_if = "Option::is_none")]
     body: Option<Value>,
 }
 
 #[derive(Serialize)]
-struct EventFields {
-    id: String,
-    action: String,
+struct EventFields<'a> {
+    id: &'a str,
+    action: Cow<'a, str>,
     ingested: String,
     ingress: &'static str,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -197,22 +208,22 @@ struct EventFields {
 }
 
 #[derive(Serialize)]
-struct PixelFields {
+struct PixelFields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<String>,
+    code: Option<Cow<'a, str>>,
     signature: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_since_sent: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    campaign: Option<String>,
+    campaign: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<String>,
 }
 
-impl PixelFields {
-    fn new(hit: &Hit, keeper: &mut Keeper<'_>) -> Self {
+impl<'a> PixelFields<'a> {
+    fn new(hit: &'a Hit, keeper: &mut Keeper<'_>) -> Self {
         let Checked { signature, contents } = &hit.checked;
         Self {
             code: keeper.optional("pixel.code", hit.code.as_deref()),
@@ -226,18 +237,18 @@ impl PixelFields {
 }
 
 #[derive(Serialize)]
-struct Client {
+struct Client<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    geo: Option<Geo>,
+    geo: Option<Geo<'a>>,
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     network: Option<Network>,
 }
 
-impl Client {
-    fn of(ip: Option<IpAddr>, enriched: &Enriched) -> Option<Self> {
-        let country = enriched.place.country.clone();
+impl<'a> Client<'a> {
+    fn of(ip: Option<IpAddr>, enriched: &'a Enriched) -> Option<Self> {
+        let country = enriched.place.country.as_deref();
         let geo = country.map(|country_iso_code| Geo { country_iso_code });
         let network = enriched.place.network.map(|number| Network { number });
         (ip.is_some() || geo.is_some() || network.is_some()).then_some(Self { ip, geo, network })
@@ -245,8 +256,8 @@ impl Client {
 }
 
 #[derive(Serialize)]
-struct Geo {
-    country_iso_code: String,
+struct Geo<'a> {
+    country_iso_code: &'a str,
 }
 
 #[derive(Serialize)]
@@ -255,23 +266,23 @@ struct Network {
 }
 
 #[derive(Serialize)]
-struct UserAgent {
-    original: String,
+struct UserAgent<'a> {
+    original: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    name: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
+    version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    os: Option<System>,
+    os: Option<System<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<Kind>,
 }
 
 #[derive(Serialize)]
-struct System {
-    name: String,
+struct System<'a> {
+    name: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
+    version: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -281,29 +292,29 @@ struct Kind {
 }
 
 #[derive(Serialize)]
-struct Visit {
+struct Visit<'a> {
     class: &'static str,
-    reasons: Vec<&'static str>,
+    reasons: &'a [&'static str],
     rules: &'static str,
 }
 
 #[derive(Serialize)]
-struct Id {
-    id: String,
+struct Id<'a> {
+    id: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
-struct Referrer {
+struct Referrer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<String>,
+    domain: Option<Cow<'a, str>>,
     medium: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'static str>,
 }
 
 #[derive(Serialize)]
-struct Url {
-    full: String,
+struct Url<'a> {
+    full: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheme: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -315,49 +326,49 @@ struct Url {
 }
 
 #[derive(Serialize)]
-struct Page {
-    title: String,
+struct Page<'a> {
+    title: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
-struct Browser {
+struct Browser<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    language: Option<String>,
+    language: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     screen: Option<&'static str>,
 }
 
 #[derive(Serialize)]
-struct Http {
-    request: HttpRequest,
+struct Http<'a> {
+    request: HttpRequest<'a>,
 }
 
 #[derive(Serialize)]
-struct HttpRequest {
-    method: String,
+struct HttpRequest<'a> {
+    method: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    referrer: Option<String>,
+    referrer: Option<Cow<'a, str>>,
 }
 
 #[derive(Default, Serialize)]
-struct Campaign {
+struct Campaign<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
+    source: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    medium: Option<String>,
+    medium: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    name: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    term: Option<String>,
+    term: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<String>,
+    content: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
+    id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    click_id: BTreeMap<&'static str, String>,
+    click_id: BTreeMap<&'static str, Cow<'a, str>>,
 }
 
-impl Campaign {
+impl Campaign<'_> {
     fn is_empty(&self) -> bool {
         let known = self.source.is_some() || self.medium.is_some() || self.name.is_some();
         !known && self.term.is_none() && self.content.is_none() && self.id.is_none() && self.click_id.is_empty()
@@ -381,25 +392,47 @@ impl Privacy {
 }
 
 #[derive(Serialize)]
-struct Params {
-    path: BTreeMap<String, String>,
-    querystring: BTreeMap<String, String>,
-    header: BTreeMap<String, String>,
+struct Params<'a> {
+    path: Members<'a>,
+    querystring: Members<'a>,
+    header: Members<'a>,
 }
 
-impl Document {
-    fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>, limits: &Limits) -> Self {
+/// Names and values; of names that are the same after cleaning, the last counts.
+type Members<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+
+/// What an event is made of.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    hit: &'a Hit,
+    enriched: &'a Enriched,
+    campaign: &'a campaign::Campaign<'a>,
+    policy: &'a Policy,
+    ingested: DateTime<Utc>,
+}
+
+impl<'a> Document<'a> {
+    fn new(parts: Parts<'a>, limits: &'a Limits) -> Self {
+        let Parts {
+            hit,
+            enriched,
+            campaign,
+            policy,
+            ingested,
+        } = parts;
         let request = &hit.request;
         let wishes = Wishes::of(request);
         let anonymous = policy.signal != SignalPolicy::Record && wishes.against_tracking();
         let mut keeper = Keeper::new(hit, policy, limits, anonymous);
         let client = hit.address.and_then(|address| keeper.address(address));
+        let user_agent = keeper.user_agent(request.header("user-agent"), enriched);
         let context = keeper.context(&request.context);
+        let (labels, querystring) = keeper.query(&request.query);
         let mut document = Self {
             timestamp: iso(hit.received),
             date: hit.received.timestamp_millis(),
             event: EventFields {
-                id: hit.id.clone(),
+                id: &hit.id,
                 action: keeper.text("event.action", &hit.action),
                 ingested: iso(ingested),
                 ingress: request.ingress.name(),
@@ -408,10 +441,10 @@ impl Document {
             },
             pixel: PixelFields::new(hit, &mut keeper),
             client: Client::of(client, enriched),
-            user_agent: keeper.user_agent(request.header("user-agent"), enriched),
+            user_agent,
             visit: Visit {
                 class: enriched.visit.class.name(),
-                reasons: enriched.visit.reasons.clone(),
+                reasons: &enriched.visit.reasons,
                 rules: visit::RULES,
             },
             visitor: keeper.visitor(hit, policy),
@@ -421,7 +454,7 @@ impl Document {
                 .optional("page.title", hit.title.as_deref())
                 .map(|title| Page { title }),
             browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
-                language: hit.language.clone(),
+                language: hit.language.as_deref(),
                 screen: hit.screen.map(Screen::name),
             }),
             http: Http {
@@ -435,8 +468,8 @@ impl Document {
                 medium: source.medium.name(),
                 name: source.name,
             }),
-            campaign: keeper.campaign(&campaign::of(&request.query, &enriched.page_query)),
-            labels: keeper.labels(&request.query),
+            campaign: keeper.campaign(campaign),
+            labels,
             privacy: Privacy {
                 gpc: wishes.gpc.filter(|asked| *asked),
                 dnt: wishes.dnt,
@@ -444,7 +477,7 @@ impl Document {
             },
             params: Params {
                 path: keeper.members("params.path", &request.path_parameters),
-                querystring: keeper.members("params.querystring", &request.query),
+                querystring,
                 header: keeper.headers(&request.headers),
             },
             stage_variables: keeper.members("stage-variables", &request.stage_variables),
@@ -470,6 +503,8 @@ struct Keeper<'a> {
     cleaner: Cleaner,
     /// Nothing that tells this visitor from others.
     anonymous: bool,
+    /// The visitor's user agent, where there is nothing in it to clean; it stands in several places.
+    clean_agent: Option<&'a str>,
     applied: BTreeSet<Applied>,
     cut: BTreeSet<&'static str>,
     too_many: bool,
@@ -488,6 +523,7 @@ impl<'a> Keeper<'a> {
                 own,
             },
             anonymous,
+            clean_agent: None,
             applied: anonymous.then_some(Applied::Anonymised).into_iter().collect(),
             cut: BTreeSet::new(),
             too_many: false,
@@ -500,37 +536,40 @@ impl<'a> Keeper<'a> {
         kept
     }
 
-    fn user(&mut self, id: Option<&str>) -> Option<Id> {
+    fn user<'t>(&mut self, id: Option<&'t str>) -> Option<Id<'t>> {
         let id = id.filter(|id| !id.is_empty())?;
         let kept = match self.cleaner.person(id, &mut self.applied) {
-            Some(replaced) => (self.cleaner.user == UserPolicy::Hash).then_some(replaced),
+            Some(replaced) => (self.cleaner.user == UserPolicy::Hash).then_some(replaced.into()),
             None => Some(self.text("user.id", id)),
         };
         kept.map(|id| Id { id })
     }
 
     /// Tells visitors of a day apart, by the whole address before it was shortened.
-    fn visitor(&self, hit: &Hit, policy: &Policy) -> Option<Id> {
+    fn visitor(&self, hit: &Hit, policy: &Policy) -> Option<Id<'static>> {
         let agent = hit.request.header("user-agent").unwrap_or_default();
         let id = |address| policy.key.visitor(hit.received, address, agent);
         hit.address
             .filter(|_| !self.anonymous)
-            .map(|address| Id { id: id(address) })
+            .map(|address| Id { id: id(address).into() })
     }
 
-    fn user_agent(&mut self, original: Option<&str>, enriched: &Enriched) -> Option<UserAgent> {
+    fn user_agent(&mut self, original: Option<&'a str>, enriched: &'a Enriched) -> Option<UserAgent<'a>> {
         let original = original.filter(|original| !original.is_empty())?;
+        let cleaned = self.agent("user_agent.original", original);
+        if *cleaned == *original {
+            self.clean_agent = Some(original);
+        }
         let agent = &enriched.agent;
-        let version = |text: &Option<String>| text.clone();
         let name = self.optional("user_agent.name", agent.name.as_deref());
         let os = self.optional("user_agent.os.name", agent.os.as_deref());
         Some(UserAgent {
-            original: self.agent("user_agent.original", original),
-            version: version(&agent.version).filter(|_| name.is_some()),
+            original: cleaned,
+            version: agent.version.as_deref().filter(|_| name.is_some()),
             name,
             os: os.map(|name| System {
                 name,
-                version: version(&agent.os_version),
+                version: agent.os_version.as_deref(),
             }),
             device: agent.device.map(Device::name).map(|kind| Kind { kind }),
         })
@@ -545,58 +584,71 @@ impl<'a> Keeper<'a> {
         bare
     }
 
-    fn referrer(&mut self, referrer: Option<&str>) -> Option<String> {
+    fn referrer<'t>(&mut self, referrer: Option<&'t str>) -> Option<Cow<'t, str>> {
         let bare = self.without_query(referrer?);
         self.optional("http.request.referrer", Some(bare))
     }
 
     /// A text, cut to the limit, without secrets that stand in a URL's query.
-    fn text(&mut self, place: &'static str, text: &str) -> String {
-        self.text_within(place, text, self.limits.text)
-    }
-
-    fn text_within(&mut self, place: &'static str, text: &str, limit: usize) -> String {
+    fn text<'t>(&mut self, place: &'static str, text: &'t str) -> Cow<'t, str> {
         let cleaned = self.cleaner.clean(text, &mut self.applied);
-        self.cut_to(place, &cleaned, limit)
+        self.cut_to(place, cleaned, self.limits.text)
     }
 
     /// What software says of itself.
-    fn agent(&mut self, place: &'static str, text: &str) -> String {
-        let cleaned = self.cleaner.clean_agent(text, &mut self.applied);
-        self.cut_to(place, &cleaned, self.limits.text)
+    fn agent<'t>(&mut self, place: &'static str, text: &'t str) -> Cow<'t, str> {
+        let cleaned = if self.clean_agent == Some(text) {
+            Cow::Borrowed(text)
+        } else {
+            self.cleaner.clean_agent(text, &mut self.applied)
+        };
+        self.cut_to(place, cleaned, self.limits.text)
     }
 
-    fn cut_to(&mut self, place: &'static str, cleaned: &str, limit: usize) -> String {
-        let kept = &cleaned[..cleaned.floor_char_boundary(limit)];
-        if kept.len() < cleaned.len() {
-            self.cut.insert(place);
+    fn cut_to<'t>(&mut self, place: &'static str, cleaned: Cow<'t, str>, limit: usize) -> Cow<'t, str> {
+        let kept = cleaned.floor_char_boundary(limit);
+        if kept == cleaned.len() {
+            return cleaned;
         }
-        kept.to_owned()
+        self.cut.insert(place);
+        match cleaned {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[..kept]),
+            Cow::Owned(mut text) => {
+                text.truncate(kept);
+                Cow::Owned(text)
+            }
+        }
     }
 
-    fn optional(&mut self, place: &'static str, text: Option<&str>) -> Option<String> {
+    fn optional<'t>(&mut self, place: &'static str, text: Option<&'t str>) -> Option<Cow<'t, str>> {
         text.filter(|text| !text.is_empty()).map(|text| self.text(place, text))
     }
 
-    fn value(&mut self, place: &'static str, name: &str, value: &str) -> String {
+    /// A value under a name that a visitor may have chosen.
+    fn value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
         if privacy::is_secret(name) {
             self.applied.insert(Applied::SecretParameters);
-            return privacy::REPLACEMENT.to_owned();
+            return Cow::Borrowed(privacy::REPLACEMENT);
         }
         if privacy::names_person(name)
             && let Some(replaced) = self.cleaner.person(value, &mut self.applied)
         {
-            return replaced;
+            return Cow::Owned(replaced);
         }
         if self.anonymous && campaign::CLICK_IDS.contains(&name) {
-            return privacy::REPLACEMENT.to_owned();
+            return Cow::Borrowed(privacy::REPLACEMENT);
         }
+        self.known_value(place, name, value)
+    }
+
+    /// A value whose name is neither a secret's nor a person's.
+    fn known_value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
         match name {
             "user-agent" => self.agent(place, value),
             // A host may be an address; it is the owner's.
             "host" | "domain-name" => {
                 let host = format!("://{value}");
-                self.text(place, &host).split_off(3)
+                self.text(place, &host).into_owned().split_off(3).into()
             }
             _ if name.starts_with("sec-") => self.agent(place, value),
             "referer" => {
@@ -615,8 +667,8 @@ impl<'a> Keeper<'a> {
         &pairs[..pairs.len().min(self.limits.items)]
     }
 
-    fn members(&mut self, place: &'static str, pairs: &Pairs) -> BTreeMap<String, String> {
-        let mut members = BTreeMap::new();
+    fn members<'t>(&mut self, place: &'static str, pairs: &'t Pairs) -> Members<'t> {
+        let mut members = Members::new();
         for (name, value) in self.first(place, pairs) {
             let value = self.value(place, name, value);
             members.insert(self.text(place, name), value);
@@ -624,25 +676,34 @@ impl<'a> Keeper<'a> {
         members
     }
 
-    fn headers(&mut self, headers: &Pairs) -> BTreeMap<String, String> {
-        let mut kept = Pairs::new();
+    fn headers<'t>(&mut self, headers: &'t Pairs) -> Members<'t> {
+        const PLACE: &str = "params.header";
+        let mut kept = Members::new();
+        let mut count = 0;
         for (name, value) in headers {
-            if privacy::is_secret(name) {
-                self.applied.insert(Applied::SecretHeaders);
-            } else if privacy::carries_address(name) {
-                self.applied.insert(Applied::AddressHeaders);
-            } else if !privacy::is_stored(name) {
-                self.applied.insert(Applied::OtherHeaders);
-            } else {
-                kept.push((name.clone(), value.clone()));
+            let named = match privacy::header(name) {
+                HeaderPolicy::Stored => Cow::Borrowed(name.as_str()),
+                HeaderPolicy::StoredFamily => self.text(PLACE, name),
+                HeaderPolicy::Left(why) => {
+                    self.applied.insert(why);
+                    continue;
+                }
+            };
+            count += 1;
+            if count > self.limits.items {
+                self.cut.insert(PLACE);
+                self.too_many = true;
+                continue;
             }
+            let value = self.known_value(PLACE, name, value);
+            kept.insert(named, value);
         }
-        self.members("params.header", &kept)
+        kept
     }
 
     /// The context without the caller's identity; the address in it obeys the policy like `client.ip`.
-    fn context(&mut self, context: &Pairs) -> BTreeMap<String, String> {
-        let mut kept = BTreeMap::new();
+    fn context<'t>(&mut self, context: &'t Pairs) -> Members<'t> {
+        let mut kept = Members::new();
         for (name, value) in self.first("context", context) {
             if privacy::CALLER_KEYS.contains(&name.as_str()) {
                 if !value.is_empty() {
@@ -650,49 +711,70 @@ impl<'a> Keeper<'a> {
                 }
                 continue;
             }
+            // The template's own names.
+            let known = passthrough::CONTEXT.contains(&name.as_str());
             let value = match name.as_str() {
                 "source-ip" => value
                     .parse()
                     .ok()
                     .and_then(|address| self.address(address))
-                    .map(|address| address.to_string()),
+                    .map(|address| address.to_string().into()),
+                _ if known => Some(self.known_value("context", name, value)),
                 _ => Some(self.value("context", name, value)),
             };
             if let Some(value) = value {
-                kept.insert(self.text("context", name), value);
+                let name = if known {
+                    Cow::Borrowed(name.as_str())
+                } else {
+                    self.text("context", name)
+                };
+                kept.insert(name, value);
             }
         }
         kept
     }
 
-    /// Every query parameter once as `name=value`, repeated names kept.
-    fn labels(&mut self, query: &Pairs) -> Vec<String> {
-        let mut labels = Vec::new();
-        for (name, value) in self.first("labels", query) {
-            let value = self.value("labels", name, value);
-            let label = self.text_within("labels", &format!("{name}={value}"), self.limits.text.min(LABEL_BYTES));
-            labels.push(label);
+    /// Every query parameter once as `name=value`, repeated names kept; and the parameters by name.
+    fn query<'t>(&mut self, query: &'t Pairs) -> (Vec<String>, Members<'t>) {
+        const PLACE: &str = "params.querystring";
+        let limit = self.limits.text.min(LABEL_BYTES);
+        let (mut labels, mut members) = (Vec::with_capacity(query.len()), Members::new());
+        for (name, value) in self.first(PLACE, query) {
+            let value = self.value(PLACE, name, value);
+            let named = self.text(PLACE, name);
+            let label = format!("{name}={value}");
+            let cleaned = if text::is_clean_pair(name, &value) {
+                Cow::Owned(label)
+            } else {
+                Cow::Owned(self.cleaner.clean(&label, &mut self.applied).into_owned())
+            };
+            labels.push(self.cut_to("labels", cleaned, limit).into_owned());
+            members.insert(named, value);
         }
-        labels
+        if self.cut.contains(PLACE) {
+            self.cut.insert("labels");
+        }
+        (labels, members)
     }
 
-    fn url(&mut self, page: Option<&str>) -> Option<Url> {
+    fn url<'t>(&mut self, page: Option<&'t str>) -> Option<Url<'t>> {
         let full = self.optional("url.full", page)?;
         let parsed = reqwest::Url::parse(&full).ok();
         let part =
             |part: fn(&reqwest::Url) -> Option<&str>| parsed.as_ref().and_then(part).filter(|part| !part.is_empty());
         let owned = |part: Option<&str>| part.map(ToOwned::to_owned);
+        let mut cleaned = |place, part: Option<&str>| self.optional(place, part).map(Cow::into_owned);
         Some(Url {
             scheme: owned(part(|url| Some(url.scheme()))),
             domain: owned(part(reqwest::Url::host_str)),
-            path: self.optional("url.path", part(|url| url.has_host().then(|| url.path()))),
-            query: self.optional("url.query", part(reqwest::Url::query)),
+            path: cleaned("url.path", part(|url| url.has_host().then(|| url.path()))),
+            query: cleaned("url.query", part(reqwest::Url::query)),
             full,
         })
     }
 
-    fn campaign(&mut self, campaign: &campaign::Campaign<'_>) -> Campaign {
-        let mut part = |place, text: &Option<Cow<'_, str>>| self.optional(place, text.as_deref());
+    fn campaign<'t>(&mut self, campaign: &'t campaign::Campaign<'_>) -> Campaign<'t> {
+        let mut part = |place, text: &'t Option<Cow<'_, str>>| self.optional(place, text.as_deref());
         Campaign {
             source: part("campaign.source", &campaign.source),
             medium: part("campaign.medium", &campaign.medium),
@@ -705,12 +787,10 @@ impl<'a> Keeper<'a> {
     }
 
     /// A click's id tells one visitor from others.
-    fn clicks(&mut self, clicks: &[(&'static str, Cow<'_, str>)]) -> BTreeMap<&'static str, String> {
-        let kept = clicks.iter().filter(|_| !self.anonymous);
-        kept.map(|(name, id)| (*name, id.clone()))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|(name, id)| (name, self.text("campaign.click_id", &id)))
+    fn clicks<'t>(&mut self, clicks: &'t [(&'static str, Cow<'_, str>)]) -> BTreeMap<&'static str, Cow<'t, str>> {
+        let kept = if self.anonymous { &[] } else { clicks };
+        kept.iter()
+            .map(|(name, id)| (*name, self.text("campaign.click_id", id)))
             .collect()
     }
 
@@ -727,7 +807,7 @@ impl<'a> Keeper<'a> {
 
     fn json(&mut self, value: Value) -> Value {
         match value {
-            Value::String(text) => self.text("body-json", &text).into(),
+            Value::String(text) => self.text("body-json", &text).into_owned().into(),
             Value::Array(values) => values.into_iter().map(|value| self.json(value)).collect(),
             Value::Object(members) => Value::Object(
                 members
@@ -742,13 +822,13 @@ impl<'a> Keeper<'a> {
     fn member(&mut self, name: String, value: Value) -> (String, Value) {
         if privacy::is_secret(&name) {
             self.applied.insert(Applied::SecretParameters);
-            return (name, privacy::REPLACEMENT.into());
+            return (self.text("body-json", &name).into_owned(), privacy::REPLACEMENT.into());
         }
         let kept = match value {
-            Value::String(text) => self.value("body-json", &name, &text).into(),
+            Value::String(text) => self.value("body-json", &name, &text).into_owned().into(),
             other => self.json(other),
         };
-        (self.text("body-json", &name), kept)
+        (self.text("body-json", &name).into_owned(), kept)
     }
 }
 

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use crate::code::{self, Contents, Keys, MARK, Signature};
 use crate::event::iso;
 use crate::question::{
-    Answer, AskError, Cursor, Filter, Latest, MOST_EVENTS, Moment, Page, ParameterError, Parameters, Question, Term,
-    known, wrong,
+    Answer, AskError, Cursor, Filter, Latest, MOST_EVENTS, Moment, NO_UNIQUES, Page, ParameterError, Parameters,
+    Question, Term, known, wrong,
 };
 use token::{Scope, Tokens};
 
@@ -53,6 +53,30 @@ pub struct Listed {
     pub revoked_at: Option<Moment>,
 }
 
+/// Where whoever follows events is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where the next event will be.
+    Now,
+    /// After an event, as its follower knows it.
+    After(Cursor),
+    /// After a row of a file.
+    Row(i64),
+}
+
+/// Most events that are given at once to whoever follows.
+pub const MOST_FOLLOWED: usize = 500;
+
+/// What came after a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// Events in the order in which they were stored, at most [`MOST_FOLLOWED`] of them; those that are not asked for may be
+    /// among them.
+    pub events: Vec<(Cursor, String)>,
+    /// The place after them.
+    pub place: Place,
+}
+
 /// What became of putting a code into the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -68,6 +92,14 @@ pub trait Store: Send + Sync {
     fn ask(&self, question: &Question) -> impl Future<Output = Result<Answer, AskError>> + Send;
     /// Finds events.
     fn find(&self, latest: &Latest) -> impl Future<Output = Result<Page, AskError>> + Send;
+    /// What came after a place.
+    fn follow(&self, place: &Place, filter: &Filter) -> impl Future<Output = Result<Followed, AskError>> + Send;
+    /// So many revoked codes after a place, in the order in which they were revoked.
+    fn revoked(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Cursor>, AskError>> + Send;
     /// Counts events.
     fn count(&self, filter: &Filter) -> impl Future<Output = Result<u64, AskError>> + Send;
     /// A code of the list.
@@ -385,13 +417,10 @@ fn of_code(code: &str) -> Filter {
     }
 }
 
-/// The body as a JSON object; no body is an empty one.
+/// The body, which must be a JSON object.
 fn body(asked: &Asked) -> Result<serde_json::Map<String, Value>, Problem> {
     if asked.body.len() > BODY_BYTES {
         return Err(Problem::TooLarge);
-    }
-    if asked.body.is_empty() {
-        return Ok(serde_json::Map::new());
     }
     match serde_json::from_slice(&asked.body) {
         Ok(Value::Object(members)) => Ok(members),
@@ -443,6 +472,7 @@ fn own(members: &Members) -> Result<Option<String>, ParameterError> {
     let code = text(members, "code", CODE_BYTES)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     match code {
+        None if members.contains_key("code") => wrong("code", "give a word, or leave it out for a code that is made"),
         Some(code) if !code.bytes().all(plain) || code.starts_with([MARK, '.']) => wrong(
             "code",
             "give letters, digits, `-`, `.`, `_` and `~`, none of `_` and `.` first",
@@ -559,16 +589,27 @@ impl Manager {
         }
     }
 
-    /// Whether a token may follow events; for answers that are no single one.
+    /// From where on a token may follow which events; for answers that are no single one. Whoever was away says where it was
+    /// by the header `Last-Event-ID`, or by the parameter `after`.
     ///
     /// # Errors
     ///
     /// As every answer.
-    pub async fn may_follow(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Latest, Problem> {
+    pub async fn may_follow(
+        &self,
+        asked: &Asked,
+        was_at: &str,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<(Place, Filter), Problem> {
         match Call::read(asked, now) {
             Ok(Call::Events(latest)) => {
                 self.let_in(asked, store, Scope::EventsRead, false, now).await?;
-                Ok(latest)
+                let after = match was_at {
+                    "" => latest.after,
+                    id => Some(Cursor::parse("Last-Event-ID", id)?),
+                };
+                Ok((after.map_or(Place::Now, Place::After), latest.filter))
             }
             Ok(_) => Err(Problem::NotFound("only events can be followed")),
             Err(problem) => {
@@ -725,6 +766,7 @@ impl Manager {
         if listed.is_none() && !genuine {
             return Err(Problem::NotFound("there is no such code"));
         }
+        let revoked = listed.as_ref().and_then(|listed| listed.revoked_at);
         let created = listed.map(|listed| listed.created_at.0).or(checked.contents.sent);
         let total = store.count(&latest.filter).await?;
         let Page { events, next } = store.find(latest).await?;
@@ -747,6 +789,9 @@ impl Manager {
         });
         if let Some(next) = next {
             body["next"] = next.to_string().into();
+        }
+        if let Some(Moment(revoked)) = revoked {
+            body["revoked_at"] = iso(revoked).into();
         }
         Ok(Reply::json(200, &body))
     }
@@ -774,7 +819,7 @@ pub fn stats(question: &Question, answer: &Answer) -> Value {
     let mut body = serde_json::to_value(answer).unwrap_or_default();
     body["from"] = question.filter.from.map(iso).into();
     body["to"] = question.filter.to.map(iso).into();
-    body["unique"] = question.unique.name.into();
+    body["unique"] = question.unique.map_or(NO_UNIQUES, |unique| unique.name).into();
     if let Some(series) = &question.series {
         body["interval"] = series.interval.name().into();
         body["zone"] = series.zone.name().into();

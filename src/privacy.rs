@@ -305,9 +305,39 @@ const STORED_FAMILIES: [&str; 4] = [
     "cloudfront-viewer-asn",
 ];
 
-/// Whether a header, named in small letters, may be stored.
-pub fn is_stored(name: &str) -> bool {
-    STORED_HEADERS.binary_search(&name).is_ok() || STORED_FAMILIES.iter().any(|family| name.starts_with(family))
+/// What becomes of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderPolicy {
+    /// Stored; its name is one of ours.
+    Stored,
+    /// Stored; a part of its name is its sender's.
+    StoredFamily,
+    /// Not stored, and why.
+    Left(Applied),
+}
+
+/// What becomes of a header, named in small letters.
+///
+/// ```
+/// use pixel::privacy::{Applied, HeaderPolicy, header};
+/// assert_eq!(header("accept"), HeaderPolicy::Stored);
+/// assert_eq!(header("sec-gpc"), HeaderPolicy::StoredFamily);
+/// assert_eq!(header("sec-session-token"), HeaderPolicy::Left(Applied::SecretHeaders));
+/// assert_eq!(header("x-real-ip"), HeaderPolicy::Left(Applied::AddressHeaders));
+/// assert_eq!(header("x-more"), HeaderPolicy::Left(Applied::OtherHeaders));
+/// ```
+pub fn header(name: &str) -> HeaderPolicy {
+    if STORED_HEADERS.binary_search(&name).is_ok() {
+        HeaderPolicy::Stored
+    } else if is_secret(name) {
+        HeaderPolicy::Left(Applied::SecretHeaders)
+    } else if ADDRESS_HEADERS.binary_search(&name).is_ok() {
+        HeaderPolicy::Left(Applied::AddressHeaders)
+    } else if STORED_FAMILIES.iter().any(|family| name.starts_with(family)) {
+        HeaderPolicy::StoredFamily
+    } else {
+        HeaderPolicy::Left(Applied::OtherHeaders)
+    }
 }
 
 /// Names whose values are a person's id or address.
@@ -335,7 +365,13 @@ const USER_NAMES: [&str; 19] = [
 
 /// Whether a parameter of this name holds a person's id or address.
 pub fn names_person(name: &str) -> bool {
-    name.len() <= 16 && USER_NAMES.binary_search(&name.to_ascii_lowercase().as_str()).is_ok()
+    let mut small = [0; 16];
+    let Some(small) = small.get_mut(..name.len()) else {
+        return false;
+    };
+    small.copy_from_slice(name.as_bytes());
+    small.make_ascii_lowercase();
+    USER_NAMES.binary_search_by(|known| known.as_bytes().cmp(small)).is_ok()
 }
 
 /// The network of an address: its first 24 bits, of IPv6 its first 48.
@@ -404,21 +440,33 @@ pub fn is_secret(name: &str) -> bool {
 /// Whether a name holds what every secret's name holds somewhere; most names hold none of it, and splitting them into words
 /// would be in vain. Every name of every hit comes by here, so most of its letters are looked at once.
 fn may_be_secret(name: &[u8]) -> bool {
-    (0..name.len()).any(|start| {
-        let rest = &name[start..];
-        let parts: &[&[u8]] = match rest[0].to_ascii_lowercase() {
-            b'a' => &[b"auth"],
-            b'c' => &[b"cookie", b"credential"],
-            b'j' => &[b"jwt"],
-            b'k' => &[b"key"],
-            b'p' => &[b"pass", b"pwd"],
-            b's' => &[b"secret", b"sess", b"signature"],
-            b't' => &[b"token"],
-            _ => return false,
+    let mut before = 0;
+    for (place, byte) in name.iter().enumerate() {
+        let small = byte.to_ascii_lowercase();
+        // The first two letters of each part.
+        let parts: &[&[u8]] = match (before, small) {
+            (b'a', b'u') => &[b"auth"],
+            (b'c', b'o') => &[b"cookie"],
+            (b'c', b'r') => &[b"credential"],
+            (b'j', b'w') => &[b"jwt"],
+            (b'k', b'e') => &[b"key"],
+            (b'p', b'a') => &[b"pass"],
+            (b'p', b'w') => &[b"pwd"],
+            (b's', b'e') => &[b"secret", b"sess"],
+            (b's', b'i') => &[b"signature"],
+            (b't', b'o') => &[b"token"],
+            _ => &[],
         };
-        let begins = |part: &&[u8]| rest.len() >= part.len() && rest[..part.len()].eq_ignore_ascii_case(part);
-        parts.iter().any(begins)
-    })
+        let begins = |part: &&[u8]| {
+            let found = name.get(place - 1..place - 1 + part.len());
+            found.is_some_and(|found| found.eq_ignore_ascii_case(part))
+        };
+        if parts.iter().any(begins) {
+            return true;
+        }
+        before = small;
+    }
+    false
 }
 
 /// The words of a name: split where letters end and where a capital follows a small letter.
@@ -468,11 +516,6 @@ const ADDRESS_HEADERS: [&str; 24] = [
     "x-real-ip",
 ];
 
-/// Whether a header, named in lower case, carries a whole address.
-pub fn carries_address(name: &str) -> bool {
-    ADDRESS_HEADERS.contains(&name)
-}
-
 /// Keys of the passthrough's `context` that identify the caller of the API.
 pub const CALLER_KEYS: [&str; 10] = [
     "api-key",
@@ -486,3 +529,29 @@ pub const CALLER_KEYS: [&str; 10] = [
     "user-arn",
     "access-key",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_is_stored_is_no_secret_and_no_address() {
+        for name in STORED_HEADERS {
+            assert!(!is_secret(name) && !names_person(name), "{name}");
+            assert!(!ADDRESS_HEADERS.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_looked_up_is_sorted() {
+        assert!(STORED_HEADERS.is_sorted() && ADDRESS_HEADERS.is_sorted() && USER_NAMES.is_sorted());
+    }
+
+    #[test]
+    fn the_templates_own_names_are_no_secrets() {
+        let own = crate::request::passthrough::CONTEXT;
+        for name in own.iter().filter(|name| !CALLER_KEYS.contains(name)) {
+            assert!(!is_secret(name) && !names_person(name), "{name}");
+        }
+    }
+}

@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Duration, Months, NaiveDate, NaiveTime, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,9 +29,11 @@ const MOST_FIELDS: usize = 10;
 /// Most events of one page.
 pub const MOST_EVENTS: usize = 1_000;
 
-/// Most filters, and the longest value of one in bytes.
+/// Most filters.
 const MOST_FILTERS: usize = 50;
-const VALUE_BYTES: usize = 1024;
+
+/// The longest value of a filter in bytes.
+pub const VALUE_BYTES: usize = 1024;
 
 /// How far back a question looks when it does not say.
 pub const DEFAULT_SINCE: Duration = Duration::days(30);
@@ -209,8 +212,8 @@ pub struct Series {
 pub struct Question {
     /// Of which events.
     pub filter: Filter,
-    /// The field whose different values are counted as uniques.
-    pub unique: &'static Field,
+    /// The field whose different values are counted as uniques, which takes most of the time; none where they are not wanted.
+    pub unique: Option<&'static Field>,
     /// Whether the same is asked of the period before, which is as long.
     pub compare: bool,
     /// The time series, when there is to be one.
@@ -243,6 +246,9 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// What of an id would have to be encoded in a URL. An id of the usual forms stands in one as it is.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The place of an event among others: by time, then by id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
@@ -266,10 +272,12 @@ impl Cursor {
                 .parse()
                 .ok()
                 .filter(|time| (0..253_402_300_800_000).contains(time))?;
-            (id.len() <= 512 && !id.is_empty()).then(|| Self {
+            let cursor = Self {
                 time,
                 id: id.into_owned(),
-            })
+            };
+            // Each place has one text.
+            ((1..=512).contains(&cursor.id.len()) && cursor.to_string() == text).then_some(cursor)
         };
         read().map_or_else(|| wrong(parameter, "give what `next` of the answer before says"), Ok)
     }
@@ -277,7 +285,7 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = percent_encoding::utf8_percent_encode(&self.id, percent_encoding::NON_ALPHANUMERIC);
+        let id = percent_encoding::utf8_percent_encode(&self.id, RESERVED);
         write!(formatter, "{}~{id}", self.time)
     }
 }
@@ -288,7 +296,8 @@ pub struct Totals {
     /// Events.
     pub events: u64,
     /// Different values of the question's unique field.
-    pub uniques: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
     /// The time of the first event.
     pub first: Option<Moment>,
     /// The time of the last event.
@@ -303,7 +312,8 @@ pub struct Group {
     /// Events.
     pub events: u64,
     /// Different values of the question's unique field.
-    pub uniques: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
 }
 
 /// A point of a time series.
@@ -314,7 +324,8 @@ pub struct Point {
     /// Events.
     pub events: u64,
     /// Different values of the question's unique field.
-    pub uniques: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
 }
 
 /// A time, written as ISO 8601 with milliseconds.
@@ -385,6 +396,9 @@ impl From<ParameterError> for AskError {
         Self::Parameter(error)
     }
 }
+
+/// In place of the field whose different values are counted: nothing is.
+pub const NO_UNIQUES: &str = "none";
 
 /// The class of a visit.
 pub const CLASS: &str = "visit.class";
@@ -479,14 +493,17 @@ impl<'a> Parameters<'a> {
             if value.contains(char::is_control) {
                 return wrong(name, "leave out control characters");
             }
+            if value.is_empty() {
+                return wrong(name, "give a value, or leave it out");
+            }
         }
         Ok(())
     }
 
-    /// The value of this name, unless it is empty.
+    /// The value of this name.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let found = self.given.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        found.map(|(_, value)| value.as_str())
     }
 
     fn all(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
@@ -657,9 +674,11 @@ impl<'a> Parameters<'a> {
             }
             filter.to = filter.to.or(Some(self.now));
         }
-        let unique = self
-            .get("unique")
-            .map_or_else(|| Ok(known("visitor.id")), |name| listed("unique", name))?;
+        let unique = match self.get("unique") {
+            None => Some(known("visitor.id")),
+            Some(NO_UNIQUES) => None,
+            Some(name) => Some(listed("unique", name)?),
+        };
         let mut by = Vec::new();
         for name in self
             .all("by")
@@ -737,6 +756,20 @@ impl Filter {
         let in_time =
             time.is_none_or(|time| self.from.is_none_or(|from| from <= time) && self.to.is_none_or(|to| time < to));
         in_time && self.terms.iter().all(|term| term.holds(event))
+    }
+
+    /// The code that it asks for, when it asks for no other value.
+    pub fn only_code(&self) -> Option<&str> {
+        match self.terms.as_slice() {
+            [
+                Term {
+                    field,
+                    values,
+                    not: false,
+                },
+            ] if field.name == "pixel.code" && values.len() == 1 => values.first().map(String::as_str),
+            _ => None,
+        }
     }
 
     /// The same of the period before, which is as long.

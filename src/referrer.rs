@@ -83,6 +83,10 @@ pub struct Trail<'a> {
 /// assert_eq!(visit.map(|source| (source.medium, source.name)), Some((Medium::Search, Some("Google"))));
 /// ```
 pub fn of(trail: Trail<'_>) -> Option<Referrer> {
+    // A page shows its own image: most hits of pages.
+    if trail.origin.is_none() && trail.header == trail.page {
+        return None;
+    }
     let page = trail.page.and_then(host);
     match trail.origin.map(str::trim) {
         Some("") => Some(Referrer {

@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub mod passthrough;
 pub(crate) mod rest;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -142,9 +143,15 @@ impl Request {
     ///
     /// [`DecodeError`] when the payload is no JSON object, or is an event of something that is no HTTP request.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        let text = String::from_utf8_lossy(payload);
-        let raw: &RawValue = serde_json::from_str(&text).map_err(|_| DecodeError::NotJson)?;
-        let top = Entries::read(raw).ok_or(DecodeError::NotAnObject)?;
+        let text = match std::str::from_utf8(payload) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(payload),
+        };
+        let top: Entries<'_> =
+            serde_json::from_str(&text).map_err(|_| match serde_json::from_str::<&RawValue>(&text) {
+                Ok(_) => DecodeError::NotAnObject,
+                Err(_) => DecodeError::NotJson,
+            })?;
         if let Some(service) = foreign(&top) {
             return Err(DecodeError::Foreign(service));
         }
@@ -346,7 +353,7 @@ fn foreign(top: &Entries<'_>) -> Option<&'static str> {
 /// could then replace what API Gateway wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Entries<'a> {
-    members: Vec<(String, &'a RawValue)>,
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
     repeated: bool,
 }
 
@@ -388,7 +395,7 @@ impl<'a> Entries<'a> {
     pub(crate) fn pairs(&self, oddities: &mut Vec<Oddity>) -> Pairs {
         self.members
             .iter()
-            .map(|(name, raw)| (name.clone(), text(raw, oddities)))
+            .map(|(name, raw)| (name.clone().into_owned(), text(raw, oddities)))
             .collect()
     }
 
@@ -400,8 +407,12 @@ impl<'a> Entries<'a> {
         let mut pairs = Pairs::new();
         for (name, raw) in self.object(multiple, oddities).members {
             match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
-                Ok(values) => pairs.extend(values.into_iter().map(|value| (name.clone(), text(value, oddities)))),
-                Err(_) => pairs.push((name, text(raw, oddities))),
+                Ok(values) => pairs.extend(
+                    values
+                        .into_iter()
+                        .map(|value| (name.clone().into_owned(), text(value, oddities))),
+                ),
+                Err(_) => pairs.push((name.into_owned(), text(raw, oddities))),
             }
         }
         pairs
@@ -444,7 +455,7 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Entries<'a> {
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Entries::default();
-                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
                     if entries.members.iter().any(|(known, _)| *known == name) {
                         entries.repeated = true;
                     } else {
@@ -458,10 +469,37 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Entries<'a> {
     }
 }
 
+/// A member's name; borrowed from the payload unless something in it is escaped.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> serde::Deserialize<'de> for Name<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Name<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E: serde::de::Error>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
 /// A JSON value as text: a string's contents, `null` as nothing, anything else as it is written.
 pub(crate) fn text(raw: &RawValue, oddities: &mut Vec<Oddity>) -> String {
     let source = raw.get();
     match source.as_bytes().first() {
+        // Nothing in it is escaped.
+        Some(b'"') if !source.contains('\\') => source[1..source.len() - 1].to_owned(),
         Some(b'"') => serde_json::from_str(source).unwrap_or_else(|_| {
             // A lone surrogate is the one thing that is a JSON string and not text.
             oddities.push(Oddity::InvalidEncoding);

@@ -115,6 +115,32 @@ struct Rule {
 struct Table {
     rules: Vec<Rule>,
     terms: Vec<(u16, bool)>,
+    /// The first needle that must be there, and the rule's number; in this order. Few rules are tried for a text.
+    needed: Vec<(u16, u16)>,
+    /// The rules that need none.
+    free: Vec<u16>,
+}
+
+impl Table {
+    fn index(&mut self) {
+        for (rule, number) in self.rules.iter().zip(0..) {
+            let needed = self.terms[rule.terms.clone()].iter().find(|(_, wanted)| *wanted);
+            match needed {
+                Some((needle, _)) => self.needed.push((*needle, number)),
+                None => self.free.push(number),
+            }
+        }
+        self.needed.sort_unstable();
+    }
+
+    /// The rules whose first needed needle is this.
+    fn needing(&self, needle: u16) -> impl Iterator<Item = u16> {
+        let begin = self.needed.partition_point(|(known, _)| *known < needle);
+        let found = self.needed[begin..]
+            .iter()
+            .take_while(move |(known, _)| *known == needle);
+        found.map(|(_, rule)| *rule)
+    }
 }
 
 /// Tables that are searched together.
@@ -176,6 +202,7 @@ impl Rules {
                     });
                 }
             }
+            table.index();
             rules.tables.push(table);
         }
         rules.sort();
@@ -211,9 +238,11 @@ impl Rules {
         let mut bytes = text.as_bytes()[..text.len().min(LONGEST)].to_vec();
         bytes.make_ascii_lowercase();
         let mut found = vec![0_u64; self.needles.len().div_ceil(64)];
+        let mut tried = 0;
         for place in 0..bytes.len().saturating_sub(KEY - 1) {
             let key = hash([bytes[place], bytes[place + 1], bytes[place + 2]]);
             let range = usize::from(self.starts[key])..usize::from(self.starts[key + 1]);
+            tried += range.len();
             for &needle in &self.order[range] {
                 let number = usize::from(needle);
                 if self.needles[number].is_at(&bytes, place) {
@@ -225,6 +254,7 @@ impl Rules {
             rules: self,
             text: bytes,
             words: found,
+            tried,
         }
     }
 }
@@ -237,6 +267,7 @@ pub struct Found<'a> {
     text: Vec<u8>,
     /// A bit for each word.
     words: Vec<u64>,
+    tried: usize,
 }
 
 /// The answer of one table.
@@ -254,14 +285,37 @@ impl Found<'_> {
         self.words[number / 64] >> (number % 64) & 1 == 1
     }
 
+    /// The needles that were found.
+    fn needles(&self) -> impl Iterator<Item = u16> {
+        let words = self.words.iter().zip((0..).step_by(64));
+        words.flat_map(|(word, first)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let place = u16::try_from(rest.trailing_zeros()).unwrap_or_default();
+                (rest != 0).then(|| {
+                    rest &= rest - 1;
+                    first + place
+                })
+            })
+        })
+    }
+
+    /// The first rule that fits.
     fn rule(&self, table: usize) -> Option<&Rule> {
         let table = &self.rules.tables[table];
-        let fits = |rule: &&Rule| {
-            table.terms[rule.terms.clone()]
+        let fits = |number: &u16| {
+            table.terms[table.rules[usize::from(*number)].terms.clone()]
                 .iter()
                 .all(|(needle, wanted)| self.has(*needle) == *wanted)
         };
-        table.rules.iter().find(fits)
+        let candidates = self.needles().flat_map(|needle| table.needing(needle));
+        let first = candidates.chain(table.free.iter().copied()).filter(fits).min()?;
+        table.rules.get(usize::from(first))
+    }
+
+    /// How many words were held against the text, which is what a search costs: few for each of its bytes.
+    pub const fn tried(&self) -> usize {
+        self.tried
     }
 
     /// The meaning of the first line of a table that fits.

@@ -203,6 +203,13 @@ impl Deliverer<Target> {
     }
 }
 
+impl<R> Deliverer<R> {
+    /// Who sends, where requests are signed.
+    pub const fn credentials(&self) -> Option<&SharedCredentialsProvider> {
+        self.credentials.as_ref()
+    }
+}
+
 impl<R: Remote> Deliverer<R> {
     /// Makes a deliverer. No connection is opened yet.
     pub fn new(

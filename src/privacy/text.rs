@@ -43,24 +43,27 @@ impl Cleaner {
     }
 
     fn clean_as<'t>(&self, kind: Kind, text: &'t str, applied: &mut Changes) -> Cow<'t, str> {
+        let marks = Marks::of(text);
+        if !marks.any() {
+            return Cow::Borrowed(text);
+        }
         let mut cleaned = Cow::Borrowed(text);
-        let marks = Marks::of(text.as_bytes());
-        if marks.parameters
-            && let Some(changed) = self.secrets(&cleaned, applied)
+        if marks.parameters()
+            && let Some(changed) = self.secrets(&cleaned, marks, applied)
         {
             cleaned = Cow::Owned(changed);
         }
-        if marks.tokens
+        if marks.tokens()
             && let Some(changed) = tokens(&cleaned, applied)
         {
             cleaned = Cow::Owned(changed);
         }
-        if marks.mail
+        if marks.mail()
             && let Some(changed) = self.mail(&cleaned, applied)
         {
             cleaned = Cow::Owned(changed);
         }
-        if marks.addresses
+        if marks.addresses()
             && let Some(changed) = self.addresses(kind, &cleaned, applied)
         {
             cleaned = Cow::Owned(changed);
@@ -85,18 +88,31 @@ impl Cleaner {
         }
     }
 
-    fn secrets(&self, text: &str, applied: &mut Changes) -> Option<String> {
-        let bare = without_fragment(without_users(text));
+    fn secrets(&self, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
+        let users = if marks.has(AT) {
+            without_users(text)
+        } else {
+            Cow::Borrowed(text)
+        };
+        let bare = if marks.has(HASH) {
+            without_fragment(users)
+        } else {
+            users
+        };
         if let Cow::Owned(_) = bare {
             applied.insert(Applied::SecretParameters);
         }
-        let cleaned = clean_parameters(&bare, |name, value| {
-            if is_secret(name) {
-                applied.insert(Applied::SecretParameters);
-                return Some(REPLACEMENT.to_owned());
-            }
-            names_person(name).then(|| self.person(value, applied)).flatten()
-        });
+        let cleaned = clean_parameters(
+            &bare,
+            |name| is_secret(name) || names_person(name),
+            |name, value| {
+                if is_secret(name) {
+                    applied.insert(Applied::SecretParameters);
+                    return Some(REPLACEMENT.to_owned());
+                }
+                self.person(value, applied)
+            },
+        );
         cleaned.or(match bare {
             Cow::Owned(bare) => Some(bare),
             Cow::Borrowed(_) => None,
@@ -135,36 +151,102 @@ impl Cleaner {
 
 /// What a text may hold, by the characters without which it cannot: most texts of most hits hold nothing, and are looked at
 /// once.
-#[derive(Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
+#[derive(Clone, Copy)]
 struct Marks {
-    parameters: bool,
-    tokens: bool,
-    mail: bool,
-    addresses: bool,
+    /// The classes of the characters in it.
+    seen: u8,
+    dots: usize,
+    colons: usize,
 }
 
+const EQUALS: u8 = 1;
+const HASH: u8 = 2;
+const AT: u8 = 4;
+const PERCENT: u8 = 8;
+const TOKEN: u8 = 16;
+const DOT: u8 = 32;
+const COLON: u8 = 64;
+/// Ends a parameter or its name.
+const BETWEEN: u8 = 128;
+
+/// The class of each byte; most have none.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let (between, mut place) = (b"&?;/ \t\r\n\"'{},()<>", 0);
+    while place < between.len() {
+        classes[between[place] as usize] = BETWEEN;
+        place += 1;
+    }
+    classes[b'=' as usize] = EQUALS | BETWEEN;
+    classes[b'%' as usize] = PERCENT | BETWEEN;
+    classes[b'#' as usize] = HASH;
+    classes[b'@' as usize] = AT;
+    classes[b'.' as usize] = DOT;
+    classes[b':' as usize] = COLON;
+    // `eyJ`, `Bearer` and `Basic`.
+    classes[b'J' as usize] = TOKEN;
+    classes[b'b' as usize] = TOKEN;
+    classes[b'B' as usize] = TOKEN;
+    classes
+};
+
 impl Marks {
-    fn of(text: &[u8]) -> Self {
-        let mut marks = Self::default();
-        let (mut dots, mut colons) = (0_usize, 0_usize);
-        for (place, byte) in text.iter().enumerate() {
-            // The last three letters of what shows a token.
-            let ends = |before: &[u8; 2]| place >= 2 && text[place - 2..place].eq_ignore_ascii_case(before);
-            match byte {
-                b'=' | b'#' => marks.parameters = true,
-                b'@' | b'%' => (marks.parameters, marks.mail) = (true, true),
-                b'.' => dots += 1,
-                b':' => colons += 1,
-                b'J' => marks.tokens |= ends(b"ey"),
-                b'r' | b'R' => marks.tokens |= ends(b"re"),
-                b'c' | b'C' => marks.tokens |= ends(b"si"),
-                _ => {}
+    fn of(text: &str) -> Self {
+        let bytes = text.as_bytes();
+        let (mut seen, mut dots, mut colons) = (0, 0, 0);
+        for (place, byte) in bytes.iter().enumerate() {
+            match CLASSES[usize::from(*byte)] {
+                0 => {}
+                DOT => dots += 1,
+                COLON => colons += 1,
+                TOKEN => {
+                    let begins = |word: &[u8]| {
+                        let next = bytes.get(place + 1..place + 1 + word.len());
+                        next.is_some_and(|next| next.eq_ignore_ascii_case(word))
+                    };
+                    let found = match byte {
+                        b'J' => bytes[..place].ends_with(b"ey"),
+                        _ => begins(b"earer") || begins(b"asic"),
+                    };
+                    seen |= if found { TOKEN } else { 0 };
+                }
+                class => seen |= class,
             }
         }
-        marks.addresses = dots >= 3 || colons >= 2;
-        marks
+        Self { seen, dots, colons }
     }
+
+    const fn has(self, class: u8) -> bool {
+        self.seen & class != 0
+    }
+
+    const fn parameters(self) -> bool {
+        self.has(EQUALS | HASH | AT | PERCENT)
+    }
+
+    const fn tokens(self) -> bool {
+        self.has(TOKEN)
+    }
+
+    const fn mail(self) -> bool {
+        self.has(AT | PERCENT)
+    }
+
+    const fn addresses(self) -> bool {
+        self.dots >= 3 || self.colons >= 2
+    }
+
+    const fn any(self) -> bool {
+        self.parameters() || self.tokens() || self.addresses()
+    }
+}
+
+/// Whether a parameter of this name and value, which are clean each by itself, is clean as `name=value`, too: the name is one
+/// word, and nothing in the value has a part in anything.
+pub fn is_clean_pair(name: &str, value: &str) -> bool {
+    let marks = Marks::of(name);
+    let one_word = !marks.any() && !marks.has(BETWEEN) && marks.dots + marks.colons == 0;
+    one_word && !Marks::of(value).any()
 }
 
 /// Whether it is one of the hashes that stand for persons.
@@ -200,7 +282,7 @@ fn replace(text: &str, places: &[std::ops::Range<usize>], with: impl Fn(&str) ->
 /// ```
 pub fn clean_url(text: &str) -> Cow<'_, str> {
     let bare = without_fragment(without_users(text));
-    clean_parameters(&bare, |name, _| is_secret(name).then(|| REPLACEMENT.to_owned())).map_or(bare, Cow::Owned)
+    clean_parameters(&bare, is_secret, |_, _| Some(REPLACEMENT.to_owned())).map_or(bare, Cow::Owned)
 }
 
 /// Without a fragment of parameters.
@@ -254,36 +336,40 @@ fn equals(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// Replaces values of `name=value`, wherever a parameter can stand, also within the encoded values of others.
-fn clean_parameters(text: &str, mut replacement: impl FnMut(&str, &str) -> Option<String>) -> Option<String> {
+/// Replaces values of `name=value`, wherever a parameter can stand, also within the encoded values of others. Only of names
+/// that are `wanted` is a replacement asked for.
+fn clean_parameters(
+    text: &str,
+    wanted: impl Fn(&str) -> bool,
+    mut replacement: impl FnMut(&str, &str) -> Option<String>,
+) -> Option<String> {
     let bytes = text.as_bytes();
-    if !bytes.iter().any(|byte| matches!(byte, b'=' | b'%')) {
-        return None;
-    }
     let mut cleaned: Option<String> = None;
     let (mut name, mut kept, mut place) = (0, 0, 0);
     while place < bytes.len() {
-        if let Some(length) = separator(&bytes[place..]) {
-            place += length;
-            name = place;
-        } else if b"/ \t\r\n\"'{},()<>".contains(&bytes[place]) {
+        if CLASSES[usize::from(bytes[place])] & BETWEEN == 0 {
             place += 1;
+        } else if let Some(length) = separator(&bytes[place..]) {
+            place += length;
             name = place;
         } else if let Some(length) = equals(&bytes[place..]) {
             let begin = place + length;
-            let end = (begin..bytes.len())
-                .find(|end| separator(&bytes[*end..]).is_some())
-                .unwrap_or(bytes.len());
-            let (named, value) = (
-                percent_decode_str(&text[name..place]).decode_utf8_lossy(),
-                &text[begin..end],
-            );
+            let named = percent_decode_str(&text[name..place]).decode_utf8_lossy();
             // A value with an encoded URL in it is looked into first.
-            let decoded = percent_decode_str(value).decode_utf8_lossy();
-            let replaced = (value != REPLACEMENT && !value.is_empty())
-                .then(|| replacement(&named, &decoded))
-                .flatten();
-            if let Some(replaced) = replaced.filter(|replaced| replaced != value) {
+            let replaced = wanted(&named).then(|| {
+                let end = (begin..bytes.len())
+                    .find(|end| separator(&bytes[*end..]).is_some())
+                    .unwrap_or(bytes.len());
+                let value = &text[begin..end];
+                let decoded = percent_decode_str(value).decode_utf8_lossy();
+                let replaced = (value != REPLACEMENT && !value.is_empty())
+                    .then(|| replacement(&named, &decoded))
+                    .flatten();
+                replaced
+                    .filter(|replaced| replaced != value)
+                    .map(|replaced| (replaced, end))
+            });
+            if let Some((replaced, end)) = replaced.flatten() {
                 let cleaned = cleaned.get_or_insert_with(String::new);
                 cleaned.push_str(&text[kept..begin]);
                 cleaned.push_str(&replaced);
@@ -293,8 +379,11 @@ fn clean_parameters(text: &str, mut replacement: impl FnMut(&str, &str) -> Optio
                 place = begin;
                 name = begin;
             }
+        } else if bytes[place] == b'%' {
+            place += 1;
         } else {
             place += 1;
+            name = place;
         }
     }
     cleaned.map(|mut cleaned| {
@@ -449,12 +538,6 @@ fn is_version(before: &str) -> bool {
 /// Where addresses of the Internet stand that are no host of a URL: the visitor's own, and what has the form of one.
 fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<std::ops::Range<usize>> {
     let bytes = text.as_bytes();
-    let (dots, colons) = bytes.iter().fold((0, 0), |(dots, colons), byte| {
-        (dots + usize::from(*byte == b'.'), colons + usize::from(*byte == b':'))
-    });
-    if dots < 3 && colons < 2 {
-        return Vec::new();
-    }
     let of_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
     let mut found = Vec::new();
     let (mut place, mut escape) = (0, 0);
@@ -477,11 +560,15 @@ fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<std::ops::Range<usiz
             Some((bare, port)) if bare.contains('.') && !port.contains(':') => bare,
             _ => word,
         };
-        let host = text[..place].ends_with("://") || text[..place].ends_with("://[");
-        if let Ok(address) = bare.parse::<IpAddr>()
+        let host = || text[..place].ends_with("://") || text[..place].ends_with("://[");
+        let version = || kind == Kind::Agent && is_version(&text[..place]);
+        let count = |wanted: u8| bare.bytes().filter(|byte| *byte == wanted).count();
+        let can_be = count(b'.') == 3 || count(b':') >= 2;
+        if can_be
+            && (own.iter().any(|own| own == bare) || !(host() || version()))
+            && let Ok(address) = bare.parse::<IpAddr>()
             && !address.is_loopback()
             && !address.is_unspecified()
-            && (own.iter().any(|own| own == bare) || !(host || kind == Kind::Agent && is_version(&text[..place])))
         {
             found.push(place..place + bare.len());
         }

@@ -4,10 +4,8 @@
 //! The reply is the bare base64 string that the integration response's `CONVERT_TO_BINARY` decodes: status and headers of
 //! the answer are constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
 
-use std::collections::BTreeMap;
-
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -138,7 +136,14 @@ struct Params<'a> {
     header: Object<'a>,
 }
 
-type Object<'a> = BTreeMap<&'a str, &'a str>;
+/// Names, each once, with their values.
+struct Object<'a>(Vec<(&'a str, &'a str)>);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
 
 impl<'a> Members<'a> {
     fn of(request: &'a Document) -> Self {
@@ -151,15 +156,18 @@ impl<'a> Members<'a> {
                 header: object(&request.headers),
             },
             stage_variables: object(&request.stage_variables),
-            context: context.into(),
+            context: Object(context.into()),
         }
     }
 }
 
 /// Of repeated names the last is kept.
 fn object(pairs: &Pairs) -> Object<'_> {
-    pairs
+    let mut kept: Vec<(&str, &str)> = Vec::with_capacity(pairs.len());
+    let last = pairs
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+        .enumerate()
+        .filter(|(place, (name, _))| pairs[place + 1..].iter().all(|(later, _)| later != name));
+    kept.extend(last.map(|(_, (name, value))| (name.as_str(), value.as_str())));
+    Object(kept)
 }

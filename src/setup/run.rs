@@ -154,12 +154,20 @@ pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> 
     Ok(Lifecycle::Absent)
 }
 
-/// A red cluster would accept a template and then hang on the index. Whoever may not ask goes on.
+/// A red cluster would accept a template and then hang on the index. Whoever may not ask goes on. A cluster is red for a
+/// moment whenever somebody makes an index, so the server is asked to wait for a while.
 async fn healthy(deliverer: &Deliverer, product: Product) -> Result<(), ServerError> {
     if product == Product::Serverless {
         return Ok(());
     }
-    let Ok(health) = ask(deliverer, "GET", "/_cluster/health", None).await else {
+    let Ok(health) = ask(
+        deliverer,
+        "GET",
+        "/_cluster/health?wait_for_status=yellow&timeout=5s",
+        None,
+    )
+    .await
+    else {
         return Ok(());
     };
     if health.body.get("status").and_then(Value::as_str) == Some("red") {

@@ -9,6 +9,7 @@ mod kql;
 mod mutations;
 mod pictures;
 mod search;
+mod stack;
 mod stub;
 
 use std::collections::BTreeSet;
@@ -69,6 +70,15 @@ fn the_program_prints_them_for_an_index_of_any_name() {
                 .map(|it| it["data"][0]["url"]["index"].clone())
                 .all(|index| index == name)
         );
+    }
+}
+
+/// The function has the file, the command line the source.
+#[test]
+fn the_function_imports_what_the_program_prints() {
+    for name in ["events", "hits-2026.of_me", "e"] {
+        let made = objects(&format!("{name}*")).expect("the source is sound");
+        assert_eq!(pixel::setup::dashboards::objects(name), Ok(made), "{name}");
     }
 }
 

@@ -457,7 +457,7 @@ fn answers_that_are_in_the_way_are_explained() {
         ),
         (
             "a red cluster",
-            "/_cluster/health",
+            "/_cluster/health?wait_for_status=yellow&timeout=5s",
             Reaction::json(200, &json!({"status": "red"})),
             &["the cluster is red", "allocation/explain"],
         ),

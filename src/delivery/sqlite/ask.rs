@@ -1,11 +1,14 @@
-//! Answers the questions of [`crate::question`] from segments, and from the documents of what is not packed yet.
+//! Answers the questions of [`crate::question`] from segments, and from the tail that is not packed yet.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::segment::{self, Builder, Column};
+use super::pack::collect;
+use super::segment::{self, Column};
+use super::tail::{Block, Tail};
 use crate::event::fields::Field;
 use crate::question::clock::Clock;
 use crate::question::{
@@ -38,37 +41,6 @@ impl Hasher for AsItIs {
 }
 
 type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
-
-/// Some rows and the columns that were asked for.
-struct Block {
-    rows: usize,
-    /// The first and last time.
-    start: i64,
-    end: i64,
-    /// Of each row; read only when it matters.
-    times: Vec<i64>,
-    /// The event's number of the first row, and of each where they do not follow each other.
-    first: i64,
-    numbers: Vec<i64>,
-    /// Of the fields that were asked for and have values.
-    columns: Vec<(&'static Field, Column)>,
-    /// The segment; none when it was made of documents.
-    segment: Option<i64>,
-}
-
-impl Block {
-    fn column(&self, field: &Field) -> Option<&Column> {
-        let found = self.columns.iter().find(|(known, _)| known.name == field.name);
-        found.map(|(_, column)| column)
-    }
-
-    fn number(&self, row: usize) -> i64 {
-        match self.numbers.get(row) {
-            Some(number) => *number,
-            None => self.first + i64::try_from(row).unwrap_or_default(),
-        }
-    }
-}
 
 /// A segment's row in the table.
 struct Packed {
@@ -143,7 +115,7 @@ fn read(connection: &Connection, packed: &Packed, wanted: &Wanted<'_>, range: Ra
     let times = if wanted.times || !whole {
         let mut statement = connection.prepare_cached("SELECT times FROM segments WHERE number = ?1")?;
         statement.query_row([packed.number], |row| {
-            Ok(unpack_numbers(packed.start, row.get_ref(0)?.as_blob()?))
+            Ok(segment::unpack_numbers(packed.start, row.get_ref(0)?.as_blob()?))
         })?
     } else {
         Vec::new()
@@ -151,7 +123,7 @@ fn read(connection: &Connection, packed: &Packed, wanted: &Wanted<'_>, range: Ra
     let numbers = if wanted.numbers {
         let mut statement = connection.prepare_cached("SELECT numbers FROM segments WHERE number = ?1")?;
         statement.query_row([packed.number], |row| {
-            Ok(unpack_numbers(packed.first, row.get_ref(0)?.as_blob()?))
+            Ok(segment::unpack_numbers(packed.first, row.get_ref(0)?.as_blob()?))
         })?
     } else {
         Vec::new()
@@ -164,114 +136,68 @@ fn read(connection: &Connection, packed: &Packed, wanted: &Wanted<'_>, range: Ra
                 Ok(Column::decode(row.get_ref(0)?.as_blob()?, packed.rows))
             })
             .optional()?;
-        columns.extend(found.flatten().map(|column| (*field, column)));
+        columns.extend(found.flatten().map(|column| (*field, Arc::new(column))));
     }
     Ok(Block {
         rows: packed.rows,
         start: packed.start,
         end: packed.end,
-        times,
+        times: Arc::new(times),
         first: packed.first,
-        numbers,
+        numbers: Arc::new(numbers),
         columns,
         segment: Some(packed.number),
     })
 }
 
-/// Times and numbers as they are stored: after a first one, in 4 bytes each, or in 8 where that is not enough.
-pub(super) fn pack_numbers(start: i64, times: &[i64]) -> Vec<u8> {
-    let after: Option<Vec<u32>> = times.iter().map(|time| u32::try_from(time - start).ok()).collect();
-    match after {
-        Some(after) => [4]
-            .into_iter()
-            .chain(after.into_iter().flat_map(u32::to_le_bytes))
-            .collect(),
-        None => [8]
-            .into_iter()
-            .chain(times.iter().flat_map(|time| (time - start).to_le_bytes()))
-            .collect(),
-    }
+/// A file as it is at one moment, and what of it is in memory.
+struct Snapshot<'c> {
+    connection: &'c Connection,
+    tail: &'c Tail,
 }
 
-fn unpack_numbers(start: i64, blob: &[u8]) -> Vec<i64> {
-    match blob.split_first() {
-        Some((4, rest)) => {
-            let after = rest.as_chunks::<4>().0.iter();
-            after
-                .map(|after| start + i64::from(u32::from_le_bytes(*after)))
-                .collect()
+impl Snapshot<'_> {
+    /// Shows the rows of a gap between segments.
+    fn unpacked(
+        &self,
+        (first, last): (i64, i64),
+        wanted: &Wanted<'_>,
+        visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        let mut next = first;
+        if last == i64::MAX {
+            let (blocks, after) = self.tail.view(self.connection, first, wanted.fields)?;
+            blocks.iter().try_for_each(&mut *visit)?;
+            next = after;
         }
-        Some((_, rest)) => rest
-            .as_chunks::<8>()
-            .0
+        loop {
+            let rows = collect(self.connection, next, last)?;
+            let Some(block) = rows.view(wanted.fields, i64::MAX) else {
+                return Ok(());
+            };
+            visit(&block)?;
+            next = rows.numbers().last().map_or(i64::MAX, |last| last + 1);
+        }
+    }
+
+    /// Shows all blocks that can hold times of the range.
+    fn blocks(
+        &self,
+        wanted: &Wanted<'_>,
+        range: Range,
+        visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        let packed = packed(self.connection)?;
+        for segment in packed
             .iter()
-            .map(|after| start + i64::from_le_bytes(*after))
-            .collect(),
-        None => Vec::new(),
-    }
-}
-
-/// Reads documents of these numbers and times as blocks.
-fn read_documents(
-    connection: &Connection,
-    (first, last): (i64, i64),
-    wanted: &Wanted<'_>,
-    range: Range,
-    visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
-) -> Result<(), AskError> {
-    let mut statement = connection
-        .prepare_cached("SELECT number, time, document FROM events WHERE number BETWEEN ?1 AND ?2 ORDER BY number")?;
-    let mut rows = statement.query(params![first, last])?;
-    loop {
-        let (mut numbers, mut times) = (Vec::new(), Vec::new());
-        let mut builder = Builder::new(|field| wanted.fields.contains(&field));
-        while numbers.len() < segment::ROWS
-            && let Some(row) = rows.next()?
+            .filter(|segment| segment.end >= range.0 && segment.start < range.1)
         {
-            let time: i64 = row.get(1)?;
-            if !range.holds(time) {
-                continue;
-            }
-            numbers.push(row.get(0)?);
-            times.push(time);
-            if !wanted.fields.is_empty() {
-                builder.add(row.get_ref(2)?.as_str().unwrap_or_default());
-            }
+            visit(&read(self.connection, segment, wanted, range)?)?;
         }
-        let (Some(start), Some(end)) = (times.iter().min(), times.iter().max()) else {
-            return Ok(());
-        };
-        visit(&Block {
-            rows: numbers.len(),
-            start: *start,
-            end: *end,
-            first: 0,
-            columns: builder.finish(),
-            times,
-            numbers,
-            segment: None,
-        })?;
+        gaps(&packed)
+            .into_iter()
+            .try_for_each(|gap| self.unpacked(gap, wanted, visit))
     }
-}
-
-/// Shows all blocks that can hold times of the range.
-fn blocks(
-    connection: &Connection,
-    wanted: &Wanted<'_>,
-    range: Range,
-    visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
-) -> Result<(), AskError> {
-    let packed = packed(connection)?;
-    for segment in packed
-        .iter()
-        .filter(|segment| segment.end >= range.0 && segment.start < range.1)
-    {
-        visit(&read(connection, segment, wanted, range)?)?;
-    }
-    for gap in gaps(&packed) {
-        read_documents(connection, gap, wanted, range, visit)?;
-    }
-    Ok(())
 }
 
 /// The rows of a block that pass a filter.
@@ -364,10 +290,13 @@ struct Numbering {
 }
 
 impl Numbering {
-    fn begin(&mut self, column: Option<&Column>) {
+    fn begin(&mut self, column: &Column) {
         self.of_codes.clear();
-        self.of_codes
-            .resize(1 + column.map_or(0, |column| column.hashes.len()), 0);
+        self.of_codes.resize(1 + column.hashes.len(), 0);
+    }
+
+    fn count(&self) -> u64 {
+        self.numbers.len() as u64
     }
 
     /// The number of a code, from 1 on.
@@ -449,7 +378,7 @@ impl Counts {
                 Group {
                     value,
                     events,
-                    uniques: 0,
+                    uniques: None,
                 },
             ));
         }
@@ -520,7 +449,7 @@ impl Points {
     }
 
     /// All points without gaps: from the first to the last that has events, or through the whole period.
-    fn finish(mut self, range: Range) -> Result<Vec<Point>, AskError> {
+    fn finish(mut self, range: Range, counted: bool) -> Result<Vec<Point>, AskError> {
         let bounded = range.0 > i64::MIN && range.1 < i64::MAX;
         let first = self.found.keys().min().copied().into_iter();
         let last = self.found.keys().max().copied().into_iter();
@@ -542,7 +471,7 @@ impl Points {
             points.push(Point {
                 start: Moment::of_millis(start),
                 events,
-                uniques: different.count(),
+                uniques: counted.then(|| different.count()),
             });
             start = end;
         }
@@ -574,7 +503,7 @@ impl Sums {
         self.last = Some(self.last.map_or(last, |known| known.max(last)));
     }
 
-    fn totals(&self, uniques: u64) -> Totals {
+    fn totals(&self, uniques: Option<u64>) -> Totals {
         Totals {
             events: self.events,
             uniques,
@@ -597,9 +526,13 @@ fn fields(filter: &Filter, others: &[&'static Field]) -> Vec<&'static Field> {
 }
 
 /// Answers a question.
-pub(super) fn ask(connection: &Connection, question: &Question) -> Result<Answer, AskError> {
+pub(super) fn ask(connection: &Connection, tail: &Tail, question: &Question) -> Result<Answer, AskError> {
     // All that is read is of the same moment.
-    let snapshot = connection.unchecked_transaction()?;
+    let transaction = connection.unchecked_transaction()?;
+    let snapshot = Snapshot {
+        connection: &transaction,
+        tail,
+    };
     let mut answer = count(&snapshot, question)?;
     if question.compare {
         answer.previous = Some(totals(&snapshot, question, &question.filter.before())?);
@@ -607,20 +540,19 @@ pub(super) fn ask(connection: &Connection, question: &Question) -> Result<Answer
     Ok(answer)
 }
 
-fn totals(connection: &Connection, question: &Question, filter: &Filter) -> Result<Totals, AskError> {
-    let fields = fields(filter, &[question.unique]);
+fn totals(snapshot: &Snapshot<'_>, question: &Question, filter: &Filter) -> Result<Totals, AskError> {
+    let fields = fields(filter, question.unique.as_slice());
     let wanted = Wanted {
         fields: &fields,
         times: !filter.terms.is_empty(),
         numbers: false,
     };
     let (range, mut sums, mut numbering) = (Range::of(filter), Sums::default(), Numbering::default());
-    blocks(connection, &wanted, range, &mut |block| {
+    snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        let column = block.column(question.unique);
-        numbering.begin(column);
-        if let Some(column) = column {
+        if let Some(column) = question.unique.and_then(|unique| block.column(unique)) {
+            numbering.begin(column);
             for row in &rows {
                 for code in column.codes(*row as usize) {
                     numbering.number(column, *code);
@@ -629,13 +561,51 @@ fn totals(connection: &Connection, question: &Question, filter: &Filter) -> Resu
         }
         Ok(())
     })?;
-    Ok(sums.totals(numbering.numbers.len() as u64))
+    Ok(sums.totals(question.unique.map(|_| numbering.count())))
 }
 
-fn count(connection: &Connection, question: &Question) -> Result<Answer, AskError> {
+/// The uniques of each class, counted in the same go as everything else: there are few classes.
+#[derive(Default)]
+struct OfClasses {
+    places: ByHash<usize>,
+    different: Vec<Different>,
+    /// Of the codes of the block at hand.
+    of_codes: Vec<usize>,
+}
+
+impl OfClasses {
+    fn begin(&mut self, column: &Column) {
+        self.of_codes.clear();
+        self.of_codes.push(usize::MAX);
+        for hash in &column.hashes {
+            let next = self.different.len();
+            let place = *self.places.entry(*hash).or_insert(next);
+            if place == next {
+                self.different.push(Different::default());
+            }
+            self.of_codes.push(place);
+        }
+    }
+
+    fn add(&mut self, class: u32, number: u32) {
+        if let Some(different) = self.different.get_mut(self.of_codes[class as usize]) {
+            different.add(number);
+        }
+    }
+
+    fn count(mut self, groups: &mut [(u64, Group)]) {
+        for (hash, group) in groups {
+            let place = self.places.get(hash).and_then(|place| self.different.get_mut(*place));
+            group.uniques = Some(place.map_or(0, |different| std::mem::take(different).count()));
+        }
+    }
+}
+
+fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskError> {
     let filter = &question.filter;
-    let listed: Vec<&'static Field> = [known(CLASS)].into_iter().chain(question.by.iter().copied()).collect();
-    let fields = fields(filter, &[&listed[..], &[question.unique]].concat());
+    let class = known(CLASS);
+    let others = [&[class][..], &question.by, question.unique.as_slice()].concat();
+    let fields = fields(filter, &others);
     let wanted = Wanted {
         fields: &fields,
         times: question.series.is_some() || !filter.terms.is_empty(),
@@ -652,63 +622,73 @@ fn count(connection: &Connection, question: &Question) -> Result<Answer, AskErro
     };
     let mut points = question.series.as_ref().map(points).transpose()?;
     let (mut sums, mut numbering) = (Sums::default(), Numbering::default());
-    let mut counts: Vec<Counts> = listed.iter().map(|_| Counts::default()).collect();
-    blocks(connection, &wanted, range, &mut |block| {
+    let (mut classes, mut of_classes) = (Counts::default(), OfClasses::default());
+    let mut counts: Vec<Counts> = question.by.iter().map(|_| Counts::default()).collect();
+    snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        let column = block.column(question.unique);
-        numbering.begin(column);
-        for row in &rows {
-            let row = *row as usize;
-            let mut point = points.as_mut().map(|points| points.add(block.times[row]));
-            if let Some(column) = column {
+        let unique = question.unique.and_then(|unique| block.column(unique));
+        let of_class = block.column(class);
+        if let Some(column) = unique {
+            numbering.begin(column);
+            if let Some(of_class) = of_class {
+                of_classes.begin(of_class);
+            }
+        }
+        if points.is_some() || unique.is_some() {
+            for row in &rows {
+                let row = *row as usize;
+                let mut point = points.as_mut().map(|points| points.add(block.times[row]));
+                let Some(column) = unique else { continue };
                 for code in column.codes(row) {
                     let number = numbering.number(column, *code);
                     if let Some(point) = &mut point {
                         point.add(number);
                     }
+                    for class in of_class.into_iter().flat_map(|column| column.codes(row)) {
+                        of_classes.add(*class, number);
+                    }
                 }
             }
         }
-        for (counts, field) in counts.iter_mut().zip(&listed) {
+        let listed = std::iter::once((&mut classes, &class)).chain(counts.iter_mut().zip(&question.by));
+        for (counts, field) in listed {
             if let Some(column) = block.column(field) {
                 counts.add(block, column, &rows);
             }
         }
         Ok(())
     })?;
+    let connection = snapshot.connection;
+    let mut classes = classes.first(connection, class, 100)?;
     let mut listings = Vec::new();
-    for (place, (counts, field)) in counts.into_iter().zip(&listed).enumerate() {
-        let limit = if place == 0 { 100 } else { question.limit };
-        listings.push(counts.first(connection, field, limit)?);
+    for (counts, field) in counts.into_iter().zip(&question.by) {
+        listings.push(counts.first(connection, field, question.limit)?);
     }
-    count_uniques(connection, question, &wanted, &listed, &mut listings)?;
-    let mut listings = listings
-        .into_iter()
-        .map(|groups| groups.into_iter().map(|(_, group)| group).collect());
+    if let Some(unique) = question.unique {
+        of_classes.count(&mut classes);
+        count_uniques(snapshot, question, unique, &mut listings)?;
+    }
+    let plain = |groups: Vec<(u64, Group)>| groups.into_iter().map(|(_, group)| group).collect();
+    let listing = |(field, groups): (&&'static Field, _)| Listing {
+        field: field.name,
+        values: plain(groups),
+    };
+    let counted = question.unique.is_some();
     Ok(Answer {
-        totals: sums.totals(numbering.numbers.len() as u64),
-        classes: listings.next().unwrap_or_default(),
+        totals: sums.totals(counted.then(|| numbering.count())),
+        classes: plain(classes),
         previous: None,
-        series: points.map(|points| points.finish(range)).transpose()?,
-        by: question
-            .by
-            .iter()
-            .zip(listings)
-            .map(|(field, values)| Listing {
-                field: field.name,
-                values,
-            })
-            .collect(),
+        series: points.map(|points| points.finish(range, counted)).transpose()?,
+        by: question.by.iter().zip(listings).map(listing).collect(),
     })
 }
 
 /// Counts the uniques of the values that are listed, now that it is known which these are.
 fn count_uniques(
-    connection: &Connection,
+    snapshot: &Snapshot<'_>,
     question: &Question,
-    wanted: &Wanted<'_>,
-    listed: &[&'static Field],
+    unique: &'static Field,
     listings: &mut [Vec<(u64, Group)>],
 ) -> Result<(), AskError> {
     if listings.iter().all(Vec::is_empty) {
@@ -730,18 +710,21 @@ fn count_uniques(
         .map(|groups| vec![Different::default(); groups.len()])
         .collect();
     let mut numbering = Numbering::default();
+    let others = [&question.by[..], &[unique]].concat();
+    let fields = fields(&question.filter, &others);
     let wanted = Wanted {
-        fields: wanted.fields,
+        fields: &fields,
         times: false,
         numbers: false,
     };
-    blocks(connection, &wanted, range, &mut |block| {
-        let Some(column) = block.column(question.unique) else {
+    snapshot.blocks(&wanted, range, &mut |block| {
+        let Some(column) = block.column(unique) else {
             return Ok(());
         };
-        numbering.begin(Some(column));
+        numbering.begin(column);
         let rows = select(block, &question.filter.terms, range);
-        let columns = listed
+        let columns = question
+            .by
             .iter()
             .map(|field| block.column(field))
             .zip(&places)
@@ -763,35 +746,26 @@ fn count_uniques(
     })?;
     for (groups, different) in listings.iter_mut().zip(different) {
         for ((_, group), different) in groups.iter_mut().zip(different) {
-            group.uniques = different.count();
+            group.uniques = Some(different.count());
         }
     }
     Ok(())
 }
 
-/// The code that a filter asks for, when it asks for nothing else.
-fn only_code(filter: &Filter) -> Option<&str> {
-    match filter.terms.as_slice() {
-        [
-            Term {
-                field,
-                values,
-                not: false,
-            },
-        ] if field.name == "pixel.code" && values.len() == 1 => values.first().map(String::as_str),
-        _ => None,
-    }
-}
-
 /// Counts events.
-pub(super) fn count_events(connection: &Connection, filter: &Filter) -> Result<u64, AskError> {
+pub(super) fn count_events(connection: &Connection, tail: &Tail, filter: &Filter) -> Result<u64, AskError> {
     let Range(from, to) = Range::of(filter);
     let number = |count: i64| u64::try_from(count).unwrap_or_default();
-    if let Some(code) = only_code(filter) {
+    if let Some(code) = filter.only_code() {
         let mut statement =
             connection.prepare_cached("SELECT count(*) FROM events WHERE code = ?1 AND time >= ?2 AND time < ?3")?;
         return Ok(statement.query_row(params![code, from, to], |row| row.get(0).map(number))?);
     }
+    let transaction = connection.unchecked_transaction()?;
+    let snapshot = Snapshot {
+        connection: &transaction,
+        tail,
+    };
     let fields = fields(filter, &[]);
     let wanted = Wanted {
         fields: &fields,
@@ -799,7 +773,7 @@ pub(super) fn count_events(connection: &Connection, filter: &Filter) -> Result<u
         numbers: false,
     };
     let (range, mut events) = (Range(from, to), 0);
-    blocks(connection, &wanted, range, &mut |block| {
+    snapshot.blocks(&wanted, range, &mut |block| {
         events += select(block, &filter.terms, range).len() as u64;
         Ok(())
     })?;
@@ -810,8 +784,8 @@ pub(super) fn count_events(connection: &Connection, filter: &Filter) -> Result<u
 type Found = (Cursor, String);
 
 /// Finds events.
-pub(super) fn latest(connection: &Connection, latest: &Latest) -> Result<Page, AskError> {
-    let snapshot = connection.unchecked_transaction()?;
+pub(super) fn latest(connection: &Connection, tail: &Tail, latest: &Latest) -> Result<Page, AskError> {
+    let transaction = connection.unchecked_transaction()?;
     let mut range = Range::of(&latest.filter);
     if let Some(Cursor { time, .. }) = &latest.after {
         // Those of the same time are told apart by their ids later.
@@ -821,11 +795,15 @@ pub(super) fn latest(connection: &Connection, latest: &Latest) -> Result<Page, A
             range.1 = range.1.min(time.saturating_add(1));
         }
     }
-    let mut found = if let Some(code) = only_code(&latest.filter) {
-        by_index(&snapshot, latest, Some(code), range)?
+    let mut found = if let Some(code) = latest.filter.only_code() {
+        by_index(&transaction, latest, Some(code), range)?
     } else if latest.filter.terms.is_empty() {
-        by_index(&snapshot, latest, None, range)?
+        by_index(&transaction, latest, None, range)?
     } else {
+        let snapshot = Snapshot {
+            connection: &transaction,
+            tail,
+        };
         by_segments(&snapshot, latest, range)?
     };
     let more = found.len() > latest.limit;
@@ -876,7 +854,7 @@ fn by_index(
 }
 
 /// Goes through segments until no later one can hold what is asked for.
-fn by_segments(connection: &Connection, latest: &Latest, range: Range) -> Result<Vec<Found>, AskError> {
+fn by_segments(snapshot: &Snapshot<'_>, latest: &Latest, range: Range) -> Result<Vec<Found>, AskError> {
     let fields = fields(&latest.filter, &[]);
     let wanted = Wanted {
         fields: &fields,
@@ -887,16 +865,16 @@ fn by_segments(connection: &Connection, latest: &Latest, range: Range) -> Result
     let rank = |time: i64| if latest.oldest_first { time } else { -time };
     let mut matches: Vec<(i64, i64)> = Vec::new();
     let after = latest.after.as_ref().map(|cursor| rank(cursor.time));
-    let collect = |block: &Block, matches: &mut Vec<(i64, i64)>| {
+    let gather = |block: &Block, matches: &mut Vec<(i64, i64)>| {
         for row in select(block, &latest.filter.terms, range) {
             let row = row as usize;
             matches.push((rank(block.times[row]), block.number(row)));
         }
     };
-    let mut packed = packed(connection)?;
+    let mut packed = packed(snapshot.connection)?;
     for gap in gaps(&packed) {
-        read_documents(connection, gap, &wanted, range, &mut |block| {
-            collect(block, &mut matches);
+        snapshot.unpacked(gap, &wanted, &mut |block| {
+            gather(block, &mut matches);
             Ok(())
         })?;
     }
@@ -923,10 +901,12 @@ fn by_segments(connection: &Connection, latest: &Latest, range: Range) -> Result
         if enough(&mut matches).is_some_and(|last| best(segment) > last) {
             break;
         }
-        collect(&read(connection, segment, &wanted, range)?, &mut matches);
+        gather(&read(snapshot.connection, segment, &wanted, range)?, &mut matches);
     }
     enough(&mut matches);
-    let mut statement = connection.prepare_cached("SELECT time, id, document FROM events WHERE number = ?1")?;
+    let mut statement = snapshot
+        .connection
+        .prepare_cached("SELECT time, id, document FROM events WHERE number = ?1")?;
     let mut found: Vec<Found> = Vec::new();
     for (_, number) in matches {
         let row = statement.query_row([number], |row| {
