@@ -820,11 +820,11 @@ impl<'a> Keeper<'a> {
     }
 
     fn member(&mut self, name: &str, value: Value) -> (String, Value) {
-        if privacy::is_secret(name) {
-            self.applied.insert(Applied::SecretParameters);
-            return (self.text("body-json", name).into_owned(), privacy::REPLACEMENT.into());
-        }
         let kept = match value {
+            _ if privacy::is_secret(name) => {
+                self.applied.insert(Applied::SecretParameters);
+                privacy::REPLACEMENT.into()
+            }
             Value::String(text) => self.value("body-json", name, &text).into_owned().into(),
             other => self.json(other),
         };
