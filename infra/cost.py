@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-# Dollars, when that was said, and where; nothing where only the price list itself was read.
+# Dollars, when that was said, and where. What nobody with a date could be found for names the page to compare it with.
 PRICE = {
     "REST API, million requests": (3.50, "2026", "go-cloud.io/aws-api-gateway-pricing"),
     "HTTP API, million requests": (1.00, "2026", "go-cloud.io/aws-api-gateway-pricing"),
@@ -22,14 +22,14 @@ PRICE = {
     "Lambda, million requests": (0.20, "2024", "cloudchipr.com/blog/aws-lambda-pricing"),
     "Lambda arm64, GB-second": (0.0000133334, "2024", "cloudchipr.com/blog/aws-lambda-pricing"),
     "SQS standard, million requests": (0.40, "2026-06", "factualminds.com/blog/amazon-sqs-pricing-64kb-rule-fifo-vs-standard"),
-    "Firehose direct PUT, GB": (0.029, "2025-11", None),
+    "Firehose direct PUT, GB": (0.029, None, "aws.amazon.com/firehose/pricing"),
     "CloudWatch Logs, GB": (0.50, "2026-06", "factualminds.com/blog/amazon-cloudwatch-pricing-metrics-logs-alarms-dashboards"),
     "CloudWatch metric, month": (0.30, "2026-02", "signoz.io/guides/cloudwatch-pricing"),
-    "CloudWatch alarm, month": (0.10, "2025-11", None),
+    "CloudWatch alarm, month": (0.10, "2026-11", "c3x.dev/resources/aws/aws_cloudwatch_metric_alarm"),
     "CloudWatch dashboard, month": (3.00, "2026-06", "factualminds.com/blog/amazon-cloudwatch-pricing-metrics-logs-alarms-dashboards"),
-    "Secrets Manager secret, month": (0.40, "2025-11", None),
-    "t3.small.search, hour": (0.036, "2025-11", None),
-    "OpenSearch gp3, GB-month": (0.122, "2025-11", None),
+    "Secrets Manager secret, month": (0.40, "2026-11", "hivebook.wiki/wiki/aws-secrets-manager-rotated-secrets-dynamic-db-credentials-kms"),
+    "t3.small.search, hour": (0.036, None, "aws.amazon.com/opensearch-service/pricing"),
+    "OpenSearch gp3, GB-month": (0.122, None, "aws.amazon.com/opensearch-service/pricing"),
     "OpenSearch Serverless OCU, hour": (0.24, "2026-02", "awsnegotiations.com/opensearch-serverless-cost"),
 }
 # What is assumed of a hit.
@@ -98,6 +98,7 @@ def idle():
     domain = HOURS * price("t3.small.search, hour") + 10 * price("OpenSearch gp3, GB-month")
     return {
         "`pixel.yaml`": alarms("pixel.yaml") * alarm + dashboard + secret,
+        "`Manage` besides": (alarms("pixel.yaml", "HasManage") - alarms("pixel.yaml")) * alarm,
         "`pixel.yaml`, `Delivery=queue`": alarms("pixel.yaml", "HasQueue") * alarm + dashboard + polls + secret,
         "`rest-proxy.yaml`": alarms("rest-proxy.yaml") * alarm + secret,
         "`http-api.yaml`": alarms("http-api.yaml") * alarm + secret,
@@ -116,7 +117,7 @@ def table():
     lines += ["", "| a month without a hit | US dollars |", "|---|---|"]
     lines += [f"| {name} | {dollars:.2f} |" for name, dollars in idle().items()]
     lines += ["", "| list price | US dollars | said in | by |", "|---|---|---|---|"]
-    lines += [f"| {name} | {dollars:.10f}".rstrip("0").rstrip(".") + f" | {when} | {source or 'AWS'} |" for name, (dollars, when, source) in PRICE.items()]
+    lines += [f"| {name} | {dollars:.10f}".rstrip("0").rstrip(".") + f" | {when or 'not dated'} | {source if when else 'compare ' + source} |" for name, (dollars, when, source) in PRICE.items()]
     return "\n".join(lines)
 
 

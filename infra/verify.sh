@@ -89,6 +89,12 @@ ask "/pixel/$code?note=It%27s%20%22quoted%22%20%5C%00%20%3Ctagged%3E&a%22b=1" -A
 image 'hostile query and User-Agent' image/gif "$GIF"
 
 if [ -n "$(sed -n 's/^x-amz-apigw-id: *//Ip' "$folder/head")" ]; then
+    if [ "$queue" = no ] && [ "$(curl -sS --max-time 40 -o /dev/null -w '%{http_code}' "$base/opt-out")" = 200 ]; then
+        ask /opt-out; holds 'the page to opt out' "$(cat "$folder/body")" '<!doctype html>*'
+        ask /opt-out -X POST; holds 'opting out' "$(header set-cookie)" 'pixel-opt-out=1;*Max-Age=31536000*'
+        ask '/opt-out?in=1' -X POST; holds 'opting in again' "$(header set-cookie)" 'pixel-opt-out=1;*Max-Age=0*'
+        ask /.well-known/gpc.json; holds 'the promise about Sec-GPC' "$(cat "$folder/body")" '{"gpc": @(true|false),*'
+    fi
     ask /nowhere/to/be; svg 'unknown path' 404
     ask /pixel.gif -X GET -H 'Content-Type: image/png' --data-binary x; svg 'a body of an unmapped type' 415
     ask /pixel.gif -X GET -H 'Content-Type: text/plain' --data-binary "it's no JSON"; image 'a body of text' image/gif "$GIF"

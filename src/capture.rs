@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
+use crate::code::Signature;
 use crate::config::Config;
 use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
@@ -167,19 +168,24 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    event_placed(request, circumstances, config, |_| Place::default())
+    event_known(request, circumstances, config, |_| Place::default(), |_| false)
 }
 
-/// The same with the place of the visitor's whole address, for the edges that do not tell it.
-pub fn event_placed(
+/// The same with what a server knows that stays up: the place of the visitor's whole address, for the edges that do not tell
+/// it, and whether a code is revoked.
+pub fn event_known(
     request: Request,
     circumstances: &Circumstances,
     config: &Config,
     place: impl Fn(IpAddr) -> Place,
+    is_revoked: impl Fn(&str) -> bool,
 ) -> Event {
     let mut hit = Hit::read(request, circumstances);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
+        if is_revoked(code) {
+            hit.checked.signature = Signature::Revoked;
+        }
     }
     let beside = Beside {
         seconds_since_sent: hit.seconds_since_sent(),

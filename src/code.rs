@@ -78,6 +78,8 @@ pub enum Signature {
     Expired,
     /// It looks like a signed code, and no key of ours made it.
     Invalid,
+    /// Its owner has revoked it, signed or not; known to who keeps the list of codes.
+    Revoked,
 }
 
 impl Signature {
@@ -88,6 +90,7 @@ impl Signature {
             Self::Valid => "valid",
             Self::Expired => "expired",
             Self::Invalid => "invalid",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -39,7 +39,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 28] = [
+pub const VARIABLES: [Variable; 29] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -188,6 +188,11 @@ pub const VARIABLES: [Variable; 28] = [
         "the URL below which visitors reach the pixel, as in `https://pixel.example/prod`; stands in the URLs of new codes",
     ),
     variable(
+        "PIXEL_PAGE",
+        "`off`",
+        "for the function's role `manage`: `on` shows the page of `pixel serve` at the root of the API; it asks for a token",
+    ),
+    variable(
         "AWS_REGION",
         "set by Lambda",
         "region for SigV4, unless the host names one",
@@ -276,6 +281,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// The URL below which visitors reach the pixel, without a slash at its end.
     pub public_url: Option<String>,
+    /// Whether the function shows the page, too.
+    pub page: bool,
 }
 
 /// One thing wrong with the configuration.
@@ -367,6 +374,7 @@ impl Config {
             code_keys: reader.code_keys(),
             tokens: reader.tokens(),
             public_url: reader.public_url(),
+            page: reader.choice("PIXEL_PAGE", &[("off", false), ("on", true)]),
         };
         if reader.unknown() {
             // Whatever was meant to be private is.

@@ -55,6 +55,7 @@ impl Enriched {
             accepts: accepts.iter().any(|name| request.header(name).is_some()),
             network: place.network,
             seconds_since_sent: beside.seconds_since_sent,
+            burst: false,
         };
         let origin = hit.origin.as_deref().or_else(|| {
             let names = ["referrer", "urlref"];

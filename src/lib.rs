@@ -49,7 +49,6 @@ pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
-#[cfg(feature = "cli")]
 pub mod page;
 pub mod pixel;
 pub mod privacy;
@@ -61,7 +60,6 @@ pub mod request;
 pub mod rules;
 pub mod script;
 pub mod setup;
-#[cfg(feature = "cli")]
 pub mod snippet;
 #[cfg(feature = "cli")]
 pub mod stage;

@@ -4,13 +4,14 @@
 //! bearer token, or has been let in by IAM before. What `/v1/api/status`, `gen-image` and `info` answer is what an
 //! earlier system, `TrackPixel`, answered.
 
+pub mod call;
+pub mod failures;
 pub mod index;
 pub mod openapi;
+pub mod reply;
 pub mod token;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,12 +19,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::code::{self, Contents, Keys, MARK, Signature};
+use crate::code::{Contents, Keys, MARK, Signature};
 use crate::event::iso;
-use crate::question::{
-    Answer, AskError, Cursor, Filter, Latest, MOST_EVENTS, Moment, Page, ParameterError, Parameters, Question, Term,
-    known, wrong,
-};
+use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, NO_UNIQUES, Page, Question, wrong};
+use call::Annotation;
+pub use call::{Call, New};
+pub use failures::Failures;
+pub use reply::{Problem, Reply};
 use token::{Scope, Tokens};
 
 /// The largest body that is read.
@@ -53,6 +55,30 @@ pub struct Listed {
     pub revoked_at: Option<Moment>,
 }
 
+/// Where whoever follows events is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where the next event will be.
+    Now,
+    /// After an event, as its follower knows it.
+    After(Cursor),
+    /// After a row of a file.
+    Row(i64),
+}
+
+/// Most events that are given at once to whoever follows.
+pub const MOST_FOLLOWED: usize = 500;
+
+/// What came after a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// Events in the order in which they were stored, at most [`MOST_FOLLOWED`] of them; those that are not asked for may be
+    /// among them.
+    pub events: Vec<(Cursor, String)>,
+    /// The place after them.
+    pub place: Place,
+}
+
 /// What became of putting a code into the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -68,6 +94,14 @@ pub trait Store: Send + Sync {
     fn ask(&self, question: &Question) -> impl Future<Output = Result<Answer, AskError>> + Send;
     /// Finds events.
     fn find(&self, latest: &Latest) -> impl Future<Output = Result<Page, AskError>> + Send;
+    /// What came after a place.
+    fn follow(&self, place: &Place, filter: &Filter) -> impl Future<Output = Result<Followed, AskError>> + Send;
+    /// So many revoked codes after a place, in the order in which they were revoked.
+    fn revoked(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Cursor>, AskError>> + Send;
     /// Counts events.
     fn count(&self, filter: &Filter) -> impl Future<Output = Result<u64, AskError>> + Send;
     /// A code of the list.
@@ -111,379 +145,6 @@ pub const PREFIX: &str = "/v1/api/";
 pub fn below(path: &str) -> Option<(&str, &str)> {
     path.rfind(PREFIX)
         .map(|place| (&path[..place], &path[place + PREFIX.len()..]))
-}
-
-/// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body.
-    pub body: String,
-}
-
-impl Reply {
-    fn json(status: u16, body: &impl Serialize) -> Self {
-        Self::of_type(status, "application/json", body)
-    }
-
-    fn of_type(status: u16, media_type: &str, body: &impl Serialize) -> Self {
-        let body = serde_json::to_string(body).unwrap_or_default();
-        let headers = vec![
-            ("content-type", media_type.to_owned()),
-            ("cache-control", "no-store".to_owned()),
-            ("x-content-type-options", "nosniff".to_owned()),
-        ];
-        Self { status, headers, body }
-    }
-
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-}
-
-/// Why a request has no other answer (RFC 9457).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// A parameter, or a member of the body, is wrong.
-    Parameter(ParameterError),
-    /// Nobody is known to ask.
-    Unauthorized,
-    /// Who asks may not do this.
-    Forbidden(Scope),
-    /// There is no such thing.
-    NotFound(&'static str),
-    /// There is another of this name.
-    Conflict,
-    /// The method is none of these.
-    Method(&'static str),
-    /// The body is too large.
-    TooLarge,
-    /// Too many wrong tokens.
-    TooMany,
-    /// The store cannot be asked.
-    Unavailable(String),
-}
-
-impl From<ParameterError> for Problem {
-    fn from(error: ParameterError) -> Self {
-        Self::Parameter(error)
-    }
-}
-
-impl From<AskError> for Problem {
-    fn from(error: AskError) -> Self {
-        match error {
-            AskError::Parameter(error) => Self::Parameter(error),
-            AskError::Unavailable(reason) => Self::Unavailable(reason),
-        }
-    }
-}
-
-impl Problem {
-    /// The answer.
-    pub fn reply(&self) -> Reply {
-        let (status, title, detail) = match self {
-            Self::Parameter(error) => (400, "Wrong parameter", error.to_string()),
-            Self::Unauthorized => (
-                401,
-                "Not authorized",
-                "send `Authorization: Bearer TOKEN`; `pixel token new` makes one".into(),
-            ),
-            Self::Forbidden(scope) => (
-                403,
-                "Not allowed",
-                format!("the token has not the scope `{}`", scope.name()),
-            ),
-            Self::NotFound(what) => (404, "Not found", (*what).to_owned()),
-            Self::Conflict => (409, "Conflict", "there is such a code already".to_owned()),
-            Self::Method(allowed) => (405, "Wrong method", format!("use {allowed}")),
-            Self::TooLarge => (413, "Too large", format!("a body has at most {BODY_BYTES} bytes")),
-            Self::TooMany => (
-                429,
-                "Too many failures",
-                "too many wrong tokens; wait a minute".to_owned(),
-            ),
-            Self::Unavailable(_) => (
-                503,
-                "Store unavailable",
-                "the store cannot be asked now; the pixel works all the same".into(),
-            ),
-        };
-        let mut body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
-        if let Self::Parameter(error) = self {
-            body["parameter"] = error.parameter.as_str().into();
-        }
-        let reply = Reply::of_type(status, "application/problem+json", &body);
-        match self {
-            Self::Unauthorized => reply.with("www-authenticate", "Bearer"),
-            Self::Method(allowed) => reply.with("allow", *allowed),
-            Self::TooMany => reply.with("retry-after", "60"),
-            Self::Unavailable(_) => reply.with("retry-after", "5"),
-            _ => reply,
-        }
-    }
-}
-
-/// What can be asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Call {
-    /// Whether it runs.
-    Status,
-    /// The description of all this.
-    OpenApi,
-    /// A new code, as `TrackPixel` made them.
-    GenImage,
-    /// What became of a code, as `TrackPixel` told it.
-    Info {
-        /// The code.
-        code: String,
-        /// Where a page begins, and how long it is.
-        latest: Latest,
-    },
-    /// Numbers.
-    Stats(Box<Question>),
-    /// Events.
-    Events(Latest),
-    /// The list of codes.
-    Codes {
-        /// Where the page begins.
-        after: Option<Cursor>,
-        /// How long it is.
-        limit: usize,
-    },
-    /// A new code.
-    Create(Box<New>),
-    /// A code of the list.
-    Code(String),
-    /// Changes a code's campaign or note.
-    Annotate(String, Annotation),
-    /// Marks a code as no longer wanted.
-    Revoke(String),
-}
-
-/// What a new code is to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct New {
-    code: Option<String>,
-    campaign: Option<String>,
-    recipient: Option<String>,
-    sent: Option<DateTime<Utc>>,
-    expires: Option<DateTime<Utc>>,
-    note: Option<String>,
-}
-
-/// What is to become of a text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Change {
-    /// It stays.
-    #[default]
-    Keep,
-    /// It becomes this, or there is none any more.
-    To(Option<String>),
-}
-
-impl Change {
-    fn of(self, text: Option<String>) -> Option<String> {
-        match self {
-            Self::Keep => text,
-            Self::To(text) => text,
-        }
-    }
-}
-
-/// What is to be changed of a code.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Annotation {
-    campaign: Change,
-    note: Change,
-}
-
-impl Call {
-    /// What a request asks for.
-    ///
-    /// # Errors
-    ///
-    /// When that cannot be done.
-    pub fn read(asked: &Asked, now: DateTime<Utc>) -> Result<Self, Problem> {
-        let parameters = Parameters::new(&asked.query, now);
-        let nothing = |call: Self| parameters.only(&[]).map(|()| call).map_err(Problem::from);
-        let (first, code) = asked.path.split_once('/').unwrap_or((&asked.path, ""));
-        match (asked.method.as_str(), first, code) {
-            ("GET", "status", "") => nothing(Self::Status),
-            ("GET", "openapi.json", "") => nothing(Self::OpenApi),
-            ("GET" | "POST", "gen-image", "") => nothing(Self::GenImage),
-            ("GET", "stats", "") => Ok(Self::Stats(Box::new(parameters.question()?))),
-            ("GET", "events", "") => Ok(Self::Events(parameters.latest()?)),
-            ("GET", "info", code) if !code.is_empty() => info(&parameters, code),
-            ("GET", "codes", "") => {
-                parameters.only(&["after", "limit"])?;
-                let after = parameters
-                    .get("after")
-                    .map(|text| Cursor::parse("after", text))
-                    .transpose()?;
-                Ok(Self::Codes {
-                    after,
-                    limit: parameters.number("limit", 100, MOST_EVENTS)?,
-                })
-            }
-            ("POST", "codes", "") => nothing(Self::Create(Box::new(new(&body(asked)?)?))),
-            ("GET", "codes", code) => nothing(Self::Code(code.to_owned())),
-            ("PATCH", "codes", code) if !code.is_empty() => {
-                nothing(Self::Annotate(code.to_owned(), annotation(&body(asked)?)?))
-            }
-            ("DELETE", "codes", code) if !code.is_empty() => nothing(Self::Revoke(code.to_owned())),
-            (_, "status" | "openapi.json" | "stats" | "events", "") => Err(Problem::Method("GET")),
-            (_, "info", code) if !code.is_empty() => Err(Problem::Method("GET")),
-            (_, "gen-image" | "codes", "") => Err(Problem::Method("GET, POST")),
-            (_, "codes", _) => Err(Problem::Method("GET, PATCH, DELETE")),
-            _ => Err(Problem::NotFound(
-                "there is no such path; `/v1/api/openapi.json` describes them",
-            )),
-        }
-    }
-
-    /// The scope that it needs; none when it is open to all.
-    pub const fn scope(&self) -> Option<Scope> {
-        match self {
-            Self::Status | Self::OpenApi => None,
-            Self::GenImage | Self::Create(_) | Self::Annotate(..) | Self::Revoke(_) => Some(Scope::CodesWrite),
-            Self::Stats(_) | Self::Codes { .. } | Self::Code(_) => Some(Scope::StatsRead),
-            Self::Events(_) | Self::Info { .. } => Some(Scope::EventsRead),
-        }
-    }
-}
-
-fn info(parameters: &Parameters<'_>, code: &str) -> Result<Call, Problem> {
-    parameters.only(&["after", "limit"])?;
-    let latest = Latest {
-        filter: of_code(code),
-        limit: parameters.number("limit", MOST_EVENTS, MOST_EVENTS)?,
-        after: parameters
-            .get("after")
-            .map(|text| Cursor::parse("after", text))
-            .transpose()?,
-        oldest_first: true,
-    };
-    Ok(Call::Info {
-        code: code.to_owned(),
-        latest,
-    })
-}
-
-fn of_code(code: &str) -> Filter {
-    Filter {
-        terms: vec![Term {
-            field: known("pixel.code"),
-            values: vec![code.to_owned()],
-            not: false,
-        }],
-        ..Filter::default()
-    }
-}
-
-/// The body as a JSON object; no body is an empty one.
-fn body(asked: &Asked) -> Result<serde_json::Map<String, Value>, Problem> {
-    if asked.body.len() > BODY_BYTES {
-        return Err(Problem::TooLarge);
-    }
-    if asked.body.is_empty() {
-        return Ok(serde_json::Map::new());
-    }
-    match serde_json::from_slice(&asked.body) {
-        Ok(Value::Object(members)) => Ok(members),
-        _ => Ok(wrong("body", "give a JSON object")?),
-    }
-}
-
-type Members = serde_json::Map<String, Value>;
-
-fn only(members: &Members, known: &[&str]) -> Result<(), ParameterError> {
-    match members.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => wrong(
-            name,
-            format!("there is no such member here; there are {}", known.join(", ")),
-        ),
-        None => Ok(()),
-    }
-}
-
-fn text(members: &Members, name: &str, most: usize) -> Result<Option<String>, ParameterError> {
-    match members.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.len() <= most && !text.is_empty() && !text.contains(char::is_control) => {
-            Ok(Some(text.clone()))
-        }
-        Some(_) => wrong(
-            name,
-            format!("give a text of 1 to {most} bytes without control characters"),
-        ),
-    }
-}
-
-fn time(members: &Members, name: &str) -> Result<Option<DateTime<Utc>>, ParameterError> {
-    let Some(given) = text(members, name, 64)? else {
-        return Ok(None);
-    };
-    let time = DateTime::parse_from_rfc3339(&given).ok().map(|time| time.to_utc());
-    match time.filter(|time| u32::try_from(time.timestamp()).is_ok()) {
-        Some(time) => Ok(Some(time)),
-        None => wrong(
-            name,
-            "give an RFC 3339 time from 1970 to 2106, as in `2026-03-01T09:30:00Z`",
-        ),
-    }
-}
-
-/// The owner's own word for a code: what needs no encoding in a URL, and is no signed code.
-fn own(members: &Members) -> Result<Option<String>, ParameterError> {
-    let code = text(members, "code", CODE_BYTES)?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    match code {
-        Some(code) if !code.bytes().all(plain) || code.starts_with([MARK, '.']) => wrong(
-            "code",
-            "give letters, digits, `-`, `.`, `_` and `~`, none of `_` and `.` first",
-        ),
-        code => Ok(code),
-    }
-}
-
-fn new(members: &Members) -> Result<New, Problem> {
-    only(members, &["code", "campaign", "recipient", "sent", "expires", "note"])?;
-    let new = New {
-        code: own(members)?,
-        campaign: text(members, "campaign", code::CAMPAIGN_BYTES)?,
-        recipient: text(members, "recipient", 1024)?,
-        sent: time(members, "sent")?,
-        expires: time(members, "expires")?,
-        note: text(members, "note", NOTE_BYTES)?,
-    };
-    let signed = [
-        ("recipient", new.recipient.is_some()),
-        ("sent", new.sent.is_some()),
-        ("expires", new.expires.is_some()),
-    ];
-    if let (Some(_), Some((name, _))) = (&new.code, signed.into_iter().find(|(_, given)| *given)) {
-        return Ok(wrong(name, "it is said by signed codes only; leave out `code`")?);
-    }
-    Ok(new)
-}
-
-fn annotation(members: &Members) -> Result<Annotation, Problem> {
-    only(members, &["campaign", "note"])?;
-    let change = |name, most| {
-        Ok::<_, ParameterError>(match members.get(name) {
-            None => Change::Keep,
-            Some(_) => Change::To(text(members, name, most)?),
-        })
-    };
-    Ok(Annotation {
-        campaign: change("campaign", code::CAMPAIGN_BYTES)?,
-        note: change("note", NOTE_BYTES)?,
-    })
 }
 
 /// Gives random bytes that nobody can guess.
@@ -559,16 +220,27 @@ impl Manager {
         }
     }
 
-    /// Whether a token may follow events; for answers that are no single one.
+    /// From where on a token may follow which events; for answers that are no single one. Whoever was away says where it was
+    /// by the header `Last-Event-ID`, or by the parameter `after`.
     ///
     /// # Errors
     ///
     /// As every answer.
-    pub async fn may_follow(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Latest, Problem> {
+    pub async fn may_follow(
+        &self,
+        asked: &Asked,
+        was_at: &str,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<(Place, Filter), Problem> {
         match Call::read(asked, now) {
             Ok(Call::Events(latest)) => {
                 self.let_in(asked, store, Scope::EventsRead, false, now).await?;
-                Ok(latest)
+                let after = match was_at {
+                    "" => latest.after,
+                    id => Some(Cursor::parse("Last-Event-ID", id)?),
+                };
+                Ok((after.map_or(Place::Now, Place::After), latest.filter))
             }
             Ok(_) => Err(Problem::NotFound("only events can be followed")),
             Err(problem) => {
@@ -725,6 +397,7 @@ impl Manager {
         if listed.is_none() && !genuine {
             return Err(Problem::NotFound("there is no such code"));
         }
+        let revoked = listed.as_ref().and_then(|listed| listed.revoked_at);
         let created = listed.map(|listed| listed.created_at.0).or(checked.contents.sent);
         let total = store.count(&latest.filter).await?;
         let Page { events, next } = store.find(latest).await?;
@@ -747,6 +420,9 @@ impl Manager {
         });
         if let Some(next) = next {
             body["next"] = next.to_string().into();
+        }
+        if let Some(Moment(revoked)) = revoked {
+            body["revoked_at"] = iso(revoked).into();
         }
         Ok(Reply::json(200, &body))
     }
@@ -774,33 +450,10 @@ pub fn stats(question: &Question, answer: &Answer) -> Value {
     let mut body = serde_json::to_value(answer).unwrap_or_default();
     body["from"] = question.filter.from.map(iso).into();
     body["to"] = question.filter.to.map(iso).into();
-    body["unique"] = question.unique.name.into();
+    body["unique"] = question.unique.map_or(NO_UNIQUES, |unique| unique.name).into();
     if let Some(series) = &question.series {
         body["interval"] = series.interval.name().into();
         body["zone"] = series.zone.name().into();
     }
     body
-}
-
-/// Counts wrong tokens by who sends them.
-#[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<Option<IpAddr>, (i64, u32)>>);
-
-/// Wrong tokens in a minute that are told to be wrong.
-const FAILURES: u32 = 10;
-
-/// More senders are not told apart.
-const SENDERS: usize = 4096;
-
-impl Failures {
-    /// Counts one more; whether there are too many of this sender in this minute.
-    pub fn add(&self, peer: Option<IpAddr>, now: DateTime<Utc>) -> bool {
-        let minute = now.timestamp() / 60;
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (of, _)| *of == minute);
-        let peer = if known.len() < SENDERS { peer } else { None };
-        let (_, count) = known.entry(peer).or_insert((minute, 0));
-        *count = count.saturating_add(1);
-        *count > FAILURES
-    }
 }

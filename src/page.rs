@@ -1,4 +1,5 @@
-//! The page of `pixel serve`: one document that holds everything it needs, and asks the API of the same server.
+//! The page of `pixel serve` and of the role `manage`: one document that holds everything it needs, and asks the API of the
+//! same server.
 //!
 //! Its policy names the hashes of its own script and style, so that nothing else runs in it, whatever an event says. It
 //! holds no image of the pixel: looking at it is no hit.
@@ -9,6 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::manage::Reply;
 use crate::snippet::{Form, Target, lines};
 
 /// The document and its headers.
@@ -25,6 +27,19 @@ pub struct Page {
 /// The page, put together once.
 pub fn page() -> &'static Page {
     &PAGE
+}
+
+/// The answer to a request for the page; none for a method that is not its. `known` is the header `If-None-Match`.
+pub fn answer(method: &str, known: Option<&str>) -> Option<Reply> {
+    let page = page();
+    let (status, body) = match method {
+        "GET" | "HEAD" if known == Some(page.etag.as_str()) => (304, String::new()),
+        "GET" => (200, page.html.clone()),
+        "HEAD" => (200, String::new()),
+        _ => return None,
+    };
+    let headers = page.headers.clone();
+    Some(Reply { status, headers, body })
 }
 
 static PAGE: LazyLock<Page> = LazyLock::new(|| {

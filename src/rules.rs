@@ -238,9 +238,11 @@ impl Rules {
         let mut bytes = text.as_bytes()[..text.len().min(LONGEST)].to_vec();
         bytes.make_ascii_lowercase();
         let mut found = vec![0_u64; self.needles.len().div_ceil(64)];
+        let mut tried = 0;
         for place in 0..bytes.len().saturating_sub(KEY - 1) {
             let key = hash([bytes[place], bytes[place + 1], bytes[place + 2]]);
             let range = usize::from(self.starts[key])..usize::from(self.starts[key + 1]);
+            tried += range.len();
             for &needle in &self.order[range] {
                 let number = usize::from(needle);
                 if self.needles[number].is_at(&bytes, place) {
@@ -252,6 +254,7 @@ impl Rules {
             rules: self,
             text: bytes,
             words: found,
+            tried,
         }
     }
 }
@@ -264,6 +267,7 @@ pub struct Found<'a> {
     text: Vec<u8>,
     /// A bit for each word.
     words: Vec<u64>,
+    tried: usize,
 }
 
 /// The answer of one table.
@@ -307,6 +311,11 @@ impl Found<'_> {
         let candidates = self.needles().flat_map(|needle| table.needing(needle));
         let first = candidates.chain(table.free.iter().copied()).filter(fits).min()?;
         table.rules.get(usize::from(first))
+    }
+
+    /// How many words were held against the text, which is what a search costs: few for each of its bytes.
+    pub const fn tried(&self) -> usize {
+        self.tried
     }
 
     /// The meaning of the first line of a table that fits.

@@ -4,7 +4,9 @@
 //! handler between them is the function's own. [`manage`] answers what is asked of the store.
 
 pub mod access_log;
+pub mod follow;
 pub mod gateway;
 pub mod manage;
 pub mod opt_out;
+pub mod revoked;
 pub mod server;

@@ -7,6 +7,8 @@
 //!
 //! Where a browser has frozen its agent, its client hints (`Sec-CH-UA…`) say what it is (WICG, User-Agent Client Hints).
 
+use std::ops::Range;
+
 use crate::rules::{self, Answer, Found, version};
 
 /// What an agent says of itself. What it does not say is absent.
@@ -170,50 +172,123 @@ fn of_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" -_![]:".contains(&byte)
 }
 
-/// The word of an agent that calls itself a robot, and the version behind it.
+/// The name by which an agent calls itself a robot, and the version behind it; the surest form first, wherever it stands.
 fn robot(agent: &str) -> Option<(String, Option<String>)> {
-    const WORDS: [&str; 6] = ["archiver", "indexer", "scraper", "bot", "spider", "crawl"];
     let agent = &agent[..agent.floor_char_boundary(rules::LONGEST)];
     let small = agent.to_ascii_lowercase();
+    // Models of phones are named so, too.
+    let phone = small.contains("android") && !small.contains("compatible;") && !small.contains("http");
+    // Who says another name first says nothing more by the name of a page or a mail box.
+    let named = first_product(agent).is_some();
+    let told = |place: &usize| !named || !in_address(&small, *place);
+    let (name, end) = versioned(agent, &small, phone)
+        .or_else(|| (!phone).then(|| bot(&small, told)).flatten())
+        .or_else(|| (!phone).then(|| crawler(&small, told)).flatten())
+        .map(|range| (agent[range.clone()].trim_matches([' ', ':', '-', '[', '!']), range.end))?;
+    (name.len() >= 3).then(|| (name.to_owned(), version(&agent.as_bytes()[end..])))
+}
+
+/// Whether a place is in the address of a page or of a mail box.
+fn in_address(text: &str, place: usize) -> bool {
+    let ends = |byte: &u8| b" ;,()<>".contains(byte);
+    let begin = text.as_bytes()[..place]
+        .iter()
+        .rposition(ends)
+        .map_or(0, |before| before + 1);
+    let rest = &text[begin..];
+    let word = &rest[..rest.bytes().position(|byte| ends(&byte)).unwrap_or(rest.len())];
+    word.contains('@') || word.contains("://") || word.contains("www.")
+}
+
+/// Most letters before the word that tells.
+const NAME: usize = 50;
+
+/// Where the bytes for which `fits` holds begin that end at `end`, at most [`NAME`] of them.
+fn back(text: &str, end: usize, fits: impl Fn(u8) -> bool) -> usize {
+    let bytes = text.as_bytes()[..end].iter().rev();
+    end - bytes.take(NAME).take_while(|byte| fits(**byte)).count()
+}
+
+/// `Name of a Bot/1.0`: words, the last of which tells, and a number.
+fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
+    const WORDS: [&str; 6] = ["archiver", "indexer", "scraper", "bot", "spider", "crawl"];
     let bytes = small.as_bytes();
-    let ends = |word: &'static str| small.match_indices(word).map(|(place, word)| place + word.len());
-    let mut places: Vec<usize> = WORDS.into_iter().flat_map(ends).collect();
-    places.sort_unstable();
-    let phone = small.contains("android") && !small.contains("compatible;");
-    for place in places {
-        let mut end = place;
-        if small[..end].ends_with("crawl") {
-            end += bytes[end..].iter().take_while(|byte| byte.is_ascii_lowercase()).count();
-        }
-        let next = bytes.get(end).copied();
-        if phone && next != Some(b'/')
-            || next.is_some_and(|next| next.is_ascii_alphanumeric() || b"_.@".contains(&next))
-        {
-            continue;
-        }
-        let begin = bytes[..end]
-            .iter()
-            .rposition(|byte| !of_name(*byte))
-            .map_or(0, |before| before + 1);
-        let mut name = &agent[begin..end];
-        // The rest of a version that stands before it.
-        if begin > 0 && b"/.".contains(&bytes[begin - 1]) {
-            name = name.split_once(' ').map_or("", |(_, name)| name);
-        }
-        let mut name = name.trim_matches([' ', ':', '-', '[', '!']);
-        if name.len() < 4 || name.len() > 60 {
-            continue;
-        }
-        let version = version(&bytes[end..]);
-        // Without a version behind it a name is no longer than two words: what stands before is a sentence.
-        if version.is_none()
-            && let Some((second, _)) = name.rmatch_indices(' ').nth(1)
-        {
-            name = &name[second + 1..];
-        }
-        return Some((name.to_owned(), version));
+    let numbered = |end: usize| {
+        let slash = bytes.get(end) == Some(&b'/');
+        (slash || !phone && bytes.get(end) == Some(&b' ')) && bytes.get(end + 1).is_some_and(u8::is_ascii_digit)
+    };
+    let mut words: Vec<_> = WORDS
+        .into_iter()
+        .flat_map(|word| small.match_indices(word))
+        .map(|(begin, word)| {
+            let end = begin + word.len();
+            let more = bytes[end..].iter().take_while(|byte| byte.is_ascii_lowercase()).count();
+            (begin, end + if word == "crawl" { more } else { 0 })
+        })
+        .filter(|(_, end)| numbered(*end))
+        .collect();
+    words.sort_unstable();
+    let (first, _) = *words.first()?;
+    let mut begin = back(small, first, of_name);
+    // All that follows without another mark between is one name.
+    let run = first + bytes[first..].iter().take_while(|byte| of_name(**byte)).count();
+    let (last, end) = words.into_iter().take_while(|(word, _)| *word < run).last()?;
+    // What stands before may be the rest of a version.
+    let version = back(small, begin, |byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    if version > 0 && bytes[version - 1] == b'/' {
+        let rest = bytes[version..last].iter();
+        let behind = version
+            + rest
+                .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'.')
+                .count();
+        begin = begin.max(behind.min(last));
     }
-    None
+    (!agent[begin..end].trim().is_empty()).then_some(begin..end)
+}
+
+/// `Name of a Bot`, without a number.
+fn bot(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+    let bytes = small.as_bytes();
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b" -_".contains(&byte);
+    let ends = |end: usize| {
+        let next = bytes.get(end).copied();
+        !next.is_some_and(|next| next.is_ascii_alphanumeric() || b"_.@".contains(&next))
+    };
+    let mut places = small.match_indices("bot").map(|(place, _)| place).filter(told);
+    let first = places.find(|place| ends(place + 3) && *place >= 2 && !small[..*place].ends_with("cu"))?;
+    let begin = back(small, first, in_name);
+    let begin = begin
+        + bytes[begin..first]
+            .iter()
+            .take_while(|byte| !byte.is_ascii_alphabetic())
+            .count();
+    let run = first + bytes[first..].iter().take_while(|byte| in_name(**byte)).count();
+    let last = places
+        .take_while(|place| *place < run)
+        .filter(|place| ends(place + 3))
+        .last();
+    Some(begin..last.unwrap_or(first) + 3)
+}
+
+/// A word with `spider` or `crawl` in it, and the one before.
+fn crawler(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+    let of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_[]^".contains(&byte);
+    let words = ["spider", "scrape", "crawl"];
+    let places = |word| small.match_indices(word).map(|(place, _)| place);
+    let first = words.into_iter().flat_map(places).filter(told).min()?;
+    let word = small[..first].strip_suffix(" the ").map_or(first, str::len);
+    let before = small[..word].strip_suffix(' ').map_or(word, str::len);
+    let of_many = back(small, before, |byte| {
+        byte.is_ascii_alphabetic() || b"_[]^-".contains(&byte)
+    });
+    let of_many = if of_many < before { of_many } else { word };
+    let begin = back(small, word, of_word).min(of_many);
+    let end = first
+        + small.as_bytes()[first..]
+            .iter()
+            .take_while(|byte| of_word(**byte))
+            .count();
+    Some(begin..end)
 }
 
 /// The name that an agent begins with, when it is no browser's: `Name/1.0`.

@@ -2,12 +2,15 @@
 //!
 //! The agent says most (`src/rules/visits.rules`). What else speaks for a machine (a data centre's network, a mail opened in
 //! the moment of its sending, headers that no browser leaves out) is always among the reasons, and changes the class only
-//! together: people sit behind such networks, too, and open mail at once.
+//! together: people sit behind such networks, too, and open mail at once. Only a [`burst`] over many mails' codes is enough
+//! by itself, and shows only when several hits are seen together.
+
+pub mod burst;
 
 use crate::rules::{self, Found};
 
 /// The version of the rules, stored with every visit that they classed. Whoever changes a rule changes it.
-pub const RULES: &str = "2026-11-21";
+pub const RULES: &str = "2026-11-21.2";
 
 /// The class of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +58,8 @@ pub struct Signals<'a> {
     pub network: Option<u32>,
     /// Seconds from the sending of the mail to this hit, where its code says when that was.
     pub seconds_since_sent: Option<i64>,
+    /// Whether it is one of a burst over many codes, which no single hit can say: see [`burst`].
+    pub burst: bool,
 }
 
 /// A class with its reasons, of which the first decided.
@@ -91,6 +96,10 @@ pub fn classify(signals: &Signals<'_>, found: &Found<'_>) -> Visit {
             class: Class::Prefetch,
             reasons: vec!["prefetch_header", reason],
         };
+    }
+    if class == Class::Human && signals.burst {
+        class = Class::Automation;
+        reasons.insert(0, "burst");
     }
     let rented = signals.network.is_some_and(|network| DATA_CENTERS.contains(&network));
     let at_once = signals

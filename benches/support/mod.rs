@@ -43,12 +43,13 @@ impl Options {
     }
 }
 
-/// Builds one program with these features and nothing else, in the release profile.
+/// Builds one program with these features and nothing else: the function as it is deployed, `pixel` as a server.
 ///
 /// A build of its own: in the build of the benchmark itself, the features of all its dependencies would be united.
 pub(crate) fn build(features: &str, target: [&str; 2]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let [kind, name] = target;
+    let profile = if features == "cli" { "server" } else { "release" };
     eprintln!("building `{name}` with `{features}`");
     // What cargo says to a benchmark about its package would make build scripts run again.
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -58,7 +59,7 @@ pub(crate) fn build(features: &str, target: [&str; 2]) -> PathBuf {
     }
     let built = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--locked", "--release", "--no-default-features"])
+        .args(["build", "--locked", "--profile", profile, "--no-default-features"])
         .args(["--message-format=json-render-diagnostics", "--features", features])
         .args([kind, name])
         .stderr(Stdio::inherit())

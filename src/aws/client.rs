@@ -215,6 +215,13 @@ impl Deliverer<Target> {
     }
 }
 
+impl<R> Deliverer<R> {
+    /// Who sends, where requests are signed.
+    pub fn credentials(&self) -> Option<&SharedCredentialsProvider> {
+        self.credentials.as_ref().map(Kept::provider)
+    }
+}
+
 impl<R: Endpoint> Deliverer<R> {
     /// Makes a deliverer. No connection is opened yet.
     pub fn new(
@@ -276,7 +283,7 @@ impl<R: Endpoint> Deliverer<R> {
         let begun = Instant::now();
         let mut complaints = Vec::new();
         loop {
-            let credentials = self.credentials().await?;
+            let credentials = self.kept_credentials().await?;
             let time = corrected(now(), self.clock_offset());
             let headers = authentication(
                 Unauthenticated::of(&request),
@@ -301,7 +308,7 @@ impl<R: Endpoint> Deliverer<R> {
     }
 
     /// The credentials to sign with, where requests are signed.
-    async fn credentials(&self) -> Result<Option<Credentials>, SendError> {
+    async fn kept_credentials(&self) -> Result<Option<Credentials>, SendError> {
         match (self.remote.auth(), &self.credentials) {
             (Auth::SigV4 { .. }, Some(kept)) => kept.at(now()).await.map(Some).map_err(no_credentials),
             _ => Ok(None),

@@ -37,6 +37,11 @@ impl Kept {
         }
     }
 
+    /// Who gives them.
+    pub const fn provider(&self) -> &SharedCredentialsProvider {
+        &self.provider
+    }
+
     /// The credentials to sign with at `now`.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::connect;
 use crate::aws::client::{Answer, Deliverer, Request};
 use crate::config::Config;
 use crate::delivery::Destination;
-use crate::delivery::sqlite::Archive as File;
+use crate::delivery::sqlite::{Archive as File, Change};
 use crate::terminal::printable;
 
 /// Whose events.
@@ -78,7 +78,8 @@ pub(super) struct Stored {
 /// Where it is stored.
 #[derive(Clone, Debug)]
 enum Place {
-    Row(i64),
+    /// The row's number, and the document as it stands there.
+    Row(i64, String),
     /// The index, the id, and the type where the server has types.
     Entry(Value),
 }
@@ -167,7 +168,7 @@ impl Archive {
                 let mut rows = Vec::new();
                 self.each(Some(subject), |page| {
                     rows.extend(page.iter().filter_map(|stored| match stored.place {
-                        Place::Row(row) => Some(row),
+                        Place::Row(row, _) => Some(row),
                         Place::Entry(_) => None,
                     }));
                     Ok(Vec::new())
@@ -227,20 +228,24 @@ fn each_row(
             let document: Value = serde_json::from_str(&row.document).context("a stored event is no JSON")?;
             if subject.is_none_or(|subject| subject.holds(&row.document, &document)) {
                 page.push(Stored {
-                    place: Place::Row(row.number),
+                    place: Place::Row(row.number, row.document),
                     document,
                 });
             }
         }
         let changes = take(page)?;
-        let rows = changes.into_iter().filter_map(|(mut stored, change)| {
+        let changes = changes.into_iter().filter_map(|(mut stored, change)| {
             merge(&mut stored.document, change);
             match stored.place {
-                Place::Row(row) => Some((row, stored.document.to_string())),
+                Place::Row(number, before) => Some(Change {
+                    number,
+                    before,
+                    after: stored.document.to_string(),
+                }),
                 Place::Entry(_) => None,
             }
         });
-        file.rewrite(&rows.collect::<Vec<_>>())?;
+        file.rewrite(&changes.collect::<Vec<_>>())?;
     }
 }
 
@@ -342,7 +347,7 @@ fn stored(hit: &mut Value) -> Stored {
 async fn update(deliverer: &Deliverer, changes: Vec<(Stored, Value)>) -> anyhow::Result<()> {
     let lines = changes.into_iter().filter_map(|(stored, change)| match stored.place {
         Place::Entry(entry) => Some([json!({"update": entry}), json!({"doc": change})]),
-        Place::Row(_) => None,
+        Place::Row(..) => None,
     });
     bulk(deliverer, lines.flatten().collect()).await
 }
@@ -353,7 +358,7 @@ async fn delete_one_by_one(deliverer: &Deliverer, subject: &Subject) -> anyhow::
     while let Some(page) = pages.next().await? {
         entries.extend(page.into_iter().filter_map(|stored| match stored.place {
             Place::Entry(entry) => Some(json!({"delete": entry})),
-            Place::Row(_) => None,
+            Place::Row(..) => None,
         }));
     }
     let count = entries.len() as u64;

@@ -89,7 +89,7 @@ async fn rows(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
         filter.to = Some(now);
         let question = Question {
             filter,
-            unique: known("visitor.id"),
+            unique: None,
             compare: false,
             series: Some(Series {
                 interval: Interval::Day,

@@ -1,14 +1,15 @@
 //! `pixel dashboards`, and the import that `pixel setup --dashboards` asks for.
 
-use anyhow::bail;
+use anyhow::anyhow;
 
 use super::connect;
 use crate::aws::client::http_client;
 use crate::config::Config;
 use crate::dashboards::{INDEX_PATTERN, ndjson, objects};
+use crate::delivery::Auth;
 use crate::delivery::opensearch::Target;
-use crate::delivery::{Auth, Destination};
-use crate::setup::dashboards::session::{Options, import};
+use crate::setup::dashboards::session::{Differing, Options, import};
+use crate::setup::dashboards::{EXAMPLES, place};
 use crate::setup::plan::Plan;
 use crate::setup::run::Step;
 use crate::terminal::print;
@@ -71,7 +72,8 @@ impl Import {
         write: bool,
     ) -> anyhow::Result<Option<Step>> {
         let Some(url) = &self.dashboards else { return Ok(None) };
-        let (base, auth) = place(url, target)?;
+        let (base, auth) =
+            place(url, target).ok_or_else(|| anyhow!("`--dashboards` is no address; give one as in {EXAMPLES}"))?;
         let pattern = self.index_pattern.clone().unwrap_or_else(|| format!("{}*", plan.base));
         let objects = objects(&pattern).map_err(anyhow::Error::from_boxed)?;
         let credentials = match auth {
@@ -84,35 +86,13 @@ impl Import {
             auth,
             tenant: self.tenant.clone(),
             space: self.space.clone(),
-            overwrite: self.overwrite,
+            differing: if self.overwrite {
+                Differing::Replace
+            } else {
+                Differing::Refuse
+            },
             write,
         };
         Ok(Some(import(&http, credentials.as_ref(), &options, &objects).await?))
     }
-}
-
-/// The program's address, and how to prove who asks: as the URL says, else as the destination on the same host has it.
-fn place(url: &str, target: &Target) -> anyhow::Result<(String, Auth)> {
-    let region = match &target.auth {
-        Auth::SigV4 { region, .. } => Some(region.as_str()),
-        _ => None,
-    };
-    // Read as a destination, whose last part is an index.
-    let address = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
-    let Ok(Destination::OpenSearch(found)) = Destination::parse(&format!("{address}/index"), None, region) else {
-        bail!("`--dashboards` is no address; give one as in `https://host:5601` or `https://host/_dashboards`");
-    };
-    let host = |url: &str| reqwest::Url::parse(url).ok()?.host_str().map(ToOwned::to_owned);
-    let auth = match found.auth {
-        Auth::None if host(&found.base) == host(&target.base) => target.auth.clone(),
-        auth => auth,
-    };
-    // A browser's address goes on with `/app/…`.
-    let base = found
-        .base
-        .split("/app/")
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches("/app");
-    Ok((base.to_owned(), auth))
 }

@@ -8,7 +8,7 @@ use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
 use crate::delivery::Destination;
 use crate::event::iso;
-use crate::terminal::{json_line, print};
+use crate::terminal::{json_line, print, printable};
 
 /// Whose events.
 #[derive(Debug, clap::Args)]
@@ -87,6 +87,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let places = config.destination.iter().chain(&config.fallback);
         let (mut erased, mut beyond) = (Vec::new(), BEYOND.map(ToOwned::to_owned).to_vec());
+        let mut missed = 0;
         for place in places {
             match place {
                 // What waits in a queue comes to a destination in the end.
@@ -95,7 +96,14 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
                         "{outlet}: events that wait there; run this again when they have come"
                     ));
                 }
-                place => erased.push(erase_from(&config, place, &subject, arguments.dry_run).await?),
+                // A place that is out of reach keeps no other from being cleared.
+                place => match erase_from(&config, place, &subject, arguments.dry_run).await {
+                    Ok(done) => erased.push(done),
+                    Err(error) => {
+                        missed += 1;
+                        beyond.push(printable(&format!("{place}: {error:#}; run this again"), 400));
+                    }
+                },
             }
         }
         let sum = |part: fn(&Erased) -> u64| erased.iter().map(part).sum::<u64>();
@@ -111,6 +119,10 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
             "not_reached": beyond,
         });
         show(&receipt, arguments.json)?;
+        anyhow::ensure!(
+            missed == 0,
+            "{missed} of the places could not be reached; the receipt names them"
+        );
         anyhow::ensure!(arguments.dry_run || left == 0, "{left} events are left; run it again");
         Ok(())
     })
@@ -131,6 +143,16 @@ impl Erased {
 }
 
 async fn erase_from(config: &Config, place: &Destination, subject: &Subject, dry_run: bool) -> anyhow::Result<Erased> {
+    let none_yet =
+        matches!(place, Destination::Sqlite(path) if Some(place) == config.fallback.as_ref() && !path.exists());
+    if none_yet {
+        return Ok(Erased {
+            place: place.to_string(),
+            found: 0,
+            deleted: 0,
+            left: 0,
+        });
+    }
     let archive = Archive::of(config, place).await?;
     archive.refresh().await;
     let found = archive.count(subject).await?;

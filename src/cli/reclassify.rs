@@ -1,15 +1,18 @@
 //! `pixel reclassify`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::archive::Archive;
 use super::{DestinationArgument, configuration};
+use crate::delivery::sqlite::{Archive as File, Change};
 use crate::enrich::PURPOSE_HEADERS;
 use crate::rules;
 use crate::terminal::{print, printable};
-use crate::visit::{RULES, Signals, Visit, classify};
+use crate::visit::burst::{self, CODES, Touch};
+use crate::visit::{Class, RULES, Signals, Visit, classify};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -39,14 +42,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let archive = Archive::open(&config).await?;
         archive.refresh().await;
+        let bursts = bursts(&archive).await?;
         let mut summary = Summary::default();
         let each = archive.each(None, |page| {
             let mut changes = Vec::new();
             for stored in page {
-                let now = again(&stored.document);
+                let now = again(&stored.document, &bursts);
                 if summary.count(&stored.document, &now) && !arguments.dry_run {
-                    let visit = json!({"class": now.class.name(), "reasons": now.reasons, "rules": RULES});
-                    changes.push((stored, json!({"visit": visit})));
+                    changes.push((stored, json!({"visit": visit(&now)})));
                 }
             }
             Ok(changes)
@@ -75,8 +78,51 @@ impl Summary {
     }
 }
 
-/// The class of a stored event, by what is stored of its hit.
-fn again(document: &Value) -> Visit {
+/// The events that are part of bursts.
+async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
+    let mut touches = Vec::new();
+    let each = archive.each(None, |page| {
+        let people = page
+            .iter()
+            .filter(|stored| again(&stored.document, &HashSet::new()).class == Class::Human);
+        touches.extend(people.filter_map(|stored| Touch::of(&stored.document)));
+        Ok(Vec::new())
+    });
+    each.await?;
+    Ok(burst::find(&touches))
+}
+
+/// Classes the bursts among a file's events since a time, in milliseconds: how many events changed. Beside a running server.
+pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
+    let file = File::open(path)?;
+    let rows = file.of_many_codes(since, CODES)?;
+    let documents: Vec<Value> = rows
+        .iter()
+        .map(|row| serde_json::from_str(&row.document).unwrap_or_default())
+        .collect();
+    let touches: Vec<_> = documents.iter().filter_map(Touch::of).collect();
+    let bursts = burst::find(&touches);
+    let mut changes = Vec::new();
+    for (row, mut document) in rows.into_iter().zip(documents) {
+        if Touch::of(&document).is_some_and(|touch| bursts.contains(&touch.event)) {
+            document["visit"] = visit(&again(&document, &bursts));
+            changes.push(Change {
+                number: row.number,
+                before: row.document,
+                after: document.to_string(),
+            });
+        }
+    }
+    Ok(file.rewrite(&changes)?)
+}
+
+/// A visit as it is stored.
+fn visit(visit: &Visit) -> Value {
+    json!({"class": visit.class.name(), "reasons": visit.reasons, "rules": RULES})
+}
+
+/// The class of a stored event, by what is stored of its hit and of those around it.
+fn again(document: &Value, bursts: &HashSet<u64>) -> Visit {
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
     let headers = &document["params"]["header"];
     let agent = text("/user_agent/original");
@@ -88,6 +134,7 @@ fn again(document: &Value) -> Visit {
         accepts: accepts.iter().any(|name| headers[name].is_string()),
         network: network.and_then(|network| network.try_into().ok()),
         seconds_since_sent: document.pointer("/pixel/seconds_since_sent").and_then(Value::as_i64),
+        burst: !bursts.is_empty() && Touch::of(document).is_some_and(|touch| bursts.contains(&touch.event)),
     };
     classify(&signals, &rules::agents().search(agent.unwrap_or_default()))
 }

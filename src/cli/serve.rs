@@ -20,7 +20,7 @@ use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::geo::file::GeoFile;
-use crate::manage::token;
+use crate::manage::{index, token};
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
@@ -100,15 +100,22 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::
     }
     stage.geo = geo;
     let stage = Arc::new(stage);
-    let pruning = keep(arguments.keep, &stage)?;
+    let now_and_then = [
+        keep(arguments.keep, &stage)?,
+        look_for_bursts(&stage),
+        learn_opt_outs(&stage).await,
+    ];
     serve(Arc::clone(&stage), listener, stop()).await;
-    if let Some(pruning) = pruning {
-        pruning.abort();
+    for task in now_and_then.into_iter().flatten() {
+        task.abort();
         // It lets go of the stage.
-        let _ = pruning.await;
+        let _ = task.await;
     }
     talk("stopping; waiting for what was begun");
     stage.drain().await;
+    if let Sink::Store { store, .. } = &stage.sink {
+        mark_bursts(store.path().to_owned()).await;
+    }
     finish(stage, printer, writer)
 }
 
@@ -129,14 +136,14 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(days) = days else { return Ok(None) };
     anyhow::ensure!(
-        matches!(stage.sink, Sink::Store(_)),
+        matches!(stage.sink, Sink::Store { .. }),
         "`--keep` deletes events of a file; for an index, `pixel setup --keep` and `pixel prune` do it"
     );
     let stage = Arc::clone(stage);
     Ok(Some(tokio::spawn(async move {
         loop {
             let before = Utc::now().checked_sub_days(Days::new(days.into()));
-            if let (Sink::Store(store), Some(before)) = (&stage.sink, before) {
+            if let (Sink::Store { store, .. }, Some(before)) = (&stage.sink, before) {
                 match store.prune(before).await {
                     Ok(0) => {}
                     Ok(events) => talk(&format!("deleted {events} events from before {}", iso(before))),
@@ -146,6 +153,66 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
             tokio::time::sleep(PRUNE_INTERVAL).await;
         }
     })))
+}
+
+/// How often an index is asked who has opted out elsewhere, and how often while it has not answered yet.
+const OPT_OUTS_INTERVAL: Duration = Duration::from_mins(1);
+const OPT_OUTS_RETRY: Duration = Duration::from_secs(5);
+/// How long the first visitors may be kept waiting for that.
+const OPT_OUTS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Learns from the index who has opted out, before the first hit where the index answers.
+async fn learn_opt_outs(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    let index = stage.sink.index()?;
+    let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, index::opted_out(index)).await;
+    let mut pause = if let Ok(Ok(codes)) = asked {
+        stage.opt_outs.add(codes);
+        OPT_OUTS_INTERVAL
+    } else {
+        talk("note    the index does not say yet who has opted out; it is asked again");
+        OPT_OUTS_RETRY
+    };
+    let stage = Arc::clone(stage);
+    Some(tokio::spawn(async move {
+        while let Some(index) = stage.sink.index() {
+            tokio::time::sleep(pause).await;
+            if let Ok(codes) = index::opted_out(index).await {
+                stage.opt_outs.add(codes);
+                pause = OPT_OUTS_INTERVAL;
+            }
+        }
+    }))
+}
+
+/// How often bursts are looked for, and how far back: twice as far, so that none is cut in two.
+const BURST_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Classes bursts of hits in the store's file now and then, which no single hit shows.
+fn look_for_bursts(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    let Sink::Store { store, .. } = &stage.sink else {
+        return None;
+    };
+    let path = store.path().to_owned();
+    Some(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(BURST_INTERVAL).await;
+            mark_bursts(path.clone()).await;
+        }
+    }))
+}
+
+async fn mark_bursts(path: PathBuf) {
+    let since = (Utc::now() - 2 * BURST_INTERVAL).timestamp_millis();
+    let marked = tokio::task::spawn_blocking(move || super::reclassify::mark_bursts(&path, since)).await;
+    match marked {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(events)) => talk(&format!(
+            "classed {events} events as automation: bursts over many codes"
+        )),
+        Ok(Err(error)) => talk(&format!(
+            "could not look for bursts; `pixel reclassify` does: {error:#}"
+        )),
+    }
 }
 
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
@@ -158,7 +225,9 @@ fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: Acces
     // The printer stops when nobody can report any more.
     drop(reports);
     for sink in sinks {
-        if let Sink::Store(store) = sink {
+        if let Sink::Store { store, file } = sink {
+            // The last one to close the file tidies up.
+            drop(file);
             store.close();
         }
     }
@@ -173,7 +242,7 @@ fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: Acces
 /// While nobody has made a token, there is one for as long as this process runs.
 fn token_of_this_run(config: &mut Config, sink: &Sink) -> anyhow::Result<Option<String>> {
     let kept = match sink {
-        Sink::Store(store) => !Reader::open(store.path())?.tokens()?.is_empty(),
+        Sink::Store { store, .. } => !Reader::open(store.path())?.tokens()?.is_empty(),
         Sink::Remote { .. } => false,
     };
     if kept || !config.tokens.is_empty() {
@@ -186,7 +255,7 @@ fn token_of_this_run(config: &mut Config, sink: &Sink) -> anyhow::Result<Option<
 
 async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink> {
     match destination {
-        Destination::Sqlite(path) => Ok(Sink::Store(Store::open(path)?)),
+        Destination::Sqlite(path) => Ok(Sink::store(Store::open(path)?)),
         remote => Ok(Sink::remote(
             connect::way(config, remote).await?.context("no connection")?,
         )),

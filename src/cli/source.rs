@@ -5,13 +5,13 @@ use anyhow::Context;
 use super::{DestinationArgument, configuration, connect};
 use crate::aws::client::Deliverer;
 use crate::delivery::Destination;
+use crate::delivery::sqlite::Reader;
 use crate::manage::Store;
 use crate::question::{Answer, AskError, Filter, ParameterError, Question};
-use crate::stage::manage::File;
 
 /// A file or an index.
 pub(super) enum Source {
-    File(File),
+    File(Box<Reader>),
     Index(Box<Deliverer>),
 }
 
@@ -19,7 +19,7 @@ impl Source {
     pub(super) async fn open(destination: &DestinationArgument) -> anyhow::Result<Self> {
         let config = configuration(destination)?;
         match config.destination.as_ref().context("no destination")? {
-            Destination::Sqlite(path) => Ok(Self::File(File(path.clone()))),
+            Destination::Sqlite(path) => Ok(Self::File(Box::new(Reader::open(path)?))),
             Destination::Message(outlet) => {
                 anyhow::bail!("{outlet} answers no questions; name the index that its events come to")
             }
@@ -29,21 +29,21 @@ impl Source {
 
     pub(super) async fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
         explained(match self {
-            Self::File(file) => file.ask(question).await,
+            Self::File(file) => file.ask(question),
             Self::Index(deliverer) => deliverer.ask(question).await,
         })
     }
 
     pub(super) async fn count(&self, filter: &Filter) -> anyhow::Result<u64> {
         explained(match self {
-            Self::File(file) => file.count(filter).await,
+            Self::File(file) => file.count(filter),
             Self::Index(deliverer) => deliverer.count(filter).await,
         })
     }
 
     pub(super) async fn codes(&self, limit: usize) -> anyhow::Result<Vec<crate::manage::Listed>> {
         explained(match self {
-            Self::File(file) => file.codes(None, limit).await,
+            Self::File(file) => file.codes(None, limit).map_err(AskError::from),
             Self::Index(deliverer) => deliverer.codes(None, limit).await,
         })
     }

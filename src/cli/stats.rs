@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     /// The time zone of the series, as in `Europe/Berlin` [default: UTC]
     #[arg(long)]
     zone: Option<String>,
-    /// The field whose different values are counted [default: visitor.id]
+    /// The field whose different values are counted, or `none` [default: visitor.id]
     #[arg(long, value_name = "FIELD")]
     unique: Option<String>,
     /// Compare with the period before, which is as long
@@ -115,8 +115,9 @@ fn csv(answer: &Answer) -> anyhow::Result<()> {
 
 fn write_rows(answer: &Answer, writer: &mut csv::Writer<impl io::Write>) -> csv::Result<()> {
     writer.write_record(["what", "name", "events", "uniques"])?;
-    let mut row = |what: &str, name: &str, events: u64, uniques: u64| {
-        writer.write_record([what, &cell(name), &events.to_string(), &uniques.to_string()])
+    let mut row = |what: &str, name: &str, events: u64, uniques: Option<u64>| {
+        let uniques = uniques.map(|uniques| uniques.to_string()).unwrap_or_default();
+        writer.write_record([what, &cell(name), &events.to_string(), &uniques])
     };
     row("total", "", answer.totals.events, answer.totals.uniques)?;
     if let Some(previous) = &answer.previous {
@@ -190,11 +191,10 @@ fn table(question: &Question, answer: &Answer) -> String {
         "events",
         beside(*events, |totals| totals.events)
     ));
-    line(format!(
-        "{:<24} {uniques:>12}{}",
-        question.unique.name,
-        beside(*uniques, |totals| totals.uniques)
-    ));
+    if let (Some(unique), Some(uniques)) = (question.unique, uniques) {
+        let beside = beside(*uniques, |totals| totals.uniques.unwrap_or_default());
+        line(format!("{:<24} {uniques:>12}{beside}", unique.name));
+    }
     for (name, time) in [("first", first), ("last", last)] {
         line(format!(
             "{name:<24} {}",
@@ -216,7 +216,7 @@ fn table(question: &Question, answer: &Answer) -> String {
                     "{}  {:>10} {:>10}  {bar}",
                     iso(point.start.0),
                     point.events,
-                    point.uniques
+                    optional(point.uniques)
                 ));
             }
         }
@@ -225,6 +225,11 @@ fn table(question: &Question, answer: &Answer) -> String {
         line(format!("\n{}\n{}", listing.field, rows(&listing.values, *events)));
     }
     text.trim_end().to_owned()
+}
+
+/// A number that may not have been asked for.
+fn optional(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn rows(groups: &[Group], all: u64) -> String {
@@ -241,7 +246,7 @@ fn rows(groups: &[Group], all: u64) -> String {
         format!(
             "  {value:<width$} {:>12} {:>12} {percent:>4} %  {}",
             group.events,
-            group.uniques,
+            optional(group.uniques),
             bar(group.events, most, 24)
         )
     };

@@ -10,20 +10,24 @@ pub mod codes;
 mod layout;
 mod pack;
 mod segment;
+mod tail;
+pub mod threads;
+mod wal;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Failure, Outcome};
 use crate::event::Event;
-use crate::question::{Answer, AskError, Filter, Latest, Page, Question};
+use crate::manage::{Followed, MOST_FOLLOWED, Place};
+use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 /// Most events in one transaction.
 const BATCH: usize = 1024;
@@ -55,10 +59,61 @@ impl StoreError {
     }
 }
 
+/// What all who have the file open in this process share.
+#[derive(Debug, Default)]
+struct Shared {
+    tail: tail::Tail,
+    reading: RwLock<()>,
+}
+
+impl Shared {
+    /// Held by whoever reads the file for more than a moment.
+    fn read(&self) -> RwLockReadGuard<'_, ()> {
+        self.reading.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody reads, and lets nobody begin.
+    fn pause(&self) -> RwLockWriteGuard<'_, ()> {
+        self.reading.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens a file for reading as often as is wanted; those who read share what they have in memory.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl Readers {
+    /// Of a file that nobody in this process has open for writing.
+    pub fn of(path: PathBuf) -> Self {
+        Self {
+            path,
+            shared: Arc::default(),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::open`].
+    pub fn open(&self) -> Result<Reader, StoreError> {
+        Reader::open_shared(&self.path, Arc::clone(&self.shared))
+    }
+}
+
 /// A file open for writing, and its thread.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    shared: Arc<Shared>,
     sender: mpsc::Sender<Job>,
     writer: JoinHandle<()>,
 }
@@ -79,6 +134,8 @@ enum Job {
         /// Whether it was stored.
         done: oneshot::Sender<bool>,
     },
+    /// Brings the rest of the log of changes into the file.
+    Checkpoint { done: oneshot::Sender<()> },
     Prune {
         /// Milliseconds since 1970.
         before: i64,
@@ -92,7 +149,7 @@ impl Job {
         match self {
             Self::One { event, .. } => std::slice::from_ref(event),
             Self::Many { events, .. } => events,
-            Self::Segment { .. } | Self::Prune { .. } => &[],
+            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => &[],
         }
     }
 
@@ -102,7 +159,7 @@ impl Job {
             Self::One { done, .. } => drop(outcomes.next().map(|outcome| done.send(outcome))),
             Self::Many { events, done } => drop(done.send(outcomes.take(events.len()).collect())),
             // These were told when they were done.
-            Self::Segment { .. } | Self::Prune { .. } => {}
+            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => {}
         }
     }
 }
@@ -117,21 +174,32 @@ impl Store {
         let connection = writable(path).map_err(|error| StoreError::new(path, error))?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (wake, woken) = std::sync::mpsc::sync_channel(1);
-        let (of_packer, weak) = (path.to_owned(), sender.downgrade());
+        let shared = Arc::new(Shared::default());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
             thread.map_err(|error| StoreError::new(path, error))
         };
+        let (of_packer, weak, of_all) = (path.to_owned(), sender.downgrade(), Arc::clone(&shared));
         let packer = spawn(
             "sqlite-packer",
-            Box::new(move || pack::pack_all(&of_packer, &woken, &weak)),
+            Box::new(move || pack::pack_all(&of_packer, &woken, &weak, &of_all)),
         )?;
-        let writer = spawn(
-            "sqlite",
-            Box::new(move || write_all(connection, receiver, wake, packer)),
+        let log = wal::open(path).map_err(|error| StoreError::new(path, error))?;
+        let (grown, of_log) = std::sync::mpsc::sync_channel(1);
+        let (weak, of_all) = (sender.downgrade(), Arc::clone(&shared));
+        let checkpointer = spawn(
+            "sqlite-log",
+            Box::new(move || wal::empty_all(&log, &of_log, &weak, &of_all)),
         )?;
+        let helpers = Helpers {
+            wake,
+            grown,
+            threads: [packer, checkpointer],
+        };
+        let writer = spawn("sqlite", Box::new(move || write_all(connection, receiver, helpers)))?;
         Ok(Self {
             path: path.to_owned(),
+            shared,
             sender,
             writer,
         })
@@ -140,6 +208,14 @@ impl Store {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Opens it for reading.
+    pub fn readers(&self) -> Readers {
+        Readers {
+            path: self.path.clone(),
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Deletes the events from before a time, a few at a time, so that hits go on.
@@ -208,29 +284,40 @@ fn failed(reason: impl std::fmt::Display) -> Outcome {
 fn writable(path: &Path) -> Result<Connection, String> {
     let mut connection =
         Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
-    prepare(&connection).map_err(|error| error.to_string())?;
+    prepare(&connection)
+        // Another thread does that: a hit is not to wait for it.
+        .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", 0))
+        .map_err(|error| error.to_string())?;
     layout::migrate(&mut connection)?;
     Ok(connection)
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
+    // Of a new file. A document has about 2 KiB: three share a page, where of SQLite's own size each would have one.
+    connection.pragma_update(None, "page_size", 8192)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // With FULL a committed hit survives a power cut, too; the commit is shared by all hits that wait.
     connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(())
 }
 
-fn write_all(
-    mut connection: Connection,
-    mut receiver: mpsc::Receiver<Job>,
+/// The threads that work for the writer, and how they are woken.
+struct Helpers {
+    /// There are rows to be packed.
     wake: std::sync::mpsc::SyncSender<()>,
-    packer: JoinHandle<()>,
-) {
+    /// The log of changes has grown.
+    grown: std::sync::mpsc::SyncSender<()>,
+    threads: [JoinHandle<()>; 2],
+}
+
+fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>, helpers: Helpers) {
     let mut jobs = Vec::with_capacity(BATCH);
-    let mut unpacked = 0;
+    let (mut unpacked, mut written_bytes) = (0, 0);
     while receiver.blocking_recv_many(&mut jobs, BATCH) > 0 {
-        let count = jobs.iter().map(|job| job.events().len()).sum();
+        let events = || jobs.iter().flat_map(Job::events);
+        let count = events().count();
+        written_bytes += events().map(|event| event.document.len()).sum::<usize>();
         let written = write(&mut connection, &jobs).unwrap_or_else(|error| vec![failed(error); count]);
         let mut outcomes = written.into_iter();
         for job in jobs.drain(..) {
@@ -238,6 +325,11 @@ fn write_all(
                 Job::Segment { segment, done } => {
                     let stored = in_transaction(&mut connection, |transaction| segment.store(transaction));
                     let _ = done.send(stored.unwrap_or(false));
+                }
+                Job::Checkpoint { done } => {
+                    // What stays in the log is there for the next time.
+                    let _ = wal::checkpoint(&connection);
+                    let _ = done.send(());
                 }
                 Job::Prune { before, done } => {
                     let deleted = in_transaction(&mut connection, |transaction| pack::prune(transaction, before));
@@ -251,12 +343,19 @@ fn write_all(
         if unpacked >= segment::ROWS / 4 {
             unpacked = 0;
             // A packer that is awake already sees the new rows.
-            let _ = wake.try_send(());
+            let _ = helpers.wake.try_send(());
+        }
+        if written_bytes >= wal::BYTES {
+            written_bytes = 0;
+            let _ = helpers.grown.try_send(());
         }
     }
-    drop(wake);
+    let Helpers { wake, grown, threads } = helpers;
+    drop((wake, grown));
     // Whoever closes the file last tidies up, which one who only reads cannot.
-    let _ = packer.join();
+    for thread in threads {
+        let _ = thread.join();
+    }
     // Leaves one file behind instead of three; the next start would do the same.
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
 }
@@ -343,6 +442,7 @@ fn write(connection: &mut Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Outc
 pub struct Reader {
     path: PathBuf,
     connection: Connection,
+    shared: Arc<Shared>,
 }
 
 /// A stored document and its place in the file.
@@ -354,6 +454,17 @@ pub struct Stored {
     pub document: String,
 }
 
+/// Another document for a stored one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The event's place in the file.
+    pub number: i64,
+    /// The document as it was read.
+    pub before: String,
+    /// The document as it is to be.
+    pub after: String,
+}
+
 impl Reader {
     /// Opens an existing file.
     ///
@@ -361,6 +472,10 @@ impl Reader {
     ///
     /// [`StoreError`] when there is no such file, or it is no store.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_shared(path, Arc::default())
+    }
+
+    fn open_shared(path: &Path, shared: Arc<Shared>) -> Result<Self, StoreError> {
         if !path.exists() {
             return Err(StoreError::new(
                 path,
@@ -377,6 +492,7 @@ impl Reader {
         let mut reader = Self {
             path: path.to_owned(),
             connection,
+            shared,
         };
         let table = "SELECT 1 FROM sqlite_schema WHERE name = 'events'";
         let found = reader.connection.query_row(table, [], |_| Ok(())).optional();
@@ -481,6 +597,55 @@ impl Reader {
         read().map_err(|error| StoreError::new(&self.path, error))
     }
 
+    /// What came after a place, in the order in which it was stored.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn follow(&self, place: &Place) -> Result<Followed, StoreError> {
+        let read = || {
+            let number = |sql: &str| {
+                self.connection
+                    .prepare_cached(sql)?
+                    .query_row([], |row| row.get::<_, i64>(0))
+            };
+            let last = number("SELECT coalesce(max(number), 0) FROM events")?;
+            let row = match place {
+                Place::Now => last,
+                // The last rows may have been deleted, and their numbers be given again.
+                Place::Row(row) => last.min(*row),
+                Place::After(cursor) => self.row_of(cursor)?.unwrap_or(last),
+            };
+            let sql = "SELECT number, time, id, document FROM events WHERE number > ?1 ORDER BY number LIMIT ?2";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![row, i64::try_from(MOST_FOLLOWED).unwrap_or(i64::MAX)])?;
+            let (mut events, mut after) = (Vec::new(), row);
+            while let Some(row) = rows.next()? {
+                after = row.get(0)?;
+                let cursor = Cursor {
+                    time: row.get(1)?,
+                    id: row.get(2)?,
+                };
+                events.push((cursor, row.get(3)?));
+            }
+            let place = Place::Row(after);
+            Ok(Followed { events, place })
+        };
+        read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
+    }
+
+    /// The row of an event or, when it is not there any more, the row before the first later event.
+    fn row_of(&self, cursor: &Cursor) -> rusqlite::Result<Option<i64>> {
+        let of_id = "SELECT number FROM events WHERE id = ?1";
+        let of_time = "SELECT number - 1 FROM events WHERE time > ?1 ORDER BY time LIMIT 1";
+        let mut found = self.connection.prepare_cached(of_id)?;
+        if let Some(row) = found.query_row([&cursor.id], |row| row.get(0)).optional()? {
+            return Ok(Some(row));
+        }
+        let mut later = self.connection.prepare_cached(of_time)?;
+        later.query_row([cursor.time], |row| row.get(0)).optional()
+    }
+
     fn query(&self, sql: &str, values: [i64; 1]) -> Result<Vec<Stored>, StoreError> {
         let read = || {
             let mut statement = self.connection.prepare_cached(sql)?;
@@ -501,7 +666,8 @@ impl Reader {
     ///
     /// [`AskError`] when the file cannot be read, or the question cannot be answered.
     pub fn ask(&self, question: &Question) -> Result<Answer, AskError> {
-        ask::ask(&self.connection, question)
+        let _reading = self.shared.read();
+        ask::ask(&self.connection, &self.shared.tail, question)
     }
 
     /// Finds events.
@@ -510,7 +676,8 @@ impl Reader {
     ///
     /// As [`Reader::ask`].
     pub fn find(&self, latest: &Latest) -> Result<Page, AskError> {
-        ask::latest(&self.connection, latest)
+        let _reading = self.shared.read();
+        ask::latest(&self.connection, &self.shared.tail, latest)
     }
 
     /// Counts events.
@@ -519,7 +686,8 @@ impl Reader {
     ///
     /// As [`Reader::ask`].
     pub fn count(&self, filter: &Filter) -> Result<u64, AskError> {
-        ask::count_events(&self.connection, filter)
+        let _reading = self.shared.read();
+        ask::count_events(&self.connection, &self.shared.tail, filter)
     }
 
     /// Copies everything that is committed now into a new file, also while events arrive.
@@ -591,25 +759,49 @@ impl Archive {
         self.reader.query(&sql, [number])
     }
 
-    /// Replaces the documents of these numbers, all or none.
+    /// The events since a time, in milliseconds since 1970, of people who met at least `fewest` codes since then, oldest
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn of_many_codes(&self, since: i64, fewest: usize) -> Result<Vec<Stored>, StoreError> {
+        let sql = format!(
+            "WITH recent AS (
+                SELECT number, visitor, code, document FROM events
+                WHERE time >= ?1 AND class = 'human' AND code IS NOT NULL AND visitor IS NOT NULL)
+            SELECT number, document FROM recent
+            WHERE visitor IN (SELECT visitor FROM recent GROUP BY visitor HAVING count(DISTINCT code) >= {fewest})
+            ORDER BY number LIMIT 10000"
+        );
+        self.reader.query(&sql, [since])
+    }
+
+    /// Replaces documents, all or none, except those that have changed or gone meanwhile: how many were replaced.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be written.
-    pub fn rewrite(&self, documents: &[(i64, String)]) -> Result<(), StoreError> {
+    pub fn rewrite(&self, changes: &[Change]) -> Result<u64, StoreError> {
         let write = || {
-            let transaction = self.reader.connection.unchecked_transaction()?;
-            for (number, document) in documents {
+            let connection = &self.reader.connection;
+            // Begun as a writer, so that a hit that is stored meanwhile does not end it.
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let mut replaced = 0;
+            for Change { number, before, after } in changes {
                 let update = "UPDATE events SET document = ?2,
                         code = json_extract(?2, '$.pixel.code'), action = json_extract(?2, '$.event.action'),
                         class = json_extract(?2, '$.visit.class'), visitor = json_extract(?2, '$.visitor.id')
-                    WHERE number = ?1";
-                transaction.prepare_cached(update)?.execute(params![number, document])?;
+                    WHERE number = ?1 AND document = ?3";
+                replaced += transaction
+                    .prepare_cached(update)?
+                    .execute(params![number, after, before])? as u64;
                 pack::forget(&transaction, *number)?;
             }
-            transaction.commit()
+            transaction.commit()?;
+            Ok(replaced)
         };
-        write().map_err(|error| StoreError::new(&self.reader.path, error))
+        write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
     }
 
     /// Deletes the events of these numbers, all or none; how many there were. What was deleted is overwritten in the file.
@@ -621,7 +813,7 @@ impl Archive {
         let write = || {
             let connection = &self.reader.connection;
             connection.pragma_update(None, "secure_delete", true)?;
-            let transaction = connection.unchecked_transaction()?;
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let mut deleted = 0;
             for number in numbers {
                 pack::forget(&transaction, *number)?;

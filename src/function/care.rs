@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{BoxError, Function, deadline, log, replied};
+use crate::aws::client::{Deliverer, http_client};
 use crate::config::{Config, Variables};
+use crate::setup::dashboards::session::{Options, import};
+use crate::setup::dashboards::{EXAMPLES, Wanted, objects, place};
 use crate::setup::plan::Plan;
 use crate::setup::prune::{Fate, delete, judge};
 use crate::setup::resource::ResourceRequest;
@@ -42,14 +45,16 @@ pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
 
 /// Makes the index ready and tells CloudFormation, whatever happened. Without CloudFormation, the result is the reply.
 async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
-    let request = ResourceRequest::read(invocation.payload.get());
+    let payload = invocation.payload.get();
+    let request = ResourceRequest::read(payload);
+    let properties = properties(payload);
     let deleting = request.as_ref().is_some_and(ResourceRequest::is_delete);
     let result = if deleting {
         Ok(json!({"kept": "the index and its events stay; delete them yourself if you want to"}))
     } else {
         // As a task, so that a panic is a reason like others; when time is up it is given up with the set.
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { make_ready(&function).await });
+        tasks.spawn(async move { make_ready(&function, &properties).await });
         let finished = async {
             match tasks.join_next().await {
                 Some(Ok(result)) => result,
@@ -96,7 +101,15 @@ async fn within(deadline: SystemTime, work: impl Future<Output = Result<Value, S
     }
 }
 
-async fn make_ready(function: &Function) -> Result<Value, String> {
+/// What a custom resource is declared with; by hand it may be sent as well.
+fn properties(payload: &str) -> Value {
+    let mut payload: Value = serde_json::from_str(payload).unwrap_or_default();
+    let properties = payload.get_mut("ResourceProperties").map(Value::take);
+    properties.unwrap_or_default()
+}
+
+async fn make_ready(function: &Function, properties: &Value) -> Result<Value, String> {
+    let wanted = Wanted::of_properties(properties)?;
     let deliverer = function.courier.index()?;
     let Config {
         rotation, keep_days, ..
@@ -107,7 +120,42 @@ async fn make_ready(function: &Function) -> Result<Value, String> {
         .map_err(|error| error.to_string())?;
     let steps: Vec<String> = report.steps.iter().map(ToString::to_string).collect();
     let destination = format!("{}/{}", deliverer.target().base, plan.index.pattern);
-    Ok(json!({"Product": report.product.to_string(), "Destination": destination, "Steps": steps.join("; ")}))
+    let dashboards = match wanted {
+        Some(wanted) => import_dashboards(function, deliverer, &plan, wanted)
+            .await
+            .map_err(|reason| format!("the index is ready, the dashboards are not: {reason}"))?,
+        None => "not imported: `DashboardsUrl` is empty".to_owned(),
+    };
+    Ok(json!({
+        "Product": report.product.to_string(),
+        "Destination": destination,
+        "Steps": steps.join("; "),
+        "Dashboards": dashboards,
+    }))
+}
+
+/// Imports the dashboards of this index, and says what became of that.
+async fn import_dashboards(
+    function: &Function,
+    deliverer: &Deliverer,
+    plan: &Plan,
+    wanted: Wanted,
+) -> Result<String, String> {
+    let (base, implied) = place(&wanted.url, deliverer.target())
+        .ok_or_else(|| format!("`DashboardsUrl` is no address; give one as in {EXAMPLES}"))?;
+    let objects = objects(&plan.base)?;
+    let http = http_client(function.config.ca_file.as_deref(), &function.config.timing);
+    let http = http.map_err(|error| error.to_string())?;
+    let options = Options {
+        base,
+        auth: wanted.auth.unwrap_or(implied),
+        tenant: wanted.tenant,
+        space: wanted.space,
+        differing: wanted.differing,
+        write: true,
+    };
+    let step = import(&http, deliverer.credentials(), &options, &objects).await;
+    step.map(|step| step.to_string()).map_err(|error| error.to_string())
 }
 
 /// Deletes the indices that are old enough, one after the other; what a time-out interrupts, the next run finishes.

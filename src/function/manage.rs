@@ -10,6 +10,7 @@ use super::{BoxError, Function, log, replied};
 use crate::aws::client::secure_random;
 use crate::config::Variables;
 use crate::manage::{self, Asked, Failures, Manager, Problem, Reply};
+use crate::page;
 use crate::request::{Ingress, Request};
 
 /// Runs the role.
@@ -33,6 +34,10 @@ async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value 
         return of_proxy(Ingress::Rest, Problem::NotFound("this is no request").reply());
     };
     let ingress = request.ingress;
+    if function.config.page && is_root(&request) {
+        let page = page::answer(&request.method, request.header("if-none-match"));
+        return of_proxy(ingress, page.unwrap_or_else(|| Problem::Method("GET").reply()));
+    }
     let asked = asked(function, request, payload);
     let reply = match function.courier.index() {
         Ok(index) => {
@@ -48,6 +53,12 @@ async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value 
         }
     };
     of_proxy(ingress, with_cors(reply, function.config.cors_origin.as_deref()))
+}
+
+/// Whether a request is for the API's root, with the name of the stage or without.
+fn is_root(request: &Request) -> bool {
+    let path = request.path.trim_matches('/');
+    path.is_empty() || Some(path) == request.context("stage")
 }
 
 fn asked(function: &Function, request: Request, payload: &str) -> Asked {

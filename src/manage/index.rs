@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::token::Scope;
-use super::{Listed, Put, Store};
+use super::{Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
@@ -14,11 +14,14 @@ use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Qu
 const ANSWER_BYTES: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The index of codes: not one that the wildcard of the events' names matches.
-fn index(deliverer: &Deliverer) -> String {
+/// After so many milliseconds all events of a time can be found: the engines make them visible every second.
+const SETTLED: i64 = 2_000;
+
+/// An index beside that of the events: not one that the wildcard of the events' names matches.
+fn beside(deliverer: &Deliverer, what: &str) -> String {
     let wildcard = deliverer.target().index.wildcard();
     let name: String = wildcard.chars().filter(|character| *character != '*').collect();
-    format!("pixel-codes-of-{}", name.trim_end_matches(['-', '_', '.']))
+    format!("pixel-{what}-of-{}", name.trim_end_matches(['-', '_', '.']))
 }
 
 async fn send(
@@ -27,7 +30,17 @@ async fn send(
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Value), AskError> {
-    let url = format!("{}/{}{path}", deliverer.target().base, index(deliverer));
+    send_to(deliverer, "codes", method, path, body).await
+}
+
+async fn send_to(
+    deliverer: &Deliverer,
+    what: &str,
+    method: &'static str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(u16, Value), AskError> {
+    let url = format!("{}/{}{path}", deliverer.target().base, beside(deliverer, what));
     let body = body.map(Value::to_string).unwrap_or_default();
     let sent = deliverer
         .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
@@ -40,6 +53,61 @@ fn unexpected<T>(status: u16) -> Result<T, AskError> {
     Err(AskError::Unavailable(format!(
         "the index of codes answered with status {status}"
     )))
+}
+
+/// The index of the codes whose recipients have opted out.
+#[cfg(feature = "cli")]
+const OPT_OUTS: &str = "opt-outs";
+
+/// The codes whose recipients have opted out.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked.
+#[cfg(feature = "cli")]
+pub async fn opted_out(deliverer: &Deliverer) -> Result<std::collections::BTreeSet<String>, AskError> {
+    const PAGE: usize = 5000;
+    let mut codes = std::collections::BTreeSet::new();
+    let mut body = json!({"size": PAGE, "sort": [{"code.keyword": {"order": "asc", "unmapped_type": "keyword"}}]});
+    loop {
+        let path = "/_search?ignore_unavailable=true";
+        let (status, mut found) = send_to(deliverer, OPT_OUTS, "POST", path, Some(&body)).await?;
+        if status == 404 {
+            return Ok(codes);
+        }
+        let Some(hits) = found.pointer_mut("/hits/hits").and_then(Value::as_array_mut) else {
+            return unexpected(status);
+        };
+        codes.extend(
+            hits.iter()
+                .filter_map(|hit| hit["_source"]["code"].as_str())
+                .map(ToOwned::to_owned),
+        );
+        let full = hits.len() == PAGE;
+        match hits.last_mut() {
+            Some(last) if full => body["search_after"] = last["sort"].take(),
+            _ => return Ok(codes),
+        }
+    }
+}
+
+/// Remembers that a code's recipient has opted out, or that no more.
+///
+/// # Errors
+///
+/// [`AskError`] when that cannot be written.
+#[cfg(feature = "cli")]
+pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
+    let path = path(code, "?refresh=true");
+    let (status, _) = if out {
+        send_to(deliverer, OPT_OUTS, "PUT", &path, Some(&json!({"code": code}))).await?
+    } else {
+        send_to(deliverer, OPT_OUTS, "DELETE", &path, None).await?
+    };
+    match (status, out) {
+        (200 | 201, _) | (404, false) => Ok(()),
+        _ => unexpected(status),
+    }
 }
 
 fn path(code: &str, query: &str) -> String {
@@ -68,6 +136,18 @@ fn listed(document: &Value) -> Option<Listed> {
     })
 }
 
+/// The codes that a search finds.
+async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<Listed>, AskError> {
+    match send(deliverer, "POST", "/_search?ignore_unavailable=true", Some(body)).await? {
+        (200, found) => {
+            let hits = found["hits"]["hits"].as_array().into_iter().flatten();
+            Ok(hits.filter_map(|hit| listed(&hit["_source"])).collect())
+        }
+        (404, _) => Ok(Vec::new()),
+        (status, _) => unexpected(status),
+    }
+}
+
 impl Store for Deliverer {
     async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
         ask::ask(self, question).await
@@ -75,6 +155,67 @@ impl Store for Deliverer {
 
     async fn find(&self, latest: &Latest) -> Result<Page, AskError> {
         ask::latest(self, latest).await
+    }
+
+    /// By their times, a little behind the present: an event can be found a second after it was indexed.
+    async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
+        let settled = chrono::Utc::now().timestamp_millis() - SETTLED;
+        let Place::After(after) = place else {
+            let after = Cursor {
+                time: settled,
+                id: String::new(),
+            };
+            return Ok(Followed {
+                events: Vec::new(),
+                place: Place::After(after),
+            });
+        };
+        let latest = Latest {
+            filter: Filter {
+                from: Some(Moment::of_millis(after.time).0),
+                to: Some(Moment::of_millis(settled.max(after.time + 1)).0),
+                terms: filter.terms.clone(),
+            },
+            limit: MOST_FOLLOWED,
+            after: Some(after.clone()),
+            oldest_first: true,
+        };
+        let found = ask::latest(self, &latest).await?;
+        let cursor = |event: &Value| Cursor {
+            time: event["date"].as_i64().unwrap_or(after.time),
+            id: event["event"]["id"].as_str().unwrap_or_default().to_owned(),
+        };
+        let events: Vec<_> = found
+            .events
+            .iter()
+            .map(|event| (cursor(event), event.to_string()))
+            .collect();
+        let last = events
+            .last()
+            .map_or_else(|| after.clone(), |(cursor, _)| cursor.clone());
+        Ok(Followed {
+            events,
+            place: Place::After(last),
+        })
+    }
+
+    async fn revoked(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+        let sort = |name: &str, kind: &str| json!({name: {"order": "asc", "unmapped_type": kind}});
+        let mut body = json!({
+            "size": limit,
+            "query": {"exists": {"field": "revoked"}},
+            "sort": [sort("revoked", "long"), sort("code.keyword", "keyword")],
+        });
+        if let Some(Cursor { time, id }) = after {
+            body["search_after"] = json!([time, id]);
+        }
+        let place = |code: Listed| {
+            Some(Cursor {
+                time: code.revoked_at?.0.timestamp_millis(),
+                id: code.code,
+            })
+        };
+        Ok(search(self, &body).await?.into_iter().filter_map(place).collect())
     }
 
     async fn count(&self, filter: &Filter) -> Result<u64, AskError> {
@@ -95,14 +236,7 @@ impl Store for Deliverer {
         if let Some(Cursor { time, id }) = after {
             body["search_after"] = json!([time, id]);
         }
-        match send(self, "POST", "/_search?ignore_unavailable=true", Some(&body)).await? {
-            (200, found) => {
-                let hits = found["hits"]["hits"].as_array().into_iter().flatten();
-                Ok(hits.filter_map(|hit| listed(&hit["_source"])).collect())
-            }
-            (404, _) => Ok(Vec::new()),
-            (status, _) => unexpected(status),
-        }
+        search(self, &body).await
     }
 
     async fn add(&self, code: &Listed) -> Result<Put, AskError> {

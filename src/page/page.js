@@ -158,11 +158,11 @@
     const question = filter();
     const totals = new URLSearchParams(question);
     const spans = { '24h': 24, '7d': 168, '30d': 720, '90d': 2160, '365d': 8760 };
-    const series = new URLSearchParams(question);
     const fields = LISTS.filter(([field]) => !(state.code !== null && field === 'pixel.code'));
     const values = new URLSearchParams(question);
     fields.forEach(([field]) => values.append('by', field));
     values.set('limit', SHOWN);
+    values.set('unique', 'none');
     // All lists in one question: the store goes over its events once. Its failure is told where it is awaited.
     const lists = json('stats?' + values);
     lists.catch(() => {});
@@ -173,13 +173,14 @@
       totals.set('zone', zone);
       answer = await json('stats?' + totals);
     } else {
-      answer = await json('stats?' + totals);
-      const { first, last } = answer.totals;
+      const quick = new URLSearchParams(question);
+      quick.set('unique', 'none');
+      const { first, last } = (await json('stats?' + quick)).totals;
       if (first) {
-        series.set('interval', interval(new Date(last) - new Date(first)));
-        series.set('zone', zone);
-        answer.series = (await json('stats?' + series)).series;
+        totals.set('interval', interval(new Date(last) - new Date(first)));
+        totals.set('zone', zone);
       }
+      answer = await json('stats?' + totals);
     }
     if (!still()) return;
     trouble('', 'numbers');

@@ -47,25 +47,30 @@ fn uniques(unique: &Field, exact: u32) -> Value {
     json!({"cardinality": {"field": unique.name, "precision_threshold": exact}})
 }
 
-fn parts(unique: &Field) -> Value {
-    json!({"uniques": uniques(unique, EXACT_UNIQUES_OF_PARTS)})
+fn parts(unique: Option<&Field>) -> Value {
+    unique.map_or_else(
+        || json!({}),
+        |unique| json!({"uniques": uniques(unique, EXACT_UNIQUES_OF_PARTS)}),
+    )
 }
 
-fn totals(unique: &Field) -> Map<String, Value> {
+fn totals(unique: Option<&Field>) -> Map<String, Value> {
     let mut aggregations = Map::new();
-    aggregations.insert("uniques".to_owned(), uniques(unique, EXACT_UNIQUES));
+    if let Some(unique) = unique {
+        aggregations.insert("uniques".to_owned(), uniques(unique, EXACT_UNIQUES));
+    }
     aggregations.insert("first".to_owned(), json!({"min": {"field": "date"}}));
     aggregations.insert("last".to_owned(), json!({"max": {"field": "date"}}));
     aggregations
 }
 
-fn values(field: &Field, unique: &Field, limit: usize) -> Value {
+fn values(field: &Field, unique: Option<&Field>, limit: usize) -> Value {
     // With several shards, each is asked for so many more that the sums are right but for very even lists.
     let terms = json!({"field": field.name, "size": limit, "shard_size": limit * 3 + 500});
     json!({"terms": terms, "aggs": parts(unique)})
 }
 
-fn histogram(series: &Series, filter: &Filter, unique: &Field, dialect: Dialect) -> Value {
+fn histogram(series: &Series, filter: &Filter, unique: Option<&Field>, dialect: Dialect) -> Value {
     let width = match dialect {
         Dialect::Calendar => "calendar_interval",
         Dialect::Interval => "interval",
@@ -174,7 +179,7 @@ pub fn read_totals(answer: &Value) -> Totals {
     };
     Totals {
         events: count(answer),
-        uniques: number(&aggregations["uniques"]["value"]),
+        uniques: aggregations["uniques"]["value"].as_u64(),
         first: time("first"),
         last: time("last"),
     }
@@ -205,7 +210,7 @@ fn groups(field: &Field, aggregation: &Value) -> Vec<Group> {
         Group {
             value: key.as_str().map_or_else(|| key.to_string(), ToOwned::to_owned),
             events: number(&bucket["doc_count"]),
-            uniques: number(&bucket["uniques"]["value"]),
+            uniques: bucket["uniques"]["value"].as_u64(),
         }
     };
     let mut groups: Vec<_> = buckets(aggregation).map(group).collect();
@@ -223,7 +228,7 @@ pub fn read(question: &Question, answer: &Value) -> Result<Answer, AskError> {
     let point = |bucket: &Value| Point {
         start: Moment::of_millis(bucket["key"].as_i64().unwrap_or_default()),
         events: number(&bucket["doc_count"]),
-        uniques: number(&bucket["uniques"]["value"]),
+        uniques: bucket["uniques"]["value"].as_u64(),
     };
     let series = question
         .series

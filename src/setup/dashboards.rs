@@ -9,9 +9,112 @@ pub mod session;
 use serde_json::{Value, json};
 
 use super::plan::covers;
+use crate::delivery::opensearch::Target;
+use crate::delivery::{Auth, Destination, Secret};
+use session::Differing;
 
 /// Where the programs are below a server's address: by themselves, on OpenSearch Service, on its older domains.
 pub const PREFIXES: [&str; 3] = ["", "/_dashboards", "/_plugin/kibana"];
+
+/// The file of saved objects. In the function it takes half of what making them would.
+const OBJECTS: &str = include_str!("../../kibana/pixel.ndjson");
+
+/// The pattern that the file is for.
+const PATTERN: &str = "events*";
+
+/// The saved objects for the indices of a destination, whose names begin with this and hold nothing that JSON escapes.
+///
+/// # Errors
+///
+/// When the file is not sound, which a test excludes.
+pub fn objects(base: &str) -> Result<Vec<Value>, String> {
+    let file = OBJECTS.replace(PATTERN, &format!("{base}*"));
+    let objects: Result<_, _> = file.lines().map(serde_json::from_str).collect();
+    objects.map_err(|error| format!("kibana/pixel.ndjson: {error}"))
+}
+
+/// What an address may look like, for those who gave something else.
+pub const EXAMPLES: &str = "`https://host:5601` or `https://host/_dashboards`";
+
+/// The program's address, and how to prove who asks: as the URL says, else as the destination on the same host has it. None
+/// when the URL is no address.
+pub fn place(url: &str, target: &Target) -> Option<(String, Auth)> {
+    let region = match &target.auth {
+        Auth::SigV4 { region, .. } => Some(region.as_str()),
+        _ => None,
+    };
+    // Read as a destination, whose last part is an index.
+    let address = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+    let Ok(Destination::OpenSearch(found)) = Destination::parse(&format!("{address}/index"), None, region) else {
+        return None;
+    };
+    let host = |url: &str| reqwest::Url::parse(url).ok()?.host_str().map(ToOwned::to_owned);
+    let auth = match found.auth {
+        Auth::None if host(&found.base) == host(&target.base) => target.auth.clone(),
+        auth => auth,
+    };
+    // A browser's address goes on with `/app/…`.
+    let base = found
+        .base
+        .split("/app/")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches("/app");
+    Some((base.to_owned(), auth))
+}
+
+/// An import as the properties of a custom resource ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The program's URL, as [`place`] takes it.
+    pub url: String,
+    /// How to prove who asks, where neither the URL nor the destination says it.
+    pub auth: Option<Auth>,
+    /// The tenant; none for the user's own.
+    pub tenant: Option<String>,
+    /// The space of Kibana; none for its default.
+    pub space: Option<String>,
+    /// What becomes of what a person has changed.
+    pub differing: Differing,
+}
+
+impl Wanted {
+    /// Reads the properties `DashboardsUrl` (empty for no import), `DashboardsTenant`, `DashboardsSpace`,
+    /// `DashboardsUser` with `DashboardsPassword`, and `DashboardsOverwrite` (`yes` or `no`). A stack that is updated is not to fail because somebody has changed a panel, so
+    /// what differs is kept.
+    ///
+    /// # Errors
+    ///
+    /// When a property is none of what it may be.
+    pub fn of_properties(properties: &Value) -> Result<Option<Self>, String> {
+        let text = |name: &str| match &properties[name] {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            _ => Err(format!("the property `{name}` must be a text")),
+        };
+        let differing = match text("DashboardsOverwrite")?.as_deref() {
+            None | Some("no") => Differing::Keep,
+            Some("yes") => Differing::Replace,
+            Some(_) => return Err("the property `DashboardsOverwrite` must be `yes` or `no`".to_owned()),
+        };
+        let (tenant, space) = (text("DashboardsTenant")?, text("DashboardsSpace")?);
+        let auth = match (text("DashboardsUser")?, text("DashboardsPassword")?) {
+            (None, None) => None,
+            (Some(user), Some(password)) => Some(Auth::Basic {
+                user,
+                password: Secret::new(password),
+            }),
+            _ => return Err("the properties `DashboardsUser` and `DashboardsPassword` go together".to_owned()),
+        };
+        Ok(text("DashboardsUrl")?.map(|url| Self {
+            url,
+            auth,
+            tenant,
+            space,
+            differing,
+        }))
+    }
+}
 
 /// A request, as far as it does not depend on who sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]

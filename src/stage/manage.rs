@@ -1,15 +1,16 @@
 //! The role `manage` in the stage: the same answers from a file.
 
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
-use crate::delivery::sqlite::{Reader, StoreError};
+use tokio::sync::oneshot;
+
+use crate::delivery::sqlite::{Reader, Readers, StoreError, threads};
 use crate::manage::token::Scope;
-use crate::manage::{Listed, Put, Store};
+use crate::manage::{Followed, Listed, Place, Put, Store};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
-
-/// A file of events, opened anew for every question: that takes a fraction of a millisecond, and nobody waits for another.
-#[derive(Clone, Debug)]
-pub struct File(pub PathBuf);
 
 impl From<StoreError> for AskError {
     fn from(error: StoreError) -> Self {
@@ -17,57 +18,180 @@ impl From<StoreError> for AskError {
     }
 }
 
+/// A file of events, read by threads of its own: hits go before questions, and what is looked up waits for no question.
+#[derive(Clone, Debug)]
+pub struct File(Arc<Lanes>);
+
+#[derive(Debug)]
+struct Lanes {
+    /// Goes through many events; gives way to hits.
+    questions: Lane,
+    /// Reads a few rows that an index finds.
+    lookups: Lane,
+}
+
 impl File {
-    /// Does something on a thread that may wait for the disk.
+    /// Begins to answer.
+    pub fn of(readers: &Readers) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Lanes {
+            questions: Lane::new(readers, processors, threads::give_way),
+            lookups: Lane::new(readers, 1, || {}),
+        }))
+    }
+
+    fn lane_of(&self, filter: &Filter) -> &Lane {
+        if filter.terms.is_empty() || filter.only_code().is_some() {
+            &self.0.lookups
+        } else {
+            &self.0.questions
+        }
+    }
+}
+
+/// What may wait for a thread; more is refused.
+const WAITING: usize = 256;
+
+/// Does something with the open file, or tells why it is not open; whether it is to stay open.
+type Work = Box<dyn FnOnce(Result<&Reader, AskError>) -> bool + Send>;
+
+#[derive(Debug)]
+struct Lane {
+    /// None when it ends.
+    sender: Option<SyncSender<Work>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Lane {
+    fn new(readers: &Readers, threads: usize, begin: fn()) -> Self {
+        let (sender, receiver) = sync_channel(WAITING);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let spawn = |_| {
+            let (readers, receiver) = (readers.clone(), Arc::clone(&receiver));
+            let thread = std::thread::Builder::new().name("questions".to_owned());
+            // Without any thread there is nobody to answer, which whoever asks is told.
+            thread
+                .spawn(move || {
+                    begin();
+                    work_all(&readers, &receiver);
+                })
+                .ok()
+        };
+        Self {
+            sender: Some(sender),
+            threads: (0..threads).filter_map(spawn).collect(),
+        }
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Reader) -> Result<T, AskError> + Send + 'static,
     ) -> Result<T, AskError> {
-        let path = self.0.clone();
-        let task = tokio::task::spawn_blocking(move || work(&Reader::open(&path)?));
-        task.await
-            .unwrap_or_else(|_| Err(AskError::Unavailable("a panic".to_owned())))
+        let (done, answer) = oneshot::channel::<Result<T, AskError>>();
+        let work = move |reader: Result<&Reader, AskError>| {
+            // Nobody waits for it any more.
+            if done.is_closed() {
+                return true;
+            }
+            let result = reader.and_then(work);
+            let usable = !matches!(result, Err(AskError::Unavailable(_)));
+            let _ = done.send(result);
+            usable
+        };
+        let unavailable = |reason: &str| Err(AskError::Unavailable(reason.to_owned()));
+        let sent = self.sender.as_ref().map(|sender| sender.try_send(Box::new(work)));
+        if !matches!(sent, Some(Ok(()))) {
+            return unavailable("too many questions are waiting");
+        }
+        answer
+            .await
+            .unwrap_or_else(|_| unavailable("the thread that was to answer has failed"))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.sender = None;
+        for thread in self.threads.drain(..) {
+            // One that panicked has told nobody anything.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work_all(readers: &Readers, receiver: &Mutex<Receiver<Work>>) {
+    let mut open: Option<Reader> = None;
+    loop {
+        let work = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(work) = work else { return };
+        let reader = match open.take() {
+            Some(reader) => Ok(reader),
+            None => readers.open(),
+        };
+        let given = reader
+            .as_ref()
+            .map_err(|error| AskError::Unavailable(error.to_string()));
+        let usable = catch_unwind(AssertUnwindSafe(|| work(given))).unwrap_or(false);
+        open = reader.ok().filter(|_| usable);
     }
 }
 
 impl Store for File {
     async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
         let question = question.clone();
-        self.with(move |reader| reader.ask(&question)).await
+        self.0.questions.with(move |reader| reader.ask(&question)).await
     }
 
     async fn find(&self, latest: &Latest) -> Result<Page, AskError> {
         let latest = latest.clone();
-        self.with(move |reader| reader.find(&latest)).await
+        self.lane_of(&latest.filter)
+            .with(move |reader| reader.find(&latest))
+            .await
     }
 
     async fn count(&self, filter: &Filter) -> Result<u64, AskError> {
         let filter = filter.clone();
-        self.with(move |reader| reader.count(&filter)).await
+        let lane = match filter.only_code() {
+            Some(_) => &self.0.lookups,
+            None => &self.0.questions,
+        };
+        lane.with(move |reader| reader.count(&filter)).await
+    }
+
+    async fn follow(&self, place: &Place, _: &Filter) -> Result<Followed, AskError> {
+        let place = place.clone();
+        self.0.lookups.with(move |reader| Ok(reader.follow(&place)?)).await
+    }
+
+    async fn revoked(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+        let after = after.cloned();
+        let revoked = move |reader: &Reader| Ok(reader.revoked(after.as_ref(), limit)?);
+        self.0.lookups.with(revoked).await
     }
 
     async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {
         let code = code.to_owned();
-        self.with(move |reader| Ok(reader.code(&code)?)).await
+        self.0.lookups.with(move |reader| Ok(reader.code(&code)?)).await
     }
 
     async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Listed>, AskError> {
         let after = after.cloned();
-        self.with(move |reader| Ok(reader.codes(after.as_ref(), limit)?)).await
+        let codes = move |reader: &Reader| Ok(reader.codes(after.as_ref(), limit)?);
+        self.0.lookups.with(codes).await
     }
 
     async fn add(&self, code: &Listed) -> Result<Put, AskError> {
         let code = code.clone();
-        self.with(move |reader| Ok(reader.add_code(&code)?)).await
+        self.0.lookups.with(move |reader| Ok(reader.add_code(&code)?)).await
     }
 
     async fn replace(&self, code: &Listed) -> Result<(), AskError> {
         let code = code.clone();
-        self.with(move |reader| Ok(reader.replace_code(&code)?)).await
+        self.0.lookups.with(move |reader| Ok(reader.replace_code(&code)?)).await
     }
 
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<Vec<Scope>>, AskError> {
         let hash = *hash;
-        self.with(move |reader| Ok(reader.token(&hash)?)).await
+        self.0.lookups.with(move |reader| Ok(reader.token(&hash)?)).await
     }
 }

@@ -1,7 +1,8 @@
 //! The page on which visitors say that they are not to be counted, and what the stage remembers of it.
 //!
 //! It needs no script: a form, and a cookie that the browser sends with every image from then on. `/opt-out/{code}` is for
-//! the recipient of a mail: the code is remembered by the stage, because mail programs keep no cookies.
+//! the recipient of a mail: the code is remembered by the stage, because mail programs keep no cookies. A store's file keeps
+//! the codes, or an index beside that of the events; a queue or a stream keeps none.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,13 +15,16 @@ use hyper::{Response, StatusCode};
 use rusqlite::Connection;
 
 use super::gateway::Arrived;
+use crate::aws::client::Deliverer;
+use crate::manage::index;
 use crate::privacy::OPT_OUT_COOKIE;
+use crate::terminal::talk;
 
 /// The codes whose recipients have opted out.
 #[derive(Debug)]
 pub struct OptOuts {
     codes: RwLock<BTreeSet<String>>,
-    /// Where they are remembered: the store's file; none where there is none.
+    /// The store's file that remembers them; none where there is none.
     file: Option<Mutex<Connection>>,
 }
 
@@ -65,32 +69,54 @@ impl OptOuts {
         self.codes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds codes that an index has remembered. None is taken away: when in doubt, nobody is counted who has opted out.
+    pub fn add(&self, codes: BTreeSet<String>) {
+        self.codes.write().unwrap_or_else(PoisonError::into_inner).extend(codes);
+    }
+
     /// Remembers a code, or forgets it; whether that was possible.
-    fn set(&self, code: &str, out: bool) -> bool {
-        let Some(file) = &self.file else { return false };
+    async fn set(&self, code: &str, out: bool, index: Option<&Deliverer>) -> bool {
         if code.is_empty() || code.len() > LONGEST || out && self.read().len() >= MOST {
             return false;
         }
-        let sql = if out {
-            "INSERT OR IGNORE INTO opt_outs (code) VALUES (?1)"
-        } else {
-            "DELETE FROM opt_outs WHERE code = ?1"
+        let kept = match (&self.file, index) {
+            (Some(file), _) => keep(file, code, out),
+            (None, Some(index)) => match index::opt_out(index, code, out).await {
+                Ok(()) => true,
+                Err(error) => {
+                    talk(&format!("could not remember an opt-out: {error}"));
+                    false
+                }
+            },
+            (None, None) => false,
         };
-        let written = file.lock().unwrap_or_else(PoisonError::into_inner).execute(sql, [code]);
-        let mut codes = self.codes.write().unwrap_or_else(PoisonError::into_inner);
-        match (written, out) {
-            (Err(_), _) => return false,
-            (Ok(_), true) => codes.insert(code.to_owned()),
-            (Ok(_), false) => codes.remove(code),
-        };
-        true
+        if kept {
+            let mut codes = self.codes.write().unwrap_or_else(PoisonError::into_inner);
+            if out {
+                codes.insert(code.to_owned());
+            } else {
+                codes.remove(code);
+            }
+        }
+        kept
     }
+}
+
+fn keep(file: &Mutex<Connection>, code: &str, out: bool) -> bool {
+    let sql = if out {
+        "INSERT OR IGNORE INTO opt_outs (code) VALUES (?1)"
+    } else {
+        "DELETE FROM opt_outs WHERE code = ?1"
+    };
+    let written = file.lock().unwrap_or_else(PoisonError::into_inner).execute(sql, [code]);
+    written.is_ok()
 }
 
 type Page = Response<Full<Bytes>>;
 
 /// Answers the paths of this module: `/opt-out`, `/opt-out/{code}` and `/.well-known/gpc.json`.
-pub fn answer(arrived: &Arrived, opt_outs: &OptOuts) -> Option<Page> {
+/// `index` is where events go, when that is an index.
+pub async fn answer(arrived: &Arrived, opt_outs: &OptOuts, index: Option<&Deliverer>) -> Option<Page> {
     if arrived.path == "/.well-known/gpc.json" {
         return Some(gpc(arrived));
     }
@@ -102,7 +128,7 @@ pub fn answer(arrived: &Arrived, opt_outs: &OptOuts) -> Option<Page> {
         ("GET" | "HEAD", None) => page(arrived, &visitor_page(arrived)),
         ("POST", None) => set_cookie(arrived),
         ("GET" | "HEAD", Some(code)) => page(arrived, &code_page(&code, opt_outs)),
-        ("POST", Some(code)) if opt_outs.set(&code, wants_out(arrived)) => back(&arrived.path),
+        ("POST", Some(code)) if opt_outs.set(&code, wants_out(arrived), index).await => back(&arrived.path),
         ("POST", Some(_)) => status(
             StatusCode::SERVICE_UNAVAILABLE,
             "This server cannot remember this code; ask its owner.\n",

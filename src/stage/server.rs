@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use http_body_util::channel::{Channel, Sender};
+use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
@@ -23,7 +23,8 @@ use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use super::manage::File;
 use super::opt_out::{self, OptOuts};
-use crate::aws::client::secure_random;
+use super::revoked::{self, Revoked};
+use crate::aws::client::{Deliverer, secure_random};
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
 use crate::config::{Config, ReplyOrder};
@@ -33,10 +34,10 @@ use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
 use crate::geo::file::GeoFile;
 use crate::hit::{self, Circumstances, takes_beacons};
-use crate::manage::{self, Asked, Manager, Problem, Reply};
+use crate::manage::{self, Asked, Followed, Manager, Place, Problem, Reply};
 use crate::pixel::{Image, Pixel};
 use crate::privacy::Consent;
-use crate::question::{Cursor, Filter, Latest};
+use crate::question::{AskError, Filter};
 use crate::request::Ingress;
 use crate::terminal::{json_line, printable, talk};
 
@@ -56,28 +57,49 @@ const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub enum Sink {
     /// A file; the answer waits for the commit, which takes about a millisecond.
-    Store(Store),
+    Store {
+        /// Stores.
+        store: Store,
+        /// Answers.
+        file: File,
+    },
     /// A server.
     Remote {
         /// Delivers.
-        way: Box<Way>,
+        way: Arc<Way>,
         /// Deliveries at once; closed when none may begin any more.
         at_once: Semaphore,
     },
 }
 
 impl Sink {
+    /// A file.
+    pub fn store(store: Store) -> Self {
+        Self::Store {
+            file: File::of(&store.readers()),
+            store,
+        }
+    }
+
     /// A remote destination.
     pub fn remote(way: Way) -> Self {
         Self::Remote {
-            way: Box::new(way),
+            way: Arc::new(way),
             at_once: Semaphore::new(REMOTE_AT_ONCE),
+        }
+    }
+
+    /// The index, when it is one.
+    pub fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::Remote { way, .. } => way.index(),
+            Self::Store { .. } => None,
         }
     }
 
     async fn deliver(&self, event: &Arc<Event>, budget: Duration) -> Delivered {
         match self {
-            Self::Store(store) => Delivered {
+            Self::Store { store, .. } => Delivered {
                 outcome: store.store(Arc::clone(event)).await,
                 attempts: 1,
                 breaker: "closed",
@@ -92,7 +114,7 @@ impl Sink {
     /// Keeps what the destination has not taken.
     async fn keep(&self, event: &Arc<Event>, failure: &Failure, destination: &str, budget: Duration) -> Outcome {
         match self {
-            Self::Store(store) => settle(failure, store.store(Arc::clone(event)).await),
+            Self::Store { store, .. } => settle(failure, store.store(Arc::clone(event)).await),
             Self::Remote { way, .. } => way.keep(event, failure, destination, budget).await,
         }
     }
@@ -100,7 +122,7 @@ impl Sink {
     /// Why events cannot be stored now, as far as that is known without trying.
     fn trouble(&self) -> Option<&'static str> {
         match self {
-            Self::Store(store) => store.is_closed().then_some("the store's writer has stopped"),
+            Self::Store { store, .. } => store.is_closed().then_some("the store's writer has stopped"),
             Self::Remote { way, .. } => {
                 (way.breaker_state() != "closed").then_some("the circuit breaker of the destination is open")
             }
@@ -111,6 +133,32 @@ impl Sink {
     fn stop(&self) {
         if let Self::Remote { at_once, .. } = self {
             at_once.close();
+        }
+    }
+}
+
+/// Where questions are answered.
+#[derive(Clone)]
+pub(super) enum Source {
+    File(File),
+    /// An index, or something that answers no questions.
+    Remote(Arc<Way>),
+}
+
+impl Source {
+    fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::File(_) => None,
+            Self::Remote(way) => way.index(),
+        }
+    }
+
+    /// What came after a place.
+    pub(super) async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
+        match (self, self.index()) {
+            (Self::File(file), _) => manage::Store::follow(file, place, filter).await,
+            (Self::Remote(_), Some(deliverer)) => manage::Store::follow(deliverer, place, filter).await,
+            (Self::Remote(_), None) => Err(AskError::Unavailable("events go elsewhere".to_owned())),
         }
     }
 }
@@ -157,11 +205,13 @@ pub struct Stage {
     places: Arc<Semaphore>,
     /// Answers what is asked of the store.
     manager: Manager,
+    /// Codes whose hits are marked.
+    revoked: Revoked,
     /// Tells followers of events that were stored; none when the stage stops.
     followed: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
 }
 
-/// Events that a follower may be behind before it is told that it has missed some.
+/// Events that a follower may be behind before it has to ask the store for some.
 const BEHIND: usize = 1024;
 
 /// Serves until `stop` resolves, then finishes what was begun.
@@ -177,6 +227,14 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
         .header_read_timeout(Duration::from_secs(30))
         .max_headers(1000)
         .max_buf_size(256 * 1024);
+    if let Source::File(file) = stage.source() {
+        // So that the first hit is marked, too. Where it fails, it is tried again.
+        let _ = stage.revoked.refresh(&file, None).await;
+    }
+    let learning = {
+        let stage = Arc::clone(&stage);
+        tokio::spawn(async move { stage.learn().await })
+    };
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -199,6 +257,9 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
         });
     }
     drop(listener);
+    learning.abort();
+    // It lets go of the stage.
+    let _ = learning.await;
     // Followers would hold the end up.
     stage.followed(Option::take);
     let patience = Duration::from_secs(5);
@@ -215,6 +276,7 @@ impl Stage {
             failures: manage::Failures::default(),
         };
         Self {
+            revoked: Revoked::default(),
             opt_outs: OptOuts::of(config.opt_out.clone()),
             geo: None,
             config,
@@ -266,6 +328,30 @@ impl Stage {
         Delivered {
             outcome: fallback.keep(event, failure, &destination, kept).await,
             ..delivered
+        }
+    }
+
+    /// Learns of revoked codes, now and then.
+    async fn learn(&self) {
+        let mut since = None;
+        loop {
+            let source = self.source();
+            let learnt = match (&source, source.index()) {
+                (Source::File(file), _) => self.revoked.refresh(file, since).await,
+                (Source::Remote(_), Some(deliverer)) => self.revoked.refresh(deliverer, since).await,
+                (Source::Remote(_), None) => return,
+            };
+            drop(source);
+            // A store that is away is asked again.
+            since = learnt.unwrap_or(since);
+            tokio::time::sleep(revoked::INTERVAL).await;
+        }
+    }
+
+    fn source(&self) -> Source {
+        match &self.sink {
+            Sink::Store { file, .. } => Source::File(file.clone()),
+            Sink::Remote { way, .. } => Source::Remote(Arc::clone(way)),
         }
     }
 
@@ -347,9 +433,11 @@ async fn answer(
         arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
         return Ok(managed(stage, arrived).await);
     }
-    let page = page(&arrived).or_else(|| status(&stage, &arrived));
-    if let Some(page) = page.or_else(|| opt_out::answer(&arrived, &stage.opt_outs).map(|page| page.map(Either::Left))) {
+    if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
         return Ok(page);
+    }
+    if let Some(page) = opt_out::answer(&arrived, &stage.opt_outs, stage.sink.index()).await {
+        return Ok(page.map(Either::Left));
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
     let answer = capture_hit(Arc::clone(&stage), arrived).await;
@@ -410,16 +498,18 @@ async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
     let follows = arrived
         .header("accept")
         .is_some_and(|accept| accept.contains("text/event-stream"));
+    // Whoever was away goes on where it was.
+    let was_at = arrived.header("last-event-id").unwrap_or_default().to_owned();
+    let follows = follows.then_some(was_at);
     let asked = asked(&stage, arrived);
-    let (reply, reason) = match &stage.sink {
-        Sink::Store(store) => answer_from(&stage, &asked, follows, &File(store.path().to_owned())).await,
-        Sink::Remote { way, .. } => match way.as_ref() {
-            Way::Index(deliverer) => answer_from(&stage, &asked, follows, deliverer).await,
-            Way::Message(_) => {
-                let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
-                (of_reply(elsewhere.reply()), None)
-            }
-        },
+    let source = stage.source();
+    let (reply, reason) = match (&source, source.index()) {
+        (Source::File(file), _) => answer_from(&stage, &asked, follows, file).await,
+        (Source::Remote(_), Some(deliverer)) => answer_from(&stage, &asked, follows, deliverer).await,
+        (Source::Remote(_), None) => {
+            let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
+            (of_reply(elsewhere.reply()), None)
+        }
     };
     if let Some(reason) = reason {
         talk(&format!(
@@ -436,17 +526,23 @@ async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
 async fn answer_from(
     stage: &Stage,
     asked: &Asked,
-    follows: bool,
+    follows: Option<String>,
     store: &impl manage::Store,
 ) -> (HttpResponse, Option<String>) {
     let now = Utc::now();
-    if follows && asked.path == "events" && asked.method == "GET" {
-        return match stage.manager.may_follow(asked, store, now).await {
-            Ok(latest) => (follow(stage, latest), None),
+    if let Some(was_at) = follows.filter(|_| asked.path == "events" && asked.method == "GET") {
+        return match stage.manager.may_follow(asked, &was_at, store, now).await {
+            Ok((place, filter)) => (follow(stage, place, filter), None),
             Err(problem) => (of_reply(problem.reply()), None),
         };
     }
     let (reply, reason) = stage.manager.answer(asked, store, now).await;
+    if asked.method == "DELETE"
+        && reply.status == 200
+        && let Some(code) = asked.path.strip_prefix("codes/")
+    {
+        stage.revoked.add(code.to_owned());
+    }
     (of_reply(reply), reason)
 }
 
@@ -489,14 +585,11 @@ fn of_reply(reply: Reply) -> HttpResponse {
     })
 }
 
-/// How often a follower without news is told that all is well, so that nobody between takes the connection for dead.
-const STILL_THERE: Duration = Duration::from_secs(15);
-
-/// Sends every event that is stored from now on by this process, as server-sent events.
-fn follow(stage: &Stage, latest: Latest) -> HttpResponse {
+/// Sends every event that is stored after a place, or from now on, as server-sent events.
+fn follow(stage: &Stage, place: Place, filter: Filter) -> HttpResponse {
     let (sender, body) = Channel::new(16);
     if let Some(events) = stage.followed(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
-        tokio::spawn(send_events(events, sender, latest.filter));
+        tokio::spawn(super::follow::follow(stage.source(), place, filter, events, sender));
     }
     let headers = vec![
         ("content-type", "text/event-stream".to_owned()),
@@ -508,39 +601,6 @@ fn follow(stage: &Stage, latest: Latest) -> HttpResponse {
         body: String::new(),
     };
     of_reply(reply).map(|_| Either::Right(body))
-}
-
-async fn send_events(
-    mut events: broadcast::Receiver<Arc<Event>>,
-    mut sender: Sender<Bytes, Infallible>,
-    filter: Filter,
-) {
-    let mut text = ": following\n\n".to_owned();
-    // Until the follower or the stage goes away.
-    while sender.send_data(std::mem::take(&mut text).into()).await.is_ok() {
-        while text.is_empty() {
-            text = match tokio::time::timeout(STILL_THERE, events.recv()).await {
-                Ok(Ok(event)) => message(&event, &filter),
-                Ok(Err(broadcast::error::RecvError::Lagged(missed))) => format!("event: missed\ndata: {missed}\n\n"),
-                Ok(Err(broadcast::error::RecvError::Closed)) => return,
-                Err(_) => ":\n\n".to_owned(),
-            };
-        }
-    }
-}
-
-/// The message of an event; nothing for one that is not asked for.
-fn message(event: &Event, filter: &Filter) -> String {
-    let passes =
-        filter.terms.is_empty() || serde_json::from_str(&event.document).is_ok_and(|event| filter.holds(&event));
-    if !passes {
-        return String::new();
-    }
-    let place = Cursor {
-        time: event.time.timestamp_millis(),
-        id: event.id.clone(),
-    };
-    format!("id: {place}\ndata: {}\n\n", event.document)
 }
 
 async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
@@ -559,9 +619,9 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
                 invocation: arrived.id.clone(),
                 trusted_hops: stage.config.trusted_hops,
             };
-            let event = capture::event_placed(*request, &circumstances, &stage.config, |address| {
-                stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default()
-            });
+            let place = |address| stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default();
+            let is_revoked = |code: &str| stage.revoked.holds(code);
+            let event = capture::event_known(*request, &circumstances, &stage.config, place, is_revoked);
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             let late = store(stage, arrived, Arc::new(event)).await.is_err();
             if late
@@ -627,7 +687,7 @@ struct Late;
 /// Stores the event: a file before the answer, a remote destination in the configured order.
 async fn store(stage: Arc<Stage>, arrived: Arrived, event: Arc<Event>) -> Result<(), Late> {
     let patience = match (&stage.sink, stage.config.reply) {
-        (Sink::Store(_), _) => COMMIT_PATIENCE,
+        (Sink::Store { .. }, _) => COMMIT_PATIENCE,
         (Sink::Remote { .. }, ReplyOrder::AfterIndexing) => stage.config.timing.budget,
         (Sink::Remote { .. }, ReplyOrder::First) => Duration::ZERO,
     };
@@ -758,21 +818,7 @@ fn metrics(stage: &Stage) -> String {
 
 /// The page that shows what was seen.
 fn page(arrived: &Arrived) -> Option<HttpResponse> {
-    if arrived.path != "/" || !matches!(arrived.method.as_str(), "GET" | "HEAD") {
-        return None;
-    }
-    let page = crate::page::page();
-    let known = arrived.header("if-none-match") == Some(page.etag.as_str());
-    let headers = page.headers.iter();
-    Some(response(HttpAnswer {
-        status: if known { 304 } else { 200 },
-        headers: headers
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect(),
-        body: if known {
-            Vec::new()
-        } else {
-            page.html.clone().into_bytes()
-        },
-    }))
+    let known = arrived.header("if-none-match");
+    let reply = (arrived.path == "/").then(|| crate::page::answer(&arrived.method, known))?;
+    reply.map(of_reply)
 }

@@ -69,6 +69,9 @@ SAMPLES = {
     "KinesisFirehoseStreamName": "pixel", "CorsOrigin": "*", "ImageUrl": "https://example.org/1x1.gif",
     "ReaderRoleArn": "arn:aws:iam::123456789012:role/reader", "InstanceCount": 2,
     # The most that the templates let anyone choose, since time-outs have to fit it.
+    "CodeKeysSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:codes-AbCdEf", "PrivacyOptOut": "a-code",
+    "Manage": "iam", "TokensSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf", "DashboardsUrl": "https://dashboards.example.org", "DashboardsTenant": "global", "DashboardsSpace": "marketing",
+    "DashboardsSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:dashboards-AbCdEf", "PublicUrl": "https://cdn.example.org/p",
     "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
 
@@ -133,6 +136,18 @@ def integrations(t):
         yield name, method, method.get("Integration", {})
 
 
+def handler(t, integration):
+    """The handler of the function behind an integration; none when there is no function."""
+    function = function_of(integration)
+    return t.resources.get(function, {}).get("Properties", {}).get("Handler") if function else None
+
+
+def visited(t, api):
+    """Whether visitors come to this API, who must see images: one that asks for codes and numbers has other callers."""
+    handlers = {handler(t, one) for _, method, one in integrations(t) if method["RestApiId"] == f"<{api}>"}
+    return handlers != {"manage"}
+
+
 def function_of(integration):
     match = INVOKE.fullmatch(integration.get("Uri", ""))
     return match and match[1]
@@ -167,7 +182,7 @@ def deployment(t, facts, folder):
         if len(names) != 1:
             yield f"{api} has {len(names)} deployments"
             continue
-        if not re.fullmatch(r"Deployment[0-9a-f]{10}", names[0]):
+        if not re.fullmatch(r"\w*Deployment[0-9a-f]{10}", names[0]):
             yield f"{names[0]} has no hash in its name, so it will never be made anew"
         waits = t.resources[names[0]].get("DependsOn", [])
         if set(waits) != copied or len(waits) != len(set(waits)):
@@ -179,8 +194,8 @@ def deployment(t, facts, folder):
             yield f"no stage of {api} shows {names[0]}"
         kept = {"AWS::ApiGateway::Method", "AWS::ApiGateway::GatewayResponse", "AWS::ApiGateway::Resource"}
         for name, body in t.template["Resources"].items():
-            if body["Type"] in kept:
-                if "Condition" in body:
+            if body["Type"] in kept and body["Properties"]["RestApiId"] == {"Ref": api}:
+                if body.get("Condition") != t.template["Resources"][api].get("Condition"):
                     yield f"{name} is conditional, so the deployed copy could be another"
                 used = sorted(names_in(body["Properties"]) & set(t.parameters))
                 if used:
@@ -241,7 +256,7 @@ def is_mapped(value, prefixes):
 def answers(t, facts, folder):
     """Every method answers an image, whatever happens: the function's, or a text that is an SVG."""
     for name, method, integration in integrations(t):
-        if integration.get("Type") == "AWS_PROXY":
+        if integration.get("Type") in ("AWS_PROXY", "MOCK"):
             continue
         responses = integration.get("IntegrationResponses", [])
         usual = [one for one in responses if "SelectionPattern" not in one]
@@ -294,7 +309,7 @@ def binary(t, facts, folder):
         for name, method, integration in integrations(t):
             if method["RestApiId"] != f"<{api}>":
                 continue
-            if integration.get("Type") == "AWS_PROXY" and not everything:
+            if integration.get("Type") == "AWS_PROXY" and not everything and handler(t, integration) != "manage":
                 yield f"{name}: without binaryMediaTypes */* a proxy's image arrives as base64 text"
             if integration.get("Type") != "AWS_PROXY" and (everything or {"application/*", "application/json"} & set(types)):
                 if function_of(integration):
@@ -324,6 +339,8 @@ def gateway_responses(t, facts, folder):
     for api, _ in t.of("AWS::ApiGateway::RestApi"):
         kinds = []
         for name, one in t.of("AWS::ApiGateway::GatewayResponse"):
+            if one["RestApiId"] != f"<{api}>":
+                continue
             kinds.append(one["ResponseType"])
             if one["ResponseType"] not in GATEWAY_RESPONSES:
                 yield f"{name}: there is no {one['ResponseType']}"
@@ -340,25 +357,35 @@ def gateway_responses(t, facts, folder):
                     yield f"{name} has {header} {actual.get(header)}, not '{value}'"
         if len(kinds) != len(set(kinds)):
             yield f"{api} has two gateway responses of a type"
-        if not {"DEFAULT_4XX", "DEFAULT_5XX"} <= set(kinds):
+        if visited(t, api) and not {"DEFAULT_4XX", "DEFAULT_5XX"} <= set(kinds):
             yield f"{api} has refusals without an image"
 
 
 def paths(t, facts, folder):
     """Paths and methods are there once, and in the main stack they are the pixel's."""
-    found = [path_of(t, name) for name, _ in t.of("AWS::ApiGateway::Resource")]
-    for path in found:
-        if found.count(path) > 1:
-            yield f"{path} is there twice"
+    every = [(one["RestApiId"], path_of(t, name)) for name, one in t.of("AWS::ApiGateway::Resource")]
+    for one in every:
+        if every.count(one) > 1:
+            yield f"{one[1]} is there twice"
+    found = [path for api, path in every if visited(t, api.strip("<>"))]
     served = {}
-    for name, method, _ in integrations(t):
+    for name, method, integration in integrations(t):
         target = method["ResourceId"].strip("<>")
         path = "/" if target.endswith(".RootResourceId") else path_of(t, target)
-        if method["HttpMethod"] in served.setdefault(path, []):
+        verbs = served.setdefault(path, [])
+        if method["HttpMethod"] in verbs:
             yield f"{method['HttpMethod']} {path} is there twice"
-        served[path].append(method["HttpMethod"])
-        if method.get("AuthorizationType") != "NONE" or method.get("ApiKeyRequired"):
+        verbs.append(method["HttpMethod"])
+        managed = handler(t, integration) == "manage"
+        tokens = managed and "PIXEL_TOKENS" in t.resources[function_of(integration)]["Properties"]["Environment"]["Variables"]
+        if managed and path != "/v1/api/status" and method.get("AuthorizationType") != ("NONE" if tokens else "AWS_IAM"):
+            yield f"{name} answers anybody, or has two guards"
+        if (not managed or path == "/v1/api/status") and (method.get("AuthorizationType") != "NONE" or method.get("ApiKeyRequired")):
             yield f"{name} asks visitors who they are"
+        if managed and path != "/" and not path.startswith("/v1/api/"):
+            yield f"{name} is at {path}, where the function has nothing"
+        if managed and path == "/v1/api/status" and method["HttpMethod"] not in ("GET", "HEAD"):
+            yield f"{name} takes {method['HttpMethod']} of anybody"
         named = set(re.findall(r"\{(\w+)\+?\}", path))
         declared = {key.rsplit(".", 1)[1] for key in method.get("RequestParameters", {}) if ".path." in key}
         if named != declared:
@@ -373,6 +400,60 @@ def paths(t, facts, folder):
                 yield f"{path} is not served to the script's beacons"
             if not {"GET", "HEAD"} <= set(served.get(path, [])) and "ANY" not in served.get(path, []):
                 yield f"{path} is not served to GET and HEAD"
+
+
+COOKIE = re.compile(r"'([\w-]+)=1; Path=/; Max-Age=(\d+); HttpOnly; SameSite=None; Secure'")
+
+
+def constants(t, facts, folder):
+    """Pages that need no function: each answers what it declares, is kept by no cache, and asks nothing of other hosts."""
+    cookies = {}
+    for name, method, integration in integrations(t):
+        if integration.get("Type") != "MOCK":
+            continue
+        path = path_of(t, method["ResourceId"].strip("<>"))
+        if integration.get("PassthroughBehavior") != "NEVER":
+            yield f"{name} takes a status of the visitor's"
+        for one in integration.get("IntegrationResponses", []):
+            sent = {key.rsplit(".", 1)[1]: value.strip("'") for key, value in one.get("ResponseParameters", {}).items()}
+            body = one.get("ResponseTemplates", {}).get("application/json", "")
+            if sent.get("Cache-Control") != "no-store" or sent.get("X-Frame-Options") != "DENY":
+                yield f"{name} answers {one['StatusCode']} with {sent}"
+            if sent.get("Content-Type") == "application/json":
+                json.loads(re.sub(r"\$stageVariables\.\w+", "true", body))
+            elif not body.startswith("<!doctype html>") or re.search(r"(src|href)=|<script|//", body):
+                yield f"{name} answers {one['StatusCode']} with another page than ours"
+            if "Set-Cookie" in sent:
+                cookie = COOKIE.fullmatch(f"'{sent['Set-Cookie']}'")
+                name_and_age = (cookie[1], int(cookie[2]) > 0) if cookie else ("no cookie of ours", False)
+                cookies.setdefault(path, []).append((method["HttpMethod"], *name_and_age))
+        for variable in re.findall(r"\$stageVariables\.(\w+)", json.dumps(integration)):
+            if not any(variable in stage.get("Variables", {}) for _, stage in t.of("AWS::ApiGateway::Stage")):
+                yield f"{name} wants the stage's variable {variable}, which nobody sets"
+    for path, found in cookies.items():
+        wanted = [("POST", facts["opt_out_cookie"], False), ("POST", facts["opt_out_cookie"], True)]
+        if path != "/opt-out" or sorted(found) != wanted:
+            yield f"{path} sets {found}, and visitors who do not want to be counted have {wanted}"
+
+
+# What a deployer cannot or need not set, and why.
+ELSEWHERE = {
+    "PIXEL_CA_FILE": "the artefact has no other file",
+    "PIXEL_GEO_FILE": "the artefact has no other file; countries are those of the edge",
+    "AWS_REGION": "Lambda sets it",
+}
+# Of what is stored of a visitor, and of which codes are genuine, whichever function makes the event decides.
+OF_EVENTS = {"PIXEL_PRIVACY_IP", "PIXEL_PRIVACY_USER_ID", "PIXEL_PRIVACY_KEY", "PIXEL_PRIVACY_SIGNAL", "PIXEL_PRIVACY_OPT_OUT", "PIXEL_PRIVACY_RECORD",
+             "PIXEL_CODE_KEYS", "PIXEL_MAX_EVENT_BYTES"}
+
+
+def unreachable(facts, texts):
+    """Variables that no template lets anybody set."""
+    for variable in facts["variables"]:
+        if variable not in ELSEWHERE and not any(f"{variable}:" in text for text in texts):
+            yield f"no template sets {variable}"
+        if variable in ELSEWHERE and any(f"{variable}:" in text for text in texts):
+            yield f"{variable} is said to be set by no template"
 
 
 def permissions(t, facts, folder):
@@ -504,6 +585,19 @@ def functions(t, facts, folder):
                     yield f"{name}: {variable} is Lambda's own"
                 if not isinstance(value, (str, int)):
                     yield f"{name}: {variable} is no text"
+            # The scenario with everything sets every parameter that there is.
+            makes_events = one.get("Handler") == "capture" or "Events" not in t.template["Resources"] and one.get("Handler") == "index"
+            if makes_events and "CodeKeysSecretArn" in t.parameters and t.parameters["CodeKeysSecretArn"]:
+                for variable in sorted(OF_EVENTS - set(variables)):
+                    yield f"{name} makes events without {variable}"
+            if makes_events and "CodeKeysSecretArn" not in t.parameters:
+                yield f"{name} can check no signed codes"
+            for variable in ("PIXEL_CODE_KEYS", "PIXEL_TOKENS", "PIXEL_API_KEY", "PIXEL_PRIVACY_KEY"):
+                value = str(variables.get(variable, ""))
+                if re.search(r"arn:[\w-]+:secretsmanager", value) and not re.fullmatch(r"\{\{resolve:secretsmanager:arn:[^{}]+\}\}", value):
+                    yield f"{name}: {variable} is {value}, and not what the secret holds"
+            if one.get("Handler") == "manage" and not variables.get("PIXEL_PUBLIC_URL", "").startswith("https://"):
+                yield f"{name} makes URLs of codes with the host that it is asked at"
             key = variables.get("PIXEL_PRIVACY_KEY", "")
             if one.get("Handler") in ("capture", "index") and not key:
                 yield f"{name} has no key, so that each of its sandboxes hashes otherwise"
@@ -527,7 +621,7 @@ def functions(t, facts, folder):
         for dimension in alarm.get("Dimensions", [])
     }
     for name, one in t.of("AWS::Lambda::Function"):
-        if one.get("Handler") in ("capture", "index") and f"<{name}>" not in watched:
+        if one.get("Handler") in ("capture", "index", "manage") and f"<{name}>" not in watched:
             yield f"no alarm watches {name}'s errors"
     for name, _ in t.of("AWS::CloudFormation::CustomResource"):
         if "ServiceTimeout" not in t.resources[name]["Properties"]:
@@ -781,7 +875,7 @@ def alarms(t, facts, folder):
                 yield f"the dashboard shows {metric}, which nobody writes"
 
 
-CHECKS = [invocation, deployment, headers, answers, binary, mapping_template, gateway_responses, paths, permissions, stages,
+CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, permissions, stages,
           functions, least_privilege, encryption, destinations, queues, alarms]
 
 
@@ -801,7 +895,8 @@ def main(arguments):
     if command == "mutate":
         from mutations import run
         return run(facts, Path(rest[1]))
-    found = [f"{path}: {problem}" for path in rest[1:] for problem in problems(read(path), facts, Path(path).parent)]
+    found = list(unreachable(facts, [read(path) for path in rest[1:]]))
+    found += [f"{path}: {problem}" for path in rest[1:] for problem in problems(read(path), facts, Path(path).parent)]
     print("\n".join(found) or f"{len(rest) - 1} templates hold")
     return 1 if found else 0
 

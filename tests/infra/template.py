@@ -181,19 +181,27 @@ class Resolved:
 
 DEPLOYED = ("AWS::ApiGateway::RestApi", "AWS::ApiGateway::Resource", "AWS::ApiGateway::Method",
             "AWS::ApiGateway::GatewayResponse", "AWS::ApiGateway::Model", "AWS::ApiGateway::RequestValidator")
-STAMP = re.compile(r"\bDeployment[0-9a-f]{10}\b")
+STAMP = re.compile(r"\b([A-Z]\w*?|)Deployment[0-9a-f]{10}\b")
 
 
 def stamp(text):
-    """The text with its deployment's name ending in the hash of what the deployment copies."""
-    if not STAMP.search(text):
+    """The text with each deployment's name ending in the hash of what that deployment copies."""
+    found = dict.fromkeys(match[0] for match in STAMP.finditer(text))
+    if not found:
         return text
     template = load(text)
-    resources = {name: body for name, body in template["Resources"].items() if body["Type"] in DEPLOYED}
-    # As written, except for constants that stand elsewhere: no parameter may change the API without a new name.
-    copied = Resolved({**template, "Resources": template["Resources"], "Outputs": {}}).value(resources)
-    digest = hashlib.sha256(json.dumps(copied, sort_keys=True).encode()).hexdigest()[:10]
-    return STAMP.sub(f"Deployment{digest}", text)
+    for name in found:
+        api = template["Resources"].get(name, {}).get("Properties", {}).get("RestApiId", {}).get("Ref")
+        resources = {
+            one: body
+            for one, body in template["Resources"].items()
+            if body["Type"] in DEPLOYED and api in (one, body["Properties"].get("RestApiId", {}).get("Ref"))
+        }
+        # As written, except for constants that stand elsewhere: no parameter may change the API without a new name.
+        copied = Resolved({**template, "Resources": template["Resources"], "Outputs": {}}).value(resources)
+        digest = hashlib.sha256(json.dumps(copied, sort_keys=True).encode()).hexdigest()[:10]
+        text = re.sub(rf"\b{name}\b", name[:-10] + digest, text)
+    return text
 
 
 def path_of(template, name):

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
 
-use pixel::delivery::sqlite::Archive;
+use pixel::delivery::sqlite::{Archive, Change};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -40,8 +40,12 @@ impl Place for File<'_> {
             let mut document: Value = serde_json::from_str(&row.document).expect("JSON");
             if document["event"]["id"] == id {
                 document["visit"] = visit.clone();
-                file.rewrite(&[(row.number, document.to_string())])
-                    .expect("it can be written");
+                let change = Change {
+                    number: row.number,
+                    before: row.document,
+                    after: document.to_string(),
+                };
+                assert_eq!(file.rewrite(&[change]).expect("it can be written"), 1);
             }
         }
     }
@@ -217,4 +221,114 @@ fn the_paragraph_says_what_the_settings_do() {
     ]);
     assert!(open.contains("your IP address,") && open.contains("mail address is stored") && open.contains("90 days"));
     assert!(paragraph(&[("PIXEL_PRIVACY_RECORD", "off")]).contains("nothing is stored"));
+}
+
+/// Runs a command with a destination and a fallback.
+fn between(folder: &Path, destination: &str, fallback: &str, arguments: &[&str]) -> Output {
+    let mut command = serving::pixel(folder);
+    command
+        .env("PIXEL_DESTINATION", destination)
+        .env("PIXEL_FALLBACK", fallback);
+    command.args(arguments).output().expect("pixel starts")
+}
+
+#[test]
+fn what_lies_in_the_fallback_is_erased_too_and_what_is_out_of_reach_is_named() {
+    let folder = tempdir().expect("a folder");
+    let folder = folder.path();
+    for file in ["sqlite:pixel.db", "sqlite:fallback.db"] {
+        succeeded(&serving::run(folder, &["demo", "--events", "300", "-d", file]));
+    }
+    let (code, count) = commonest(&File(folder).all(), "/pixel/code");
+    let erase = |destination: &str, fallback: &str| {
+        let output = between(folder, destination, fallback, &["erase", "--code", &code, "--json"]);
+        let receipt: Value = serde_json::from_slice(&output.stdout).expect("a receipt");
+        (output.status.code(), receipt)
+    };
+    let named = |receipt: &Value, text: &str| {
+        let places = receipt["not_reached"].as_array().expect("a list");
+        places
+            .iter()
+            .any(|place| place.as_str().is_some_and(|place| place.contains(text)))
+    };
+
+    // Nobody answers at the destination: the fallback is cleared all the same.
+    let closed = "http://127.0.0.1:9/events";
+    let (exit, receipt) = erase(closed, "sqlite:fallback.db");
+    assert_eq!(exit, Some(1), "{receipt}");
+    assert_eq!(
+        (&receipt["deleted"], &receipt["left"]),
+        (&json!(count), &json!(0)),
+        "{receipt}"
+    );
+    assert!(named(&receipt, "127.0.0.1:9/events"), "{receipt}");
+
+    // A file that no event has come to yet, and a queue that holds events for a while.
+    let (exit, receipt) = erase("sqlite:pixel.db", "sqlite:never.db");
+    assert_eq!((exit, &receipt["deleted"]), (Some(0), &json!(count)), "{receipt}");
+    assert_eq!(receipt["destinations"].as_array().map(Vec::len), Some(2));
+    let queue = "sqs://sqs.eu-central-1.amazonaws.com/111122223333/hits";
+    let (exit, receipt) = erase("sqlite:pixel.db", queue);
+    assert_eq!((exit, &receipt["found"]), (Some(0), &json!(0)), "{receipt}");
+    assert!(named(&receipt, "111122223333/hits"), "{receipt}");
+    assert!(named(&receipt, "log lines"), "{receipt}");
+}
+
+const BROWSER: &str =
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+
+#[test]
+fn a_burst_over_a_mail_s_codes_is_found_by_the_server_and_by_reclassify() {
+    let stage = serving::serve().argument("--ingress=rest-proxy");
+    let folder = stage.folder().to_owned();
+    let served = stage.clone().start();
+    let open = |code: &str, agent: &str| {
+        let headers: [(&str, &[u8]); 2] = [("User-Agent", agent.as_bytes()), ("Accept", b"image/*")];
+        let reply = serving::send(
+            served.address,
+            &serving::request("GET", &format!("/pixel/{code}.gif"), &headers),
+        );
+        assert_eq!(reply.status, 200);
+    };
+    for number in 0..6 {
+        open(&format!("link-{number}"), BROWSER);
+    }
+    open("link-0", &BROWSER.replace("142", "141"));
+    served.signal("TERM");
+    served.ended();
+    let classes = || {
+        let documents = File(&folder).all();
+        let mut classes: Vec<_> = documents
+            .iter()
+            .map(|document| {
+                (
+                    document["visit"]["class"].to_string(),
+                    document["visit"]["reasons"][0].to_string(),
+                )
+            })
+            .collect();
+        classes.sort();
+        classes
+    };
+    let burst = ("\"automation\"".to_owned(), "\"burst\"".to_owned());
+    let person = ("\"human\"".to_owned(), "\"browser\"".to_owned());
+    let expected = [vec![burst; 6], vec![person]].concat();
+    assert_eq!(classes(), expected, "the server looks once more when it stops");
+
+    // Without what the server has done, by the whole file.
+    let place = File(&folder);
+    for document in place.all() {
+        let id = document["event"]["id"].as_str().expect("an id");
+        place.misclass(
+            id,
+            &json!({"class": "human", "reasons": ["browser"], "rules": "2020-01-01"}),
+        );
+    }
+    let done = result(&place, &["reclassify"]);
+    assert_eq!(
+        done["classes"],
+        json!([{"before": "human", "now": "automation", "events": 6}])
+    );
+    assert_eq!(classes(), expected);
+    assert_eq!(result(&place, &["reclassify"])["changed"], 0);
 }

@@ -221,6 +221,16 @@ const SIGNATURE: &str = "X-Amz-Signature=5ecre7";
 
 /// A request as CloudFormation makes it.
 fn request(kind: &str, callback: &SmallServer, physical_id: Option<&str>) -> String {
+    request_with(kind, callback, physical_id, &[])
+}
+
+/// The same with properties of the resource.
+pub fn request_with(
+    kind: &str,
+    callback: &SmallServer,
+    physical_id: Option<&str>,
+    properties: &[(&str, &str)],
+) -> String {
     let mut request = json!({
         "RequestType": kind,
         "ResponseURL": format!("{}/bucket/key?{SIGNATURE}", callback.url()),
@@ -230,20 +240,23 @@ fn request(kind: &str, callback: &SmallServer, physical_id: Option<&str>) -> Str
         "ResourceType": "Custom::Index",
         "ResourceProperties": {"ServiceToken": "arn:aws:lambda:eu-central-1:123456789012:function:pixel"},
     });
+    for (name, value) in properties {
+        request["ResourceProperties"][*name] = (*value).into();
+    }
     if let Some(id) = physical_id {
         request["PhysicalResourceId"] = id.into();
     }
     request.to_string()
 }
 
-fn options(handler: &str, destination: &str) -> RigOptions {
+pub fn options(handler: &str, destination: &str) -> RigOptions {
     RigOptions::new(env!("CARGO_BIN_EXE_bootstrap"))
         .handler(handler)
         .env("PIXEL_DESTINATION", destination)
         .timeout(Duration::from_mins(1))
 }
 
-async fn rig(options: RigOptions) -> Rig {
+pub async fn rig(options: RigOptions) -> Rig {
     let rig = Rig::start(options).await;
     assert_eq!(rig.init_error(), None);
     rig
@@ -258,7 +271,7 @@ fn against(index: &Index, handler: &str, suffix: &str) -> RigOptions {
 }
 
 /// The only answer that was put to the callback.
-fn answer(callback: &SmallServer, what: &str) -> Value {
+pub fn answer(callback: &SmallServer, what: &str) -> Value {
     let asked = callback.asked();
     let [asked] = asked.as_slice() else {
         panic!("{what}: it answers once: {asked:#?}");
@@ -288,7 +301,7 @@ fn check_log(rig: &Rig, what: &str) {
     );
 }
 
-fn callback() -> SmallServer {
+pub fn callback() -> SmallServer {
     SmallServer::start(|_| Reaction::Answer(200, String::new()))
 }
 
@@ -352,6 +365,7 @@ fn without_cloudformation_the_report_is_the_reply() {
                 report["Steps"].as_str().is_some_and(|did| did.starts_with(steps)),
                 "{report}"
             );
+            assert_eq!(report["Dashboards"], "not imported: `DashboardsUrl` is empty");
             let destination = format!("{}/{}-%Y.%m.%d", subject.running.url, index.name);
             assert_eq!(report["Destination"], destination, "{report}");
         }

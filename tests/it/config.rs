@@ -51,7 +51,9 @@ fn the_variables_and_the_url_decide_on_authentication() {
 #[test]
 fn each_variable_does_its_work() {
     type Holds = fn(&Config) -> bool;
-    let cases: [(&str, &str, Holds); 21] = [
+    let cases: [(&str, &str, Holds); 23] = [
+        ("PIXEL_PAGE", "", |config| !config.page),
+        ("PIXEL_PAGE", "on", |config| config.page),
         ("PIXEL_DESTINATION", " ", |config| config.destination.is_none()),
         ("PIXEL_REPLY", "", |config| config.reply == ReplyOrder::First),
         ("PIXEL_REPLY", "first", |config| config.reply == ReplyOrder::First),

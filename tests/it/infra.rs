@@ -18,6 +18,7 @@ use pixel::delivery::Ignored;
 use pixel::delivery::counts::{Counts, NAMESPACE};
 use pixel::function::Role;
 use pixel::pixel::{Image, Pixel};
+use pixel::privacy::OPT_OUT_COOKIE;
 use pixel::stage::gateway::RESOURCES;
 use serde_json::{Map, Value, json};
 
@@ -114,7 +115,24 @@ fn seeded_faults_are_found() {
 fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let endpoint = "Endpoint=https://search-x.eu-central-1.es.amazonaws.com";
     let certificate = "CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/1";
-    let cases: [(&[&str], Option<&str>); 18] = [
+    let dashboards = "DashboardsUrl=https://kibana.example.org";
+    let secret = "DashboardsSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:dashboards-AbCdEf";
+    let tokens = "TokensSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf";
+    let cases: [(&[&str], Option<&str>); 29] = [
+        (&[endpoint, tokens, "Manage=token"], None),
+        (&[endpoint, tokens, "Manage=iam"], Some("go together")),
+        (&[endpoint, "Manage=token"], Some("go together")),
+        (&[endpoint, dashboards, secret, "Manage=iam"], None),
+        (&[endpoint, "DashboardsUrl=none", "RunSetup=no"], None),
+        (&[endpoint, dashboards, "RunSetup=no"], Some("imports the dashboards")),
+        (&[endpoint, secret], Some("give DashboardsUrl")),
+        (
+            &[endpoint, "DashboardsUrl=https://user:password@kibana"],
+            Some("without a user"),
+        ),
+        (&[endpoint, "DashboardsUrl=later"], Some("auto, none")),
+        (&[endpoint, "CodeKeysSecretArn=1:c2VjcmV0"], Some("ARN of a secret")),
+        (&[endpoint, "PrivacyOptOut=one, two"], Some("without spaces")),
         (&[endpoint], None),
         (&[endpoint, "DomainName=search", "KeepDays=90"], None),
         (&[endpoint, "HostName=pixel.example.org", certificate], None),
@@ -443,6 +461,7 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
         "resources": resources,
         "headers": headers(Pixel::new(200, Image::Gif, "accepted")),
         "script": headers(Pixel::script(None, capture::explain(Ignored::Script))),
+        "opt_out_cookie": OPT_OUT_COOKIE,
         "template": PASSTHROUGH,
     });
     let folder = tempfile::tempdir().unwrap();

@@ -94,7 +94,7 @@ impl Stack {
         let mut options =
             RigOptions::new(env!("CARGO_BIN_EXE_bootstrap")).handler(declared["Handler"].as_str().unwrap());
         for (name, value) in variables {
-            let value = value.as_str().unwrap();
+            let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
             options = options.env(name, value.replace("https://index.example.org", index));
         }
         options
@@ -163,6 +163,36 @@ impl Stack {
                 declared["ResponseParameters"][name] == true
             }),
             body,
+        }
+    }
+
+    /// The answer of a path that needs no function: its request template chooses a response.
+    fn constant(&self, visit: &Visit) -> Answer {
+        let (method, path, parameters) = self.method(visit).unwrap();
+        let integration = &method["Integration"];
+        assert_eq!(integration["Type"], "MOCK", "{visit:?}");
+        let mut input = input(visit, path, parameters);
+        let rendered = |template: &Value, input: &TemplateInput| {
+            let template = template["application/json"].as_str().unwrap();
+            render(template, std::slice::from_ref(input)).remove(0).unwrap()
+        };
+        let chosen: Value = serde_json::from_str(&rendered(&integration["RequestTemplates"], &input)).unwrap();
+        let chosen = chosen["statusCode"].to_string();
+        let responses = integration["IntegrationResponses"].as_array().unwrap();
+        let pattern = |one: &&Value| one["SelectionPattern"] == chosen.as_str();
+        let usual = || responses.iter().find(|one| one["SelectionPattern"].is_null());
+        let response = responses.iter().find(pattern).or_else(usual).unwrap();
+        let stage = self
+            .of("AWS::ApiGateway::Stage")
+            .find(|one| one["RestApiId"] == "<Api>");
+        for (name, value) in stage.unwrap()["Variables"].as_object().unwrap() {
+            let value = value.as_str().unwrap().to_owned();
+            input.stage_variables.insert(name.clone(), value);
+        }
+        Answer {
+            status: response["StatusCode"].as_str().unwrap().parse().unwrap(),
+            headers: headers(&response["ResponseParameters"], |_| true),
+            body: rendered(&response["ResponseTemplates"], &input).into(),
         }
     }
 
@@ -341,6 +371,59 @@ async fn every_visit_gets_the_image_and_becomes_an_event() {
             "{visit:?}: {document}"
         );
         assert_eq!(document["client"]["ip"], "203.0.113.0", "{visit:?}");
+    }
+}
+
+/// The page's cookie is the one that the function heeds, and the other button takes it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opts_out_on_the_page_is_not_stored() {
+    let stack = Stack::read("pixel.yaml");
+    let index = IndexStub::start().await;
+    let rig = Rig::start(stack.function(&index.url())).await;
+    let button = |query: &str| {
+        let mut button = visit("POST", "/opt-out");
+        button.query = query.to_owned();
+        stack.constant(&button)
+    };
+    let page = stack.constant(&visit("GET", "/opt-out"));
+    let text = String::from_utf8(page.body).unwrap();
+    assert!(page.headers["Content-Type"].starts_with("text/html"), "{text}");
+    assert!(
+        text.contains("action=\"?\"") && text.contains("action=\"?in=1\""),
+        "{text}"
+    );
+    let (out, back) = (button(""), button("in=1"));
+    let cookie = |answer: &Answer| answer.headers["Set-Cookie"].clone();
+    let kept = cookie(&out).split(';').next().unwrap().to_owned();
+    assert!(cookie(&out).contains("Max-Age=31536000") && cookie(&back).contains("Max-Age=0"));
+    assert_eq!(cookie(&back).split(';').next(), Some(kept.as_str()));
+
+    let mut unseen = visit("GET", "/pixel.gif");
+    unseen.headers.push(("Cookie", format!("other=2; {kept}")));
+    let seen = visit("GET", "/pixel/seen");
+    for visit in [&unseen, &seen] {
+        let payload = stack.payloads(std::slice::from_ref(visit)).remove(0);
+        let answer = stack.answer(visit, &rig.invoke(payload).await);
+        assert_eq!((answer.status, answer.body.as_slice()), (200, GIF.as_slice()));
+    }
+    index
+        .wait_for("the one event", |index| !index.documents().is_empty())
+        .await;
+    let stored: Vec<_> = index.documents().into_keys().map(|(_, id)| id).collect();
+    assert_eq!(stored, [format!("{:x}", fingerprint(&seen))]);
+}
+
+/// What `/.well-known/gpc.json` promises is what the functions do with the signal.
+#[test]
+fn the_promise_about_the_signal_is_kept() {
+    for (policy, promised) in [("anonymise", true), ("ignore", true), ("record", false)] {
+        let stack = Stack::read_with("pixel.yaml", &[&format!("PrivacySignal={policy}")]);
+        let answer = stack.constant(&visit("GET", "/.well-known/gpc.json"));
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status, &body["gpc"]), (200, &json!(promised)), "{policy}");
+        assert_eq!(answer.headers["Content-Type"], "application/json");
+        let variables = &stack.resources["Capture"]["Properties"]["Environment"]["Variables"];
+        assert_eq!(variables["PIXEL_PRIVACY_SIGNAL"], policy);
     }
 }
 

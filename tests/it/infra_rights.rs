@@ -26,6 +26,7 @@ fn stack(index: &str, rotation: &str, delivery: &str) -> Value {
         format!("Endpoint={ENDPOINT}"),
         "DomainName=search".to_owned(),
         "KeepDays=30".to_owned(),
+        "Manage=iam".to_owned(),
         format!("Index={index}"),
         format!("Rotation={rotation}"),
         format!("Delivery={delivery}"),
@@ -180,7 +181,12 @@ impl Domain {
 
     fn acting_as(&self, role: &str) -> SmallServer {
         let (running, user) = (self.running.clone(), self.user(role));
+        let reader = self.user("pixel_dashboards");
         SmallServer::start(move |asked| {
+            if let Some(path) = asked.path.strip_prefix("/_dashboards/api/") {
+                let (status, body) = dashboards(&running, &reader, path, asked);
+                return Reaction::Answer(status, body);
+            }
             let body = Some(asked.body.as_str()).filter(|body| !body.is_empty());
             let (status, body) = servers::request_as(&running, Some(&user), &asked.method, &asked.path, body);
             Reaction::Answer(status, body)
@@ -188,9 +194,50 @@ impl Domain {
     }
 }
 
+/// The index in which this stands for OpenSearch Dashboards; its name is one of those that the program chooses.
+fn objects_index() -> String {
+    format!("/.kibana_rights-{}p", std::process::id())
+}
+
+/// What OpenSearch Dashboards does with a request, in the name of who sent it: single objects are documents, an import is
+/// `_bulk` (`src/core/server/saved_objects/service/lib/repository.ts`).
+fn dashboards(running: &Running, user: &(String, String), path: &str, asked: &Asked) -> (u16, String) {
+    let ask = |method: &str, path: &str, body: Option<&str>| {
+        servers::request_as(running, Some(user), method, &format!("{}{path}", objects_index()), body)
+    };
+    if path == "status" {
+        return (200, json!({"version": {"number": "2.19.4"}}).to_string());
+    }
+    if path.starts_with("saved_objects/_import") {
+        let objects: Vec<Value> = asked
+            .body
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let lines = objects.iter().map(|object| {
+            let id = format!("{}:{}", object["type"], object["id"]).replace('"', "");
+            let document = json!({"kept": object.to_string()});
+            format!("{}\n{document}\n", json!({"index": {"_id": id}}))
+        });
+        let (status, answer) = ask("POST", "/_bulk?refresh=true", Some(&lines.collect::<String>()));
+        let written: Value = serde_json::from_str(&answer).unwrap_or_default();
+        assert!(status == 200 && written["errors"] == false, "{status} {answer}");
+        return (200, json!({"success": true, "successCount": objects.len()}).to_string());
+    }
+    let object = path.trim_start_matches("saved_objects/").replace('/', ":");
+    let (status, answer) = ask("GET", &format!("/_doc/{object}"), None);
+    let found: Value = serde_json::from_str(&answer).unwrap_or_default();
+    match found["_source"]["kept"].as_str() {
+        Some(kept) => (200, kept.to_owned()),
+        None if status == 404 => (404, json!({"statusCode": 404, "message": "Not found"}).to_string()),
+        None => (status, answer),
+    }
+}
+
 impl Drop for Domain {
     fn drop(&mut self) {
         for name in &self.names {
+            let _ = servers::request(&self.running, "DELETE", &objects_index(), None);
             for kind in ["internalusers", "roles"] {
                 let path = format!("/_plugins/_security/api/{kind}/{name}");
                 let _ = servers::request(&self.running, "DELETE", &path, None);
@@ -207,7 +254,8 @@ async fn function(resources: &Value, name: &str, index: &str) -> Rig {
         .timeout(Duration::from_mins(1));
     for (variable, value) in declared["Environment"]["Variables"].as_object().unwrap() {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        options = options.env(variable, value.replace(ENDPOINT, index));
+        // Names of resources stand in angle brackets.
+        options = options.env(variable, value.replace(ENDPOINT, index).replace(['<', '>'], ""));
     }
     let rig = Rig::start(options.env("PIXEL_ATTEMPT_TIMEOUT_MS", "30000")).await;
     assert_eq!(rig.init_error(), None);
@@ -215,10 +263,53 @@ async fn function(resources: &Value, name: &str, index: &str) -> Rig {
 }
 
 async fn succeeds(resources: &Value, name: &str, server: &SmallServer, what: &str) -> Value {
+    succeeds_with(resources, name, server, "{}", what).await
+}
+
+async fn succeeds_with(resources: &Value, name: &str, server: &SmallServer, payload: &str, what: &str) -> Value {
     let rig = function(resources, name, &server.url()).await;
-    let invocation = rig.invoke("{}").await;
+    let invocation = rig.invoke(payload.to_owned()).await;
     let reply = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| invocation.reply_json()));
     reply.unwrap_or_else(|_| panic!("{what}: {name}: {invocation:#?}"))
+}
+
+/// Every kind of question, as the stack's API hands it on for somebody whom IAM has let in.
+async fn asks_everything(resources: &Value, server: &SmallServer, what: &str) {
+    let rig = function(resources, "ManageFunction", &server.url()).await;
+    let new = json!({"code": "spring", "campaign": "spring"}).to_string();
+    for (method, path, body, status) in [
+        ("GET", "status", "", 200),
+        ("GET", "stats", "", 200),
+        ("GET", "events", "", 200),
+        ("POST", "codes", new.as_str(), 201),
+        ("POST", "codes", new.as_str(), 409),
+        ("GET", "codes", "", 200),
+        ("GET", "codes/spring", "", 200),
+        ("GET", "info/spring", "", 200),
+        ("PATCH", "codes/spring", r#"{"note": "a note"}"#, 200),
+        ("DELETE", "codes/spring", "", 200),
+        ("GET", "gen-image", "", 200),
+    ] {
+        let payload = json!({
+            "httpMethod": method, "path": format!("/v1/api/{path}"), "resource": "/v1/api/{proxy+}",
+            "headers": {"Host": "manage.example"}, "body": body, "isBase64Encoded": false,
+            "requestContext": {"requestId": "1", "identity": {"userArn": "arn:aws:iam::123456789012:user/ann"}, "httpMethod": method},
+        });
+        let reply = rig.invoke(payload.to_string()).await.reply_json();
+        assert_eq!(
+            reply["statusCode"],
+            status,
+            "{what}: {method} {path}: {reply}: {:?}",
+            rig.log_lines()
+        );
+        let text = reply["body"].as_str().unwrap_or_default();
+        let url = serde_json::from_str::<Value>(text).unwrap_or_default()["image_url"].take();
+        let url = url.as_str().unwrap_or("https://Api.execute-api");
+        assert!(
+            url.starts_with("https://Api.execute-api"),
+            "{what}: {method} {path}: {text}"
+        );
+    }
 }
 
 fn hit(id: &str) -> String {
@@ -228,13 +319,57 @@ fn hit(id: &str) -> String {
     json!({"body-json": {}, "params": params, "stage-variables": {}, "context": context}).to_string()
 }
 
+/// The setup and the import, the second time with nothing left to do; what was asked for meanwhile.
+async fn sets_up_twice(domain: &Domain, resources: &Value, rotation: &str) -> Vec<Asked> {
+    let keeper = domain.acting_as("pixel_keeper");
+    let _ = servers::request(&domain.running, "DELETE", &objects_index(), None);
+    domain.ask("PUT", &objects_index(), &json!({"mappings": {"enabled": false}}));
+    for (run, dashboards) in [("first", "created"), ("second", "unchanged")] {
+        let what = format!("{rotation}, {run} run");
+        let mut properties = resources["Setup"]["Properties"].clone();
+        properties["DashboardsUrl"] = properties["DashboardsUrl"]
+            .as_str()
+            .expect("those of the domain")
+            .replace(ENDPOINT, &keeper.url())
+            .into();
+        let payload = json!({"ResourceProperties": properties}).to_string();
+        let reply = succeeds_with(resources, "SetupFunction", &keeper, &payload, &what).await;
+        assert!(reply["Product"].is_string(), "{what}: {reply}");
+        let said = reply["Dashboards"].as_str().unwrap_or_default();
+        assert!(said.starts_with(dashboards), "{what}: {reply}");
+    }
+    keeper.asked()
+}
+
+/// Nobody has more than their own.
+fn nobody_has_more(domain: &Domain, index: &str, rotation: &str) {
+    for (role, method, path) in [
+        ("pixel_writer", "DELETE", format!("/{index}")),
+        ("pixel_writer", "GET", format!("/{index}*/_search")),
+        ("pixel_reader", "POST", format!("/{index}/_doc")),
+        ("pixel_manager", "POST", format!("/{index}/_doc")),
+        ("pixel_manager", "DELETE", format!("/{index}")),
+        (
+            "pixel_manager",
+            "DELETE",
+            format!("/pixel-codes-of-{index}/_doc/spring"),
+        ),
+        ("pixel_dashboards", "GET", format!("/{index}*/_search")),
+        ("pixel_keeper", "GET", "/_plugins/_security/api/roles".to_owned()),
+    ] {
+        let body = (method == "POST").then_some("{}");
+        let (status, answer) = servers::request_as(&domain.running, Some(&domain.user(role)), method, &path, body);
+        assert_eq!(status, 403, "{rotation}: {role}: {method} {path}: {answer}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_functions_may_do_what_they_do() {
     let running = servers::start(Server::OpenSearch2Secured);
     let prefix = format!("events-rights-{}p", std::process::id());
     let domain = Domain::with_roles(running, &prefix);
-    let mut used = [(); 4].map(|()| Used::default());
-    let [setup, capture_rights, index_rights, prune] = &mut used;
+    let mut used = [(); 5].map(|()| Used::default());
+    let [setup, capture_rights, index_rights, prune, manage] = &mut used;
     let events = rights(&stack("events", "daily", "direct"), "SetupRole");
     setup.note(&events, &asked_of_state_management(), "events");
     for (rotation, dates, earlier) in [
@@ -251,15 +386,10 @@ async fn the_functions_may_do_what_they_do() {
             domain.ask("PUT", &format!("/{index}{earlier}"), &json!({}));
         }
 
-        let keeper = domain.acting_as("pixel_keeper");
-        for run in ["first", "second"] {
-            let what = format!("{rotation}, {run} run");
-            let reply = succeeds(&direct, "SetupFunction", &keeper, &what).await;
-            assert!(reply["Product"].is_string(), "{what}: {reply}");
-        }
+        let asked = sets_up_twice(&domain, &direct, rotation).await;
         let allowed = rights(&direct, "SetupRole");
-        assert_eq!(refused(&allowed, &keeper.asked()), BTreeSet::new(), "{rotation}");
-        setup.note(&allowed, &keeper.asked(), &index);
+        assert_eq!(refused(&allowed, &asked), BTreeSet::new(), "{rotation}");
+        setup.note(&allowed, &asked, &index);
 
         let writer = domain.acting_as("pixel_writer");
         let capture = function(&direct, "Capture", &writer.url()).await;
@@ -304,29 +434,26 @@ async fn the_functions_may_do_what_they_do() {
         let said = succeeded(&pixel(&["hits", "-d", &url, "--json"]), rotation);
         assert!(!said.is_empty(), "{rotation}");
 
-        // Nobody has more than their own.
-        for (role, method, path) in [
-            ("pixel_writer", "DELETE", format!("/{index}")),
-            ("pixel_writer", "GET", format!("/{index}*/_search")),
-            ("pixel_reader", "POST", format!("/{index}/_doc")),
-            ("pixel_keeper", "GET", "/_plugins/_security/api/roles".to_owned()),
-        ] {
-            let body = (method == "POST").then_some("{}");
-            let (status, answer) = servers::request_as(&domain.running, Some(&domain.user(role)), method, &path, body);
-            assert_eq!(status, 403, "{rotation}: {role}: {method} {path}: {answer}");
-        }
+        let manager = domain.acting_as("pixel_manager");
+        asks_everything(&direct, &manager, rotation).await;
+        let allowed = rights(&direct, "ManageRole");
+        assert_eq!(refused(&allowed, &manager.asked()), BTreeSet::new(), "{rotation}");
+        manage.note(&allowed, &manager.asked(), &index);
+
+        nobody_has_more(&domain, &index, rotation);
         let path = if rotation == "data-stream" {
             format!("/_data_stream/{index}")
         } else {
             format!("/{index}*")
         };
         let _ = servers::request(&domain.running, "DELETE", &path, None);
+        let _ = servers::request(&domain.running, "DELETE", &format!("/pixel-codes-of-{index}"), None);
         let template = format!("/_index_template/pixel-{index}");
         let _ = servers::request(&domain.running, "DELETE", &template, None);
     }
     // Nothing is allowed that nobody asks for, except for what only other servers than this one are asked.
     let unused = used.map(|used| used.unused());
-    let expected: [&[&str]; 4] = [
+    let expected: [&[&str]; 5] = [
         // Old clients' compatibility setting, and Elasticsearch before it had composable templates.
         &[
             "es:ESHttpGet /_nodes/_local",
@@ -338,6 +465,7 @@ async fn the_functions_may_do_what_they_do() {
         &["es:ESHttpHead /"],
         // A stream's first index is not old yet.
         &["es:ESHttpDelete /.ds-INDEX-*"],
+        &[],
     ];
     assert_eq!(unused, expected.map(<[_]>::to_vec));
 }

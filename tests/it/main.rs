@@ -28,6 +28,7 @@ mod infra;
 mod infra_path;
 mod infra_rights;
 mod ingress;
+mod injection;
 mod invoke;
 mod lambda_rig;
 mod lifecycle;

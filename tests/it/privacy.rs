@@ -1,9 +1,12 @@
 //! What must not be stored is not: tried on arbitrary visitors, by settings, and on the stage's page for those who do not
 //! want to be counted.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use pixel::capture::{self, log_line};
+use pixel::capture::{self, journal_line, log_line};
 use pixel::config::{Config, Variables};
+use pixel::delivery::message::Outlet;
 use pixel::delivery::{Delivered, Failure, Ignored, Outcome};
 use pixel::event::Event;
 use pixel::hit::Circumstances;
@@ -14,6 +17,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
+use crate::matrix::{self, Index};
 use crate::serving::{request, send, serve};
 
 fn now() -> DateTime<Utc> {
@@ -209,15 +213,41 @@ proptest! {
             attempts: 1,
             breaker: "closed",
         };
-        // The log line of an event that was not delivered is what a fallback holds, too.
-        let line = log_line(&event, &failed, "https://search.example/events", 1).to_string();
-        for secret in &secrets {
-            prop_assert!(!event.document.contains(secret.as_str()), "{} is in {}", secret, event.document);
-            prop_assert!(!line.contains(secret.as_str()), "{} is in {}", secret, line);
+        let outlet = |text| Outlet::parse(text, None).expect("an outlet").expect("it is right");
+        let handed = |text| String::from_utf8_lossy(&outlet(text).hand_over(&event).body).into_owned();
+        let held = [
+            ("the event", event.document.clone()),
+            ("the log of an event that was not delivered", log_line(&event, &failed, "https://search.example/events", 1).to_string()),
+            ("the log before a reply", journal_line(&event).to_string()),
+            ("a queue", handed("sqs://sqs.eu-central-1.amazonaws.com/111122223333/hits")),
+            ("a stream", handed("firehose://firehose.eu-central-1.amazonaws.com/hits")),
+        ];
+        for (place, text) in &held {
+            for secret in &secrets {
+                prop_assert!(!text.contains(secret.as_str()), "{} is in {}: {}", secret, place, text);
+            }
+            // A stream's records are in Base64.
+            for record in text.split('"').filter(|part| part.len() > 100) {
+                let record = STANDARD.decode(record).unwrap_or_default();
+                let record = String::from_utf8_lossy(&record);
+                for secret in &secrets {
+                    prop_assert!(!record.contains(secret.as_str()), "{} is in {}: {}", secret, place, record);
+                }
+            }
         }
         // Cleaning what was cleaned changes nothing: hashes are not hashed again.
         let _: Value = serde_json::from_str(&event.document).expect("an event is JSON");
     }
+}
+
+/// What a property has found once.
+#[test]
+fn a_token_is_found_whatever_words_are_in_it() {
+    let token = "eyJAaA_a-0-aa0-0A0_aA-0.Pwd_aA_-aa-0_AaaAaaA.a_a00AA0aaa__a-A0aaa";
+    let mut request = a_request(&[("q", token), (token, "1")], &[]);
+    request.body = Some(json!({"b": token, token: 1, "list": [token]}).to_string().into());
+    let stored = document(request, &Config::default()).to_string();
+    assert!(!stored.contains(token), "{stored}");
 }
 
 #[test]
@@ -443,4 +473,50 @@ fn an_opt_out_outlives_the_stage_and_the_switch_stops_everything() {
         (200, "ignored; reason=recording_off".to_owned())
     );
     assert_eq!(served.documents().len(), 0);
+}
+
+#[test]
+fn an_index_remembers_who_has_opted_out_for_every_server() {
+    matrix::each(|subject| {
+        let index = Index::new(subject, "opted");
+        // Who writes events may not make other indices.
+        let destination = subject.destination(&index.name);
+        let mut stage = serve().to(&destination).argument("--ingress=rest-proxy");
+        for (name, value) in subject.variables() {
+            stage = stage.variable(name, &value);
+        }
+        let (first, second) = (stage.clone().start(), stage.clone());
+        let ask = |address, method: &str, path: &str| {
+            let reply = send(address, &request(method, path, &[("Content-Length", b"0")]));
+            (reply.status, reply.header("x-pixel").unwrap_or_default().to_owned())
+        };
+        let out = (200, "ignored; reason=opted_out".to_owned());
+        let code = "/opt-out/mail 1 é";
+        let code = code.replace(' ', "%20").replace('é', "%C3%A9");
+        assert_eq!(ask(first.address, "POST", &code).0, 303, "{}", subject.name);
+        let pixel = "/pixel/mail%201%20%C3%A9.gif";
+        assert_eq!(ask(first.address, "GET", pixel), out, "{}", subject.name);
+        // Another server of the same index knows it from the start.
+        let second = second.start();
+        assert_eq!(ask(second.address, "GET", pixel), out, "{}", subject.name);
+        assert_eq!(
+            ask(second.address, "POST", &format!("{code}?in")).0,
+            303,
+            "{}",
+            subject.name
+        );
+        assert_ne!(ask(second.address, "GET", pixel), out, "{}", subject.name);
+        let third = stage.start();
+        assert_ne!(ask(third.address, "GET", pixel), out, "{}", subject.name);
+    });
+}
+
+#[test]
+fn a_queue_remembers_nobody_and_says_so() {
+    let stage = serve().to("sqs+http://127.0.0.1:9/000000000000/p").start();
+    let reply = send(
+        stage.address,
+        &request("POST", "/opt-out/mail-1", &[("Content-Length", b"0")]),
+    );
+    assert_eq!(reply.status, 503);
 }

@@ -67,6 +67,29 @@ impl Reader {
         self.result(read())
     }
 
+    /// Revoked codes after a place, in the order in which they were revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn revoked(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, StoreError> {
+        let sql = "SELECT revoked, code FROM codes
+            WHERE revoked IS NOT NULL AND (?1 IS NULL OR (revoked, code) > (?1, ?2)) ORDER BY revoked, code LIMIT ?3";
+        let (time, code) = after.map(|cursor| (cursor.time, cursor.id.as_str())).unzip();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let cursor = |row: &Row<'_>| {
+            Ok(Cursor {
+                time: row.get(0)?,
+                id: row.get(1)?,
+            })
+        };
+        let read = || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_map(params![time, code, limit], cursor)?.collect()
+        };
+        self.result(read())
+    }
+
     /// Adds a code to the list.
     ///
     /// # Errors

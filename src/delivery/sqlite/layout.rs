@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layout's number, which the file holds as `user_version`.
-pub(super) const LAYOUT: i64 = 2;
+pub(super) const LAYOUT: i64 = 3;
 
 /// Layout 1: the events.
 const EVENTS: &str = "
@@ -62,6 +62,24 @@ const COLUMNS: &str = "
         created INTEGER NOT NULL
     ) STRICT;";
 
+/// Layout 3: how often events were changed or deleted, so that who has them in memory knows; and what was revoked last.
+const CHANGES: &str = "
+    CREATE TABLE changes (count INTEGER NOT NULL) STRICT;
+    INSERT INTO changes VALUES (0);
+    CREATE INDEX codes_revoked ON codes (revoked, code) WHERE revoked IS NOT NULL;";
+
+/// How often events were changed or deleted.
+pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached("SELECT count FROM changes")?;
+    statement.query_row([], |row| row.get(0))
+}
+
+/// Notes that events are changed or deleted.
+pub(super) fn count_change(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("UPDATE changes SET count = count + 1")?;
+    statement.execute([]).map(drop)
+}
+
 /// Brings the file to the present layout: all or nothing.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
     if version(connection)? == LAYOUT {
@@ -78,8 +96,9 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
         .map_err(text)?;
     let missing: &[&str] = match (found, tables) {
         (LAYOUT, _) => return Ok(()),
-        (0, 0) => &[EVENTS, COLUMNS],
-        (1, _) => &[COLUMNS],
+        (0, 0) => &[EVENTS, COLUMNS, CHANGES],
+        (1, _) => &[COLUMNS, CHANGES],
+        (2, _) => &[CHANGES],
         _ => {
             return Err(format!(
                 "it has layout {found}, and this version has layout {LAYOUT}; use the version that wrote it"

@@ -10,13 +10,16 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 use tokio::sync::mpsc::Sender;
 
-use super::Job;
-use super::ask::pack_numbers;
-use super::segment::{Builder, ROWS};
+use super::layout::{changes, count_change};
+use super::segment::{ROWS, pack_numbers};
+use super::tail::{Collected, Full};
+use super::{Job, Shared, threads};
 
 /// A packed segment.
 #[derive(Debug)]
 pub(super) struct Segment {
+    /// How often events had been changed or deleted when its rows were read.
+    changes: i64,
     first: i64,
     last: i64,
     start: i64,
@@ -33,7 +36,8 @@ pub(super) struct Segment {
 const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Packs whenever there are enough rows, until the store is closed.
-pub(super) fn pack_all(path: &Path, wake: &Receiver<()>, writer: &tokio::sync::mpsc::WeakSender<Job>) {
+pub(super) fn pack_all(path: &Path, wake: &Receiver<()>, writer: &tokio::sync::mpsc::WeakSender<Job>, shared: &Shared) {
+    threads::give_way();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let Ok(connection) = Connection::open_with_flags(path, flags) else {
         return;
@@ -41,7 +45,7 @@ pub(super) fn pack_all(path: &Path, wake: &Receiver<()>, writer: &tokio::sync::m
     let _ = connection.busy_timeout(Duration::from_secs(5));
     loop {
         // Questions are answered all the same while a file cannot be read, only slower.
-        while let Ok(Some(segment)) = next(&connection) {
+        while let Ok(Some(segment)) = next(&connection, shared) {
             let Some(writer) = writer.upgrade() else { return };
             if !store(&writer, segment) {
                 break;
@@ -68,76 +72,72 @@ fn store(writer: &Sender<Job>, segment: Segment) -> bool {
 }
 
 /// The next rows that are to be packed: all between two segments, or as many as make a full one after the last.
-pub(super) fn next(connection: &Connection) -> rusqlite::Result<Option<Segment>> {
-    let mut statement = connection.prepare_cached("SELECT first, last FROM segments ORDER BY first")?;
-    let known = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut begin = i64::MIN;
-    for segment in known {
-        let (first, last): (i64, i64) = segment?;
-        if begin < first
-            && let Some(packed) = pack(connection, begin, first - 1, 1)?
-        {
-            return Ok(Some(packed));
+fn next(connection: &Connection, shared: &Shared) -> rusqlite::Result<Option<Segment>> {
+    loop {
+        let _reading = shared.read();
+        let snapshot = connection.unchecked_transaction()?;
+        let mut statement = snapshot.prepare_cached("SELECT first, last FROM segments ORDER BY first")?;
+        let known = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut begin = i64::MIN;
+        for segment in known {
+            let (first, last): (i64, i64) = segment?;
+            if begin < first {
+                let rows = collect(&snapshot, begin, first - 1)?;
+                if rows.count() > 0 {
+                    return Ok(Some(pack(&rows, changes(&snapshot)?)));
+                }
+            }
+            begin = last + 1;
         }
-        begin = last + 1;
+        match shared.tail.full(&snapshot, begin)? {
+            Full::Rows(rows, changes) => return Ok(Some(pack(&rows, changes))),
+            Full::NotYet => return Ok(None),
+            // Step by step, each at a moment of its own.
+            Full::More => {}
+        }
     }
-    pack(connection, begin, i64::MAX, ROWS)
 }
 
-fn pack(connection: &Connection, first: i64, last: i64, fewest: usize) -> rusqlite::Result<Option<Segment>> {
-    let range = params![first, last, i64::try_from(ROWS).unwrap_or(i64::MAX)];
-    let count = "SELECT count(*) FROM (SELECT 1 FROM events WHERE number BETWEEN ?1 AND ?2 LIMIT ?3)";
-    let found: i64 = connection.prepare_cached(count)?.query_row(range, |row| row.get(0))?;
-    if usize::try_from(found).unwrap_or(0) < fewest {
-        return Ok(None);
-    }
-    let sql = "SELECT number, time, document FROM events WHERE number BETWEEN ?1 AND ?2 ORDER BY number LIMIT ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(range)?;
-    let (mut numbers, mut times): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
-    let mut builder = Builder::new(|_| true);
-    while let Some(row) = rows.next()? {
-        numbers.push(row.get(0)?);
-        times.push(row.get(1)?);
-        builder.add(row.get_ref(2)?.as_str().unwrap_or_default());
-    }
-    let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
-        return Ok(None);
-    };
-    let (start, end) = times.iter().fold((i64::MAX, i64::MIN), |(start, end), time| {
-        (start.min(*time), end.max(*time))
-    });
-    let columns = builder.finish().into_iter().map(|(field, column)| {
+/// Some rows of these numbers, with their values.
+pub(super) fn collect(connection: &Connection, first: i64, last: i64) -> rusqlite::Result<Collected> {
+    let mut collected = Collected::default();
+    collected.read(connection, first, last, ROWS)?;
+    collected.close();
+    Ok(collected)
+}
+
+fn pack(rows: &Collected, changes: i64) -> Segment {
+    let (numbers, times) = (rows.numbers(), rows.times());
+    let (start, end) = super::tail::span(times);
+    let columns = rows.columns().map(|(field, column)| {
         let (codes, texts) = column.encode();
         (field.name, codes, texts)
     });
-    Ok(Some(Segment {
-        first: *first,
-        last: *last,
+    let first = numbers.first().copied().unwrap_or_default();
+    Segment {
+        changes,
+        first,
+        last: numbers.last().copied().unwrap_or_default(),
         start,
         end,
         events: numbers.len(),
-        times: pack_numbers(start, &times),
+        times: pack_numbers(start, times),
         numbers: if numbers.is_sorted_by(|number, next| number + 1 == *next) {
             Vec::new()
         } else {
-            pack_numbers(*first, &numbers)
+            pack_numbers(first, numbers)
         },
         columns: columns.collect(),
-    }))
+    }
 }
 
 impl Segment {
     /// Stores it, unless its rows have changed meanwhile or are packed already.
     pub(super) fn store(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
-        let range = params![self.first, self.last];
-        let rows: i64 = transaction
-            .prepare_cached("SELECT count(*) FROM events WHERE number BETWEEN ?1 AND ?2")?
-            .query_row(range, |row| row.get(0))?;
         let packed: i64 = transaction
             .prepare_cached("SELECT count(*) FROM segments WHERE last >= ?1 AND first <= ?2")?
-            .query_row(range, |row| row.get(0))?;
-        if usize::try_from(rows).ok() != Some(self.events) || packed > 0 {
+            .query_row(params![self.first, self.last], |row| row.get(0))?;
+        if changes(transaction)? != self.changes || packed > 0 {
             return Ok(false);
         }
         let insert = "INSERT INTO segments (first, last, start, end, events, times, numbers)
@@ -147,7 +147,7 @@ impl Segment {
             self.last,
             self.start,
             self.end,
-            rows,
+            i64::try_from(self.events).unwrap_or(i64::MAX),
             self.times,
             self.numbers
         ])?;
@@ -174,11 +174,12 @@ pub(super) fn forget(connection: &Connection, number: i64) -> rusqlite::Result<(
     ] {
         connection.prepare_cached(&sql)?.execute([number])?;
     }
-    Ok(())
+    count_change(connection)
 }
 
 /// Deletes some of the events from before a time, and the segments that hold such; says how many events.
 pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Result<usize> {
+    count_change(transaction)?;
     transaction
         .prepare_cached("DELETE FROM columns WHERE segment IN (SELECT number FROM segments WHERE start < ?1)")?
         .execute([before])?;
@@ -192,7 +193,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Res
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Archive, Store};
+    use super::super::{Archive, Change, Store, Stored};
     use super::*;
     use crate::event::Event;
 
@@ -229,9 +230,8 @@ mod tests {
         store.close();
         let mut connection = Connection::open(&path).expect("the file opens");
         let pack_again = |connection: &mut Connection| {
-            let packed = pack(connection, i64::MIN, i64::MAX, 1)
-                .expect("it can be read")
-                .expect("rows");
+            let rows = collect(connection, i64::MIN, i64::MAX).expect("it can be read");
+            let packed = pack(&rows, changes(connection).expect("it can be read"));
             let transaction = connection.transaction().expect("a transaction");
             assert_eq!(packed.store(&transaction), Ok(true));
             transaction.commit().expect("it is stored");
@@ -256,14 +256,58 @@ mod tests {
         );
 
         pack_again(&mut connection);
-        let (number, document) = (
-            of("person-8\"").number,
-            of("person-8\"").document.replace("human", "automation"),
+        let Stored { number, document } = of("person-8\"").clone();
+        let change = || Change {
+            number,
+            before: document.clone(),
+            after: document.replace("human", "automation"),
+        };
+        assert_eq!(archive.rewrite(&[change()]).expect("it is written"), 1);
+        assert_eq!(
+            archive.rewrite(&[change()]).expect("it is read"),
+            0,
+            "it is another by now"
         );
-        archive.rewrite(&[(number, document)]).expect("it is written");
         assert_eq!(columns_with(&connection, "person-8"), 0);
         let class = "SELECT class FROM events WHERE number = ?1";
         let class: String = connection.query_row(class, [number], |row| row.get(0)).expect("a row");
         assert_eq!(class, "automation");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_packed_is_packed_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pixel.db");
+        let store = Store::open(&path).expect("the store opens");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(store.store_all((0..20).map(event).collect()));
+        store.close();
+        let mut connection = Connection::open(&path).expect("the file opens");
+        let packed = |connection: &Connection| {
+            let rows = collect(connection, i64::MIN, i64::MAX).expect("it can be read");
+            pack(&rows, changes(connection).expect("it can be read"))
+        };
+        let archive = Archive::open(&path).expect("the archive opens");
+        let stored = archive.page(0, 100).expect("it can be read");
+        let stale = packed(&connection);
+        // Another process classes an event again: as many rows as before, and no segment yet.
+        let change = Change {
+            number: stored[3].number,
+            before: stored[3].document.clone(),
+            after: stored[3].document.replace("human", "automation"),
+        };
+        archive.rewrite(&[change]).expect("it is written");
+        let mut store = |segment: &Segment| {
+            let transaction = connection.transaction().expect("a transaction");
+            let stored = segment.store(&transaction);
+            transaction.commit().expect("it is stored");
+            stored
+        };
+        assert_eq!(store(&stale), Ok(false));
+        let fresh = packed(&Connection::open(&path).expect("the file opens"));
+        assert_eq!(store(&fresh), Ok(true));
+        assert!(columns_with(&connection, "automation") > 0);
     }
 }

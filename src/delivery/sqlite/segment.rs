@@ -1,8 +1,8 @@
 //! Segments: the values of some thousand events, field by field, so that a question reads only the fields it asks for.
 //!
 //! Reading a million documents takes seconds; reading one field of a million events takes milliseconds. Rows are packed into
-//! a segment once there are enough of them, by a thread of its own; what is not packed yet is read from its documents, with
-//! the same result. Of a column, each different value stands once, with a hash by which it is known in all segments.
+//! a segment once there are enough of them, by a thread of its own; what is not packed yet is collected from its documents
+//! in memory, with the same result. Of a column, each different value stands once, with a hash by which it is known in all segments.
 //!
 //! ```text
 //! codes   values 4 | hash 8 each | lists 1 | width 1 | (ends 4 each row, of lists) | code each: 0 is none, n the n-th value
@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
@@ -23,7 +23,7 @@ use crate::question::{is_listed, normal};
 pub(super) const ROWS: usize = 8192;
 
 /// The values of one field.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Column {
     /// Of each different value.
     pub(super) hashes: Vec<u64>,
@@ -32,7 +32,7 @@ pub(super) struct Column {
     rows: Rows,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Rows {
     /// At most one value each.
     Single(Vec<u32>),
@@ -55,9 +55,50 @@ impl Column {
                 Some(code) => code,
             },
             Rows::Lists { ends, codes } => {
-                let begin = row.checked_sub(1).map_or(0, |before| ends[before] as usize);
-                &codes[begin..ends[row] as usize]
+                // The last rows of a column that is still being made may have no values yet.
+                let Some(end) = ends.get(row) else { return &[] };
+                let begin = row.checked_sub(1).map_or(0, |before| ends[before]);
+                &codes[begin as usize..*end as usize]
             }
+        }
+    }
+
+    /// Adds a value to a row, which is the last one or a later one. What a row has already is not added again.
+    fn push(&mut self, row: usize, code: u32) {
+        if self.codes(row).contains(&code) {
+            return;
+        }
+        if let Rows::Single(codes) = &mut self.rows {
+            if codes.len() <= row {
+                codes.resize(row, 0);
+                codes.push(code);
+                return;
+            }
+            let mut filled = 0;
+            let end = |code: &u32| {
+                filled += u32::from(*code != 0);
+                filled
+            };
+            let ends = codes.iter().map(end).collect();
+            codes.retain(|code| *code != 0);
+            self.rows = Rows::Lists {
+                ends,
+                codes: std::mem::take(codes),
+            };
+        }
+        if let Rows::Lists { ends, codes } = &mut self.rows {
+            ends.resize(row.max(ends.len()), count(codes.len()));
+            codes.push(code);
+            ends.truncate(row);
+            ends.push(count(codes.len()));
+        }
+    }
+
+    /// Fills up to so many rows.
+    fn pad(&mut self, rows: usize) {
+        match &mut self.rows {
+            Rows::Single(codes) => codes.resize(rows, 0),
+            Rows::Lists { ends, codes } => ends.resize(rows, count(codes.len())),
         }
     }
 
@@ -173,31 +214,64 @@ pub(super) fn hash(text: &str) -> u64 {
     u64::from_le_bytes(beginning)
 }
 
-/// Collects the values of documents.
+/// Times and numbers as they are stored: after a first one, in 4 bytes each, or in 8 where that is not enough.
+pub(super) fn pack_numbers(start: i64, times: &[i64]) -> Vec<u8> {
+    let after: Option<Vec<u32>> = times.iter().map(|time| u32::try_from(time - start).ok()).collect();
+    match after {
+        Some(after) => [4]
+            .into_iter()
+            .chain(after.into_iter().flat_map(u32::to_le_bytes))
+            .collect(),
+        None => [8]
+            .into_iter()
+            .chain(times.iter().flat_map(|time| (time - start).to_le_bytes()))
+            .collect(),
+    }
+}
+
+pub(super) fn unpack_numbers(start: i64, blob: &[u8]) -> Vec<i64> {
+    match blob.split_first() {
+        Some((4, rest)) => {
+            let after = rest.as_chunks::<4>().0.iter();
+            after
+                .map(|after| start + i64::from(u32::from_le_bytes(*after)))
+                .collect()
+        }
+        Some((_, rest)) => rest
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|after| start + i64::from_le_bytes(*after))
+            .collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Collects the values of documents. What it has at any time can be looked at while more are added.
 #[derive(Debug)]
 pub(super) struct Builder {
-    /// Of the fields that are wanted, by their place in [`FIELDS`].
+    /// By their place in [`FIELDS`]; none where values are not listed.
     columns: Vec<Option<Building>>,
-    rows: u32,
+    rows: usize,
 }
 
 #[derive(Debug, Default)]
 struct Building {
     codes: HashMap<Box<str>, u32>,
-    texts: Vec<Box<str>>,
-    /// Row and code, in the order of rows.
-    values: Vec<(u32, u32)>,
+    column: Arc<Column>,
 }
 
-impl Builder {
-    pub(super) fn new(wanted: impl Fn(&Field) -> bool) -> Self {
-        let column = |field: &Field| (is_listed(field.kind) && wanted(field)).then(Building::default);
+impl Default for Builder {
+    fn default() -> Self {
+        let column = |field: &Field| is_listed(field.kind).then(Building::default);
         Self {
             columns: FIELDS.iter().map(column).collect(),
             rows: 0,
         }
     }
+}
 
+impl Builder {
     /// Adds the next row. A document that is no JSON has no values.
     pub(super) fn add(&mut self, document: &str) {
         let walk = Walk {
@@ -216,65 +290,43 @@ impl Builder {
         let Some(value) = normal(FIELDS[place].kind, text) else {
             return;
         };
+        // Whoever looks at it keeps what there was.
+        let column = Arc::make_mut(&mut building.column);
         let code = if let Some(code) = building.codes.get(value.as_str()) {
             *code
         } else {
             let value: Box<str> = value.into();
-            building.texts.push(value.clone());
-            let code = count(building.texts.len());
+            column.hashes.push(hash(&value));
+            column.texts.push(value.clone());
+            let code = count(column.texts.len());
             building.codes.insert(value, code);
             code
         };
-        // A value that a list holds twice is one value of the event.
-        let again = building
-            .values
-            .iter()
-            .rev()
-            .take_while(|(row, _)| *row == self.rows)
-            .any(|(_, known)| *known == code);
-        if !again {
-            building.values.push((self.rows, code));
+        column.push(self.rows, code);
+    }
+
+    /// The column of a field as it is now, if it has values at all.
+    pub(super) fn column(&self, field: &Field) -> Option<Arc<Column>> {
+        let place = FIELDS.iter().position(|known| known.name == field.name)?;
+        let building = self.columns.get(place)?.as_ref()?;
+        (!building.column.hashes.is_empty()).then(|| Arc::clone(&building.column))
+    }
+
+    /// Fills every column up to the last row. Nothing more is added.
+    pub(super) fn close(&mut self) {
+        for building in self.columns.iter_mut().flatten() {
+            building.codes = HashMap::new();
+            if !building.column.hashes.is_empty() {
+                Arc::make_mut(&mut building.column).pad(self.rows);
+            }
         }
     }
 
     /// The columns that have values at all.
-    pub(super) fn finish(self) -> Vec<(&'static Field, Column)> {
-        let rows = self.rows;
-        let columns = FIELDS.iter().zip(self.columns);
-        let filled = columns.filter_map(|(field, building)| Some((field, building?)));
-        filled
-            .filter(|(_, building)| !building.values.is_empty())
-            .map(|(field, building)| (field, building.finish(rows)))
-            .collect()
-    }
-}
-
-impl Building {
-    fn finish(self, rows: u32) -> Column {
-        let lists = self.values.windows(2).any(|pair| pair[0].0 == pair[1].0);
-        let rows = if lists {
-            let mut ends = Vec::with_capacity(rows as usize);
-            let mut place = 0;
-            for row in 0..rows {
-                while self.values.get(place).is_some_and(|(of, _)| *of == row) {
-                    place += 1;
-                }
-                ends.push(count(place));
-            }
-            let codes = self.values.iter().map(|(_, code)| *code).collect();
-            Rows::Lists { ends, codes }
-        } else {
-            let mut codes = vec![0; rows as usize];
-            for (row, code) in &self.values {
-                codes[*row as usize] = *code;
-            }
-            Rows::Single(codes)
-        };
-        Column {
-            hashes: self.texts.iter().map(|text| hash(text)).collect(),
-            texts: self.texts,
-            rows,
-        }
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&'static Field, &Column)> {
+        let columns = FIELDS.iter().zip(&self.columns);
+        let columns = columns.filter_map(|(field, building)| Some((field, building.as_ref()?.column.as_ref())));
+        columns.filter(|(_, column)| !column.hashes.is_empty())
     }
 }
 
@@ -417,12 +469,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn column(documents: &[String], name: &str) -> Option<Column> {
-        let mut builder = Builder::new(|field| field.name == name);
+    fn column(documents: &[String], name: &str) -> Option<Arc<Column>> {
+        let mut builder = Builder::default();
         for document in documents {
             builder.add(document);
         }
-        builder.finish().pop().map(|(_, column)| column)
+        builder.close();
+        builder.column(FIELDS.iter().find(|field| field.name == name).expect("it is declared"))
     }
 
     fn values(column: &Column, rows: usize) -> Vec<Vec<String>> {
@@ -469,6 +522,26 @@ mod tests {
             let expected: Vec<_> = rows.iter().map(once).collect();
             let found = column(&documents, "labels").map_or_else(|| vec![Vec::new(); rows.len()], |column| values(&column, rows.len()));
             prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn what_is_looked_at_while_it_grows_is_what_there_is(rows in proptest::collection::vec(proptest::collection::vec("[a-d]{0,2}", 0..4), 1..40)) {
+            let field = FIELDS.iter().find(|field| field.name == "labels").expect("it is declared");
+            let documents: Vec<_> = rows.iter().map(|labels| serde_json::json!({"labels": labels}).to_string()).collect();
+            let mut builder = Builder::default();
+            for (place, document) in documents.iter().enumerate() {
+                let before = builder.column(field);
+                let copy = before.as_deref().cloned();
+                builder.add(document);
+                let now = builder.column(field);
+                let whole = column(&documents[..=place], "labels");
+                for row in 0..=place {
+                    let codes = |column: &Option<Arc<Column>>| column.as_ref().map(|column| column.codes(row).to_vec()).unwrap_or_default();
+                    prop_assert_eq!(codes(&now), codes(&whole), "row {} of {}", row, place);
+                    let kept = copy.as_ref().map(|copy| copy.codes(row).to_vec()).unwrap_or_default();
+                    prop_assert_eq!(codes(&before), kept);
+                }
+            }
         }
 
         #[test]

@@ -15,6 +15,18 @@ use crate::setup::server::{ServerError, explain};
 /// Patience with one request; an import migrates and indexes every object.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// What becomes of objects that are there and differ from ours: somebody has changed them, or they are of another version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Differing {
+    /// They are named, and nothing is written.
+    #[default]
+    Refuse,
+    /// They stay, and are named.
+    Keep,
+    /// They are replaced.
+    Replace,
+}
+
 /// Where the dashboards are to be, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -26,8 +38,8 @@ pub struct Options {
     pub tenant: Option<String>,
     /// The space of Kibana.
     pub space: Option<String>,
-    /// Whether objects that are there and differ are replaced.
-    pub overwrite: bool,
+    /// What becomes of objects that are there and differ.
+    pub differing: Differing,
     /// Whether anything is written.
     pub write: bool,
 }
@@ -36,7 +48,7 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do. What was there and differs is left as it is unless it is to be overwritten.
+/// [`ServerError`] with what to do.
 pub async fn import(
     http: &reqwest::Client,
     credentials: Option<&SharedCredentialsProvider>,
@@ -51,9 +63,17 @@ pub async fn import(
         cookie: None,
     };
     let program = session.open().await?;
-    let subject = format!("dashboards in {program}: {} objects", objects.len());
-    let (absent, changed) = session.compare(objects).await?;
-    if !changed.is_empty() && !options.overwrite {
+    let mut subject = format!("dashboards in {program}: {} objects", objects.len());
+    let (absent, mut changed) = session.compare(objects).await?;
+    if !changed.is_empty() && options.differing == Differing::Keep {
+        subject = format!(
+            "{subject}, {} of them kept as somebody changed them: {}",
+            changed.len(),
+            names(&changed)
+        );
+        changed.clear();
+    }
+    if !changed.is_empty() && options.differing == Differing::Refuse {
         let message = format!(
             "these are there and differ from what would be imported:\n  {}\n  nothing was written; `--overwrite` replaces them",
             names(&changed)

@@ -75,6 +75,9 @@ const ROLES: [(&str, [usize; 4], [usize; 4]); 7] = [
     ("horizontal_bar", [1, 1, 0, 0], [9, 1, 9, 0]),
 ];
 
+/// What a panel's unique counts may take of a server's memory, of which small ones have 512 MiB: in bytes.
+const MEMORY: u64 = 64 << 20;
+
 const SEARCH_SOURCE: &str = "/attributes/kibanaSavedObjectMeta/searchSourceJSON";
 
 /// Everything that is wrong with a file.
@@ -394,7 +397,13 @@ impl Problems {
         );
         for agg in aggs {
             self.aggregation(what, agg, &roles[0]);
+            self.json_input(what, agg);
         }
+        self.demand(
+            memory(aggs) <= MEMORY,
+            what,
+            "its unique counts can take more memory than small servers have",
+        );
         if state["params"]["seriesParams"].is_array() {
             let ids = |values: Vec<&Value>, pointer: &str| {
                 values
@@ -466,6 +475,36 @@ impl Problems {
         }
     }
 
+    /// What the products put into an aggregation as it stands; of invalid JSON they take nothing, and say nothing.
+    fn json_input(&mut self, what: &str, agg: &Value) {
+        if agg["params"].get("json").is_none() {
+            return;
+        }
+        let members = inner(agg, "/params/json").unwrap_or_default();
+        let names: Vec<_> = members.as_object().into_iter().flat_map(Map::keys).collect();
+        let known = match agg["type"].as_str() {
+            Some("cardinality") => names == ["precision_threshold"],
+            Some("terms") => members == serde_json::json!({"execution_hint": "map"}),
+            _ => false,
+        };
+        self.demand(
+            known,
+            what,
+            &format!("the JSON input {} is not known here", agg["params"]["json"]),
+        );
+        self.precision(what, &members);
+    }
+
+    fn precision(&mut self, what: &str, params: &Value) {
+        if let Some(threshold) = params.get("precision_threshold") {
+            self.demand(
+                threshold.as_u64().is_some_and(|most| (1..=40_000).contains(&most)),
+                what,
+                "its precision_threshold is none that servers know",
+            );
+        }
+    }
+
     fn vega(&mut self, what: &str, text: &str) {
         let Ok(specification) = serde_json::from_str::<Value>(text) else {
             return self.add(what, "its specification is no JSON");
@@ -510,7 +549,10 @@ impl Problems {
                 match kind.as_str() {
                     "aggs" => self.vega_aggregations(what, params),
                     "filter" => self.vega_filter(what, params),
-                    "terms" | "cardinality" => self.field(what, field, is_indexed),
+                    "terms" | "cardinality" => {
+                        self.field(what, field, is_indexed);
+                        self.precision(what, params);
+                    }
                     "avg" | "min" | "max" => self.field(what, field, |kind| is_date(kind) || is_number(kind)),
                     "date_histogram" => {
                         self.field(what, field, is_date);
@@ -641,6 +683,26 @@ impl Problems {
             }
         }
     }
+}
+
+/// The most that a visualization's unique counts take of a shard's memory, in bytes: for each bucket that the shard keeps,
+/// the registers of `HyperLogLogPlusPlus` as OpenSearch and Elasticsearch size them.
+fn memory(aggs: &[Value]) -> u64 {
+    let (metrics, buckets): (Vec<_>, Vec<_>) = aggs.iter().partition(|agg| agg["schema"] == "metric");
+    let kept = |agg: &&Value| match agg["type"].as_str() {
+        // A shard keeps more than it is asked for.
+        Some("terms") => agg["params"]["size"].as_u64().unwrap_or_default() * 3 / 2 + 10,
+        Some("filters") => items(&agg["params"]["filters"]).len() as u64,
+        // What `histogram:maxBars` allows.
+        _ => 100,
+    };
+    let registers = |agg: &Value| {
+        let input = inner(agg, "/params/json").unwrap_or_default();
+        let threshold = input["precision_threshold"].as_u64().unwrap_or(3000).min(40_000);
+        2 << (threshold.max(1) * 4).div_ceil(3).saturating_mul(4).ilog2()
+    };
+    let unique = metrics.into_iter().filter(|agg| agg["type"] == "cardinality");
+    buckets.iter().map(kept).product::<u64>() * unique.map(registers).sum::<u64>()
 }
 
 fn is_date(kind: Kind) -> bool {

@@ -8,7 +8,7 @@ use pixel::aws::client::http_client;
 use pixel::config::Timing;
 use pixel::dashboards::{INDEX_PATTERN, objects};
 use pixel::delivery::{Auth, Secret, Service};
-use pixel::setup::dashboards::session::{Options, import};
+use pixel::setup::dashboards::session::{Differing, Options, import};
 use pixel::setup::run::Done;
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn options(stub: &Stub, auth: Auth) -> Options {
         auth,
         tenant: None,
         space: None,
-        overwrite: false,
+        differing: Differing::Refuse,
         write: true,
     }
 }
@@ -196,7 +196,11 @@ fn what_a_person_changed_is_kept_unless_it_is_to_be_replaced() {
             "{what}: {error}"
         );
         assert_eq!(stub.objects(), changed, "{what}: nothing was written");
-        options.overwrite = true;
+        options.differing = Differing::Keep;
+        assert_eq!(run(&options), Ok(Done::Updated), "{what}: what is gone comes back");
+        assert_eq!(run(&options), Ok(Done::Unchanged), "{what}");
+        assert_eq!(stub.objects().len(), ours().len(), "{what}");
+        options.differing = Differing::Replace;
         assert_eq!(run(&options), Ok(Done::Updated), "{what}");
         assert_eq!(run(&options), Ok(Done::Unchanged), "{what}");
     }

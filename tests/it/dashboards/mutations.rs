@@ -51,10 +51,11 @@ fn remove(value: &mut Value, name: &str) {
 }
 
 const PAGES: &str = "pixel-overview-pages";
+const NUMBERS: &str = "pixel-overview-numbers";
 const EVENTS: &str = "pixel-overview-events";
 const HOURS: &str = "pixel-overview-hours";
 
-const MUTATIONS: [Mutation; 42] = [
+const MUTATIONS: [Mutation; 47] = [
     ("a newer version", "another migrationVersion", |all| {
         all[0]["migrationVersion"]["index-pattern"] = "7.11.0".into();
     }),
@@ -107,6 +108,35 @@ const MUTATIONS: [Mutation; 42] = [
     ("a dashboard on a dashboard", "no panel", |all| {
         object(all, "pixel-health")["references"][0]["type"] = "dashboard".into();
         object(all, "pixel-health")["references"][0]["id"] = "pixel-overview".into();
+    }),
+    ("JSON input that is none", "JSON input", |all| {
+        state(all, NUMBERS, |it| {
+            it["aggs"][1]["params"]["json"] = "{precision_threshold: 3}".into();
+        });
+    }),
+    ("JSON input of one product", "JSON input", |all| {
+        let input = json!({"precision_threshold": 3000, "execution_hint": "ordinals"});
+        state(all, NUMBERS, |it| {
+            it["aggs"][1]["params"]["json"] = input.to_string().into();
+        });
+    }),
+    ("more precision than there is", "precision_threshold", |all| {
+        let input = json!({"precision_threshold": 40_001});
+        state(all, NUMBERS, |it| {
+            it["aggs"][1]["params"]["json"] = input.to_string().into();
+        });
+    }),
+    ("more precision in a Vega panel", "precision_threshold", |all| {
+        specification(all, "pixel-campaigns-repeated", |it| {
+            let codes = "/data/0/url/body/aggs/known/aggs/codes/aggs/users/cardinality/precision_threshold";
+            *it.pointer_mut(codes).expect("it is there") = "40000".into();
+        });
+    }),
+    ("exact counts in very many rows", "more memory", |all| {
+        let input = json!({"precision_threshold": 40_000});
+        state(all, PAGES, |it| {
+            it["aggs"][1]["params"]["json"] = input.to_string().into();
+        });
     }),
     ("a field that is not there", "`url.pth` is not in events", |all| {
         state(all, PAGES, |it| it["aggs"][4]["params"]["field"] = "url.pth".into());

@@ -120,7 +120,7 @@ fn levels(aggs: &[Value], hierarchical: bool, range: Range) -> Value {
     let numbers: Map<String, Value> = metrics
         .iter()
         .filter(|agg| agg["type"] != "count")
-        .map(|agg| (id(agg), json!({kind(agg): {"field": agg["params"]["field"]}})))
+        .map(|agg| (id(agg), number(agg)))
         .collect();
     let mut inside = Value::Object(numbers.clone());
     for (depth, bucket) in buckets.iter().enumerate().rev() {
@@ -148,6 +148,21 @@ fn kind(agg: &Value) -> &str {
     agg["type"].as_str().expect("it has been checked")
 }
 
+/// A number of a field's values.
+fn number(agg: &Value) -> Value {
+    json!({ kind(agg): with_json_input(json!({"field": agg["params"]["field"]}), agg) })
+}
+
+/// The members of "JSON input" go into an aggregation, as both products' `param_types/json` does it.
+fn with_json_input(mut params: Value, agg: &Value) -> Value {
+    if let Some(Value::Object(members)) = inner(agg, "/params/json") {
+        for (name, value) in members {
+            params[name.as_str()] = value;
+        }
+    }
+    params
+}
+
 fn order_metric<'a>(bucket: &Value, metrics: &[&'a Value]) -> Option<&'a Value> {
     metrics
         .iter()
@@ -158,7 +173,7 @@ fn order_metric<'a>(bucket: &Value, metrics: &[&'a Value]) -> Option<&'a Value> 
 /// The number that a bucket is ordered by, unless that is its count.
 fn ordering(bucket: &Value, metrics: &[&Value]) -> Option<(String, Value)> {
     let metric = order_metric(bucket, metrics).filter(|metric| metric["type"] != "count")?;
-    Some((id(metric), json!({kind(metric): {"field": metric["params"]["field"]}})))
+    Some((id(metric), number(metric)))
 }
 
 fn bucket(agg: &Value, metrics: &[&Value], range: Range) -> Value {
@@ -181,7 +196,7 @@ fn bucket(agg: &Value, metrics: &[&Value], range: Range) -> Value {
             if params["missingBucket"] == true {
                 terms["missing"] = "__missing__".into();
             }
-            json!({ "terms": terms })
+            json!({ "terms": with_json_input(terms, agg) })
         }
         "filters" => {
             let filters = params["filters"].as_array().expect("it has been checked").iter();

@@ -1,0 +1,372 @@
+//! What the description of the routes is made of: the program's own limits, scopes and fields.
+
+use serde_json::{Value, json};
+
+use crate::code::CAMPAIGN_BYTES;
+use crate::event::fields::{FIELDS, Field, Kind};
+use crate::manage::token::Scope;
+use crate::manage::{CODE_BYTES, NOTE_BYTES};
+use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, VALUE_BYTES, is_listed};
+
+fn parameter(name: &str, description: &str, schema: &Value) -> Value {
+    json!({"name": name, "in": "query", "description": description, "schema": schema})
+}
+
+/// A text without control characters.
+fn plain(most: usize) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": most, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"})
+}
+
+/// A text of this form.
+fn formed(pattern: &str) -> Value {
+    json!({"type": "string", "pattern": format!("^(?:{pattern})$")})
+}
+
+/// Any day but the 29th of February, which a pattern cannot tell from one that is none.
+fn day(years: &str) -> String {
+    format!(
+        "(?:{years})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+    )
+}
+
+const CLOCK: &str =
+    "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])";
+
+/// The times that a signed code can hold.
+fn moment() -> String {
+    format!("{}{CLOCK}", day("19[89][0-9]|20[0-9]{2}"))
+}
+
+/// A value of each kind, as it stands in a filter. Addresses have more forms than are told here.
+const fn value(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Long => "-?[1-9][0-9]{0,17}",
+        Kind::Boolean => "true|false",
+        Kind::Ip => "(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:\\.(?!$)|$)){4}|(?:[0-9a-f]{1,4}(?::(?!$)|$)){8}",
+        Kind::Keyword(_) | Kind::Date | Kind::EpochMillis | Kind::Raw => "[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}",
+    }
+}
+
+/// `FIELD=VALUE` of any field whose values are listed.
+fn filters() -> String {
+    let fields = FIELDS.iter().filter(|field| is_listed(field.kind));
+    let form = |field: &Field| format!("{}!?=(?:{})", field.name.replace('.', "\\."), value(field.kind));
+    fields.map(form).collect::<Vec<_>>().join("|")
+}
+
+fn period() -> Vec<Value> {
+    let day = day("19[89][0-9]|[2-9][0-9]{3}");
+    let time = formed(&format!("{day}(?:{CLOCK})?"));
+    vec![
+        parameter("from", "not before this: a day or an RFC 3339 time", &time),
+        parameter("to", "before this, and after `from`: a day or an RFC 3339 time", &time),
+        parameter(
+            "since",
+            "instead of `from`: `30m`, `24h`, `7d`, `2w` before the end, or `all`",
+            &formed("[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d|[1-9][0-9]{0,2}w|all"),
+        ),
+        parameter(
+            "class",
+            "only visits of this class: the same as `filter=visit.class=…`",
+            &plain(VALUE_BYTES),
+        ),
+        json!({
+            "name": "filter", "in": "query", "explode": true, "style": "form",
+            "description": "`FIELD=VALUE` or `FIELD!=VALUE`; of one field any of the values, of several fields all",
+            "schema": {"type": "array", "maxItems": 50, "items": formed(&filters())},
+        }),
+    ]
+}
+
+fn limit(most: usize) -> Value {
+    parameter(
+        "limit",
+        "how many at most",
+        &json!({"type": "integer", "minimum": 1, "maximum": most}),
+    )
+}
+
+fn after() -> Value {
+    parameter(
+        "after",
+        "where to go on: `next` of the answer before",
+        &formed(
+            "(?:0|[1-9][0-9]{0,12})~(?:[A-Za-z0-9._~-]|%(?:2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-D]|C[3-9A-F]%[89AB][0-9A-F])){1,170}",
+        ),
+    )
+}
+
+fn answer(description: &str, schema: &Value) -> Value {
+    json!({"description": description, "content": {"application/json": {"schema": schema}}})
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn problems(statuses: &[u16]) -> Value {
+    let problem = |status: &u16| {
+        let answer = json!({
+            "description": "a problem, as in RFC 9457",
+            "content": {"application/problem+json": {"schema": reference("Problem")}},
+        });
+        (status.to_string(), answer)
+    };
+    statuses.iter().map(problem).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn operation(
+    id: &str,
+    summary: &str,
+    scope: Option<Scope>,
+    parameters: &[Value],
+    good: (&str, Value),
+    bad: &[u16],
+) -> Value {
+    let always: &[u16] = if scope.is_some() { &[401, 403, 429, 503] } else { &[400] };
+    let mut responses = problems(&[bad, always].concat());
+    responses[good.0] = good.1;
+    let mut operation =
+        json!({"operationId": id, "summary": summary, "parameters": parameters, "responses": responses});
+    operation["security"] = match scope {
+        Some(scope) => {
+            operation["description"] = format!("Needs the scope `{}`.", scope.name()).into();
+            json!([{"bearer": []}])
+        }
+        None => json!([]),
+    };
+    operation
+}
+
+fn body(schema: &Value) -> Value {
+    json!({"required": true, "content": {"application/json": {"schema": schema}}})
+}
+
+/// The document, for no server yet.
+pub fn document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "pixel",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Codes and statistics. Problems are `application/problem+json` and name the parameter.",
+            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "paths": paths(),
+        "components": {"schemas": schemas(), "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+    })
+}
+
+fn paths() -> Value {
+    let code = json!({
+        "name": "code", "in": "path", "required": true,
+        "schema": {"type": "string", "minLength": 1, "maxLength": CODE_BYTES, "pattern": "^[A-Za-z0-9_~-][A-Za-z0-9._~-]*$"},
+    });
+    let image = answer("a new code", &reference("Image"));
+    let write = Some(Scope::CodesWrite);
+    let mut gen_get = operation("genImage", "Make a code", write, &[], ("200", image.clone()), &[400]);
+    gen_get["description"] = "Makes a code of 16 characters; the same as `POST`.".into();
+    let gen_post = operation("postGenImage", "Make a code", write, &[], ("200", image), &[400]);
+    let mut create = operation(
+        "createCode",
+        "Make a code",
+        write,
+        &[],
+        ("201", answer("the code", &reference("Code"))),
+        &[400, 409, 413],
+    );
+    create["requestBody"] = body(&reference("NewCode"));
+    let mut annotate = operation(
+        "annotateCode",
+        "Change a code's campaign or note",
+        write,
+        &[],
+        ("200", answer("the code", &reference("Code"))),
+        &[400, 404, 413],
+    );
+    annotate["requestBody"] = body(&reference("Annotation"));
+    let mut revoke = operation(
+        "revokeCode",
+        "Mark a code as no longer wanted",
+        write,
+        &[],
+        (
+            "200",
+            answer("the code, which stays in the list", &reference("Revoked")),
+        ),
+        &[400, 404],
+    );
+    let stays = "The code stays in the list, with `revoked_at`; its hits get the image and are marked as `revoked`.";
+    revoke["description"] = format!("{} {stays}", revoke["description"].as_str().unwrap_or_default()).into();
+    let read = Some(Scope::StatsRead);
+    json!({
+        "/v1/api/status": {
+            "get": operation("status", "Whether it runs", None, &[], ("200", answer("it runs", &reference("Status"))), &[]),
+        },
+        "/v1/api/openapi.json": {
+            "get": operation("openapi", "This document", None, &[], ("200", answer("this document", &json!({"type": "object"}))), &[]),
+        },
+        "/v1/api/gen-image": {"get": gen_get, "post": gen_post},
+        "/v1/api/info/{code}": {
+            "parameters": [code],
+            "get": operation("info", "What became of a code", Some(Scope::EventsRead), &[limit(MOST_EVENTS), after()],
+                ("200", answer("its opens, the oldest first", &reference("Info"))), &[400, 404]),
+        },
+        "/v1/api/stats": {
+            "get": operation("stats", "Totals, time series and most frequent values", read, &questions(),
+                ("200", answer("numbers", &reference("Stats"))), &[400]),
+        },
+        "/v1/api/events": {
+            "get": operation("events", "Events, the latest first; with `Accept: text/event-stream` those that arrive, after `Last-Event-ID` where that is sent; not in the function", Some(Scope::EventsRead),
+                &[period(), vec![limit(MOST_EVENTS), after()]].concat(),
+                ("200", answer("events", &reference("Events"))), &[400]),
+        },
+        "/v1/api/codes": {
+            "get": operation("listCodes", "The codes, the latest first", read, &[limit(MOST_EVENTS), after()],
+                ("200", answer("codes", &reference("Codes"))), &[400]),
+            "post": create,
+        },
+        "/v1/api/codes/{code}": {
+            "parameters": [code],
+            "get": operation("code", "A code", read, &[], ("200", answer("the code", &reference("Code"))), &[400, 404]),
+            "patch": annotate,
+            "delete": revoke,
+        },
+    })
+}
+
+fn questions() -> Vec<Value> {
+    let fields: Vec<_> = FIELDS
+        .iter()
+        .filter(|field| is_listed(field.kind))
+        .map(|field| field.name)
+        .collect();
+    let unique = [&fields[..], &[NO_UNIQUES]].concat();
+    let intervals = Interval::ALL.map(|(name, _)| name);
+    let mut parameters = period();
+    parameters.extend([
+        parameter(
+            "unique",
+            "the field whose different values are uniques, or `none` for an answer without them, which is quicker; else `visitor.id`",
+            &json!({"type": "string", "enum": unique}),
+        ),
+        parameter(
+            "compare",
+            "whether the period before is counted, too",
+            &json!({"type": "boolean"}),
+        ),
+        parameter(
+            "interval",
+            "the width of a point of the time series",
+            &json!({"type": "string", "enum": intervals}),
+        ),
+        parameter(
+            "zone",
+            "by whose clock, a name of the tz database or an offset; else `UTC`; only with `interval`",
+            &formed("[+-](?:0[0-9]|1[0-7]):[0-5][0-9]|[A-Z][A-Za-z0-9/_+-]{0,63}"),
+        ),
+        json!({
+            "name": "by", "in": "query", "explode": true, "style": "form",
+            "description": "fields whose most frequent values are listed",
+            "schema": {"type": "array", "maxItems": 10, "items": {"type": "string", "enum": fields}},
+        }),
+        limit(MOST_VALUES),
+    ]);
+    parameters
+}
+
+fn schemas() -> Value {
+    let time = json!({"type": "string", "format": "date-time"});
+    let maybe = json!({"type": ["string", "null"]});
+    let count = json!({"type": "integer", "minimum": 0});
+    let text = json!({"type": "string"});
+    let totals = json!({
+        "type": "object", "required": ["events", "first", "last"],
+        "properties": {"events": count, "uniques": count, "first": maybe, "last": maybe},
+    });
+    let group = json!({
+        "type": "object", "required": ["value", "events"],
+        "properties": {"value": text, "events": count, "uniques": count},
+    });
+    let point = json!({
+        "type": "object", "required": ["start", "events"],
+        "properties": {"start": time, "events": count, "uniques": count},
+    });
+    let mut own = formed("[A-Za-z0-9~-][A-Za-z0-9._~-]*");
+    own["maxLength"] = CODE_BYTES.into();
+    let mut moment = formed(&moment());
+    moment["type"] = json!(["string", "null"]);
+    let nullable = |most: usize| {
+        let mut schema = plain(most);
+        schema["type"] = json!(["string", "null"]);
+        schema
+    };
+    json!({
+        "Problem": {
+            "type": "object", "required": ["type", "title", "status", "detail"],
+            "properties": {"type": text, "title": text, "status": count, "detail": text, "parameter": text},
+        },
+        "Status": {
+            "type": "object", "required": ["data", "status"], "additionalProperties": false,
+            "properties": {"data": text, "status": {"const": "success"}},
+        },
+        "Image": {
+            "type": "object", "required": ["image_url", "unique_code"], "additionalProperties": false,
+            "properties": {"image_url": text, "unique_code": {"type": "string", "minLength": 16, "maxLength": 16}},
+        },
+        "Info": {
+            "type": "object", "required": ["uri", "total_opens", "created_at", "timeseries_data"], "additionalProperties": false,
+            "properties": {
+                "uri": text, "total_opens": count, "created_at": maybe, "next": text, "revoked_at": time,
+                "timeseries_data": {"type": "array", "items": {
+                    "type": "object", "required": ["uri", "time_stamp", "ip_address"],
+                    "properties": {"uri": text, "time_stamp": time, "ip_address": text},
+                }},
+            },
+        },
+        "Code": {
+            "type": "object", "required": ["code", "created_at", "image_url"], "additionalProperties": false,
+            "properties": {
+                "code": text, "created_at": time, "image_url": text, "campaign": text, "note": text, "revoked_at": time,
+            },
+        },
+        "Revoked": {"allOf": [reference("Code"), {"type": "object", "required": ["revoked_at"]}]},
+        "Codes": {
+            "type": "object", "required": ["codes", "next"], "additionalProperties": false,
+            "properties": {"codes": {"type": "array", "items": reference("Code")}, "next": maybe},
+        },
+        "NewCode": {"oneOf": [reference("OwnCode"), reference("SignedCode")]},
+        "OwnCode": {
+            "type": "object", "required": ["code"], "additionalProperties": false, "description": "a word of the owner's",
+            "properties": {"code": own, "campaign": nullable(CAMPAIGN_BYTES), "note": nullable(NOTE_BYTES)},
+        },
+        "SignedCode": {
+            "type": "object", "additionalProperties": false,
+            "description": "a signed code where there are keys, else a random one, which has no recipient and no times",
+            "properties": {
+                "campaign": nullable(CAMPAIGN_BYTES), "recipient": nullable(1024), "sent": moment, "expires": moment,
+                "note": nullable(NOTE_BYTES),
+            },
+        },
+        "Annotation": {
+            "type": "object", "additionalProperties": false,
+            "properties": {"campaign": nullable(CAMPAIGN_BYTES), "note": nullable(NOTE_BYTES)},
+        },
+        "Stats": {
+            "type": "object", "required": ["from", "to", "unique", "totals", "classes", "by"], "additionalProperties": false,
+            "properties": {
+                "from": maybe, "to": maybe, "unique": text, "totals": totals, "previous": totals, "interval": text, "zone": text,
+                "classes": {"type": "array", "items": group},
+                "series": {"type": "array", "items": point},
+                "by": {"type": "array", "items": {
+                    "type": "object", "required": ["field", "values"],
+                    "properties": {"field": text, "values": {"type": "array", "items": group}},
+                }},
+            },
+        },
+        "Events": {
+            "type": "object", "required": ["events", "next"], "additionalProperties": false,
+            "properties": {"events": {"type": "array", "items": {"type": "object"}}, "next": maybe},
+        },
+    })
+}
