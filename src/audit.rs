@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::delivery::counts::Counts;
 use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
+use crate::queue::BATCH;
 
 /// From when (included) to when (not included).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,11 @@ impl Told {
         let Ok(line) = serde_json::from_str::<Line>(text) else {
             return;
         };
+        // The role `index` counts a batch at once, and names no hits; a message that is returned counts each time.
+        if line.message == BATCH {
+            self.counts
+                .add_embedded(&serde_json::from_str(text).unwrap_or_default());
+        }
         if [UNDELIVERED, JOURNAL].contains(&line.message.as_str())
             && let Ok(Found::Event(event)) = find(text.to_owned())
         {
@@ -335,7 +341,8 @@ mod tests {
             r#"{"message":"hit","outcome":"indexed","event_id":"a"}"#,
             r#"2026-05-28T20:26:41Z 1-2 WARN {"message":"hit","outcome":"fallback","event_id":"b"}"#,
             r#"{"message":"undelivered event","outcome":"failed","event_id":"c","event":{"@timestamp":"2026-05-28T20:26:40Z","event":{"id":"c"}}}"#,
-            r#"{"message":"hit","outcome":"indexed","event_id":"lost"}"#,
+            r#"{"message":"hit","outcome":"indexed","event_id":"lost","Indexed":1,"Function":"f"}"#,
+            r#"{"message":"batch","messages":9,"Indexed":5,"Duplicate":1,"Returned":3}"#,
             "REPORT RequestId: 8476a536",
             "{}",
         ] {
@@ -354,6 +361,8 @@ mod tests {
             report.unaccounted,
         );
         assert_eq!(counted, (2, 2, 1, 1, 1));
+        let said = ["indexed", "duplicate", "returned", "fallback"].map(|name| told.counts.get(name));
+        assert_eq!(said, [7, 1, 3, 1]);
         assert_eq!(report.missing, ["lost"]);
         assert_eq!(report.rows().last(), Some(&("unaccounted for".to_owned(), 1)));
         places.queued = 5;

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod bulk;
 pub mod client;
+pub mod correction;
 pub mod courier;
 pub mod credentials;
 pub mod sign;

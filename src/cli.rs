@@ -1,5 +1,5 @@
 //! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
-//! configuration.
+//! configuration, 130 when it was interrupted (Ctrl-C) and 143 when it was told to end (`SIGTERM`) before it was done.
 
 mod archive;
 mod audit;
@@ -12,6 +12,7 @@ mod dashboards;
 mod demo;
 mod erase;
 mod hits;
+mod interruption;
 mod invoke;
 mod privacy;
 mod prune;
@@ -27,8 +28,6 @@ mod stats;
 mod token;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -36,6 +35,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::aws::client::secure_random;
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
+use interruption::Interrupted;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -113,6 +113,10 @@ pub fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+                talk(&interrupted.to_string());
+                return interrupted.signal.exit_code();
+            }
             talk(&format!("error: {error:#}"));
             ExitCode::from(if error.is::<Misconfigured>() || error.is::<source::WrongOption>() {
                 2
@@ -214,18 +218,6 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     anyhow::ensure!(secure_random(&mut bytes), "the system gives no random bytes");
     Ok(bytes)
-}
-
-/// Set by Ctrl-C, after which what is under way is still stored.
-fn stop_on_signal() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            set.store(true, Ordering::Relaxed);
-        }
-    });
-    stop
 }
 
 /// A runtime with one worker per core.

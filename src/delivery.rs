@@ -162,6 +162,8 @@ pub enum Service {
     Sqs,
     /// Amazon Data Firehose.
     Firehose,
+    /// Amazon `CloudWatch`.
+    Monitoring,
 }
 
 impl Service {
@@ -172,6 +174,7 @@ impl Service {
             Self::Aoss => "aoss",
             Self::Sqs => "sqs",
             Self::Firehose => "firehose",
+            Self::Monitoring => "monitoring",
         }
     }
 }
@@ -318,6 +321,8 @@ pub enum Outcome {
     Ignored(Ignored),
     /// Not delivered to the destination, but to the fallback.
     Fallback(Failure),
+    /// Left in the queue that it came from, which delivers it again.
+    Returned(Failure),
     /// Stored nowhere but in the log, whole, from where it can be replayed.
     Failed(Failure),
 }
@@ -331,6 +336,7 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Ignored(_) => "ignored",
             Self::Fallback(_) => "fallback",
+            Self::Returned(_) => "returned",
             Self::Failed(_) => "failed",
         }
     }
@@ -342,6 +348,7 @@ impl fmt::Display for Outcome {
             Self::Indexed | Self::Queued | Self::Duplicate => formatter.write_str(self.name()),
             Self::Ignored(why) => write!(formatter, "ignored ({})", why.name()),
             Self::Fallback(failure) => write!(formatter, "fallback ({})", failure.reason),
+            Self::Returned(failure) => write!(formatter, "returned ({})", failure.reason),
             Self::Failed(failure) => write!(formatter, "failed ({})", failure.reason),
         }
     }

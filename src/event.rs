@@ -812,23 +812,23 @@ impl<'a> Keeper<'a> {
             Value::Object(members) => Value::Object(
                 members
                     .into_iter()
-                    .map(|(name, value)| self.member(name, value))
+                    .map(|(name, value)| self.member(&name, value))
                     .collect(),
             ),
             other => other,
         }
     }
 
-    fn member(&mut self, name: String, value: Value) -> (String, Value) {
-        if privacy::is_secret(&name) {
-            self.applied.insert(Applied::SecretParameters);
-            return (name, privacy::REPLACEMENT.into());
-        }
+    fn member(&mut self, name: &str, value: Value) -> (String, Value) {
         let kept = match value {
-            Value::String(text) => self.value("body-json", &name, &text).into_owned().into(),
+            _ if privacy::is_secret(name) => {
+                self.applied.insert(Applied::SecretParameters);
+                privacy::REPLACEMENT.into()
+            }
+            Value::String(text) => self.value("body-json", name, &text).into_owned().into(),
             other => self.json(other),
         };
-        (self.text("body-json", &name).into_owned(), kept)
+        (self.text("body-json", name).into_owned(), kept)
     }
 }
 

@@ -303,6 +303,14 @@ impl Function {
         counts.embed(line, &self.name, chrono::Utc::now().timestamp_millis());
     }
 
+    /// Adds to a log line that the index's clock differs from ours, where it has said so.
+    fn note_clock(&self, line: &mut Value) {
+        let seconds = self.courier.clock_offset();
+        if seconds != 0 {
+            line["clock_offset_seconds"] = seconds.into();
+        }
+    }
+
     fn count_one(&self, line: &mut Value, outcome: &Outcome) {
         let mut counts = Counts::default();
         counts.add(outcome);
@@ -354,6 +362,7 @@ async fn deliver_job(function: Arc<Function>, job: Job) {
     let delivered = function.courier.deliver(&event, budget).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut line = capture::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    function.note_clock(&mut line);
     function.count_one(&mut line, &delivered.outcome);
     log(&line);
 }

@@ -32,6 +32,8 @@ pub mod campaign;
 pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
+pub mod cloudwatch;
 pub mod code;
 pub mod config;
 #[cfg(feature = "cli")]

@@ -3,6 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+/// Marks the log line of a batch.
+pub const BATCH: &str = "batch";
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {

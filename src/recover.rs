@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -51,6 +52,29 @@ pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event,
             return Err(Unusable::Poison { reason, text });
         }
     };
+    match guarded(|| made(&text, origin, config)) {
+        Ok(event) => Ok(event),
+        Err(NotMade::Ignored(why)) => Err(Unusable::Ignored(why)),
+        Err(NotMade::Poison(reason)) => Err(Unusable::Poison { reason, text }),
+    }
+}
+
+enum NotMade {
+    Ignored(Ignored),
+    Poison(String),
+}
+
+/// What `make` makes of one text; should that panic, it is the fault of this text alone, and not of all that stand beside it.
+fn guarded(make: impl FnOnce() -> Result<Event, NotMade>) -> Result<Event, NotMade> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+        Err(NotMade::Poison(
+            "making its event failed by a fault of this program (panic)".to_owned(),
+        ))
+    })
+}
+
+/// The event of a request.
+fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<Event, NotMade> {
     let payload = text.as_bytes();
     match capture::guarded(payload, || capture::answer_for(payload, config)) {
         Answer::Accepted { request, .. } => {
@@ -64,15 +88,12 @@ pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event,
         Answer::Ignored {
             why: why @ (Ignored::Unreadable(_) | Ignored::Panic),
             ..
-        } => Err(Unusable::Poison {
-            reason: format!("it is neither an event nor a request ({})", why.name()),
-            text,
-        }),
-        Answer::Ignored { why, .. } => Err(Unusable::Ignored(why)),
-        Answer::Refused(error) => Err(Unusable::Poison {
-            reason: error.to_string(),
-            text,
-        }),
+        } => Err(NotMade::Poison(format!(
+            "it is neither an event nor a request ({})",
+            why.name()
+        ))),
+        Answer::Ignored { why, .. } => Err(NotMade::Ignored(why)),
+        Answer::Refused(error) => Err(NotMade::Poison(error.to_string())),
     }
 }
 
@@ -199,5 +220,13 @@ mod tests {
         assert_eq!(made(), Ok(first));
         let poison = event("poison".to_owned(), origin, &Config::default());
         assert!(matches!(poison, Err(Unusable::Poison { text, .. }) if text == "poison"));
+    }
+
+    #[test]
+    fn a_panic_over_one_text_is_its_reason() {
+        let Err(NotMade::Poison(reason)) = guarded(|| panic!("a fault in making")) else {
+            panic!("it has a reason")
+        };
+        assert!(reason.contains("panic"), "{reason}");
     }
 }

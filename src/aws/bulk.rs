@@ -1,14 +1,17 @@
 //! The delivery of many events: several in a request, several requests under way.
 
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::client::{Deliverer, Request, SendError, failed, random};
+use super::client::{Deliverer, Request, SendError, failed, random, turned_away};
 use crate::delivery::bulk::{Answer, Batch, Form, Limits, answer};
+use crate::delivery::opensearch::Target;
 use crate::delivery::{Outcome, Verdict, backoff};
 use crate::event::Event;
 
@@ -68,30 +71,36 @@ where
 }
 
 impl Deliverer {
-    /// Delivers events, in as few requests as may be, and says of each in its place what became of it. After a passing fault
-    /// only those are sent again that it befell.
+    /// Delivers events, in as few requests as may be, and says of each in its place what became of it. While the index works
+    /// on one request, the next is written. After a passing fault only those are sent again that it befell. Of several events of one id the first is sent; the others are its duplicates.
     pub async fn deliver_all(&self, events: &[Event], limits: Limits, patience: Patience) -> Vec<Outcome> {
         let deadline = Instant::now() + patience.budget;
-        let mut round = Round::new(events.len(), limits);
+        let round = Mutex::new(Round::new(events, self.target(), limits));
         for attempt in 1.. {
-            let waiting: Vec<_> = round.waiting().collect();
-            if waiting.is_empty() {
+            let form = self.form();
+            let planned = {
+                let round = lock(&round);
+                let waiting = round.waiting().map(|number| (number, &events[number]));
+                self.target().plan(waiting, form, round.limits)
+            };
+            if planned.is_empty() {
                 break;
             }
-            let form = self.form();
-            let planned = self.target().plan(
-                waiting.into_iter().map(|number| (number, &events[number])),
-                form,
-                round.limits,
-            );
-            let mut learnt = false;
-            for planned in planned {
-                let left = deadline.saturating_duration_since(Instant::now());
-                learnt |= self
-                    .deliver_batch(planned.write(), form, &mut round, patience.attempt.min(left))
-                    .await;
-            }
-            let wait = if learnt {
+            let planned = Mutex::new(planned.into_iter());
+            let learnt = AtomicBool::new(false);
+            let lane = async || {
+                loop {
+                    let next = lock(&planned).next();
+                    let Some(planned) = next else { return };
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let timeout = patience.attempt.min(left);
+                    if self.deliver_batch(planned.write(), form, &round, timeout).await {
+                        learnt.store(true, Ordering::Relaxed);
+                    }
+                }
+            };
+            tokio::join!(lane(), lane());
+            let wait = if learnt.into_inner() {
                 Duration::ZERO
             } else {
                 backoff(attempt, random())
@@ -99,11 +108,11 @@ impl Deliverer {
             if Instant::now() + wait >= deadline {
                 break;
             }
-            if round.waiting().next().is_some() {
+            if lock(&round).waiting().next().is_some() {
                 tokio::time::sleep(wait).await;
             }
         }
-        round.end()
+        lock(&round).end()
     }
 
     fn form(&self) -> Form {
@@ -115,24 +124,24 @@ impl Deliverer {
 
     /// Sends a batch and notes what became of its members. True when something was learnt from it, so that another attempt
     /// will differ from this one.
-    async fn deliver_batch(&self, batch: Batch, form: Form, round: &mut Round, timeout: Duration) -> bool {
+    async fn deliver_batch(&self, batch: Batch, form: Form, round: &Mutex<Round>, timeout: Duration) -> bool {
         let Batch { request, body, members } = batch;
         let bytes = body.len();
         let sent = self
             .send(Request::json(request.method, request.url, body), ANSWER_BYTES, timeout)
             .await;
-        // A server that is too busy says so before it has stored anything.
-        let turned_away = sent.as_ref().is_ok_and(|got| matches!(got.status, 403 | 429));
+        let turned_away = sent.as_ref().is_ok_and(|got| turned_away(got.status));
         let answered = match sent {
             Ok(got) => answer(got.status, &got.body, members.len()),
             Err(SendError::Transport(reason)) => Answer::Whole(Verdict::Retry(reason)),
             Err(SendError::Impossible(reason)) => Answer::Whole(Verdict::Denied(reason)),
         };
+        let mut round = lock(round);
         match answered {
             Answer::Items(verdicts) => {
                 let mut learnt = false;
                 for (member, verdict) in members.iter().zip(verdicts) {
-                    learnt |= self.note(round, *member, verdict, form);
+                    learnt |= self.note(&mut round, *member, verdict, form);
                 }
                 learnt
             }
@@ -141,7 +150,7 @@ impl Deliverer {
                 true
             }
             Answer::TooLarge(_) if members.len() > 1 => {
-                round.limits.bytes = bytes / 2;
+                round.limits.bytes = round.limits.bytes.min(bytes / 2);
                 true
             }
             Answer::NeedsType => round.all(&members, |_| {
@@ -164,7 +173,7 @@ impl Deliverer {
         let fate = match verdict {
             Some(Verdict::Indexed) => Fate::Over(Outcome::Indexed),
             // An attempt of ours may have stored it, and its answer got lost: no second hit.
-            Some(Verdict::Duplicate) if round.may_be_ours[member] => Fate::Over(Outcome::Indexed),
+            Some(Verdict::Duplicate) if round.may_be_ours(member) => Fate::Over(Outcome::Indexed),
             Some(Verdict::Duplicate) => Fate::Over(Outcome::Duplicate),
             Some(Verdict::Refused(reason)) => Fate::Over(failed(reason, false)),
             Some(Verdict::Denied(reason)) => Fate::Over(failed(reason, true)),
@@ -184,6 +193,10 @@ impl Deliverer {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What one attempt means for an event.
 enum Fate {
     /// It has its outcome.
@@ -194,42 +207,108 @@ enum Fate {
     Unknown(String),
 }
 
+/// Where an event stands.
+enum Standing {
+    /// To be sent, for the first time or again.
+    Waiting {
+        /// Why it was not stored so far.
+        reason: String,
+        /// Whether an earlier attempt may have stored it.
+        may_be_ours: bool,
+    },
+    /// It has the id of an earlier event, which is to have its outcome first.
+    Behind(usize),
+    Over(Outcome),
+}
+
+impl Standing {
+    const UNSENT: Self = Self::Waiting {
+        reason: String::new(),
+        may_be_ours: false,
+    };
+}
+
 /// Where each of the events stands.
 struct Round {
     limits: Limits,
-    outcomes: Vec<Option<Outcome>>,
-    /// Why an event still waits.
-    reasons: Vec<String>,
-    /// Whether an earlier attempt may have stored it.
-    may_be_ours: Vec<bool>,
+    events: Vec<Standing>,
+    /// Of events whose id others have, too: those others, in their order.
+    twins: BTreeMap<usize, Vec<usize>>,
 }
 
 impl Round {
-    fn new(events: usize, limits: Limits) -> Self {
+    fn new(events: &[Event], target: &Target, limits: Limits) -> Self {
+        let mut first: HashMap<&str, usize> = HashMap::with_capacity(events.len());
+        let mut twins: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut standings = Vec::with_capacity(events.len());
+        for (number, event) in events.iter().enumerate() {
+            let index = |event: &Event| target.index.name(event.time);
+            let before = *first.entry(&event.id).or_insert(number);
+            // The same id in another index is another document.
+            standings.push(if before != number && index(&events[before]) == index(event) {
+                twins.entry(before).or_default().push(number);
+                Standing::Behind(before)
+            } else {
+                Standing::UNSENT
+            });
+        }
         Self {
             limits,
-            outcomes: vec![None; events],
-            reasons: vec![String::new(); events],
-            may_be_ours: vec![false; events],
+            events: standings,
+            twins,
         }
     }
 
     fn waiting(&self) -> impl Iterator<Item = usize> {
-        self.outcomes
-            .iter()
-            .enumerate()
-            .filter(|(_, outcome)| outcome.is_none())
-            .map(|(number, _)| number)
+        let events = self.events.iter().enumerate();
+        events.filter_map(|(number, standing)| matches!(standing, Standing::Waiting { .. }).then_some(number))
+    }
+
+    fn may_be_ours(&self, member: usize) -> bool {
+        matches!(self.events[member], Standing::Waiting { may_be_ours: true, .. })
     }
 
     fn settle(&mut self, member: usize, fate: Fate) {
-        match fate {
-            Fate::Over(outcome) => self.outcomes[member] = Some(outcome),
-            Fate::Again(reason) => self.reasons[member] = reason,
-            Fate::Unknown(reason) => {
-                self.reasons[member] = reason;
-                self.may_be_ours[member] = true;
+        let before = self.may_be_ours(member);
+        self.events[member] = match fate {
+            Fate::Over(outcome) => {
+                self.settle_twins(member, &outcome);
+                Standing::Over(outcome)
             }
+            Fate::Again(reason) => Standing::Waiting {
+                reason,
+                may_be_ours: before,
+            },
+            Fate::Unknown(reason) => Standing::Waiting {
+                reason,
+                may_be_ours: true,
+            },
+        };
+    }
+
+    /// Settles the events of the same id, now that the first has its outcome. What was refused for its own sake tells nothing
+    /// of the next, which may be another document.
+    fn settle_twins(&mut self, first: usize, outcome: &Outcome) {
+        let Some(mut twins) = self.twins.remove(&first) else {
+            return;
+        };
+        match outcome {
+            Outcome::Failed(failure) if !failure.temporary => {
+                let next = twins.remove(0);
+                self.events[next] = Standing::UNSENT;
+                for twin in &twins {
+                    self.events[*twin] = Standing::Behind(next);
+                }
+                if !twins.is_empty() {
+                    self.twins.insert(next, twins);
+                }
+            }
+            Outcome::Failed(_) => twins
+                .into_iter()
+                .for_each(|twin| self.events[twin] = Standing::Over(outcome.clone())),
+            _ => twins
+                .into_iter()
+                .for_each(|twin| self.events[twin] = Standing::Over(Outcome::Duplicate)),
         }
     }
 
@@ -242,9 +321,138 @@ impl Round {
     }
 
     /// The outcomes; who still waits has failed for its last reason.
-    fn end(self) -> Vec<Outcome> {
-        let ends = self.outcomes.into_iter().zip(self.reasons);
-        ends.map(|(outcome, reason)| outcome.unwrap_or_else(|| failed(reason, true)))
-            .collect()
+    fn end(&self) -> Vec<Outcome> {
+        (0..self.events.len()).map(|number| self.outcome(number)).collect()
+    }
+
+    fn outcome(&self, number: usize) -> Outcome {
+        match &self.events[number] {
+            Standing::Over(outcome) => outcome.clone(),
+            Standing::Waiting { reason, .. } => failed(reason.clone(), true),
+            Standing::Behind(first) => self.outcome(*first),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::Destination;
+
+    fn target(url: &str) -> Target {
+        match Destination::parse(url, None, None) {
+            Ok(Destination::OpenSearch(target)) => target,
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+
+    fn events(ids: &[u8]) -> Vec<Event> {
+        let event = |id: &u8| Event {
+            id: id.to_string(),
+            time: DateTime::from_timestamp(1_780_000_000, 0).expect("a time"),
+            document: "{}".to_owned(),
+        };
+        ids.iter().map(event).collect()
+    }
+
+    fn round(ids: &[u8]) -> Round {
+        Round::new(&events(ids), &target("http://host/events"), Limits::default())
+    }
+
+    fn waiting(round: &Round) -> Vec<usize> {
+        round.waiting().collect()
+    }
+
+    #[test]
+    fn of_twins_one_is_sent_and_the_others_are_its_duplicates() {
+        let mut round = round(&[1, 2, 1, 1]);
+        assert_eq!(waiting(&round), [0, 1]);
+        round.settle(0, Fate::Unknown("no answer".to_owned()));
+        assert_eq!(waiting(&round), [0, 1]);
+        assert!(round.may_be_ours(0));
+        round.settle(0, Fate::Over(Outcome::Indexed));
+        round.settle(1, Fate::Over(Outcome::Duplicate));
+        assert!(waiting(&round).is_empty());
+        let (indexed, duplicate) = (Outcome::Indexed, Outcome::Duplicate);
+        assert_eq!(round.end(), [indexed, duplicate.clone(), duplicate.clone(), duplicate]);
+    }
+
+    #[test]
+    fn a_twin_of_what_was_refused_has_its_own_chance() {
+        let mut round = round(&[1, 1, 1]);
+        round.settle(0, Fate::Over(failed("status 400".to_owned(), false)));
+        assert_eq!(waiting(&round), [1]);
+        round.settle(1, Fate::Over(Outcome::Indexed));
+        let refused = failed("status 400".to_owned(), false);
+        assert_eq!(round.end(), [refused, Outcome::Indexed, Outcome::Duplicate]);
+    }
+
+    #[test]
+    fn twins_of_what_was_not_stored_are_not_stored() {
+        let mut denied = round(&[1, 1]);
+        denied.settle(0, Fate::Over(failed("status 403".to_owned(), true)));
+        assert_eq!(denied.end(), vec![failed("status 403".to_owned(), true); 2]);
+        let mut busy = round(&[1, 1]);
+        busy.settle(0, Fate::Again("status 429".to_owned()));
+        assert_eq!(waiting(&busy), [0]);
+        assert_eq!(busy.end(), vec![failed("status 429".to_owned(), true); 2]);
+    }
+
+    #[test]
+    fn one_id_in_two_indices_is_two_documents() {
+        let mut events = events(&[1, 1]);
+        events[1].time += chrono::Duration::days(40);
+        let waiting = |url| Round::new(&events, &target(url), Limits::default()).waiting().count();
+        assert_eq!(
+            (waiting("http://host/events-%Y.%m"), waiting("http://host/events")),
+            (2, 1)
+        );
+    }
+
+    proptest! {
+        /// An index that answers by chance, loses answers and forgets nothing: each id that it holds and did not hold before
+        /// counts once as indexed, as soon as it has a verdict.
+        #[test]
+        fn what_is_counted_is_what_was_stored(
+            ids in prop::collection::vec(0_u8..6, 1..24),
+            before in prop::collection::btree_set(0_u8..6, 0..3),
+            chances in prop::collection::vec(0_u8..6, 1..200),
+        ) {
+            let mut round = round(&ids);
+            let mut stored = before.clone();
+            let mut chances = chances.into_iter();
+            for _ in 0..200 {
+                let Some(member) = round.waiting().next() else { break };
+                let id = ids[member];
+                let lost = round.may_be_ours(member);
+                let fate = match chances.next().unwrap_or(0) {
+                    1 => Fate::Again("busy".to_owned()),
+                    2 => Fate::Unknown("nothing came".to_owned()),
+                    // Stored, and the answer is lost; by somebody else before, it is not told apart from that.
+                    3 if !before.contains(&id) => {
+                        stored.insert(id);
+                        Fate::Unknown("the answer is lost".to_owned())
+                    }
+                    4 => Fate::Over(failed("wrong".to_owned(), false)),
+                    5 => Fate::Over(failed("denied".to_owned(), true)),
+                    _ if stored.insert(id) || lost => Fate::Over(Outcome::Indexed),
+                    _ => Fate::Over(Outcome::Duplicate),
+                };
+                round.settle(member, fate);
+            }
+            let outcomes = round.end();
+            prop_assert_eq!(outcomes.len(), ids.len());
+            for id in 0..6 {
+                let of_id = || ids.iter().zip(&outcomes).filter(|(other, _)| **other == id).map(|(_, outcome)| outcome);
+                let indexed = of_id().filter(|outcome| **outcome == Outcome::Indexed).count();
+                prop_assert!(indexed <= 1, "{}: {:?}", id, outcomes);
+                prop_assert!(indexed == 0 || stored.contains(&id));
+                let done = of_id().any(|outcome| matches!(outcome, Outcome::Indexed | Outcome::Duplicate));
+                prop_assert!(!done || stored.contains(&id), "{}: {:?}", id, outcomes);
+            }
+        }
     }
 }

@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
+use super::correction::{Complaint, corrected, offset};
+use super::credentials::Kept;
 use super::sign;
 use crate::config::Timing;
 use crate::delivery::breaker::{Admission, Breaker};
@@ -75,14 +78,17 @@ pub fn secure_random(bytes: &mut [u8]) -> bool {
         .is_ok()
 }
 
-/// What events can be delivered to.
-pub trait Remote: fmt::Debug + Send + Sync {
+/// What can be connected to.
+pub trait Endpoint: fmt::Debug + Send + Sync {
     /// The server's URL without a slash at its end.
     fn base(&self) -> &str;
 
     /// How requests prove who sends them.
     fn auth(&self) -> &Auth;
+}
 
+/// What events can be delivered to.
+pub trait Remote: Endpoint {
     /// The request that stores an event, under its id if the remote takes ids.
     ///
     /// # Errors
@@ -94,7 +100,7 @@ pub trait Remote: fmt::Debug + Send + Sync {
     fn verdict(&self, status: u16, body: &[u8]) -> Verdict;
 }
 
-impl Remote for Target {
+impl Endpoint for Target {
     fn base(&self) -> &str {
         &self.base
     }
@@ -102,7 +108,9 @@ impl Remote for Target {
     fn auth(&self) -> &Auth {
         &self.auth
     }
+}
 
+impl Remote for Target {
     fn request(&self, event: &Event, with_id: bool) -> Result<Request, String> {
         let request = self.store(event, with_id);
         Ok(Request::json(request.method, request.url, event.document.clone()))
@@ -113,7 +121,7 @@ impl Remote for Target {
     }
 }
 
-impl Remote for Outlet {
+impl Endpoint for Outlet {
     fn base(&self) -> &str {
         &self.base
     }
@@ -121,7 +129,9 @@ impl Remote for Outlet {
     fn auth(&self) -> &Auth {
         &self.auth
     }
+}
 
+impl Remote for Outlet {
     fn request(&self, event: &Event, _with_id: bool) -> Result<Request, String> {
         match self.too_large(event) {
             Some(reason) => Err(reason),
@@ -173,13 +183,15 @@ impl Request {
     }
 }
 
-/// Delivers events to one remote.
+/// A connection to one remote, and delivers events to it.
 #[derive(Debug)]
 pub struct Deliverer<R = Target> {
     http: reqwest::Client,
     remote: R,
     timing: Timing,
-    credentials: Option<SharedCredentialsProvider>,
+    credentials: Option<Kept>,
+    /// By how many seconds the server's clock is ahead of ours, as far as it has said so.
+    clock_offset: AtomicI64,
     /// Learnt from the first refusal: a time-series collection takes no ids.
     pub(super) refuses_ids: AtomicBool,
     /// Learnt from the first bulk request: Elasticsearch 6 wants the type in the path.
@@ -205,12 +217,12 @@ impl Deliverer<Target> {
 
 impl<R> Deliverer<R> {
     /// Who sends, where requests are signed.
-    pub const fn credentials(&self) -> Option<&SharedCredentialsProvider> {
-        self.credentials.as_ref()
+    pub fn credentials(&self) -> Option<&SharedCredentialsProvider> {
+        self.credentials.as_ref().map(Kept::provider)
     }
 }
 
-impl<R: Remote> Deliverer<R> {
+impl<R: Endpoint> Deliverer<R> {
     /// Makes a deliverer. No connection is opened yet.
     pub fn new(
         http: reqwest::Client,
@@ -222,7 +234,8 @@ impl<R: Remote> Deliverer<R> {
             http,
             remote,
             timing,
-            credentials,
+            credentials: credentials.map(Kept::new),
+            clock_offset: AtomicI64::new(0),
             refuses_ids: AtomicBool::new(false),
             needs_type: AtomicBool::new(false),
             breaker: Mutex::default(),
@@ -246,6 +259,108 @@ impl<R: Remote> Deliverer<R> {
             .await;
     }
 
+    /// By how many seconds the server's clock is ahead of ours, once a signature was refused for that; else 0.
+    pub fn clock_offset(&self) -> i64 {
+        self.clock_offset.load(Ordering::Relaxed)
+    }
+
+    /// The circuit breaker's state.
+    pub fn breaker_state(&self) -> &'static str {
+        self.breaker(|breaker| breaker.name())
+    }
+
+    fn breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
+        act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends one request to the remote's server, authenticated, and reads at most `most` bytes of the answer. What is refused
+    /// for its signature is signed once more, by the server's clock or with other credentials where there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] when there is no answer.
+    pub async fn send(&self, mut request: Request, most: usize, timeout: Duration) -> Result<Answer, SendError> {
+        let begun = Instant::now();
+        let mut complaints = Vec::new();
+        loop {
+            let credentials = self.kept_credentials().await?;
+            let time = corrected(now(), self.clock_offset());
+            let headers = authentication(
+                Unauthenticated::of(&request),
+                self.remote.auth(),
+                credentials.as_ref(),
+                time,
+            )?;
+            let same = credentials.is_some().then(|| request.clone());
+            let left = timeout.saturating_sub(begun.elapsed());
+            let (answer, date) = self.exchange(request, headers, most, left).await?;
+            let complaint = Complaint::of(answer.status, &answer.body);
+            let (Some(complaint), Some(credentials), Some(same)) = (complaint, credentials, same) else {
+                return Ok(answer);
+            };
+            // Each can be done something about once.
+            if complaints.contains(&complaint) || !self.mend(complaint, date.as_deref(), &credentials).await {
+                return Ok(answer);
+            }
+            complaints.push(complaint);
+            request = same;
+        }
+    }
+
+    /// The credentials to sign with, where requests are signed.
+    async fn kept_credentials(&self) -> Result<Option<Credentials>, SendError> {
+        match (self.remote.auth(), &self.credentials) {
+            (Auth::SigV4 { .. }, Some(kept)) => kept.at(now()).await.map(Some).map_err(no_credentials),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether something was learnt from a complaint, so that the next signature will differ.
+    async fn mend(&self, complaint: Complaint, date: Option<&str>, used: &Credentials) -> bool {
+        match (complaint, &self.credentials) {
+            (Complaint::Clock, _) => match offset(date, now(), self.clock_offset()) {
+                Some(offset) => {
+                    self.clock_offset.store(offset, Ordering::Relaxed);
+                    true
+                }
+                None => false,
+            },
+            (Complaint::Credentials, Some(kept)) => kept.renew(used).await,
+            (Complaint::Credentials, None) => false,
+        }
+    }
+
+    /// The answer to a request, and its `Date`.
+    async fn exchange(
+        &self,
+        request: Request,
+        headers: HeaderMap,
+        most: usize,
+        timeout: Duration,
+    ) -> Result<(Answer, Option<String>), SendError> {
+        let method = request
+            .method
+            .parse()
+            .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
+        let request = self
+            .http
+            .request(method, request.url)
+            .headers(headers)
+            .body(request.body)
+            .timeout(timeout);
+        let mut response = request.send().await.map_err(transport)?;
+        let status = response.status().as_u16();
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.map(ToOwned::to_owned);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            body.extend_from_slice(&chunk[..chunk.len().min(most.saturating_sub(body.len()))]);
+        }
+        Ok((Answer { status, body }, date))
+    }
+}
+
+impl<R: Remote> Deliverer<R> {
     /// Delivers an event: again after a passing fault, until the budget is spent. While the breaker is open nothing is
     /// tried; as a probe, it is tried once.
     pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
@@ -269,28 +384,26 @@ impl<R: Remote> Deliverer<R> {
         }
     }
 
-    /// The circuit breaker's state.
-    pub fn breaker_state(&self) -> &'static str {
-        self.breaker(|breaker| breaker.name())
-    }
-
-    fn breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
-        act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     async fn deliver_within(&self, event: &Event, budget: Duration, most: u32) -> (Outcome, u32) {
         let deadline = Instant::now() + budget;
         let mut attempts = 0;
         let mut told = None;
+        // Whether an earlier attempt of ours may have stored it, though its answer got lost.
+        let mut may_be_ours = false;
         loop {
             attempts += 1;
             let left = deadline.saturating_duration_since(Instant::now());
-            let reason = match self.attempt(event, left.min(self.timing.attempt)).await {
+            let with_id = !self.refuses_ids.load(Ordering::Relaxed);
+            let (verdict, unknown) = self.attempt(event, with_id, left.min(self.timing.attempt)).await;
+            let reason = match verdict {
                 Verdict::Indexed => return (Outcome::Indexed, attempts),
-                // An earlier attempt of ours may have stored it and its answer got lost, so this is no second hit.
-                Verdict::Duplicate if attempts > 1 => return (Outcome::Indexed, attempts),
+                // No second hit.
+                Verdict::Duplicate if may_be_ours => return (Outcome::Indexed, attempts),
                 Verdict::Duplicate => return (Outcome::Duplicate, attempts),
-                Verdict::RefusesIds if !self.refuses_ids.swap(true, Ordering::Relaxed) => continue,
+                Verdict::RefusesIds if with_id => {
+                    self.refuses_ids.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 Verdict::RefusesIds => {
                     return (
                         failed("the index refuses documents without an id, too".to_owned(), false),
@@ -301,6 +414,7 @@ impl<R: Remote> Deliverer<R> {
                 Verdict::Denied(reason) => return (failed(reason, true), attempts),
                 Verdict::Retry(reason) => reason,
             };
+            may_be_ours |= unknown;
             // What the index said tells more than that the last attempt was cut short by the budget.
             let reason = if left < self.timing.attempt {
                 told.take().unwrap_or(reason)
@@ -316,48 +430,26 @@ impl<R: Remote> Deliverer<R> {
         }
     }
 
-    async fn attempt(&self, event: &Event, timeout: Duration) -> Verdict {
-        let request = match self.remote.request(event, !self.refuses_ids.load(Ordering::Relaxed)) {
+    /// One attempt, and whether it may have stored the event without saying so.
+    async fn attempt(&self, event: &Event, with_id: bool, timeout: Duration) -> (Verdict, bool) {
+        let request = match self.remote.request(event, with_id) {
             Ok(request) => request,
-            Err(reason) => return Verdict::Refused(reason),
+            Err(reason) => return (Verdict::Refused(reason), false),
         };
         match self.send(request, ANSWER_BYTES, timeout).await {
-            Ok(answer) => self.remote.verdict(answer.status, &answer.body),
-            Err(SendError::Transport(reason)) => Verdict::Retry(reason),
-            Err(SendError::Impossible(reason)) => Verdict::Denied(reason),
+            Ok(answer) => (
+                self.remote.verdict(answer.status, &answer.body),
+                !turned_away(answer.status),
+            ),
+            Err(SendError::Transport(reason)) => (Verdict::Retry(reason), true),
+            Err(SendError::Impossible(reason)) => (Verdict::Denied(reason), false),
         }
     }
+}
 
-    /// Sends one request to the remote's server, authenticated, and reads at most `most` bytes of the answer.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError`] when there is no answer.
-    pub async fn send(&self, request: Request, most: usize, timeout: Duration) -> Result<Answer, SendError> {
-        let headers = authenticated(
-            Unauthenticated::of(&request),
-            self.remote.auth(),
-            self.credentials.as_ref(),
-        )
-        .await?;
-        let method = request
-            .method
-            .parse()
-            .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
-        let request = self
-            .http
-            .request(method, request.url)
-            .headers(headers)
-            .body(request.body)
-            .timeout(timeout);
-        let mut response = request.send().await.map_err(transport)?;
-        let status = response.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            body.extend_from_slice(&chunk[..chunk.len().min(most.saturating_sub(body.len()))]);
-        }
-        Ok(Answer { status, body })
-    }
+/// Whether a status says that nothing was stored: the server is too busy, or lets nobody in.
+pub(super) const fn turned_away(status: u16) -> bool {
+    matches!(status, 400 | 401 | 403 | 404 | 413 | 429)
 }
 
 /// What a request must say to be authenticated.
@@ -397,6 +489,24 @@ pub async fn authenticated(
     auth: &Auth,
     credentials: Option<&SharedCredentialsProvider>,
 ) -> Result<HeaderMap, SendError> {
+    let credentials = match (auth, credentials) {
+        (Auth::SigV4 { .. }, Some(provider)) => Some(provider.provide_credentials().await.map_err(no_credentials)?),
+        _ => None,
+    };
+    authentication(request, auth, credentials.as_ref(), now())
+}
+
+/// The same with credentials that are known, at a time by the server's clock.
+///
+/// # Errors
+///
+/// [`SendError::Impossible`]
+fn authentication(
+    request: Unauthenticated<'_>,
+    auth: &Auth,
+    credentials: Option<&Credentials>,
+    time: SystemTime,
+) -> Result<HeaderMap, SendError> {
     let mut headers = HeaderMap::new();
     let content_type = HeaderValue::from_str(request.content_type)
         .map_err(|_| SendError::Impossible("the media type cannot be a header".to_owned()))?;
@@ -415,8 +525,7 @@ pub async fn authenticated(
         }
         Auth::SigV4 { service, region } => {
             let host = host(request.url)?;
-            let provider = credentials.ok_or_else(|| no_credentials("none were found"))?;
-            let credentials = provider.provide_credentials().await.map_err(no_credentials)?;
+            let credentials = credentials.ok_or_else(|| no_credentials("none were found"))?;
             let unsigned = sign::Unsigned {
                 method: request.method,
                 url: request.url,
@@ -429,7 +538,7 @@ pub async fn authenticated(
                 (TARGET, request.target.unwrap_or_default()),
             ];
             let also = &also[..=usize::from(request.target.is_some())];
-            let signed = sign::headers_of(unsigned, also, &credentials, service, region, now());
+            let signed = sign::headers_of(unsigned, also, credentials, service, region, time);
             for (name, value) in signed.map_err(|error| SendError::Impossible(format!("could not sign: {error}")))? {
                 headers.insert(HeaderName::from_static(name), sensitive(&value)?);
             }

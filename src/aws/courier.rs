@@ -69,6 +69,14 @@ impl Way {
         }
     }
 
+    /// By how many seconds the other side's clock is ahead of ours, once it has refused a signature for that; else 0.
+    pub fn clock_offset(&self) -> i64 {
+        match self {
+            Self::Index(deliverer) => deliverer.clock_offset(),
+            Self::Message(deliverer) => deliverer.clock_offset(),
+        }
+    }
+
     /// The circuit breaker's state.
     pub fn breaker_state(&self) -> &'static str {
         match self {
@@ -180,6 +188,11 @@ impl Courier {
     /// The destination's name, as it stands in log lines.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// [`Way::clock_offset`] of the destination.
+    pub fn clock_offset(&self) -> i64 {
+        self.destination.as_ref().map_or(0, Way::clock_offset)
     }
 
     /// Opens the connection to the destination beforehand.

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect, queue};
 use crate::audit::{Answered, Holding, Places, Report, Told, Window, answered, audit};
-use crate::aws::client::{Deliverer, Request, SendError};
+use crate::aws::client::{Deliverer, Endpoint, Request, SendError, http_client};
+use crate::cloudwatch::{self, Counted, Dimensions};
 use crate::config::Config;
-use crate::delivery::Destination;
 use crate::delivery::message::{Kind, Outlet};
 use crate::delivery::sqlite::Reader;
+use crate::delivery::{Auth, Destination, Service};
 use crate::event::iso;
 use crate::recover::{self, Export};
 use crate::setup::server::explain;
@@ -40,6 +41,15 @@ pub(super) struct Arguments {
     /// How much the stage answered, as API Gateway's metric `Count` says; numbers alone are compared then
     #[arg(long, value_name = "NUMBER", group = "stage")]
     count: Option<u64>,
+    /// The same as `aws cloudwatch get-metric-data` or `get-metric-statistics` prints it of the metric `Count`
+    #[arg(long, value_name = "FILE", group = "stage")]
+    metrics: Vec<PathBuf>,
+    /// The same, asked of `CloudWatch` by the API's dimensions, as in `ApiName=pixel,Stage=prod` (REST) or `ApiId=a1b2c3` (HTTP)
+    #[arg(long, value_name = "DIMENSIONS", group = "stage")]
+    api: Option<Dimensions>,
+    /// Where `CloudWatch` is [default: `https://monitoring.$AWS_REGION.amazonaws.com`]
+    #[arg(long, value_name = "URL", requires = "api")]
+    endpoint: Option<String>,
     /// The function's log, or what `pixel serve` wrote to stderr
     #[arg(long, value_name = "FILE")]
     log: Vec<PathBuf>,
@@ -65,12 +75,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         from: arguments.from,
         to: arguments.to,
     };
-    let stage = stage(arguments, &window)?;
+    let runtime = super::runtime()?;
+    let stage = runtime.block_on(stage(arguments, &config, &window))?;
     let mut told = Told::default();
     for path in &arguments.log {
         lines(path, |line| told.read(line))?;
     }
-    let places = super::runtime()?.block_on(places(arguments, &config, &stage, &window))?;
+    let places = runtime.block_on(places(arguments, &config, &stage, &window))?;
     let report = audit(&stage, &told, &places);
     show(arguments, &report)?;
     let (lost, doubled) = (report.unaccounted, report.doubled);
@@ -84,9 +95,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// What the stage answered.
-fn stage(arguments: &Arguments, window: &Window) -> anyhow::Result<Answered> {
+async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyhow::Result<Answered> {
     if let Some(number) = arguments.count {
         return Ok(Answered::Number(number));
+    }
+    if !arguments.metrics.is_empty() {
+        return exported_count(&arguments.metrics, window);
+    }
+    if let Some(dimensions) = &arguments.api {
+        return asked_count(arguments, dimensions, config, window).await;
     }
     let mut ids = BTreeSet::new();
     if let Some(path) = &arguments.ids {
@@ -99,12 +116,135 @@ fn stage(arguments: &Arguments, window: &Window) -> anyhow::Result<Answered> {
         return Ok(Answered::Ids(ids));
     }
     if arguments.access_log.is_empty() {
-        bail!("say what the stage answered: give `--access-log`, `--ids` or `--count`");
+        bail!("say what the stage answered: give `--access-log`, `--ids`, `--count`, `--metrics` or `--api`");
     }
     for path in &arguments.access_log {
         lines(path, |line| ids.extend(answered(line, window)))?;
     }
     Ok(Answered::Ids(ids))
+}
+
+/// The count of files that `aws cloudwatch` has printed.
+fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered> {
+    let minute = |time: DateTime<Utc>| time.timestamp_millis() % 60_000 == 0;
+    ensure!(
+        minute(window.from) && minute(window.to),
+        "CloudWatch keeps counts of whole minutes; give `--from` and `--to` as such"
+    );
+    let mut counted = Counted::default();
+    for path in files {
+        let broken = || format!("the file `{}`", path.display());
+        let text = std::fs::read_to_string(path).with_context(broken)?;
+        counted
+            .add(&text, window)
+            .map_err(anyhow::Error::msg)
+            .with_context(broken)?;
+    }
+    if counted.outside > 0 {
+        talk(&format!(
+            "{} periods are outside of the time and left out",
+            counted.outside
+        ));
+    }
+    Ok(number(&counted))
+}
+
+fn number(counted: &Counted) -> Answered {
+    if counted.periods == 0 {
+        talk("CloudWatch has counted nothing in this time; are the API's name and stage right?");
+    }
+    Answered::Number(counted.requests)
+}
+
+/// `CloudWatch` in one region.
+#[derive(Debug)]
+struct Metrics {
+    base: String,
+    auth: Auth,
+}
+
+impl Endpoint for Metrics {
+    fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn auth(&self) -> &Auth {
+        &self.auth
+    }
+}
+
+impl Metrics {
+    /// At an address, or at AWS's own of a region.
+    fn new(endpoint: Option<&str>, region: Option<&str>) -> anyhow::Result<Self> {
+        let region = region.context("CloudWatch is asked in a region; set `AWS_REGION`")?;
+        let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
+        ensure!(
+            !region.is_empty() && region.chars().all(plain),
+            "`AWS_REGION` is `{}`, which is no region",
+            printable(region, 40)
+        );
+        let base = match endpoint {
+            Some(endpoint) => {
+                let url = reqwest::Url::parse(endpoint).ok();
+                let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.path() == "/");
+                ensure!(
+                    url.is_some_and(|url| url.has_host() && url.query().is_none() && url.fragment().is_none()),
+                    "`--endpoint` `{}` is no address of a service; give `https://HOST`",
+                    crate::delivery::hide_password(endpoint)
+                );
+                endpoint.trim_end_matches('/').to_owned()
+            }
+            None if region.starts_with("cn-") => format!("https://monitoring.{region}.amazonaws.com.cn"),
+            None => format!("https://monitoring.{region}.amazonaws.com"),
+        };
+        let auth = Auth::SigV4 {
+            service: Service::Monitoring,
+            region: region.to_owned(),
+        };
+        Ok(Self { base, auth })
+    }
+}
+
+/// Answers of `CloudWatch` to one question; each holds up to 100,800 periods, and a window has fewer.
+const PAGES: usize = 20;
+
+async fn asked_count(
+    arguments: &Arguments,
+    dimensions: &Dimensions,
+    config: &Config,
+    window: &Window,
+) -> anyhow::Result<Answered> {
+    let period = cloudwatch::period(window, Utc::now()).map_err(anyhow::Error::msg)?;
+    let region = super::environment().get("AWS_REGION").cloned();
+    let metrics = Metrics::new(arguments.endpoint.as_deref(), region.as_deref())?;
+    let base = metrics.base.clone();
+    let http = http_client(None, &config.timing).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let metrics = Deliverer::new(http, metrics, config.timing, Some(connect::credentials().await?));
+    let mut counted = Counted::default();
+    for _ in 0..PAGES {
+        let call = cloudwatch::question(dimensions, window, period, counted.next.as_deref());
+        let sent = metrics.send(Request::call(&base, call), usize::MAX, Duration::from_mins(1));
+        let answer = sent
+            .await
+            .with_context(|| format!("cannot reach CloudWatch at {base}"))?;
+        let text = String::from_utf8_lossy(&answer.body);
+        ensure!(
+            answer.status == 200,
+            "CloudWatch at {base} answered with status {}: {}",
+            answer.status,
+            printable(&text, 300)
+        );
+        let added = counted.add(&text, window).map_err(anyhow::Error::msg);
+        added.with_context(|| format!("the answer of CloudWatch at {base}"))?;
+        if counted.next.is_none() {
+            talk(&format!(
+                "CloudWatch counts {} requests of {dimensions}",
+                counted.requests
+            ));
+            return Ok(number(&counted));
+        }
+    }
+    bail!("CloudWatch at {base} goes on without end; ask for a shorter time")
 }
 
 /// The lines of a file; of an export its messages.

@@ -7,7 +7,6 @@ use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, available_parallelism};
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,9 @@ use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
-use super::{DestinationArgument, configuration, stop_on_signal};
+use super::{DestinationArgument, configuration};
 use crate::aws::bulk::load;
 use crate::config::Config;
 use crate::delivery::bulk::Tally;
@@ -77,13 +77,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let lost = summary.tally.failed;
     anyhow::ensure!(lost == 0, "{} refused {lost} of the events", summary.destination);
-    Ok(())
+    match summary.interruption() {
+        Some(signal) => Err(Interrupted {
+            signal,
+            resume: format!(
+                "with `--seed {} --end {}` and the other options as they were, another run stores the rest, and nothing twice",
+                demo.seed,
+                iso(demo.end)
+            ),
+        }
+        .into()),
+        None => Ok(()),
+    }
 }
 
 async fn fill(demo: &Demo, config: &Config) -> anyhow::Result<Summary> {
     let destination = config.destination.as_ref().context("no destination")?;
     let sink = Sink::open(config, destination).await?;
-    let (stop, bar) = (stop_on_signal(), progress(demo, destination));
+    let (stop, bar) = (Stop::on_signal(), progress(demo, destination));
     let began = Instant::now();
     let mut tally = Tally::default();
     let deliver = |events| sink.clone().deliver(events);
@@ -94,7 +105,7 @@ async fn fill(demo: &Demo, config: &Config) -> anyhow::Result<Summary> {
         bar.inc(outcomes.len() as u64);
         // Where nothing of a batch arrives, the next will not fare better.
         let hopeless = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_)));
-        if hopeless || stop.load(Ordering::Relaxed) {
+        if hopeless || stop.is_set() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -107,7 +118,7 @@ async fn fill(demo: &Demo, config: &Config) -> anyhow::Result<Summary> {
         destination: destination.to_string(),
         events: demo.events.into(),
         tally,
-        interrupted: stop.load(Ordering::Relaxed),
+        signal: stop.signal(),
         took: began.elapsed(),
     })
 }
@@ -185,11 +196,16 @@ struct Summary {
     destination: String,
     events: u64,
     tally: Tally,
-    interrupted: bool,
+    signal: Option<Signal>,
     took: Duration,
 }
 
 impl Summary {
+    /// A signal that has kept it from its end.
+    fn interruption(&self) -> Option<Signal> {
+        self.signal.filter(|_| self.not_sent() > 0)
+    }
+
     const fn not_sent(&self) -> u64 {
         self.events - self.tally.total()
     }
@@ -212,7 +228,7 @@ impl Summary {
             "refused": self.tally.failed,
             "not_sent": self.not_sent(),
             "reasons": reasons,
-            "interrupted": self.interrupted,
+            "interrupted": self.interruption().is_some(),
             "seconds": self.took.as_secs_f64(),
         })
     }
@@ -229,7 +245,10 @@ impl Summary {
             lines.push(format!("  {count:>8} x {}", printable(reason, 300)));
         }
         if self.not_sent() > 0 {
-            let why = if self.interrupted { "interrupted" } else { "gave up" };
+            let why = match self.interruption() {
+                Some(_) => "interrupted",
+                None => "gave up",
+            };
             lines.push(format!("{}  ({why})", line("not sent", self.not_sent())));
         }
         lines.join("\n")

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -15,8 +14,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
-use super::{DestinationArgument, configuration, stop_on_signal};
+use super::{DestinationArgument, configuration};
 use crate::config::Config;
 use crate::delivery::bulk::Tally;
 use crate::delivery::undelivered::undelivered;
@@ -67,6 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         !source.is(&destination),
         "source and destination are the same: {destination}"
     );
+    let resume = resume(&source, arguments.state.is_some()).to_owned();
     let summary = super::runtime()?.block_on(replay(arguments, Arc::new(config), source, &destination))?;
     if arguments.json {
         print(&summary.json().to_string())?;
@@ -83,7 +84,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "{refused} were refused; they stand with the reasons in `{}`",
         arguments.refused.display()
     );
-    Ok(())
+    match summary.interruption {
+        Some(signal) => Err(Interrupted { signal, resume }.into()),
+        None => Ok(()),
+    }
+}
+
+/// How to go on with a source that was not read to its end.
+const fn resume(source: &Source, has_state: bool) -> &'static str {
+    match source {
+        _ if has_state => "with the same `--state`, another run goes on from here",
+        Source::File(_) | Source::Store(_) => {
+            "another run begins anew, and what is stored stays once; with `--state FILE` it could go on from here"
+        }
+        Source::Queue(_) => {
+            "another run goes on with what is left in the queue; what this one took and did not store is there again after five minutes"
+        }
+        Source::Stdin => "another run with the same input begins anew, and what is stored stays once",
+    }
 }
 
 async fn replay(
@@ -93,7 +111,7 @@ async fn replay(
     destination: &Destination,
 ) -> anyhow::Result<Summary> {
     let mut place = Place::read(arguments.state.as_deref(), &arguments.source)?;
-    let stop = stop_on_signal();
+    let stop = Stop::on_signal();
     // No more at once than may be stored in a second.
     let most = arguments.rate.map_or(PIECE, |rate| PIECE.min(rate as usize));
     let (total, mut pieces) = source
@@ -112,8 +130,13 @@ async fn replay(
     let pacer = Pacer::new(arguments.rate);
     let (mut number, mut exhausted) = (0, false);
     loop {
-        while under_way.len() < at_once && !exhausted && !stop.load(Ordering::Relaxed) {
-            let Some(piece) = pieces.next().await? else {
+        while under_way.len() < at_once && !exhausted && !stop.is_set() && !summary.gave_up {
+            let piece = tokio::select! {
+                piece = pieces.next() => piece?,
+                // Nobody knows when more will come.
+                () = stop.come(), if pieces.can_wait_for_ever() => break,
+            };
+            let Some(piece) = piece else {
                 exhausted = true;
                 break;
             };
@@ -130,9 +153,8 @@ async fn replay(
                     under_way.spawn(async move {
                         let mut piece = piece;
                         let events = std::mem::take(&mut piece.events);
-                        let spare = events.clone();
-                        let outcomes = sink.deliver(events).await;
-                        piece.events = spare;
+                        let (events, outcomes) = sink.deliver_kept(events).await;
+                        piece.events = events;
                         (piece, outcomes)
                     });
                 }
@@ -146,7 +168,6 @@ async fn replay(
         let hopeless = summary.note(&piece, &outcomes, &mut refusals, destination)?;
         pieces.settle(&piece.marks, &outcomes).await?;
         if hopeless {
-            stop.store(true, Ordering::Relaxed);
             summary.gave_up = true;
         } else {
             place.end(piece.number, &piece.marks)?;
@@ -157,11 +178,8 @@ async fn replay(
     if let Some(sink) = sink {
         sink.close();
     }
-    summary.interrupted = stop.load(Ordering::Relaxed) && !summary.gave_up && !exhausted;
+    summary.interruption = stop.signal().filter(|_| !summary.gave_up && !exhausted);
     summary.took = summary.began.elapsed();
-    if summary.interrupted && arguments.state.is_some() {
-        talk("interrupted; with the same `--state`, another run goes on from here");
-    }
     Ok(summary)
 }
 
@@ -314,7 +332,8 @@ struct Summary {
     failed: u64,
     kept_in_queue: u64,
     gave_up: bool,
-    interrupted: bool,
+    /// A signal that has kept it from its end.
+    interruption: Option<Signal>,
     began: Instant,
     took: Duration,
 }
@@ -332,7 +351,7 @@ impl Summary {
             failed: 0,
             kept_in_queue: 0,
             gave_up: false,
-            interrupted: false,
+            interruption: None,
             began: Instant::now(),
             took: Duration::ZERO,
         }
@@ -399,7 +418,7 @@ impl Summary {
             "kept_in_queue": self.kept_in_queue,
             "other_lines": self.other_lines,
             "reasons": reasons,
-            "interrupted": self.interrupted,
+            "interrupted": self.interruption.is_some(),
             "seconds": self.took.as_secs_f64(),
         })
     }
@@ -426,8 +445,10 @@ impl Summary {
                 lines.push(line(name, count));
             }
         }
-        if self.interrupted || self.gave_up {
-            lines.push(if self.interrupted { "interrupted" } else { "gave up" }.to_owned());
+        if self.interruption.is_some() {
+            lines.push("interrupted".to_owned());
+        } else if self.gave_up {
+            lines.push("gave up".to_owned());
         }
         lines.join("\n")
     }

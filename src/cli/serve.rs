@@ -328,7 +328,9 @@ fn as_json(report: &Report) -> Value {
     let mut line = json!({"time": iso(report.time), "request": report.request, "outcome": report.outcome.name()});
     match &report.outcome {
         Outcome::Ignored(why) => line["reason"] = why.name().into(),
-        Outcome::Failed(failure) | Outcome::Fallback(failure) => line["reason"] = failure.reason.as_str().into(),
+        Outcome::Failed(failure) | Outcome::Returned(failure) | Outcome::Fallback(failure) => {
+            line["reason"] = failure.reason.as_str().into();
+        }
         Outcome::Indexed | Outcome::Queued | Outcome::Duplicate => {}
     }
     if let Some(event) = &report.event {

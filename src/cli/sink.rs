@@ -68,6 +68,21 @@ impl Sink {
         }
     }
 
+    /// The same for one who still needs the events.
+    pub(super) async fn deliver_kept(self, events: Vec<Event>) -> (Vec<Event>, Vec<Outcome>) {
+        match self {
+            Self::Index(deliverer) => {
+                let outcomes = deliverer.deliver_all(&events, Limits::default(), Patience::default());
+                let outcomes = outcomes.await;
+                (events, outcomes)
+            }
+            other => {
+                let outcomes = other.deliver(events.clone()).await;
+                (events, outcomes)
+            }
+        }
+    }
+
     /// Leaves a tidy file behind.
     pub(super) fn close(self) {
         if let Self::Store(store) = self

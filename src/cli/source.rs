@@ -8,6 +8,7 @@ use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
 use crate::manage::Store;
 use crate::question::{Answer, AskError, Filter, ParameterError, Question};
+use crate::setup::server::explain;
 
 /// A file or an index.
 pub(super) enum Source {
@@ -28,33 +29,37 @@ impl Source {
     }
 
     pub(super) async fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
-        explained(match self {
+        self.explained(match self {
             Self::File(file) => file.ask(question),
             Self::Index(deliverer) => deliverer.ask(question).await,
         })
     }
 
     pub(super) async fn count(&self, filter: &Filter) -> anyhow::Result<u64> {
-        explained(match self {
+        self.explained(match self {
             Self::File(file) => file.count(filter),
             Self::Index(deliverer) => deliverer.count(filter).await,
         })
     }
 
     pub(super) async fn codes(&self, limit: usize) -> anyhow::Result<Vec<crate::manage::Listed>> {
-        explained(match self {
+        self.explained(match self {
             Self::File(file) => file.codes(None, limit).map_err(AskError::from),
             Self::Index(deliverer) => deliverer.codes(None, limit).await,
         })
     }
-}
 
-/// A parameter is an option here.
-fn explained<T>(result: Result<T, AskError>) -> anyhow::Result<T> {
-    result.map_err(|error| match error {
-        AskError::Parameter(error) => WrongOption(error).into(),
-        AskError::Unavailable(reason) => anyhow::anyhow!(reason),
-    })
+    /// A parameter is an option here, and of an index it is said what to do when nobody answers.
+    fn explained<T>(&self, result: Result<T, AskError>) -> anyhow::Result<T> {
+        result.map_err(|error| match (error, self) {
+            (AskError::Parameter(error), _) => WrongOption(error).into(),
+            (AskError::Unavailable(reason), Self::File(_)) => anyhow::anyhow!(reason),
+            (AskError::Unavailable(reason), Self::Index(deliverer)) => {
+                let target = deliverer.target();
+                anyhow::anyhow!(explain(&reason, &target.base, target.auth.name()))
+            }
+        })
+    }
 }
 
 /// An option that is wrong.

@@ -101,6 +101,8 @@ pub(super) enum Bucket {
         size: u32,
         /// What events without the field are called; without it they are left out.
         missing: Option<String>,
+        /// How a server looks for them, where its own way is slow.
+        execution_hint: Option<ExecutionHint>,
         label: Option<String>,
     },
     /// By conditions: label and query.
@@ -108,6 +110,23 @@ pub(super) enum Bucket {
         filters: Vec<(String, String)>,
         label: Option<String>,
     },
+}
+
+/// How a server tells a field's values apart.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ExecutionHint {
+    /// By the texts of the events that are meant, for a field with far more values than those have; else by the numbers of all
+    /// values of the index, which it makes anew after every change.
+    Map,
+}
+
+impl ExecutionHint {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Map => "map",
+        }
+    }
 }
 
 impl Bucket {

@@ -65,10 +65,14 @@ fn of(metric: &Metric) -> (&'static str, Value) {
         params["field"] = field.as_str().into();
     }
     if let Some(most) = metric.precision_threshold {
-        // What the programs call "JSON input": a text, whose members they put into the aggregation that they send.
-        params["json"] = json!({"precision_threshold": most}).to_string().into();
+        params["json"] = json_input(&json!({"precision_threshold": most}));
     }
     (kind, params)
+}
+
+/// What the programs call "JSON input": a text, whose members they put into the aggregation that they send.
+fn json_input(members: &Value) -> Value {
+    members.to_string().into()
 }
 
 /// Ordered by the first number, which has the id 1.
@@ -83,16 +87,19 @@ fn bucket(bucket: &Bucket) -> (&'static str, Value) {
             field,
             size,
             missing,
+            execution_hint,
             label,
-        } => (
-            "terms",
-            json!({
+        } => {
+            let mut params = json!({
                 "field": field, "orderBy": "1", "order": "desc", "size": size,
                 "otherBucket": false, "otherBucketLabel": "Other",
                 "missingBucket": missing.is_some(), "missingBucketLabel": missing.as_deref().unwrap_or("Missing"),
-            }),
-            label,
-        ),
+            });
+            if let Some(hint) = execution_hint {
+                params["json"] = json_input(&json!({"execution_hint": hint.name()}));
+            }
+            ("terms", params, label)
+        }
         Bucket::Filters { filters, label } => ("filters", json!({"filters": conditions(filters)}), label),
     };
     if let Some(label) = label {

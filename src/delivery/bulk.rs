@@ -90,27 +90,24 @@ impl Target {
         form: Form,
         limits: Limits,
     ) -> Vec<Planned<'a>> {
-        let mut full = Vec::new();
-        let mut open: BTreeMap<String, Planned<'a>> = BTreeMap::new();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut whole: Vec<Planned<'a>> = Vec::new();
+        let mut last: Option<(i64, usize)> = None;
         for (number, event) in events {
-            let bytes = length(event, form.ids);
-            let index = self.index.name(event.time);
-            let planned = open.entry(index).or_insert_with_key(|index| self.planned(index, form));
-            let room = planned.bytes + bytes <= limits.bytes && planned.members.len() < limits.events;
-            if !room && !planned.members.is_empty() {
-                let next = Planned {
-                    request: planned.request.clone(),
-                    members: Vec::new(),
-                    bytes: 0,
-                    form,
-                };
-                full.push(std::mem::replace(planned, next));
-            }
-            planned.bytes += bytes;
-            planned.members.push((number, event));
+            // No pattern tells more than hours, and most events have the hour of the one before.
+            let hour = event.time.timestamp().div_euclid(3_600);
+            let place = match last {
+                Some((same, place)) if same == hour => place,
+                _ => *places.entry(self.index.name(event.time)).or_insert_with_key(|index| {
+                    whole.push(self.planned(index, form));
+                    whole.len() - 1
+                }),
+            };
+            last = Some((hour, place));
+            whole[place].bytes += length(event, form.ids);
+            whole[place].members.push((number, event));
         }
-        full.extend(open.into_values());
-        full
+        whole.into_iter().flat_map(|planned| planned.split(limits)).collect()
     }
 
     fn planned(&self, index: &str, form: Form) -> Planned<'static> {
@@ -127,6 +124,33 @@ impl Target {
 }
 
 impl Planned<'_> {
+    /// Requests within the limits, about the same size each, so that there is no small one for the rest.
+    fn split(self, limits: Limits) -> Vec<Self> {
+        let share = self.bytes.div_ceil(self.bytes.div_ceil(limits.bytes.max(1)).max(1));
+        if self.bytes <= limits.bytes && self.members.len() <= limits.events {
+            return vec![self];
+        }
+        let empty = |members| Self {
+            request: self.request.clone(),
+            members,
+            bytes: 0,
+            form: self.form,
+        };
+        let mut split = Vec::new();
+        let mut open = empty(Vec::new());
+        for member in self.members {
+            let bytes = length(member.1, self.form.ids);
+            let room = open.bytes < share && open.bytes + bytes <= limits.bytes && open.members.len() < limits.events;
+            if !room && !open.members.is_empty() {
+                split.push(std::mem::replace(&mut open, empty(Vec::new())));
+            }
+            open.bytes += bytes;
+            open.members.push(member);
+        }
+        split.push(open);
+        split
+    }
+
     /// The request with its body.
     pub fn write(&self) -> Batch {
         let mut body = Vec::with_capacity(self.bytes);
@@ -253,7 +277,7 @@ impl Tally {
             Outcome::Indexed | Outcome::Queued => self.indexed += 1,
             Outcome::Duplicate => self.duplicate += 1,
             Outcome::Ignored(_) => {}
-            Outcome::Fallback(failure) | Outcome::Failed(failure) => {
+            Outcome::Fallback(failure) | Outcome::Returned(failure) | Outcome::Failed(failure) => {
                 self.failed += 1;
                 self.add_reason(&failure.reason);
             }

@@ -9,12 +9,13 @@ use super::Outcome;
 pub struct Counts([u64; KINDS.len()]);
 
 /// The outcomes' names, and those of their metrics.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     ("indexed", "Indexed"),
     ("queued", "Queued"),
     ("duplicate", "Duplicate"),
     ("ignored", "Ignored"),
     ("fallback", "Fallback"),
+    ("returned", "Returned"),
     ("failed", "Failed"),
 ];
 
@@ -34,6 +35,13 @@ impl Counts {
             self.0[place] += 1;
         }
         place.is_some()
+    }
+
+    /// Counts what a line says that [`Counts::embed`] has added to.
+    pub fn add_embedded(&mut self, line: &Value) {
+        for (count, (_, metric)) in self.0.iter_mut().zip(KINDS) {
+            *count += line[metric].as_u64().unwrap_or_default();
+        }
     }
 
     /// Each outcome's name and number.
@@ -77,7 +85,7 @@ mod tests {
     use super::*;
     use crate::delivery::{Failure, Ignored};
 
-    fn all() -> [Outcome; 6] {
+    fn all() -> [Outcome; 7] {
         let failure = || Failure {
             reason: String::new(),
             temporary: true,
@@ -88,6 +96,7 @@ mod tests {
             Outcome::Duplicate,
             Outcome::Ignored(Ignored::Preflight),
             Outcome::Fallback(failure()),
+            Outcome::Returned(failure()),
             Outcome::Failed(failure()),
         ]
     }
@@ -101,7 +110,7 @@ mod tests {
             }
             assert_eq!(counts.get(outcome.name()), number as u64 + 1, "{outcome:?}");
         }
-        assert_eq!(counts.total(), 21);
+        assert_eq!(counts.total(), 28);
         assert!(!counts.add_named("lost"));
     }
 
@@ -123,5 +132,8 @@ mod tests {
                 ]}
             })
         );
+        let mut read = Counts::default();
+        read.add_embedded(&line);
+        assert_eq!(read, counts);
     }
 }

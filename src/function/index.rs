@@ -4,6 +4,7 @@
 //! the answer and so stays in the queue, whose own limit of attempts takes it to the dead-letter queue in the end. A message
 //! of which nothing is known stays in the queue.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +21,7 @@ use crate::delivery::bulk::Limits;
 use crate::delivery::counts::Counts;
 use crate::delivery::{Failure, Outcome};
 use crate::event::Event;
-use crate::queue::{Batch, Message};
+use crate::queue::{BATCH, Batch, Message};
 use crate::recover::{self, Origin, Unusable};
 
 /// Runs the role.
@@ -38,43 +39,73 @@ async fn index(function: Arc<Function>, invocation: LambdaEvent<Batch>) -> Resul
     let LambdaEvent { payload, context } = invocation;
     let Batch::Messages(messages) = payload else {
         let reason = "the payload is no batch of SQS; connect this function to a queue";
-        log(&json!({"level": "ERROR", "message": "batch", "reason": reason}));
+        log(&json!({"level": "ERROR", "message": BATCH, "reason": reason}));
         return Err(Diagnostic {
             error_type: "NoBatch".to_owned(),
             error_message: reason.to_owned(),
         });
     };
-    let begun = Instant::now();
-    let total = messages.len();
-    // As a task, so that a panic leaves the messages in the queue by an error of the invocation, which is logged.
-    let work = tokio::spawn(async move { work(&function, messages, &context).await.told(&function, total, begun) });
-    work.await.map_err(|_| Diagnostic {
-        error_type: "Panic".to_owned(),
-        error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
-    })
+    let (begun, total, spare) = (Instant::now(), messages.len(), Arc::clone(&function));
+    let work = guarded(total, async move { work(&function, messages, &context).await });
+    let (done, panicked) = work.await;
+    let answer = done.told(&spare, total, begun);
+    if panicked {
+        return Err(Diagnostic {
+            error_type: "Panic".to_owned(),
+            error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
+        });
+    }
+    Ok(answer)
+}
+
+/// What `work` says became of a batch; should it panic, the whole batch stays in the queue, also what was done of it: nobody
+/// knows any more which that was, and a document that comes again is there already.
+async fn guarded(messages: usize, work: impl Future<Output = Done> + Send + 'static) -> (Done, bool) {
+    match tokio::spawn(work).await {
+        Ok(done) => (done, false),
+        Err(_) => (Done::panicked(messages), true),
+    }
 }
 
 /// What became of a batch.
 #[derive(Default)]
 struct Done {
     counts: Counts,
-    /// Messages that stay in the queue.
+    /// Messages that stay in the queue, and how many these are.
     failures: Vec<String>,
+    back_to_queue: usize,
     /// The first different reasons, and how many messages have each.
     reasons: Vec<(String, u64)>,
 }
 
 impl Done {
-    fn note(&mut self, message: String, outcome: &Outcome) {
-        match outcome {
-            Outcome::Failed(failure) => {
+    /// A batch of which nothing is known: the error of the invocation names all its messages.
+    fn panicked(messages: usize) -> Self {
+        let mut done = Self::default();
+        for _ in 0..messages {
+            done.counts.add_named("returned");
+        }
+        done.back_to_queue = messages;
+        done.reasons = vec![("panic".to_owned(), messages as u64)];
+        done
+    }
+
+    /// What is neither in the index nor in the fallback stays in the queue.
+    fn note(&mut self, message: String, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Failed(failure) => Outcome::Returned(failure),
+            other => other,
+        };
+        match &outcome {
+            Outcome::Returned(failure) | Outcome::Failed(failure) => {
                 self.failures.push(message);
+                self.back_to_queue += 1;
                 self.reason(&failure.reason);
             }
             Outcome::Fallback(failure) => self.reason(&failure.reason),
             Outcome::Indexed | Outcome::Queued | Outcome::Duplicate | Outcome::Ignored(_) => {}
         }
-        self.counts.add(outcome);
+        self.counts.add(&outcome);
     }
 
     fn reason(&mut self, reason: &str) {
@@ -94,13 +125,14 @@ impl Done {
             .map(|(reason, count)| json!({"reason": reason, "messages": count}))
             .collect();
         let mut line = json!({
-            "level": if self.failures.is_empty() { "INFO" } else { "ERROR" },
-            "message": "batch",
+            "level": if self.back_to_queue == 0 { "INFO" } else { "ERROR" },
+            "message": BATCH,
             "messages": messages,
-            "back_to_queue": self.failures.len(),
+            "back_to_queue": self.back_to_queue,
             "reasons": reasons,
             "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
+        function.note_clock(&mut line);
         function.count(&mut line, &self.counts);
         log(&line);
         let failures: Vec<_> = self.failures.iter().map(|id| json!({"itemIdentifier": id})).collect();
@@ -126,7 +158,7 @@ async fn work(function: &Arc<Function>, messages: Vec<Message>, context: &Contex
                 ids.push(id);
                 events.push(event);
             }
-            Err(Unusable::Ignored(why)) => done.note(id, &Outcome::Ignored(why)),
+            Err(Unusable::Ignored(why)) => done.note(id, Outcome::Ignored(why)),
             Err(Unusable::Poison { reason, text }) => hopeless.push(Hopeless {
                 event: poison(&id, text),
                 message: id,
@@ -146,7 +178,7 @@ async fn work(function: &Arc<Function>, messages: Vec<Message>, context: &Contex
                 reason,
                 temporary: false,
             }) => hopeless.push(Hopeless { message, event, reason }),
-            other => done.note(message, &other),
+            other => done.note(message, other),
         }
     }
     keep_all(function, hopeless, deadline, &mut done).await;
@@ -163,12 +195,18 @@ fn left(context: &Context) -> Duration {
 /// The time for a batch when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_secs(5);
 
+/// Half of the usual size, so that the index works on one request while the next is written.
+const LIMITS: Limits = Limits {
+    bytes: 5 * 1024 * 1024 / 2,
+    events: 5_000,
+};
+
 async fn deliver(deliverer: &Deliverer, events: &[Event], budget: Duration) -> Vec<Outcome> {
     let patience = Patience {
         attempt: budget.min(Patience::default().attempt),
         budget,
     };
-    deliverer.deliver_all(events, Limits::default(), patience).await
+    deliverer.deliver_all(events, LIMITS, patience).await
 }
 
 fn failed(reason: &str, temporary: bool) -> Outcome {
@@ -200,7 +238,7 @@ async fn keep_all(function: &Arc<Function>, hopeless: Vec<Hopeless>, deadline: I
             under_way.spawn(keep(Arc::clone(function), next, deadline));
         }
         match under_way.join_next().await {
-            Some(Ok((message, outcome))) => done.note(message, &outcome),
+            Some(Ok((message, outcome))) => done.note(message, outcome),
             Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             None => return,
         }
@@ -229,5 +267,49 @@ fn poison(message: &str, text: String) -> Event {
         id: message.to_owned(),
         time: Utc::now(),
         document: Value::from(text).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function() -> Arc<Function> {
+        Arc::new(Function::new(&Variables::new()))
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_middle_of_a_batch_acknowledges_nothing() {
+        let work = async {
+            let mut done = Done::default();
+            done.note("first".to_owned(), Outcome::Indexed);
+            tokio::task::yield_now().await;
+            panic!("a fault in the middle");
+        };
+        let (done, panicked) = guarded(3, work).await;
+        assert!(panicked);
+        assert_eq!(
+            (done.counts.get("returned"), done.counts.total(), done.back_to_queue),
+            (3, 3, 3)
+        );
+    }
+
+    #[test]
+    fn what_has_no_place_yet_is_returned_and_has_not_failed() {
+        let mut done = Done::default();
+        for (id, outcome) in [
+            ("a", Outcome::Indexed),
+            ("b", failed("status 429", true)),
+            ("c", failed("status 400", false)),
+            ("d", Outcome::Duplicate),
+        ] {
+            done.note(id.to_owned(), outcome);
+        }
+        assert_eq!((done.counts.get("returned"), done.counts.get("failed")), (2, 0));
+        let answer = done.told(&function(), 4, Instant::now());
+        assert_eq!(
+            answer,
+            json!({"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "c"}]})
+        );
     }
 }

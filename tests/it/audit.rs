@@ -251,6 +251,126 @@ fn what_a_queue_holds_may_be_there_and_no_more() {
     );
 }
 
+/// `CloudWatch` with two periods of one API, on two pages.
+fn cloudwatch(from: i64, hour: i64, to: i64) -> SmallServer {
+    SmallServer::start(move |asked| {
+        let header = |name: &str| {
+            asked
+                .headers
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.as_str())
+        };
+        assert_eq!(
+            header("x-amz-target"),
+            Some("GraniteServiceVersion20100801.GetMetricData")
+        );
+        assert_eq!(header("content-type"), Some("application/x-amz-json-1.0"));
+        let signature = header("authorization").unwrap_or_default();
+        assert!(
+            signature.contains("/eu-central-1/monitoring/aws4_request"),
+            "{signature}"
+        );
+        let body = asked.json();
+        assert_eq!((&body["StartTime"], &body["EndTime"]), (&json!(from), &json!(to)));
+        let metric = &body["MetricDataQueries"][0]["MetricStat"]["Metric"];
+        if metric["Dimensions"] == json!([{"Name": "ApiId", "Value": "unknown"}]) {
+            return Reaction::json(
+                400,
+                &json!({"__type": "InvalidParameterValue", "message": "no such thing"}),
+            );
+        }
+        assert_eq!(metric["Dimensions"][0], json!({"Name": "ApiName", "Value": "pixel"}));
+        let series = |times: &[i64], values: &[f64], status: &str| json!([{"Id": "count", "Label": "Count", "Timestamps": times, "Values": values, "StatusCode": status}]);
+        Reaction::json(
+            200,
+            &match body["NextToken"].as_str() {
+                None => json!({"MetricDataResults": series(&[from], &[1.0], "PartialData"), "NextToken": "more"}),
+                Some(_) => json!({"MetricDataResults": series(&[hour], &[5.0], "Complete"), "Messages": []}),
+            },
+        )
+    })
+}
+
+/// What API Gateway has counted, as `aws cloudwatch` prints it and as `CloudWatch` answers.
+#[test]
+fn the_count_of_the_api_is_read_from_cloudwatch() {
+    let served = serve().start();
+    for number in 0..5 {
+        assert_eq!(served.get(&format!("/pixel.gif?n={number}")).status, 200);
+    }
+    let serve = stopped(served);
+    let folder = serve.folder();
+    let now = chrono::Utc::now();
+    let hour = now.timestamp().div_euclid(3_600) * 3_600;
+    let (from, to) = (hour - 3_600, hour + 3_600);
+    let at = |seconds: i64| {
+        chrono::DateTime::from_timestamp(seconds, 0)
+            .expect("a time")
+            .to_rfc3339()
+    };
+    let (first, end) = (at(from), at(to));
+    let window = [
+        "audit",
+        "--json",
+        "-d",
+        "sqlite:pixel.db",
+        "--from",
+        &first,
+        "--to",
+        &end,
+    ];
+    let with = |arguments: &[&str]| -> Vec<String> {
+        let all = window.iter().chain(arguments);
+        all.map(|argument| (*argument).to_owned()).collect()
+    };
+    let report = |output: &Output| -> Value {
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", errors(output)))
+    };
+
+    let statistics = json!({"Label": "Count", "Datapoints": [
+        {"Timestamp": at(hour), "SampleCount": 3.0, "Unit": "Count"},
+        {"Timestamp": at(from), "SampleCount": 2.0, "Unit": "Count"},
+        {"Timestamp": at(to), "SampleCount": 900.0, "Unit": "Count"},
+    ]});
+    std::fs::write(folder.join("statistics.json"), format!("{statistics:#}")).expect("it can be written");
+    let output = pixel(folder)
+        .args(with(&["--metrics", "statistics.json"]))
+        .output()
+        .expect("pixel starts");
+    assert_eq!(
+        (output.status.code(), &report(&output)["answered"]),
+        (Some(0), &json!(5)),
+        "{}",
+        errors(&output)
+    );
+    assert!(errors(&output).contains("1 periods are outside"), "{}", errors(&output));
+
+    let cloudwatch = cloudwatch(from, hour, to);
+    let ask = |api: &str| {
+        pixel(folder)
+            .args(with(&["--api", api, "--endpoint", &cloudwatch.url()]))
+            .env("AWS_REGION", "eu-central-1")
+            .env("AWS_ACCESS_KEY_ID", "ASIATESTTESTTESTTEST")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .output()
+            .expect("pixel starts")
+    };
+    let output = ask("ApiName=pixel,Stage=prod");
+    let numbers = report(&output);
+    assert_eq!(
+        (output.status.code(), &numbers["answered"], &numbers["unaccounted"]),
+        (Some(1), &json!(6), &json!(1)),
+        "{}",
+        errors(&output)
+    );
+    assert_eq!(cloudwatch.asked().len(), 2);
+    let output = ask("ApiId=unknown");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors(&output).contains("status 400"), "{}", errors(&output));
+    assert_eq!(ask("Stage=prod").status.code(), Some(2));
+}
+
 #[test]
 fn questions_that_cannot_be_answered_say_what_would_be_right() {
     let folder = tempfile::tempdir().expect("a folder");

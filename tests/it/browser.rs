@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::chromium::ALONE;
 use crate::serving::{Served, serve, wait_for};
 use crate::setup::require;
 
@@ -82,21 +83,9 @@ fn open(url: &str) -> String {
     require(&["chromium"]);
     let profile = tempfile::tempdir().expect("a folder can be made");
     let output = Command::new("chromium")
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--no-proxy-server",
-            // Time in the page stands still while anything is being loaded.
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-        ])
+        .args(ALONE)
+        // Time in the page stands still while anything is being loaded.
+        .args(["--virtual-time-budget=10000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(url)
         .env("HOME", profile.path())

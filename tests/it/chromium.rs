@@ -19,7 +19,8 @@ use crate::setup::require;
 /// The debugging pipe is file descriptors 3 and 4; the shell puts them where a child can be given them.
 const START: &str = r#"exec chromium "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 
-const ARGUMENTS: [&str; 13] = [
+/// Without a window, and without talk to anybody but who is asked.
+pub const ALONE: [&str; 10] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -30,9 +31,6 @@ const ARGUMENTS: [&str; 13] = [
     "--disable-component-update",
     "--disable-sync",
     "--no-proxy-server",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
-    "about:blank",
 ];
 
 /// A browser of its own, with an empty profile.
@@ -59,7 +57,8 @@ pub fn browser() -> Browser {
     let mut child = Command::new("sh")
         .args(["-c", START, "chromium"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(ARGUMENTS)
+        .args(ALONE)
+        .args(["--hide-scrollbars", "--remote-debugging-pipe", "about:blank"])
         .env("HOME", profile.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -12,15 +12,21 @@ mod search;
 mod stack;
 mod stub;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
 use pixel::aws::client::{Deliverer, http_client};
+use pixel::code::Signature;
 use pixel::config::Timing;
 use pixel::dashboards::{INDEX_PATTERN, ndjson, objects};
 use pixel::delivery::Destination;
+use pixel::referrer::Medium;
+use pixel::request::Ingress;
 use pixel::setup::plan::Plan;
 use pixel::setup::run;
+use pixel::user_agent::Device;
+use pixel::visit::Class;
 use serde_json::{Value, json};
 
 use crate::servers::{self, Running, Server};
@@ -79,6 +85,48 @@ fn the_function_imports_what_the_program_prints() {
 fn specification(object: &Value) -> Option<Value> {
     let state = inner(object, "/attributes/visState").filter(|state| state["type"] == "vega")?;
     Some(serde_json::from_str(state["params"]["spec"].as_str()?).expect("it has been checked"))
+}
+
+/// Okabe and Ito's, which the colour-blind tell apart, and a grey.
+const COLOURS: [&str; 9] = [
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
+];
+
+#[test]
+fn every_value_of_a_closed_set_has_a_colour_of_its_own() {
+    let signatures = [
+        Signature::None,
+        Signature::Valid,
+        Signature::Expired,
+        Signature::Invalid,
+    ];
+    let sets = [
+        ("visit.class", Class::ALL.map(Class::name).to_vec()),
+        ("pixel.signature", signatures.map(Signature::name).to_vec()),
+        ("referrer.medium", Medium::ALL.map(Medium::name).to_vec()),
+        ("user_agent.device.type", Device::ALL.map(Device::name).to_vec()),
+        ("event.ingress", Ingress::ALL.map(Ingress::name).to_vec()),
+    ];
+    let panels = panels();
+    for (field, names) in sets {
+        let mut shown = 0;
+        for panel in panels.iter().filter(|panel| panel.tells_apart(field)) {
+            shown += 1;
+            let what = format!("{} of {}", field, panel.object["id"]);
+            let state = inner(&panel.object, "/attributes/uiStateJSON").expect("it has been checked");
+            let colours = state["vis"]["colors"].as_object().cloned().unwrap_or_default();
+            for name in &names {
+                assert!(colours.contains_key(*name), "{what}: no colour for {name}");
+            }
+            let different: BTreeSet<_> = colours.values().filter_map(Value::as_str).collect();
+            assert_eq!(different.len(), colours.len(), "{what}: two have the same colour");
+            assert!(
+                different.iter().all(|colour| COLOURS.contains(colour)),
+                "{what}: {different:?}"
+            );
+        }
+        assert!(shown > 0, "no panel tells {field} apart");
+    }
 }
 
 // Real servers.
@@ -243,6 +291,14 @@ impl Panel {
         })
     }
 
+    /// Whether its slices or series are this field's values.
+    fn tells_apart(&self, field: &str) -> bool {
+        let state = inner(&self.object, "/attributes/visState").unwrap_or_default();
+        let schema = if state["type"] == "pie" { "segment" } else { "group" };
+        let mut aggs = state["aggs"].as_array().into_iter().flatten();
+        aggs.any(|agg| agg["schema"] == schema && agg["params"]["field"] == field)
+    }
+
     /// The answer to the panel's search; none for a text.
     pub fn answer(&self, index: &Index) -> Option<Value> {
         let body = match self.kind().as_str() {
@@ -312,7 +368,7 @@ fn vega(object: &Value, events: &[Stored], range: Range, answer: &Value) -> Resu
     expect("events", sum(&count), number(meant.len()))?;
     match object["id"].as_str().unwrap_or_default() {
         "pixel-campaigns-repeated" => {
-            let pairs: std::collections::BTreeSet<_> = meant
+            let pairs: BTreeSet<_> = meant
                 .iter()
                 .map(|event| (event["pixel"]["code"].to_string(), event["user"]["id"].to_string()))
                 .collect();

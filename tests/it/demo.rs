@@ -382,7 +382,7 @@ fn an_interruption_keeps_what_was_stored() {
     };
     crate::serving::wait_for("the first event", || (!stored().is_empty()).then_some(()));
     signal(&child, "INT");
-    assert!(wait(&mut child).success());
+    assert_eq!(wait(&mut child).code(), Some(130));
     let printed = std::io::read_to_string(child.stdout.take().expect("it is piped")).expect("text");
     let summary: Value = serde_json::from_str(&printed).expect("JSON");
     assert_eq!(summary["interrupted"], true, "{summary}");

@@ -38,7 +38,8 @@ pub enum Fault {
     Answer(u16, &'static str),
 }
 
-type Choose = Box<dyn FnMut() -> Fault + Send>;
+/// By the request's first line.
+type Choose = Box<dyn FnMut(&str) -> Fault + Send>;
 
 struct Shared {
     target: SocketAddr,
@@ -68,7 +69,7 @@ impl FaultProxy {
             .expect("a runtime can be made");
         let shared = Arc::new(Shared {
             target,
-            choose: Mutex::new(Box::new(|| Fault::None)),
+            choose: Mutex::new(Box::new(|_| Fault::None)),
             down: watch::Sender::new(false),
         });
         let entered = runtime.enter();
@@ -103,7 +104,12 @@ impl FaultProxy {
     }
 
     /// What becomes of each request from now on.
-    pub fn choose(&self, choose: impl FnMut() -> Fault + Send + 'static) {
+    pub fn choose(&self, mut choose: impl FnMut() -> Fault + Send + 'static) {
+        self.choose_by(move |_| choose());
+    }
+
+    /// What becomes of each request from now on, by its first line.
+    pub fn choose_by(&self, choose: impl FnMut(&str) -> Fault + Send + 'static) {
         *self.shared.choose.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(choose);
         self.shared.down.send_replace(false);
     }
@@ -170,7 +176,7 @@ async fn pass(shared: Arc<Shared>, mut client: TcpStream) -> io::Result<()> {
                     return Ok(());
                 }
                 if begins_request(bytes) {
-                    fault = (shared.choose.lock().unwrap_or_else(PoisonError::into_inner))();
+                    fault = (shared.choose.lock().unwrap_or_else(PoisonError::into_inner))(&first_line(bytes));
                     passed = 0;
                     match fault {
                         Fault::Reset => return client.set_zero_linger(),
@@ -203,6 +209,11 @@ async fn pass(shared: Arc<Shared>, mut client: TcpStream) -> io::Result<()> {
             }
         }
     }
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    String::from_utf8_lossy(line).into_owned()
 }
 
 fn begins_request(bytes: &[u8]) -> bool {

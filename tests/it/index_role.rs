@@ -2,6 +2,8 @@
 //! item as told, and against a real one. No message may ever count as done that is neither in the index nor in the fallback.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -10,19 +12,21 @@ use pixel::stage::gateway::{Arrived, payload};
 use serde_json::{Value, json};
 
 use crate::demo::Stub;
+use crate::fault_proxy::{Fault, FaultProxy};
 use crate::function::side_by_side;
 use crate::index_stub::{Behaviour, IndexStub};
 use crate::lambda_rig::{InvokeResult, PAYLOAD_LIMIT, Rig, RigOptions};
 use crate::matrix::{self, Index};
 use crate::queue::{Queue, Received};
+use crate::serving::run;
 
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 
 /// Id and body.
-type Message = (String, String);
+pub type Message = (String, String);
 
 /// The payload that Lambda makes of messages.
-fn batch(messages: &[Message]) -> Vec<u8> {
+pub fn batch(messages: &[Message]) -> Vec<u8> {
     let record = |(id, body): &Message| {
         json!({
             "messageId": id,
@@ -56,7 +60,7 @@ pub fn event(id: &str, number: usize, bytes: usize) -> Value {
 }
 
 /// So many events, each in a message of its own.
-fn events(count: usize, bytes: usize) -> Vec<Message> {
+pub fn events(count: usize, bytes: usize) -> Vec<Message> {
     (0..count)
         .map(|number| {
             let id = format!("event-{number}");
@@ -65,7 +69,7 @@ fn events(count: usize, bytes: usize) -> Vec<Message> {
         .collect()
 }
 
-fn options(destination: &str) -> RigOptions {
+pub fn options(destination: &str) -> RigOptions {
     RigOptions::new(BOOTSTRAP)
         .handler("index")
         .env("PIXEL_DESTINATION", destination)
@@ -73,7 +77,7 @@ fn options(destination: &str) -> RigOptions {
 }
 
 /// The messages that the answer leaves in the queue.
-fn failures(answer: &Value) -> BTreeSet<String> {
+pub fn failures(answer: &Value) -> BTreeSet<String> {
     let failures = answer["batchItemFailures"]
         .as_array()
         .unwrap_or_else(|| panic!("{answer}"));
@@ -85,12 +89,12 @@ fn failures(answer: &Value) -> BTreeSet<String> {
     ids
 }
 
-async fn invoke(rig: &Rig, messages: &[Message]) -> BTreeSet<String> {
+pub async fn invoke(rig: &Rig, messages: &[Message]) -> BTreeSet<String> {
     failures(&rig.invoke(batch(messages)).await.reply_json())
 }
 
 /// What the log counts of the last batch, by the metrics' names; zeros are left out.
-fn counts(rig: &Rig) -> BTreeMap<String, u64> {
+pub fn counts(rig: &Rig) -> BTreeMap<String, u64> {
     let lines = rig.log_lines();
     let mut lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let line = lines
@@ -108,7 +112,7 @@ fn counts(rig: &Rig) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn counted<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
+pub fn counted<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
     counts.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
@@ -146,7 +150,7 @@ pub fn numbered(prefix: &str, count: usize) -> BTreeSet<String> {
     set((0..count).map(|number| format!("{prefix}-{number}")))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("it does not panic")
 }
 
@@ -170,6 +174,68 @@ async fn batches_of_any_size_are_indexed_and_their_repetition_changes_nothing() 
     let found = blocking(move || ids(&index)).await;
     assert_eq!(found, numbered("event", 10_000));
     assert_eq!(rig.cold_starts(), 1);
+}
+
+/// Answers of the index are lost after it has stored, and some events stand in the batch twice: each hit counts as indexed
+/// once, the rest as duplicates, and the audit agrees.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_answers_and_twins_are_counted_exactly() {
+    const DISTINCT: usize = 8_000;
+    let index = blocking(|| plain_index("twins")).await;
+    let spare = index.subject.running.url.clone();
+    let proxy = blocking(move || FaultProxy::before(&spare)).await;
+    let lost = Arc::new(AtomicUsize::new(0));
+    let mut faults = vec![Fault::CutAnswer(50), Fault::ResetAnswer, Fault::ResetAnswer];
+    let spare = Arc::clone(&lost);
+    proxy.choose_by(
+        move |request| match faults.pop().filter(|_| request.starts_with("POST")) {
+            Some(fault) => {
+                spare.fetch_add(1, Ordering::Relaxed);
+                fault
+            }
+            None => Fault::None,
+        },
+    );
+    let rig = Rig::start(options(&format!("{}/{}", proxy.url(), index.name))).await;
+    let mut messages = events(DISTINCT, 60);
+    let again = messages.iter().step_by(5).enumerate();
+    let again: Vec<_> = again
+        .map(|(number, (_, body))| (format!("again-{number}"), body.clone()))
+        .collect();
+    let twins = again.len() as u64;
+    messages.extend(again);
+    assert_eq!(invoke(&rig, &messages).await, set::<&str>([]));
+    assert!(lost.load(Ordering::Relaxed) > 0, "no answer was lost");
+    assert_eq!(
+        counts(&rig),
+        counted([("Indexed", DISTINCT as u64), ("Duplicate", twins)])
+    );
+    let log = rig.log_lines().join("\n");
+    let destination = index.destination();
+    let found = blocking(move || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let expected = numbered("event", DISTINCT);
+        let lines: Vec<_> = expected.iter().map(String::as_str).collect();
+        std::fs::write(folder.path().join("ids"), lines.join("\n")).expect("it can be written");
+        std::fs::write(folder.path().join("log"), log).expect("it can be written");
+        let window = ["audit", "--json", "--from", "2026-05-28", "--to", "2026-05-29"];
+        let arguments = [&window[..], &["--ids", "ids", "--log", "log", "-d", &destination]].concat();
+        let output = run(folder.path(), &arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{errors}");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(
+            (
+                &report["destination"],
+                &report["told"]["indexed"],
+                &report["told"]["duplicate"]
+            ),
+            (&json!(DISTINCT), &json!(DISTINCT), &json!(twins)),
+            "{report}"
+        );
+        ids(&index)
+    });
+    assert_eq!(found.await, numbered("event", DISTINCT));
 }
 
 fn request(id: &str) -> String {
@@ -300,7 +366,7 @@ async fn check_poison(rescued: bool) {
         }
     } else {
         assert_eq!(failed, bad);
-        assert_eq!(counts(&rig), counted([("Indexed", good), ("Failed", number)]));
+        assert_eq!(counts(&rig), counted([("Indexed", good), ("Returned", number)]));
     }
     let found = blocking(move || ids(&index)).await;
     assert_eq!(found.len() as u64, good);
@@ -337,7 +403,7 @@ async fn each_item_ends_by_its_own_verdict() {
         let failed = invoke(&rig, &messages).await;
         let mut expected = set(["m-never", "m-down", "m-mute", "m-forbidden"]);
         // `there` was there already; of `silent` it is not known whether it was, so it counts as ours.
-        let mut numbers = vec![("Indexed", 103), ("Duplicate", 1), ("Failed", 4)];
+        let mut numbers = vec![("Indexed", 103), ("Duplicate", 1), ("Returned", 4)];
         if rescued {
             numbers.push(("Fallback", 1));
         } else {
@@ -412,7 +478,7 @@ async fn a_request_that_fails_as_a_whole_leaves_all_messages_in_the_queue() {
         );
         assert!(invocation.billed < limit, "{case}: {:?}", invocation.billed);
         assert_eq!(failures(&invocation.reply_json()), numbered("message", 3), "{case}");
-        assert_eq!(counts(&rig), counted([("Failed", 3)]), "{case}");
+        assert_eq!(counts(&rig), counted([("Returned", 3)]), "{case}");
         assert_eq!(rig.cold_starts(), 1, "{case}");
     });
     side_by_side(checks.collect::<Vec<_>>()).await;
@@ -434,7 +500,7 @@ async fn bad_messages_and_a_slow_fallback_cost_the_good_ones_nothing() {
     let invocation = rig.invoke(batch(&messages)).await;
     assert!(invocation.billed < limit, "{:?}", invocation.billed);
     assert_eq!(failures(&invocation.reply_json()), numbered("bad", 2_000));
-    assert_eq!(counts(&rig), counted([("Indexed", 500), ("Failed", 2_000)]));
+    assert_eq!(counts(&rig), counted([("Indexed", 500), ("Returned", 2_000)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

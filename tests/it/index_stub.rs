@@ -509,6 +509,8 @@ fn parse_head(head: &str, connection: usize) -> Recorded {
 #[derive(Clone, Debug, PartialEq)]
 enum Operation {
     Info,
+    /// A search of what lies beside the events, of which the stub has nothing: revoked codes and opt-outs.
+    Search,
     Write {
         index: String,
         id: Option<String>,
@@ -529,6 +531,9 @@ impl Operation {
     /// The operation, or why the real server would not take the request.
     fn of(request: &Recorded) -> Result<Self, String> {
         let complain = |reason: &str| format!("{} {}: {reason}", request.method, request.path_and_query);
+        if request.method == "POST" && request.path().starts_with("/pixel-") && request.path().ends_with("/_search") {
+            return Ok(Self::Search);
+        }
         let parameters = parse_query(request.split().1).map_err(|it| complain(&it))?;
         let segments = request
             .path()
@@ -676,6 +681,7 @@ impl State {
     fn perform(&mut self, operation: Operation) -> Reply {
         match operation {
             Operation::Info => Reply::info(),
+            Operation::Search => Reply::json(200, &json!({"hits": {"hits": []}})),
             Operation::Write {
                 index,
                 id,

@@ -100,6 +100,11 @@ pub fn any() -> Subject {
     Subject::start(name, server)
 }
 
+/// The same, not started.
+pub fn any_server() -> Server {
+    chosen()[0].1
+}
+
 /// Waits for something from a test that is no asynchronous function.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -240,6 +240,16 @@ proptest! {
     }
 }
 
+/// What a property has found once.
+#[test]
+fn a_token_is_found_whatever_words_are_in_it() {
+    let token = "eyJAaA_a-0-aa0-0A0_aA-0.Pwd_aA_-aa-0_AaaAaaA.a_a00AA0aaa__a-A0aaa";
+    let mut request = a_request(&[("q", token), (token, "1")], &[]);
+    request.body = Some(json!({"b": token, token: 1, "list": [token]}).to_string().into());
+    let stored = document(request, &Config::default()).to_string();
+    assert!(!stored.contains(token), "{stored}");
+}
+
 #[test]
 fn the_same_person_has_the_same_hash_wherever_the_address_stands() {
     let config = config(&[("PIXEL_PRIVACY_KEY", "the secret of the tests")]).0;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::index_role::{event, ids, numbered, plain_index};
 use crate::matrix::Index;
 use crate::queue::Queue;
-use crate::serving::{pixel, wait_for};
+use crate::serving::{Lines, pixel, wait_for};
 use crate::small_server::{Reaction, SmallServer};
 
 const COUNT: usize = 60;
@@ -421,15 +421,105 @@ fn an_interrupted_run_stores_what_it_has_begun() {
     let ran = Ran::of(&child.wait_with_output().expect("it ends"));
     assert_eq!(
         (ran.code, &ran.summary["interrupted"]),
-        (Some(0), &json!(true)),
+        (Some(130), &json!(true)),
         "{}",
         ran.errors
     );
+    assert!(ran.errors.contains("with the same `--state`"), "{}", ran.errors);
     assert_eq!(ran.summary["indexed"], json!(stored(&folder.join("to.db")).len()));
     let again = replay(folder, &arguments).summary;
     let number = |summary: &Value, name: &str| summary[name].as_u64().expect("a number");
     assert_eq!(number(&again, "read") + number(&ran.summary, "read"), 4_000, "{again}");
     assert_eq!(again["already_there"], 0);
+}
+
+/// Whatever it reads from: the exit code of who was interrupted, how to go on, and a next run that stores the rest.
+#[test]
+fn an_interrupted_run_says_so_and_how_to_go_on() {
+    /// More messages than it takes at one go.
+    const QUEUED: usize = 1_200;
+    let queue = Queue::new("interrupted");
+    for ten in 0..QUEUED / 10 {
+        let entry = |number: usize| {
+            let body = event(&format!("event-{number}"), number, 5).to_string();
+            json!({"Id": number.to_string(), "MessageBody": body})
+        };
+        let entries: Vec<_> = (ten * 10..ten * 10 + 10).map(entry).collect();
+        queue.expect("SendMessageBatch", json!({ "Entries": entries }));
+    }
+    let file = lines((0..4_000).map(|number| event(&format!("event-{number}"), number, 5)));
+    let queue_url = queue.destination();
+    let table = [
+        ("INT", 130, "events.ndjson", 4_000, "begins anew"),
+        ("TERM", 143, "events.ndjson", 4_000, "`--state FILE`"),
+        ("INT", 130, "-", 4_000, "with the same input"),
+        ("INT", 130, queue_url.as_str(), QUEUED, "five minutes"),
+    ];
+    for (name, code, source, count, resume) in table {
+        let case = format!("{name} {source}");
+        let folder = folder();
+        let folder = folder.path();
+        std::fs::write(folder.join("events.ndjson"), &file).expect("it can be written");
+        let mut child = start(folder, &[source, "-d", "sqlite:to.db", "--rate", "400"]);
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // The pipe stays open, as from a program that has not ended: only the signal ends the run.
+        if source == "-" {
+            let half = file.lines().take(2_000).map(|line| line.to_owned() + "\n");
+            stdin.write_all(half.collect::<String>().as_bytes()).expect("it reads");
+        }
+        let store = folder.join("to.db");
+        let begun = || {
+            let latest = Reader::open(&store).ok()?.latest(1).ok()?;
+            (!latest.is_empty()).then_some(())
+        };
+        wait_for("some progress", begun);
+        crate::serving::signal(&child, name);
+        let ran = Ran::of(&child.wait_with_output().expect("it ends"));
+        drop(stdin);
+        assert_eq!(
+            (ran.code, &ran.summary["interrupted"]),
+            (Some(code), &json!(true)),
+            "{case}: {}",
+            ran.errors
+        );
+        assert!(
+            ran.errors.contains("interrupted; ") && ran.errors.contains(resume),
+            "{case}: {}",
+            ran.errors
+        );
+        assert_eq!(ran.summary["indexed"], json!(stored(&store).len()), "{case}");
+        if count == QUEUED {
+            // Else they would be there again only later.
+            let gone = stored(&store).len();
+            assert!(gone < count, "{case}: {gone}");
+            continue;
+        }
+        let again = replay_of(folder, &[source, "-d", "sqlite:to.db"], &file);
+        assert_eq!(again.code, Some(0), "{case}: {}", again.errors);
+        assert_eq!(stored(&store).len(), count, "{case}");
+    }
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let silent = SmallServer::start(|asked| match asked.method.as_str() {
+        "HEAD" => Reaction::Answer(200, String::new()),
+        _ => Reaction::Silence,
+    });
+    let folder = folder();
+    std::fs::write(folder.path().join("events.ndjson"), lines(events())).expect("it can be written");
+    let destination = format!("{}/events", silent.url());
+    let mut child = start(folder.path(), &["events.ndjson", "-d", &destination]);
+    wait_for("the request", || {
+        silent.asked().iter().any(|asked| asked.method == "POST").then_some(())
+    });
+    let lines = Lines::of(child.stderr.take().expect("stderr is piped"));
+    crate::serving::signal(&child, "INT");
+    lines.wait_for("that it has understood", |line| line.contains("a second signal"));
+    crate::serving::signal(&child, "TERM");
+    // A first one alone would wait, and end with what became of the events.
+    let code = crate::serving::wait(&mut child).code();
+    assert_eq!(code, Some(143));
 }
 
 #[test]

@@ -229,6 +229,95 @@ pub fn request_as(
     send(running, user, method, path, body).unwrap_or_else(|error| panic!("{method} {}{path}: {error}", running.url))
 }
 
+/// A server that nobody shares, so that it can be killed and started again with what it holds. Dropping it ends it.
+pub struct Own {
+    pub running: Running,
+    home: PathBuf,
+    place: PathBuf,
+    port: u16,
+    /// Shared lock that keeps its supervisor off.
+    _users: File,
+}
+
+impl Own {
+    pub fn start(server: Server) -> Self {
+        if let Err(why) = runnable(server) {
+            panic!("{why}");
+        }
+        let home = installed(server);
+        let all = setup::cache_dir().join("run").join("own");
+        let since = since_epoch();
+        let place = all.join(format!("{}-{}-{}", server.name(), std::process::id(), since.as_nanos()));
+        fs::create_dir_all(&place)
+            .and_then(|()| give(&place))
+            .expect("the server's folder can be made");
+        let users = setup::open_lock(&place.join("users.lock"));
+        users.lock_shared().expect("the users' lock can be shared");
+        sweep_abandoned(&all);
+        let folder = start_folder(&place, since);
+        let port = free_port(since);
+        let pid = spawn(server, &place, &home, &folder, port).expect("the server can be spawned");
+        let own = Self {
+            running: running(server, &home, pid, port, folder),
+            home,
+            place,
+            port,
+            _users: users,
+        };
+        own.await_ready();
+        own
+    }
+
+    fn await_ready(&self) {
+        if let Err(why) = await_health(&self.running) {
+            let log = last_lines(&self.running.folder.join("server.log"), 30);
+            panic!("{:?} {why}; its log ends:\n{log}", self.running.server);
+        }
+        make_ready(self.running.server, &self.place, &self.running);
+    }
+
+    /// Ends it at once, as a power cut does, but for what the system has in its caches.
+    pub fn kill(&self) {
+        end(&self.running);
+        assert!(!alive(&self.running), "it is gone");
+    }
+
+    pub fn is_alive(&self) -> bool {
+        alive(&self.running)
+    }
+
+    /// Starts it again, at the same address and with the data it had.
+    pub fn start_again(&mut self) {
+        let Running { server, folder, .. } = &self.running;
+        let pid = spawn(*server, &self.place, &self.home, folder, self.port);
+        self.running.pid = pid.expect("the server can be spawned");
+        self.await_ready();
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        end(&self.running);
+        let _ = fs::remove_dir_all(&self.place);
+    }
+}
+
+/// Removes the folders of own servers whose tests were killed; their supervisors have ended them.
+fn sweep_abandoned(all: &Path) {
+    for place in fs::read_dir(all)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+    {
+        let abandoned = File::open(place.join("users.lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+        let empty = fs::read_dir(&place).is_ok_and(|entries| !entries.flatten().any(|entry| entry.path().is_dir()));
+        if abandoned && empty {
+            let _ = fs::remove_dir_all(place);
+        }
+    }
+}
+
 // Sharing one server between processes.
 
 /// The folder of all starts of one server: the locks, the state, and a folder for each start.
@@ -343,14 +432,8 @@ fn end(running: &Running) {
 
 fn launch(server: Server, place: &Path, home: &Path) -> Running {
     sweep(place);
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the clock is past 1970");
-    let folder = place.join(format!("start-{:020}", since.as_nanos()));
-    for inner in ["data", "logs", "tmp"] {
-        fs::create_dir_all(folder.join(inner)).expect("the start's folders can be made");
-    }
-    hand_over(&folder).expect("the start's folders can be handed over");
+    let since = since_epoch();
+    let folder = start_folder(place, since);
     let port = free_port(since);
     let pid = spawn(server, place, home, &folder, port).expect("the server can be spawned");
     let running = running(server, home, pid, port, folder);
@@ -362,6 +445,21 @@ fn launch(server: Server, place: &Path, home: &Path) -> Running {
     }
     make_ready(server, place, &running);
     running
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the clock is past 1970")
+}
+
+fn start_folder(place: &Path, since: Duration) -> PathBuf {
+    let folder = place.join(format!("start-{:020}", since.as_nanos()));
+    for inner in ["data", "logs", "tmp"] {
+        fs::create_dir_all(folder.join(inner)).expect("the start's folders can be made");
+    }
+    hand_over(&folder).expect("the start's folders can be handed over");
+    folder
 }
 
 /// Removes what starts have left whose supervisor was killed too.

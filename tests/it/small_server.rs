@@ -41,6 +41,8 @@ impl Asked {
 pub enum Reaction {
     /// Status and body.
     Answer(u16, String),
+    /// The same with a `Date`.
+    Dated(u16, String, String),
     /// The connection is closed without an answer.
     Drop,
     /// There is no answer until the client gives up.
@@ -131,24 +133,27 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, react: &dyn Fn(&Asked
         .unwrap_or_else(PoisonError::into_inner)
         .push(request.clone());
     match react(&request) {
-        Reaction::Answer(status, body) => {
-            let kind = if body.starts_with('<') {
-                "text/html"
-            } else {
-                "application/json"
-            };
-            let length = body.len();
-            // Whoever is gone needs no answer.
-            let _ = write!(
-                stream,
-                "HTTP/1.1 {status} Status\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            );
-        }
+        Reaction::Answer(status, body) => answer(&mut stream, status, &body, ""),
+        Reaction::Dated(status, body, date) => answer(&mut stream, status, &body, &format!("Date: {date}\r\n")),
         Reaction::Drop => {}
         Reaction::Silence => {
             let _ = stream.read(&mut [0]);
         }
     }
+}
+
+fn answer(stream: &mut TcpStream, status: u16, body: &str, headers: &str) {
+    let kind = if body.starts_with('<') {
+        "text/html"
+    } else {
+        "application/json"
+    };
+    let length = body.len();
+    // Whoever is gone needs no answer.
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status} Status\r\n{headers}Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
 }
 
 fn read(stream: &TcpStream) -> Option<Asked> {

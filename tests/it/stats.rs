@@ -83,6 +83,21 @@ fn a_wrong_option_is_named_with_exit_code_2() {
 }
 
 #[test]
+fn a_destination_that_is_away_is_named_with_exit_code_1() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for command in ["stats", "codes"] {
+        let output = run(folder.path(), &[command, "-d", "http://127.0.0.1:9/events"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(1), 0),
+            "{command}: {told}"
+        );
+        assert!(told.contains("127.0.0.1:9"), "{command}: {told}");
+    }
+}
+
+#[test]
 fn what_a_visitor_sends_is_no_formula_and_no_command_to_a_terminal() {
     let served = serve().start();
     served.get("/pixel.gif?utm_source=%3D1%2B1&utm_medium=%1b%5b2J");

@@ -210,6 +210,11 @@ pub(super) enum Pieces {
 }
 
 impl Pieces {
+    /// Whether the next may never come, as from a pipe. What is taken from a queue must not be forgotten half-way.
+    pub(super) const fn can_wait_for_ever(&self) -> bool {
+        matches!(self, Self::Read(_))
+    }
+
     /// The next piece; none when there is no more.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<Piece>> {
         match self {

@@ -17,7 +17,7 @@ use super::{Job, Shared};
 pub(super) const BYTES: usize = 4 << 20;
 
 /// Pages of a log that is to begin anew.
-const LONG: i64 = 8192;
+const LONG: i64 = 4096;
 
 /// Opens the file for this.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {

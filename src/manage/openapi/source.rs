@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::code::CAMPAIGN_BYTES;
-use crate::event::fields::FIELDS;
+use crate::event::fields::{FIELDS, Field, Kind};
 use crate::manage::token::Scope;
 use crate::manage::{CODE_BYTES, NOTE_BYTES};
-use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, is_listed};
+use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, VALUE_BYTES, is_listed};
 
 fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": schema})
@@ -17,25 +17,63 @@ fn plain(most: usize) -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": most, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"})
 }
 
+/// A text of this form.
+fn formed(pattern: &str) -> Value {
+    json!({"type": "string", "pattern": format!("^(?:{pattern})$")})
+}
+
+/// Any day but the 29th of February, which a pattern cannot tell from one that is none.
+fn day(years: &str) -> String {
+    format!(
+        "(?:{years})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+    )
+}
+
+const CLOCK: &str =
+    "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])";
+
+/// The times that a signed code can hold.
+fn moment() -> String {
+    format!("{}{CLOCK}", day("19[89][0-9]|20[0-9]{2}"))
+}
+
+/// A value of each kind, as it stands in a filter. Addresses have more forms than are told here.
+const fn value(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Long => "-?[1-9][0-9]{0,17}",
+        Kind::Boolean => "true|false",
+        Kind::Ip => "(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:\\.(?!$)|$)){4}|(?:[0-9a-f]{1,4}(?::(?!$)|$)){8}",
+        Kind::Keyword(_) | Kind::Date | Kind::EpochMillis | Kind::Raw => "[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}",
+    }
+}
+
+/// `FIELD=VALUE` of any field whose values are listed.
+fn filters() -> String {
+    let fields = FIELDS.iter().filter(|field| is_listed(field.kind));
+    let form = |field: &Field| format!("{}!?=(?:{})", field.name.replace('.', "\\."), value(field.kind));
+    fields.map(form).collect::<Vec<_>>().join("|")
+}
+
 fn period() -> Vec<Value> {
-    let time = json!({"type": "string"});
+    let day = day("19[89][0-9]|[2-9][0-9]{3}");
+    let time = formed(&format!("{day}(?:{CLOCK})?"));
     vec![
         parameter("from", "not before this: a day or an RFC 3339 time", &time),
-        parameter("to", "before this: a day or an RFC 3339 time", &time),
+        parameter("to", "before this, and after `from`: a day or an RFC 3339 time", &time),
         parameter(
             "since",
             "instead of `from`: `30m`, `24h`, `7d`, `2w` before the end, or `all`",
-            &time,
+            &formed("[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d|[1-9][0-9]{0,2}w|all"),
         ),
         parameter(
             "class",
             "only visits of this class: the same as `filter=visit.class=…`",
-            &time,
+            &plain(VALUE_BYTES),
         ),
         json!({
             "name": "filter", "in": "query", "explode": true, "style": "form",
             "description": "`FIELD=VALUE` or `FIELD!=VALUE`; of one field any of the values, of several fields all",
-            "schema": {"type": "array", "maxItems": 50, "items": {"type": "string"}},
+            "schema": {"type": "array", "maxItems": 50, "items": formed(&filters())},
         }),
     ]
 }
@@ -52,7 +90,9 @@ fn after() -> Value {
     parameter(
         "after",
         "where to go on: `next` of the answer before",
-        &json!({"type": "string"}),
+        &formed(
+            "(?:0|[1-9][0-9]{0,12})~(?:[A-Za-z0-9._~-]|%(?:2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-D]|C[3-9A-F]%[89AB][0-9A-F])){1,170}",
+        ),
     )
 }
 
@@ -145,6 +185,19 @@ fn paths() -> Value {
         &[400, 404, 413],
     );
     annotate["requestBody"] = body(&reference("Annotation"));
+    let mut revoke = operation(
+        "revokeCode",
+        "Mark a code as no longer wanted",
+        write,
+        &[],
+        (
+            "200",
+            answer("the code, which stays in the list", &reference("Revoked")),
+        ),
+        &[400, 404],
+    );
+    let stays = "The code stays in the list, with `revoked_at`; its hits get the image and are marked as `revoked`.";
+    revoke["description"] = format!("{} {stays}", revoke["description"].as_str().unwrap_or_default()).into();
     let read = Some(Scope::StatsRead);
     json!({
         "/v1/api/status": {
@@ -164,7 +217,7 @@ fn paths() -> Value {
                 ("200", answer("numbers", &reference("Stats"))), &[400]),
         },
         "/v1/api/events": {
-            "get": operation("events", "Events, the latest first; with `Accept: text/event-stream` those that arrive, where one process serves", Some(Scope::EventsRead),
+            "get": operation("events", "Events, the latest first; with `Accept: text/event-stream` those that arrive, after `Last-Event-ID` where that is sent; not in the function", Some(Scope::EventsRead),
                 &[period(), vec![limit(MOST_EVENTS), after()]].concat(),
                 ("200", answer("events", &reference("Events"))), &[400]),
         },
@@ -177,8 +230,7 @@ fn paths() -> Value {
             "parameters": [code],
             "get": operation("code", "A code", read, &[], ("200", answer("the code", &reference("Code"))), &[400, 404]),
             "patch": annotate,
-            "delete": operation("revokeCode", "Mark a code as no longer wanted", write, &[],
-                ("200", answer("the code", &reference("Code"))), &[400, 404]),
+            "delete": revoke,
         },
     })
 }
@@ -208,7 +260,11 @@ fn questions() -> Vec<Value> {
             "the width of a point of the time series",
             &json!({"type": "string", "enum": intervals}),
         ),
-        parameter("zone", "by whose clock; else `UTC`", &json!({"type": "string"})),
+        parameter(
+            "zone",
+            "by whose clock, a name of the tz database or an offset; else `UTC`; only with `interval`",
+            &formed("[+-](?:0[0-9]|1[0-7]):[0-5][0-9]|[A-Z][A-Za-z0-9/_+-]{0,63}"),
+        ),
         json!({
             "name": "by", "in": "query", "explode": true, "style": "form",
             "description": "fields whose most frequent values are listed",
@@ -236,6 +292,10 @@ fn schemas() -> Value {
         "type": "object", "required": ["start", "events"],
         "properties": {"start": time, "events": count, "uniques": count},
     });
+    let mut own = formed("[A-Za-z0-9~-][A-Za-z0-9._~-]*");
+    own["maxLength"] = CODE_BYTES.into();
+    let mut moment = formed(&moment());
+    moment["type"] = json!(["string", "null"]);
     let nullable = |most: usize| {
         let mut schema = plain(most);
         schema["type"] = json!(["string", "null"]);
@@ -257,7 +317,7 @@ fn schemas() -> Value {
         "Info": {
             "type": "object", "required": ["uri", "total_opens", "created_at", "timeseries_data"], "additionalProperties": false,
             "properties": {
-                "uri": text, "total_opens": count, "created_at": maybe, "next": text,
+                "uri": text, "total_opens": count, "created_at": maybe, "next": text, "revoked_at": time,
                 "timeseries_data": {"type": "array", "items": {
                     "type": "object", "required": ["uri", "time_stamp", "ip_address"],
                     "properties": {"uri": text, "time_stamp": time, "ip_address": text},
@@ -270,15 +330,22 @@ fn schemas() -> Value {
                 "code": text, "created_at": time, "image_url": text, "campaign": text, "note": text, "revoked_at": time,
             },
         },
+        "Revoked": {"allOf": [reference("Code"), {"type": "object", "required": ["revoked_at"]}]},
         "Codes": {
             "type": "object", "required": ["codes", "next"], "additionalProperties": false,
             "properties": {"codes": {"type": "array", "items": reference("Code")}, "next": maybe},
         },
-        "NewCode": {
+        "NewCode": {"oneOf": [reference("OwnCode"), reference("SignedCode")]},
+        "OwnCode": {
+            "type": "object", "required": ["code"], "additionalProperties": false, "description": "a word of the owner's",
+            "properties": {"code": own, "campaign": nullable(CAMPAIGN_BYTES), "note": nullable(NOTE_BYTES)},
+        },
+        "SignedCode": {
             "type": "object", "additionalProperties": false,
+            "description": "a signed code where there are keys, else a random one, which has no recipient and no times",
             "properties": {
-                "code": {"type": "string"}, "campaign": nullable(CAMPAIGN_BYTES), "recipient": nullable(1024),
-                "sent": {"type": ["string", "null"]}, "expires": {"type": ["string", "null"]}, "note": nullable(NOTE_BYTES),
+                "campaign": nullable(CAMPAIGN_BYTES), "recipient": nullable(1024), "sent": moment, "expires": moment,
+                "note": nullable(NOTE_BYTES),
             },
         },
         "Annotation": {

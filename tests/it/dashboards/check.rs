@@ -482,8 +482,13 @@ impl Problems {
         }
         let members = inner(agg, "/params/json").unwrap_or_default();
         let names: Vec<_> = members.as_object().into_iter().flat_map(Map::keys).collect();
+        let known = match agg["type"].as_str() {
+            Some("cardinality") => names == ["precision_threshold"],
+            Some("terms") => members == serde_json::json!({"execution_hint": "map"}),
+            _ => false,
+        };
         self.demand(
-            agg["type"] == "cardinality" && names == ["precision_threshold"],
+            known,
             what,
             &format!("the JSON input {} is not known here", agg["params"]["json"]),
         );

@@ -150,7 +150,14 @@ fn number(metric: &Value, events: &[&Value], found: &Value) -> Result<(), String
         reason = "milliseconds since 1970 and counts are far below 2^53"
     )]
     let got = got.as_f64().map(|number| number as i64);
-    if got == expected {
+    // HyperLogLog++ takes two different texts for the same now and then, also where it counts nearly exactly.
+    let off = if metric["type"] == "cardinality" {
+        values.len() as u64 / 500
+    } else {
+        0
+    };
+    let near = |(got, expected): (i64, i64)| got.abs_diff(expected) <= off;
+    if got == expected || got.zip(expected).is_some_and(near) {
         Ok(())
     } else {
         Err(format!("{metric}: expected {expected:?}, got {got:?}"))

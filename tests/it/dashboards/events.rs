@@ -1,15 +1,13 @@
-//! Events of a made-up month, for the dashboards to show: those of [`pixel::demo`], and then the fields that a later step
-//! writes, filled in roughly by hand for most of them.
+//! Events of a made-up month, for the dashboards to show: those of [`pixel::demo`]. Their codes are not signed; what signed
+//! ones say is added here.
 
 use std::collections::BTreeSet;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use pixel::config::Config;
 use pixel::demo::Demo;
 use pixel::event::fields::{FIELDS, Kind};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The end of the events' time, and the present of every search. A Friday.
 pub fn now() -> DateTime<Utc> {
@@ -30,9 +28,9 @@ pub fn events(count: u32, days: u32) -> impl Iterator<Item = Stored> {
     let mut dice = Dice(7);
     demo.events(&Config::default()).map(move |event| {
         let mut document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
-        // One in eight stays as it is today.
-        if dice.below(8) > 0 {
-            enrich(&mut document, &mut dice);
+        // One in eight opens keeps its code without a signature.
+        if document.get("url").is_none() && dice.below(8) > 0 {
+            sign(&mut document, &mut dice);
         }
         (event.id, document)
     })
@@ -57,138 +55,11 @@ impl Dice {
     }
 }
 
-/// What stands in a text, and what that makes it; the first that stands there holds.
-type Signs = [(&'static str, &'static str)];
-
-const PROGRAMS: [(&str, &str); 14] = [
-    ("GoogleImageProxy", "Gmail"),
-    ("YahooMailProxy", "Yahoo Mail"),
-    ("Thunderbird", "Thunderbird"),
-    ("Outlook", "Outlook"),
-    ("SamsungBrowser", "Samsung Internet"),
-    ("Edg", "Edge"),
-    ("OPR", "Opera"),
-    ("Firefox", "Firefox"),
-    ("FxiOS", "Firefox"),
-    ("Mobile Safari", "Chrome Mobile"),
-    ("CriOS", "Chrome Mobile"),
-    ("Chrome", "Chrome"),
-    ("iPhone", "Mobile Safari"),
-    ("Safari", "Safari"),
-];
-const SYSTEMS: [(&str, &str); 7] = [
-    ("iPhone", "iOS"),
-    ("iPad", "iPadOS"),
-    ("Android", "Android"),
-    ("Windows", "Windows"),
-    ("Macintosh", "macOS"),
-    ("CrOS", "ChromeOS"),
-    ("Linux", "Linux"),
-];
-const DEVICES: [(&str, &str); 7] = [
-    ("TV", "tv"),
-    ("iPad", "tablet"),
-    ("Mobi", "phone"),
-    ("Android", "tablet"),
-    ("Windows", "desktop"),
-    ("Macintosh", "desktop"),
-    ("X11", "desktop"),
-];
-const MEDIA: [(&str, &str); 14] = [
-    ("shop.example", "internal"),
-    ("google", "search"),
-    ("bing", "search"),
-    ("duckduckgo", "search"),
-    ("chatgpt", "ai"),
-    ("perplexity", "ai"),
-    ("copilot", "ai"),
-    ("facebook", "social"),
-    ("instagram", "social"),
-    ("linkedin", "social"),
-    ("t.co", "social"),
-    ("mastodon", "social"),
-    ("mail", "email"),
-    ("http", "referral"),
-];
-const CLICKS: [&str; 4] = ["gclid", "fbclid", "msclkid", "li_fat_id"];
-
-fn sign(signs: &Signs, text: &str) -> Option<&'static str> {
-    signs
-        .iter()
-        .find(|(part, _)| text.contains(part))
-        .map(|(_, name)| *name)
-}
-
-/// What a later step writes, of what it can be told by.
-fn enrich(document: &mut Value, dice: &mut Dice) {
-    let text = |pointer: &str| {
-        document
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let (agent, page) = (text("/user_agent/original"), document.get("url").is_some());
-    let header = |name: &str| {
-        let headers = document["params"]["header"].as_object();
-        let found = headers.and_then(|headers| headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)));
-        found
-            .and_then(|(_, value)| value.as_str())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let visitor = format!(
-        "{:016x}",
-        hash(&(&agent, text("/client/ip"), &text("/@timestamp")[..10]))
-    );
-    let prefetched = !(header("Sec-Purpose") + &header("Purpose") + &header("X-Moz")).is_empty();
-    let (class, reason) = class(&agent, prefetched);
-    let (origin, country) = (
-        text("/params/querystring/referrer"),
-        header("CloudFront-Viewer-Country"),
-    );
-    document["visit"] = json!({"class": class, "reasons": [reason], "rules": "1"});
-    document["visitor"] = json!({"id": visitor});
-    if !country.is_empty() {
-        document["client"]["geo"] = json!({"country_iso_code": country});
-    }
-    if class != "automation" && !agent.is_empty() {
-        document["user_agent"]["name"] = sign(&PROGRAMS, &agent).unwrap_or("Apple Mail").into();
-        document["user_agent"]["os"] = json!({"name": sign(&SYSTEMS, &agent)});
-        document["user_agent"]["device"] = json!({"type": sign(&DEVICES, &agent)});
-    }
-    if page {
-        document["referrer"] = json!({"medium": sign(&MEDIA, &origin).unwrap_or("direct")});
-        if dice.below(12) == 0 {
-            document["campaign"]["click_id"] = json!({ dice.pick(&CLICKS): visitor });
-        }
-    } else {
-        document["pixel"]["signature"] = dice.pick(&["valid", "valid", "none", "invalid"]).into();
-        document["pixel"]["recipient"] = document["user"]["id"].clone();
-        document["pixel"]["seconds_since_sent"] = dice.pick(&[1_900, 9_000, 200, 40_000, 20, 130_000, 400_000]).into();
-    }
-}
-
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn class(agent: &str, prefetched: bool) -> (&'static str, &'static str) {
-    let lower = agent.to_lowercase();
-    let machine = [
-        "bot", "crawl", "spider", "monitor", "uptime", "curl", "python", "scan", "check",
-    ];
-    if prefetched {
-        ("prefetch", "purpose:prefetch")
-    } else if agent == "Mozilla/5.0" || lower.contains("proxy") {
-        ("privacy_proxy", "agent:mail-proxy")
-    } else if agent.is_empty() || machine.iter().any(|word| lower.contains(word)) {
-        ("automation", "agent:robot")
-    } else {
-        ("human", "agent:browser")
-    }
+/// What a signed code says.
+fn sign(document: &mut Value, dice: &mut Dice) {
+    document["pixel"]["signature"] = dice.pick(&["valid", "valid", "expired", "invalid"]).into();
+    document["pixel"]["recipient"] = document["user"]["id"].clone();
+    document["pixel"]["seconds_since_sent"] = dice.pick(&[1_900, 9_000, 200, 40_000, 20, 130_000, 400_000]).into();
 }
 
 /// A field's values as texts, each once; longer ones than the index searches are not among them.

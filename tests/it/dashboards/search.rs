@@ -148,15 +148,19 @@ fn kind(agg: &Value) -> &str {
     agg["type"].as_str().expect("it has been checked")
 }
 
-/// A number of a field's values. The members of "JSON input" go into it, as both products' `param_types/json` does it.
+/// A number of a field's values.
 fn number(agg: &Value) -> Value {
-    let mut params = json!({"field": agg["params"]["field"]});
+    json!({ kind(agg): with_json_input(json!({"field": agg["params"]["field"]}), agg) })
+}
+
+/// The members of "JSON input" go into an aggregation, as both products' `param_types/json` does it.
+fn with_json_input(mut params: Value, agg: &Value) -> Value {
     if let Some(Value::Object(members)) = inner(agg, "/params/json") {
         for (name, value) in members {
             params[name.as_str()] = value;
         }
     }
-    json!({ kind(agg): params })
+    params
 }
 
 fn order_metric<'a>(bucket: &Value, metrics: &[&'a Value]) -> Option<&'a Value> {
@@ -192,7 +196,7 @@ fn bucket(agg: &Value, metrics: &[&Value], range: Range) -> Value {
             if params["missingBucket"] == true {
                 terms["missing"] = "__missing__".into();
             }
-            json!({ "terms": terms })
+            json!({ "terms": with_json_input(terms, agg) })
         }
         "filters" => {
             let filters = params["filters"].as_array().expect("it has been checked").iter();

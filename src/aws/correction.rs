@@ -1,0 +1,140 @@
+//! What a service says against a signature, and what can be done about it: the clock that was signed by is off, or the
+//! credentials have run out. A request that was refused for its signature was not carried out, so it may be signed again.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::DateTime;
+
+/// What is wrong with a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// It was made too early or too late by the service's clock.
+    Clock,
+    /// Its credentials do not hold any more.
+    Credentials,
+}
+
+/// As the services' common errors name it, and as their front ends write it (`Signature expired: 20260528T202640Z is now
+/// earlier than 20260528T204141Z`).
+const CLOCK: [&str; 5] = [
+    "Signature expired",
+    "Signature not yet current",
+    "RequestTimeTooSkewed",
+    "RequestExpired",
+    "RequestInTheFuture",
+];
+
+const CREDENTIALS: [&str; 3] = [
+    "ExpiredToken",
+    "security token included in the request is expired",
+    "security token included in the request is invalid",
+];
+
+impl Complaint {
+    /// What an answer says against the signature; none when it says nothing of it.
+    pub fn of(status: u16, body: &[u8]) -> Option<Self> {
+        if !matches!(status, 400 | 401 | 403) {
+            return None;
+        }
+        // What the marks stand in is short; what else is refused so may be long.
+        let text = String::from_utf8_lossy(&body[..body.len().min(4_096)]);
+        let says = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
+        if says(&CLOCK) {
+            Some(Self::Clock)
+        } else {
+            says(&CREDENTIALS).then_some(Self::Credentials)
+        }
+    }
+}
+
+/// Clocks that differ by less are not why a signature is refused; services allow five minutes and more.
+const SAME: u64 = 60;
+
+/// By how many seconds the service's clock is ahead of ours, as the `Date` header of its answer says. None when there is no
+/// such header, or when `known` is about that already.
+pub fn offset(date: Option<&str>, now: SystemTime, known: i64) -> Option<i64> {
+    let theirs = DateTime::parse_from_rfc2822(date?).ok()?.timestamp();
+    let ours = DateTime::<chrono::Utc>::from(now).timestamp();
+    let offset = theirs.checked_sub(ours)?;
+    (offset.abs_diff(known) >= SAME).then_some(offset)
+}
+
+/// A moment of our clock by the service's.
+pub fn corrected(now: SystemTime, offset: i64) -> SystemTime {
+    let by = Duration::from_secs(offset.unsigned_abs());
+    let moment = if offset < 0 {
+        now.checked_sub(by)
+    } else {
+        now.checked_add(by)
+    };
+    moment.unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_of_the_services_are_told_apart() {
+        use Complaint::{Clock, Credentials};
+        let table = [
+            (
+                403,
+                r#"{"message":"Signature expired: 20260528T202640Z is now earlier than 20260528T204141Z (20260528T204641Z - 5 min.)"}"#,
+                Some(Clock),
+            ),
+            (
+                403,
+                r#"{"message":"Signature not yet current: 20260528T212640Z is still later than 20260528T205141Z"}"#,
+                Some(Clock),
+            ),
+            (
+                400,
+                r#"{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired: 2"}"#,
+                Some(Clock),
+            ),
+            (403, "<Code>RequestTimeTooSkewed</Code>", Some(Clock)),
+            (
+                403,
+                r#"{"message":"The security token included in the request is expired"}"#,
+                Some(Credentials),
+            ),
+            (
+                400,
+                r#"{"__type":"ExpiredTokenException","message":"x"}"#,
+                Some(Credentials),
+            ),
+            (
+                403,
+                r#"{"message":"The security token included in the request is invalid."}"#,
+                Some(Credentials),
+            ),
+            (
+                403,
+                r#"{"message":"The request signature we calculated does not match the signature you provided."}"#,
+                None,
+            ),
+            (200, "Signature expired", None),
+            (500, "ExpiredToken", None),
+            (403, "", None),
+        ];
+        for (status, body, expected) in table {
+            assert_eq!(Complaint::of(status, body.as_bytes()), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_offset_is_learnt_once() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+        let date = "Thu, 28 May 2026 21:26:40 GMT";
+        assert_eq!(offset(Some(date), now, 0), Some(3_600));
+        assert_eq!(offset(Some(date), now, 3_590), None);
+        assert_eq!(offset(Some(date), corrected(now, 3_600), 0), None);
+        assert_eq!(offset(Some(date), corrected(now, 7_200), 0), Some(-3_600));
+        assert_eq!(offset(Some("soon"), now, 0), None);
+        assert_eq!(offset(None, now, 0), None);
+        assert_eq!(corrected(corrected(now, -90), 90), now);
+        // An offset that no clock can have changes nothing.
+        assert_eq!(corrected(now, i64::MAX), now);
+    }
+}

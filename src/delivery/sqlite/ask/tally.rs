@@ -1,0 +1,322 @@
+//! What is counted of blocks: different values, frequent values, points of a time series, totals.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use rusqlite::{Connection, params};
+
+use super::super::segment::{self, Column};
+use super::super::tail::Block;
+use super::blocks::Range;
+use crate::event::fields::Field;
+use crate::question::clock::Clock;
+use crate::question::{AskError, Group, Interval, MOST_POINTS, Moment, Point, Totals, sort, too_many_points, wrong};
+
+/// Hashes are hashes already.
+#[derive(Debug, Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers of 64 bits are keys");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+pub(super) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
+
+/// Different numbers: a short list as long as they are few, then a bit for each.
+#[derive(Clone, Debug)]
+pub(super) enum Different {
+    Few(Vec<u32>),
+    Many(Vec<u64>),
+}
+
+impl Default for Different {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+const FEW: usize = 2048;
+
+impl Different {
+    pub(super) fn add(&mut self, number: u32) {
+        match self {
+            Self::Few(numbers) if numbers.last() == Some(&number) => {}
+            Self::Few(numbers) => {
+                numbers.push(number);
+                if numbers.len() > 2 * FEW {
+                    numbers.sort_unstable();
+                    numbers.dedup();
+                    if numbers.len() > FEW {
+                        let mut bits = Vec::new();
+                        for number in numbers.iter() {
+                            set(&mut bits, *number);
+                        }
+                        *self = Self::Many(bits);
+                    }
+                }
+            }
+            Self::Many(bits) => set(bits, number),
+        }
+    }
+
+    pub(super) fn count(self) -> u64 {
+        match self {
+            Self::Few(mut numbers) => {
+                numbers.sort_unstable();
+                numbers.dedup();
+                numbers.len() as u64
+            }
+            Self::Many(bits) => bits.iter().map(|bits| u64::from(bits.count_ones())).sum(),
+        }
+    }
+}
+
+fn set(bits: &mut Vec<u64>, number: u32) {
+    let place = number as usize / 64;
+    if bits.len() <= place {
+        bits.resize(place + 1, 0);
+    }
+    bits[place] |= 1 << (number % 64);
+}
+
+/// Numbers the values of the unique field through all blocks.
+#[derive(Default)]
+pub(super) struct Numbering {
+    numbers: ByHash<u32>,
+    /// Of the codes of the block at hand, 0 being not numbered yet.
+    of_codes: Vec<u32>,
+}
+
+impl Numbering {
+    pub(super) fn begin(&mut self, column: &Column) {
+        self.of_codes.clear();
+        self.of_codes.resize(1 + column.hashes.len(), 0);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.numbers.len() as u64
+    }
+
+    /// The number of a code, from 1 on.
+    pub(super) fn number(&mut self, column: &Column, code: u32) -> u32 {
+        let known = self.of_codes[code as usize];
+        if known != 0 {
+            return known;
+        }
+        let next = u32::try_from(self.numbers.len() + 1).unwrap_or(u32::MAX);
+        let number = *self.numbers.entry(column.hashes[code as usize - 1]).or_insert(next);
+        self.of_codes[code as usize] = number;
+        number
+    }
+}
+
+/// Where a value's text is.
+enum Place {
+    Segment(i64, u32),
+    Text(Box<str>),
+}
+
+/// How many events have each value of a field.
+#[derive(Default)]
+pub(super) struct Counts(ByHash<(u64, Place)>);
+
+impl Counts {
+    pub(super) fn add(&mut self, block: &Block, column: &Column, rows: &[u32]) {
+        let mut counts = vec![0_u32; column.hashes.len() + 1];
+        for row in rows {
+            for code in column.codes(*row as usize) {
+                counts[*code as usize] += 1;
+            }
+        }
+        for (code, count) in (0..).zip(counts).filter(|(code, count)| *code > 0 && *count > 0) {
+            let place = code as usize - 1;
+            let place_of = || match block.segment {
+                Some(segment) => Place::Segment(segment, code),
+                None => Place::Text(column.texts[place].clone()),
+            };
+            let entry = self.0.entry(column.hashes[place]).or_insert_with(|| (0, place_of()));
+            entry.0 += u64::from(count);
+        }
+    }
+
+    /// The most frequent values with their texts, in their order; equally frequent ones need their texts to be ordered.
+    pub(super) fn first(
+        self,
+        connection: &Connection,
+        field: &'static Field,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<(u64, Group)>> {
+        let mut counts: Vec<u64> = self.0.values().map(|(count, _)| *count).collect();
+        counts.sort_unstable_by(|left, right| right.cmp(left));
+        let least = counts.get(limit.saturating_sub(1)).copied().unwrap_or(1);
+        let mut places: Vec<(u64, u64, Place)> = self
+            .0
+            .into_iter()
+            .filter(|(_, (count, _))| *count >= least)
+            .map(|(hash, (count, place))| (hash, count, place))
+            .collect();
+        // A segment's texts are read once.
+        places.sort_by_key(|(_, _, place)| match place {
+            Place::Segment(segment, _) => *segment,
+            Place::Text(_) => i64::MAX,
+        });
+        let mut texts = Texts {
+            connection,
+            field,
+            open: None,
+        };
+        let mut found = Vec::with_capacity(places.len());
+        for (hash, events, place) in places {
+            let value = match place {
+                Place::Text(text) => text.into(),
+                Place::Segment(segment, code) => texts.get(segment, code)?,
+            };
+            found.push((
+                hash,
+                Group {
+                    value,
+                    events,
+                    uniques: None,
+                },
+            ));
+        }
+        let mut groups: Vec<Group> = found.iter().map(|(_, group)| group.clone()).collect();
+        sort(field.kind, &mut groups);
+        groups.truncate(limit);
+        let hashes: HashMap<&str, u64> = found
+            .iter()
+            .map(|(hash, group)| (group.value.as_str(), *hash))
+            .collect();
+        let with_hash = groups.iter().map(|group| {
+            (
+                hashes.get(group.value.as_str()).copied().unwrap_or_default(),
+                group.clone(),
+            )
+        });
+        Ok(with_hash.collect())
+    }
+}
+
+struct Texts<'c> {
+    connection: &'c Connection,
+    field: &'static Field,
+    open: Option<(i64, usize, Vec<u8>)>,
+}
+
+impl Texts<'_> {
+    fn get(&mut self, segment: i64, code: u32) -> rusqlite::Result<String> {
+        if self.open.as_ref().is_none_or(|(open, ..)| *open != segment) {
+            let sql = "SELECT substr(codes, 1, 4), texts FROM columns WHERE field = ?1 AND segment = ?2";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let read = statement.query_row(params![self.field.name, segment], |row| {
+                let values: [u8; 4] = row.get(0)?;
+                Ok((u32::from_le_bytes(values) as usize, row.get(1)?))
+            })?;
+            self.open = Some((segment, read.0, read.1));
+        }
+        let text = self
+            .open
+            .as_ref()
+            .and_then(|(_, values, blob)| segment::text(blob, *values, code));
+        Ok(text.unwrap_or_default().to_owned())
+    }
+}
+
+/// The points of a time series in the making.
+pub(super) struct Points {
+    pub(super) clock: Clock,
+    pub(super) interval: Interval,
+    /// By their begin.
+    pub(super) found: HashMap<i64, (i64, u64, Different)>,
+    /// The point of the last event, most often also that of the next.
+    pub(super) last: (i64, i64),
+}
+
+impl Points {
+    pub(super) fn add(&mut self, time: i64) -> &mut Different {
+        if time < self.last.0 || self.last.1 <= time {
+            self.last = self.clock.point(self.interval, time);
+        }
+        let (start, end) = self.last;
+        let (_, events, different) = self
+            .found
+            .entry(start)
+            .or_insert_with(|| (end, 0, Different::default()));
+        *events += 1;
+        different
+    }
+
+    /// All points without gaps: from the first to the last that has events, or through the whole period.
+    pub(super) fn finish(mut self, range: Range, counted: bool) -> Result<Vec<Point>, AskError> {
+        let bounded = range.0 > i64::MIN && range.1 < i64::MAX;
+        let first = self.found.keys().min().copied().into_iter();
+        let last = self.found.keys().max().copied().into_iter();
+        let point = |time| self.clock.point(self.interval, time).0;
+        let first = first.chain(bounded.then(|| point(range.0))).min();
+        let last = last.chain(bounded.then(|| point(range.1 - 1))).max();
+        let (Some(mut start), Some(last)) = (first, last) else {
+            return Ok(Vec::new());
+        };
+        let mut points = Vec::new();
+        while start <= last {
+            if points.len() == MOST_POINTS {
+                return Ok(wrong("interval", too_many_points())?);
+            }
+            let (end, events, different) = self.found.remove(&start).unwrap_or_else(|| {
+                let (_, end) = self.clock.point(self.interval, start);
+                (end, 0, Different::default())
+            });
+            points.push(Point {
+                start: Moment::of_millis(start),
+                events,
+                uniques: counted.then(|| different.count()),
+            });
+            start = end;
+        }
+        Ok(points)
+    }
+}
+
+/// What is counted of the selected rows beside their values.
+#[derive(Default)]
+pub(super) struct Sums {
+    events: u64,
+    first: Option<i64>,
+    last: Option<i64>,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, block: &Block, rows: &[u32]) {
+        if rows.is_empty() {
+            return;
+        }
+        self.events += rows.len() as u64;
+        let (first, last) = if rows.len() == block.rows {
+            (block.start, block.end)
+        } else {
+            let times = || rows.iter().map(|row| block.times[*row as usize]);
+            (times().min().unwrap_or(block.start), times().max().unwrap_or(block.end))
+        };
+        self.first = Some(self.first.map_or(first, |known| known.min(first)));
+        self.last = Some(self.last.map_or(last, |known| known.max(last)));
+    }
+
+    pub(super) fn totals(&self, uniques: Option<u64>) -> Totals {
+        Totals {
+            events: self.events,
+            uniques,
+            first: self.first.map(Moment::of_millis),
+            last: self.last.map(Moment::of_millis),
+        }
+    }
+}

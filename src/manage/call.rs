@@ -1,0 +1,266 @@
+//! What a request asks for: read once, and not wrong afterwards.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::reply::Problem;
+use super::token::Scope;
+use super::{Asked, BODY_BYTES, CODE_BYTES, NOTE_BYTES};
+use crate::code::{self, MARK};
+use crate::question::{Cursor, Filter, Latest, MOST_EVENTS, ParameterError, Parameters, Question, Term, known, wrong};
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// Whether it runs.
+    Status,
+    /// The description of all this.
+    OpenApi,
+    /// A new code, as `TrackPixel` made them.
+    GenImage,
+    /// What became of a code, as `TrackPixel` told it.
+    Info {
+        /// The code.
+        code: String,
+        /// Where a page begins, and how long it is.
+        latest: Latest,
+    },
+    /// Numbers.
+    Stats(Box<Question>),
+    /// Events.
+    Events(Latest),
+    /// The list of codes.
+    Codes {
+        /// Where the page begins.
+        after: Option<Cursor>,
+        /// How long it is.
+        limit: usize,
+    },
+    /// A new code.
+    Create(Box<New>),
+    /// A code of the list.
+    Code(String),
+    /// Changes a code's campaign or note.
+    Annotate(String, Annotation),
+    /// Marks a code as no longer wanted.
+    Revoke(String),
+}
+
+/// What a new code is to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct New {
+    pub(super) code: Option<String>,
+    pub(super) campaign: Option<String>,
+    pub(super) recipient: Option<String>,
+    pub(super) sent: Option<DateTime<Utc>>,
+    pub(super) expires: Option<DateTime<Utc>>,
+    pub(super) note: Option<String>,
+}
+
+/// What is to become of a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It becomes this, or there is none any more.
+    To(Option<String>),
+}
+
+impl Change {
+    pub(super) fn of(self, text: Option<String>) -> Option<String> {
+        match self {
+            Self::Keep => text,
+            Self::To(text) => text,
+        }
+    }
+}
+
+/// What is to be changed of a code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotation {
+    pub(super) campaign: Change,
+    pub(super) note: Change,
+}
+
+impl Call {
+    /// What a request asks for.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done.
+    pub fn read(asked: &Asked, now: DateTime<Utc>) -> Result<Self, Problem> {
+        let parameters = Parameters::new(&asked.query, now);
+        let nothing = |call: Self| parameters.only(&[]).map(|()| call).map_err(Problem::from);
+        let (first, code) = asked.path.split_once('/').unwrap_or((&asked.path, ""));
+        match (asked.method.as_str(), first, code) {
+            ("GET", "status", "") => nothing(Self::Status),
+            ("GET", "openapi.json", "") => nothing(Self::OpenApi),
+            ("GET" | "POST", "gen-image", "") => nothing(Self::GenImage),
+            ("GET", "stats", "") => Ok(Self::Stats(Box::new(parameters.question()?))),
+            ("GET", "events", "") => Ok(Self::Events(parameters.latest()?)),
+            ("GET", "info", code) if !code.is_empty() => info(&parameters, code),
+            ("GET", "codes", "") => {
+                parameters.only(&["after", "limit"])?;
+                let after = parameters
+                    .get("after")
+                    .map(|text| Cursor::parse("after", text))
+                    .transpose()?;
+                Ok(Self::Codes {
+                    after,
+                    limit: parameters.number("limit", 100, MOST_EVENTS)?,
+                })
+            }
+            ("POST", "codes", "") => nothing(Self::Create(Box::new(new(&body(asked)?)?))),
+            ("GET", "codes", code) => nothing(Self::Code(code.to_owned())),
+            ("PATCH", "codes", code) if !code.is_empty() => {
+                nothing(Self::Annotate(code.to_owned(), annotation(&body(asked)?)?))
+            }
+            ("DELETE", "codes", code) if !code.is_empty() => nothing(Self::Revoke(code.to_owned())),
+            (_, "status" | "openapi.json" | "stats" | "events", "") => Err(Problem::Method("GET")),
+            (_, "info", code) if !code.is_empty() => Err(Problem::Method("GET")),
+            (_, "gen-image" | "codes", "") => Err(Problem::Method("GET, POST")),
+            (_, "codes", _) => Err(Problem::Method("GET, PATCH, DELETE")),
+            _ => Err(Problem::NotFound(
+                "there is no such path; `/v1/api/openapi.json` describes them",
+            )),
+        }
+    }
+
+    /// The scope that it needs; none when it is open to all.
+    pub const fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::Status | Self::OpenApi => None,
+            Self::GenImage | Self::Create(_) | Self::Annotate(..) | Self::Revoke(_) => Some(Scope::CodesWrite),
+            Self::Stats(_) | Self::Codes { .. } | Self::Code(_) => Some(Scope::StatsRead),
+            Self::Events(_) | Self::Info { .. } => Some(Scope::EventsRead),
+        }
+    }
+}
+
+fn info(parameters: &Parameters<'_>, code: &str) -> Result<Call, Problem> {
+    parameters.only(&["after", "limit"])?;
+    let latest = Latest {
+        filter: of_code(code),
+        limit: parameters.number("limit", MOST_EVENTS, MOST_EVENTS)?,
+        after: parameters
+            .get("after")
+            .map(|text| Cursor::parse("after", text))
+            .transpose()?,
+        oldest_first: true,
+    };
+    Ok(Call::Info {
+        code: code.to_owned(),
+        latest,
+    })
+}
+
+fn of_code(code: &str) -> Filter {
+    Filter {
+        terms: vec![Term {
+            field: known("pixel.code"),
+            values: vec![code.to_owned()],
+            not: false,
+        }],
+        ..Filter::default()
+    }
+}
+
+/// The body, which must be a JSON object.
+fn body(asked: &Asked) -> Result<serde_json::Map<String, Value>, Problem> {
+    if asked.body.len() > BODY_BYTES {
+        return Err(Problem::TooLarge);
+    }
+    match serde_json::from_slice(&asked.body) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Ok(wrong("body", "give a JSON object")?),
+    }
+}
+
+type Members = serde_json::Map<String, Value>;
+
+fn only(members: &Members, known: &[&str]) -> Result<(), ParameterError> {
+    match members.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => wrong(
+            name,
+            format!("there is no such member here; there are {}", known.join(", ")),
+        ),
+        None => Ok(()),
+    }
+}
+
+fn text(members: &Members, name: &str, most: usize) -> Result<Option<String>, ParameterError> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.len() <= most && !text.is_empty() && !text.contains(char::is_control) => {
+            Ok(Some(text.clone()))
+        }
+        Some(_) => wrong(
+            name,
+            format!("give a text of 1 to {most} bytes without control characters"),
+        ),
+    }
+}
+
+fn time(members: &Members, name: &str) -> Result<Option<DateTime<Utc>>, ParameterError> {
+    let Some(given) = text(members, name, 64)? else {
+        return Ok(None);
+    };
+    let time = DateTime::parse_from_rfc3339(&given).ok().map(|time| time.to_utc());
+    match time.filter(|time| u32::try_from(time.timestamp()).is_ok()) {
+        Some(time) => Ok(Some(time)),
+        None => wrong(
+            name,
+            "give an RFC 3339 time from 1970 to 2106, as in `2026-03-01T09:30:00Z`",
+        ),
+    }
+}
+
+/// The owner's own word for a code: what needs no encoding in a URL, and is no signed code.
+fn own(members: &Members) -> Result<Option<String>, ParameterError> {
+    let code = text(members, "code", CODE_BYTES)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    match code {
+        None if members.contains_key("code") => wrong("code", "give a word, or leave it out for a code that is made"),
+        Some(code) if !code.bytes().all(plain) || code.starts_with([MARK, '.']) => wrong(
+            "code",
+            "give letters, digits, `-`, `.`, `_` and `~`, none of `_` and `.` first",
+        ),
+        code => Ok(code),
+    }
+}
+
+fn new(members: &Members) -> Result<New, Problem> {
+    only(members, &["code", "campaign", "recipient", "sent", "expires", "note"])?;
+    let new = New {
+        code: own(members)?,
+        campaign: text(members, "campaign", code::CAMPAIGN_BYTES)?,
+        recipient: text(members, "recipient", 1024)?,
+        sent: time(members, "sent")?,
+        expires: time(members, "expires")?,
+        note: text(members, "note", NOTE_BYTES)?,
+    };
+    let signed = [
+        ("recipient", new.recipient.is_some()),
+        ("sent", new.sent.is_some()),
+        ("expires", new.expires.is_some()),
+    ];
+    if let (Some(_), Some((name, _))) = (&new.code, signed.into_iter().find(|(_, given)| *given)) {
+        return Ok(wrong(name, "it is said by signed codes only; leave out `code`")?);
+    }
+    Ok(new)
+}
+
+fn annotation(members: &Members) -> Result<Annotation, Problem> {
+    only(members, &["campaign", "note"])?;
+    let change = |name, most| {
+        Ok::<_, ParameterError>(match members.get(name) {
+            None => Change::Keep,
+            Some(_) => Change::To(text(members, name, most)?),
+        })
+    };
+    Ok(Annotation {
+        campaign: change("campaign", code::CAMPAIGN_BYTES)?,
+        note: change("note", NOTE_BYTES)?,
+    })
+}

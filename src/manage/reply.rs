@@ -1,0 +1,123 @@
+//! Answers, and why there is no other (RFC 9457).
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::BODY_BYTES;
+use super::token::Scope;
+use crate::question::{AskError, ParameterError};
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Reply {
+    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
+        Self::of_type(status, "application/json", body)
+    }
+
+    pub(super) fn of_type(status: u16, media_type: &str, body: &impl Serialize) -> Self {
+        let body = serde_json::to_string(body).unwrap_or_default();
+        let headers = vec![
+            ("content-type", media_type.to_owned()),
+            ("cache-control", "no-store".to_owned()),
+            ("x-content-type-options", "nosniff".to_owned()),
+        ];
+        Self { status, headers, body }
+    }
+
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// Why a request has no other answer (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A parameter, or a member of the body, is wrong.
+    Parameter(ParameterError),
+    /// Nobody is known to ask.
+    Unauthorized,
+    /// Who asks may not do this.
+    Forbidden(Scope),
+    /// There is no such thing.
+    NotFound(&'static str),
+    /// There is another of this name.
+    Conflict,
+    /// The method is none of these.
+    Method(&'static str),
+    /// The body is too large.
+    TooLarge,
+    /// Too many wrong tokens.
+    TooMany,
+    /// The store cannot be asked.
+    Unavailable(String),
+}
+
+impl From<ParameterError> for Problem {
+    fn from(error: ParameterError) -> Self {
+        Self::Parameter(error)
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Parameter(error) => Self::Parameter(error),
+            AskError::Unavailable(reason) => Self::Unavailable(reason),
+        }
+    }
+}
+
+impl Problem {
+    /// The answer.
+    pub fn reply(&self) -> Reply {
+        let (status, title, detail) = match self {
+            Self::Parameter(error) => (400, "Wrong parameter", error.to_string()),
+            Self::Unauthorized => (
+                401,
+                "Not authorized",
+                "send `Authorization: Bearer TOKEN`; `pixel token new` makes one".into(),
+            ),
+            Self::Forbidden(scope) => (
+                403,
+                "Not allowed",
+                format!("the token has not the scope `{}`", scope.name()),
+            ),
+            Self::NotFound(what) => (404, "Not found", (*what).to_owned()),
+            Self::Conflict => (409, "Conflict", "there is such a code already".to_owned()),
+            Self::Method(allowed) => (405, "Wrong method", format!("use {allowed}")),
+            Self::TooLarge => (413, "Too large", format!("a body has at most {BODY_BYTES} bytes")),
+            Self::TooMany => (
+                429,
+                "Too many failures",
+                "too many wrong tokens; wait a minute".to_owned(),
+            ),
+            Self::Unavailable(_) => (
+                503,
+                "Store unavailable",
+                "the store cannot be asked now; the pixel works all the same".into(),
+            ),
+        };
+        let mut body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+        if let Self::Parameter(error) = self {
+            body["parameter"] = error.parameter.as_str().into();
+        }
+        let reply = Reply::of_type(status, "application/problem+json", &body);
+        match self {
+            Self::Unauthorized => reply.with("www-authenticate", "Bearer"),
+            Self::Method(allowed) => reply.with("allow", *allowed),
+            Self::TooMany => reply.with("retry-after", "60"),
+            Self::Unavailable(_) => reply.with("retry-after", "5"),
+            _ => reply,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a question is answered with.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::event::fields::Kind;
+use crate::event::iso;
+
+/// How many events, and of how many different.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Events.
+    pub events: u64,
+    /// Different values of the question's unique field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
+    /// The time of the first event.
+    pub first: Option<Moment>,
+    /// The time of the last event.
+    pub last: Option<Moment>,
+}
+
+/// A value of a field, and the events that have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// The value.
+    pub value: String,
+    /// Events.
+    pub events: u64,
+    /// Different values of the question's unique field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
+}
+
+/// A point of a time series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Point {
+    /// When it begins.
+    pub start: Moment,
+    /// Events.
+    pub events: u64,
+    /// Different values of the question's unique field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uniques: Option<u64>,
+}
+
+/// A time, written as ISO 8601 with milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub DateTime<Utc>);
+
+impl Moment {
+    /// A time in milliseconds since 1970.
+    pub fn of_millis(milliseconds: i64) -> Self {
+        Self(DateTime::from_timestamp_millis(milliseconds).unwrap_or_default())
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&iso(self.0))
+    }
+}
+
+/// The values of one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    /// The field's name.
+    pub field: &'static str,
+    /// The most frequent first; of equally frequent ones the smallest.
+    pub values: Vec<Group>,
+}
+
+/// What a [`Question`](super::Question) is answered with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// Of all events.
+    pub totals: Totals,
+    /// Of each class of visit.
+    pub classes: Vec<Group>,
+    /// Of the period before, when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Totals>,
+    /// Without gaps, when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<Vec<Point>>,
+    /// In the order in which they were asked for.
+    pub by: Vec<Listing>,
+}
+
+/// Orders the values of a field: the most frequent first, of equally frequent ones the smallest.
+pub fn sort(kind: Kind, groups: &mut [Group]) {
+    groups.sort_by(|left, right| {
+        let values = || match kind {
+            Kind::Long => left.value.parse::<i64>().ok().cmp(&right.value.parse().ok()),
+            Kind::Ip => address(&left.value).cmp(&address(&right.value)),
+            _ => left.value.cmp(&right.value),
+        };
+        right.events.cmp(&left.events).then_with(values)
+    });
+}
+
+/// Addresses are ordered as those of IPv6.
+fn address(text: &str) -> Option<[u8; 16]> {
+    let address: IpAddr = text.parse().ok()?;
+    Some(match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    })
+}
