@@ -62,7 +62,7 @@ fn totals(snapshot: &Snapshot<'_>, question: &Question, filter: &Filter) -> Resu
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
         if let Some(column) = question.unique.and_then(|unique| block.column(unique)) {
-            numbering.begin(column);
+            numbering.begin(block, column);
             for row in &rows {
                 for code in column.codes(*row as usize) {
                     numbering.number(column, *code);
@@ -140,7 +140,7 @@ fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskErro
         let unique = question.unique.and_then(|unique| block.column(unique));
         let of_class = block.column(class);
         if let Some(column) = unique {
-            numbering.begin(column);
+            numbering.begin(block, column);
             if let Some(of_class) = of_class {
                 of_classes.begin(of_class);
             }
@@ -177,7 +177,7 @@ fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskErro
     }
     if let Some(unique) = question.unique {
         of_classes.count(&mut classes);
-        count_uniques(snapshot, question, unique, &mut listings)?;
+        count_uniques(snapshot, question, unique, &mut numbering, &mut listings)?;
     }
     let plain = |groups: Vec<(u64, Group)>| groups.into_iter().map(|(_, group)| group).collect();
     let listing = |(field, groups): (&&'static Field, _)| Listing {
@@ -199,6 +199,7 @@ fn count_uniques(
     snapshot: &Snapshot<'_>,
     question: &Question,
     unique: &'static Field,
+    numbering: &mut Numbering,
     listings: &mut [Vec<(u64, Group)>],
 ) -> Result<(), AskError> {
     if listings.iter().all(Vec::is_empty) {
@@ -219,7 +220,6 @@ fn count_uniques(
         .iter()
         .map(|groups| vec![Different::default(); groups.len()])
         .collect();
-    let mut numbering = Numbering::default();
     let others = [&question.by[..], &[unique]].concat();
     let fields = fields(&question.filter, &others);
     let wanted = Wanted {
@@ -231,7 +231,7 @@ fn count_uniques(
         let Some(column) = block.column(unique) else {
             return Ok(());
         };
-        numbering.begin(column);
+        numbering.begin(block, column);
         let rows = select(block, &question.filter.terms, range);
         let columns = question
             .by

@@ -2,7 +2,7 @@
 
 /// How much less a thread that gives way gets than others do, in the kernel's own measure, where 19 is the most.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 /// Lets all other threads of the process go first where the processors do not suffice for all. On Linux a thread has a
 /// priority of its own; elsewhere everything stays as it is.

@@ -95,12 +95,20 @@ pub(super) struct Numbering {
     numbers: ByHash<u32>,
     /// Of the codes of the block at hand, 0 being not numbered yet.
     of_codes: Vec<u32>,
+    /// The segment at hand.
+    segment: Option<i64>,
+    /// The same of the segments before, for when they are gone over once more.
+    of_segments: HashMap<i64, Vec<u32>>,
 }
 
 impl Numbering {
-    pub(super) fn begin(&mut self, column: &Column) {
-        self.of_codes.clear();
-        self.of_codes.resize(1 + column.hashes.len(), 0);
+    pub(super) fn begin(&mut self, block: &Block, column: &Column) {
+        let again = block.segment.and_then(|segment| self.of_segments.remove(&segment));
+        let next = again.unwrap_or_else(|| vec![0; 1 + column.hashes.len()]);
+        let before = std::mem::replace(&mut self.of_codes, next);
+        if let Some(segment) = std::mem::replace(&mut self.segment, block.segment) {
+            self.of_segments.insert(segment, before);
+        }
     }
 
     pub(super) fn count(&self) -> u64 {
