@@ -72,7 +72,7 @@ pub struct Listing {
     pub values: Vec<Group>,
 }
 
-/// What a [`Question`] is answered with.
+/// What a [`Question`](super::Question) is answered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Answer {
     /// Of all events.
