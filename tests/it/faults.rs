@@ -534,9 +534,12 @@ fn a_stage_killed_after_its_answer_loses_what_was_under_way() {
             unreachable!("it is the stage")
         };
         served.kill();
-        assert_eq!(
-            (indexed("first", &index), logged(&lines.to_the_end())),
-            (before, BTreeSet::new())
+        assert_eq!(indexed("first", &index), before);
+        // On a slow machine a hit's budget may have ended before the kill; then it is in the log, as promised.
+        let given_up = logged(&lines.to_the_end());
+        assert!(
+            given_up.is_subset(&visits.numbers) && given_up.is_disjoint(&before),
+            "{given_up:?}"
         );
     });
 }
