@@ -23,6 +23,15 @@ pub struct Limits {
     pub events: usize,
 }
 
+impl Limits {
+    /// Half of the usual size, for a batch that is sent in two requests at the same time: the index works on one while the
+    /// next is written.
+    pub const HALF: Self = Self {
+        bytes: 5 * 1024 * 1024 / 2,
+        events: 5_000,
+    };
+}
+
 impl Default for Limits {
     /// What AWS recommends for its domains, and half of what the small ones accept.
     fn default() -> Self {

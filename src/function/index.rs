@@ -195,18 +195,12 @@ fn left(context: &Context) -> Duration {
 /// The time for a batch when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_secs(5);
 
-/// Half of the usual size, so that the index works on one request while the next is written.
-const LIMITS: Limits = Limits {
-    bytes: 5 * 1024 * 1024 / 2,
-    events: 5_000,
-};
-
 async fn deliver(deliverer: &Deliverer, events: &[Event], budget: Duration) -> Vec<Outcome> {
     let patience = Patience {
         attempt: budget.min(Patience::default().attempt),
         budget,
     };
-    deliverer.deliver_all(events, LIMITS, patience).await
+    deliverer.deliver_all(events, Limits::HALF, patience).await
 }
 
 fn failed(reason: &str, temporary: bool) -> Outcome {

@@ -565,6 +565,10 @@ def access_log(t, name, destination, form):
 # --- Functions --------------------------------------------------------------------------------------------------------
 
 
+# What glibc's manual, "Memory Allocation Tunables", knows; it is of no use elsewhere than in the role `index`.
+OF_THE_C_LIBRARY = {"MALLOC_MMAP_THRESHOLD_"}
+
+
 def functions(t, facts, folder):
     for name, one in t.of("AWS::Lambda::Function"):
         inline = isinstance(one.get("Code"), dict) and "ZipFile" in one["Code"]
@@ -579,7 +583,7 @@ def functions(t, facts, folder):
                 yield f"{name} has no architecture"
             variables = one.get("Environment", {}).get("Variables", {})
             for variable, value in variables.items():
-                if variable not in facts["variables"]:
+                if variable not in facts["variables"] and variable not in OF_THE_C_LIBRARY:
                     yield f"{name}: {variable} is not documented"
                 if variable.startswith("AWS_"):
                     yield f"{name}: {variable} is Lambda's own"
