@@ -169,5 +169,7 @@ fn object(pairs: &Pairs) -> Object<'_> {
         .enumerate()
         .filter(|(place, (name, _))| pairs[place + 1..].iter().all(|(later, _)| later != name));
     kept.extend(last.map(|(_, (name, value))| (name.as_str(), value.as_str())));
+    // Names that differ in case alone are one name when they are read; the order decides which of them is last.
+    kept.sort_unstable();
     Object(kept)
 }
