@@ -506,6 +506,17 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Reads without mapping the file into memory, where what was read once would stay: for one who copies all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn unmapped(self) -> Result<Self, StoreError> {
+        let unmapped = self.connection.pragma_update(None, "mmap_size", 0);
+        unmapped.map_err(|error| StoreError::new(&self.path, error))?;
+        Ok(self)
+    }
+
     /// The latest `limit` events, oldest first.
     ///
     /// # Errors

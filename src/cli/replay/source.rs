@@ -144,7 +144,7 @@ impl Source {
     ) -> anyhow::Result<(Total, Pieces)> {
         match self {
             Self::Store(path) => {
-                let reader = Reader::open(&path)?;
+                let reader = Reader::open(&path)?.unmapped()?;
                 let total = Total {
                     size: Some(reader.count_after(position)?),
                     in_bytes: false,
