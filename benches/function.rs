@@ -70,9 +70,9 @@ struct Figures {
 fn main() {
     let options = Options::read();
     let (starts, hits) = (options.number("--starts", 60), options.number("--hits", 2000));
-    let hello = build("lambda", ["--example", "hello"]);
+    let hello = build("capture", ["--example", "hello"]);
     let bootstrap = options.after("--bootstrap").map(PathBuf::from);
-    let bootstrap = bootstrap.unwrap_or_else(|| build("lambda", ["--bin", "bootstrap"]));
+    let bootstrap = bootstrap.unwrap_or_else(|| build("capture", ["--bin", "bootstrap"]));
     let machine = machine();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let contenders = runtime.expect("a runtime can be made").block_on(async {

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         eprintln!("`valgrind` is not there, and this benchmark needs it: apt-get install valgrind");
         return ExitCode::FAILURE;
     }
-    let program = build("lambda", ["--example", "one_hit"]);
+    let program = build("capture", ["--example", "one_hit"]);
     let per_hit = (instructions(&program, MANY) - instructions(&program, FEW)) / u64::from(MANY - FEW);
     let begun = Instant::now();
     let run = Command::new(&program).arg(TIMED.to_string()).status();

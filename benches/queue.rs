@@ -97,7 +97,7 @@ fn main() {
         row("index role: the same in megabytes", bytes / 1e6, 0, " MB/s", "");
     }
     if wanted("memory") {
-        let bootstrap = program("bootstrap", "lambda");
+        let bootstrap = program("bootstrap", "capture");
         let (idle, small, large) = runtime.block_on(batch_memory(&bootstrap));
         row(
             "index role: memory for a batch : its size, many small events",
@@ -122,7 +122,7 @@ fn main() {
         );
     }
     if wanted("rate") {
-        let (bootstrap, pixel) = (program("bootstrap", "lambda"), program("pixel", "cli"));
+        let (bootstrap, pixel) = (program("bootstrap", "capture"), program("pixel", "cli"));
         let rates = rate(&bootstrap, &pixel, rounds);
         let name = "OpenSearch 2.19.4, a batch";
         row(
@@ -150,7 +150,7 @@ fn main() {
         row("index role : bare loader, two at a time", rates.to_two, 2, "", "");
     }
     if wanted("reply") {
-        let bootstrap = program("bootstrap", "lambda");
+        let bootstrap = program("bootstrap", "capture");
         let (up, down) = runtime.block_on(replies(&bootstrap));
         row("reply while the index is up, median", up, 3, " ms", "");
         row("reply while it is down, median", down, 3, " ms", "");

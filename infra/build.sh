@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Builds bootstrap.zip, the function's artefact, for arm64 and x86_64 (or only those that are named), without Docker:
+# Builds the function's artefacts for arm64 and x86_64 (or only those that are named), without Docker: bootstrap.zip with the
+# roles that hits go through (`capture`, `index`), care.zip with the others (`setup`, `prune`, `manage`).
 #
 #     infra/build.sh [arm64] [x86_64]
 #
 # Needs Rust with rustup and Python 3 with venv. Zig links for the glibc of Amazon Linux 2023 whatever this machine
 # has, and is the C compiler that `ring` needs for the other architecture. The same source and the same toolchain give
-# the same bytes, in whatever folder. target/lambda/bootstrap.zip, which the templates name, is the first one's.
+# the same bytes, in whatever folder. The zips in target/lambda, which the templates name, are the first one's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,7 +30,7 @@ tools() {
     PATH=$folder/bin:$PATH
 }
 
-build() { # TARGET
+build() { # TARGET FEATURE
     local home=${CARGO_HOME:-$HOME/.cargo}
     rustup target list --installed | grep -qx "$1" || rustup target add "$1"
     # Panics name the file they stand in; the name must not depend on where this machine keeps it.
@@ -41,11 +42,11 @@ build() { # TARGET
         x86_64-*) flags+=$'\x1f'-Cforce-frame-pointers=yes ;;
     esac
     CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$flags \
-        cargo zigbuild --quiet --locked --profile lambda --no-default-features --features lambda --bin bootstrap \
+        cargo zigbuild --quiet --locked --profile lambda --no-default-features --features "$2" --bin bootstrap \
         --target "$1.$GLIBC" --target-dir "$built"
 }
 
-check() { # ARCHITECTURE FILE
+check() { # ARCHITECTURE FILE NAME
     local machine needs wanted=62
     if [ "$1" = arm64 ]; then wanted=183; fi
     machine=$(od -An -j18 -N2 -tu2 "$2" | tr -d ' ')
@@ -53,13 +54,14 @@ check() { # ARCHITECTURE FILE
     needs=$(grep -aoE 'GLIBC_[0-9]+(\.[0-9]+)+' "$2" | sort -uV | tail -n 1)
     [ "$(printf 'GLIBC_%s\n%s\n' "$GLIBC" "$needs" | sort -V | tail -n 1)" = "GLIBC_$GLIBC" ] \
         || die "$2 needs $needs, and Lambda has $GLIBC"
-    printf '%s: glibc needed %s, ' "$1" "${needs#GLIBC_}"
-    try "$1" "$2"
+    printf '%s: %s: glibc needed %s, ' "$1" "$3" "${needs#GLIBC_}"
+    try "$1" "$2" "$3"
 }
 
-# Started outside Lambda, the function says that it cannot reach the Runtime API: it loads and runs.
-try() { # ARCHITECTURE FILE
-    local run=()
+# A handler that it does not have is refused before anything else: it loads and runs, and has not what the other one is for.
+try() { # ARCHITECTURE FILE NAME
+    local run=() foreign=setup other=care said
+    if [ "$3" = care ]; then foreign=capture other=bootstrap; fi
     if [ "$(uname -m)" != "${1/arm64/aarch64}" ]; then
         local root=${QEMU_LD_PREFIX:-/usr/aarch64-linux-gnu}
         if [ "$1" != arm64 ] || ! command -v qemu-aarch64 >/dev/null || [ ! -e "$root/lib/ld-linux-aarch64.so.1" ]; then
@@ -68,17 +70,16 @@ try() { # ARCHITECTURE FILE
         fi
         run=(qemu-aarch64 -L "$root")
     fi
-    local said
-    said=$(_HANDLER=nobody AWS_LAMBDA_RUNTIME_API=127.0.0.1:9 timeout 60 "${run[@]}" "$2" 2>&1) || true
-    [[ $said == *'no handler of this function'* ]] || die "$2 does not run: $said"
+    said=$(_HANDLER=$foreign AWS_LAMBDA_RUNTIME_API=127.0.0.1:9 timeout 60 "${run[@]}" "$2" 2>&1) || true
+    [[ $said == *"give the function \`$other.zip\` as its code"* ]] || die "$2 does not run: $said"
     printf 'runs\n'
 }
 
 # Zopfli, because it is smaller and because other compressors differ from version to version. Fixed time, fixed mode.
-pack() { # ARCHITECTURE FILE
+pack() { # ARCHITECTURE FILE NAME
     local size
     mkdir -p "$out/$1"
-    "$out/tools/bin/python" - "$2" "$out/$1/bootstrap.zip" <<'PYTHON'
+    "$out/tools/bin/python" - "$2" "$out/$1/$3.zip" <<'PYTHON'
 import struct, sys, zlib
 from zopfli import ZOPFLI_FORMAT_DEFLATE, ZopfliCompressor
 data = open(sys.argv[1], "rb").read()
@@ -92,10 +93,10 @@ central = b"PK\1\2" + struct.pack("<H", 3 << 8 | 20) + common + struct.pack("<HH
 end = b"PK\5\6" + struct.pack("<HHHHLLH", 0, 0, 1, 1, len(central), len(local), 0)
 open(sys.argv[2], "wb").write(local + central + end)
 PYTHON
-    size=$(wc -c <"$out/$1/bootstrap.zip")
-    [ "$size" -le "$LARGEST" ] || die "$out/$1/bootstrap.zip has $size bytes, more than $LARGEST"
-    printf '%s: bootstrap %d bytes, bootstrap.zip %d bytes\n' "$1" "$(wc -c <"$2")" "$size"
-    (cd "$out" && sha256sum "$1/bootstrap.zip")
+    size=$(wc -c <"$out/$1/$3.zip")
+    [ "$size" -le "$LARGEST" ] || die "$out/$1/$3.zip has $size bytes, more than $LARGEST"
+    printf '%s: %s.zip %d bytes, unpacked %d\n' "$1" "$3" "$size" "$(wc -c <"$2")"
+    (cd "$out" && sha256sum "$1/$3.zip")
 }
 
 [ $# -gt 0 ] || set -- arm64 x86_64
@@ -106,8 +107,11 @@ for architecture; do
         *) die "\`$architecture\` is no architecture of Lambda; give arm64 or x86_64" ;;
     esac
     tools
-    build "$target"
-    check "$architecture" "$built/$target/lambda/bootstrap"
-    pack "$architecture" "$built/$target/lambda/bootstrap"
+    for artefact in bootstrap:capture care:care; do
+        name=${artefact%:*}
+        build "$target" "${artefact#*:}"
+        check "$architecture" "$built/$target/lambda/bootstrap" "$name"
+        pack "$architecture" "$built/$target/lambda/bootstrap" "$name"
+    done
 done
-cp "$out/$1/bootstrap.zip" "$out/bootstrap.zip"
+cp "$out/$1/bootstrap.zip" "$out/$1/care.zip" "$out/"

@@ -44,7 +44,7 @@ pub mod demo;
 pub mod domain;
 pub mod enrich;
 pub mod event;
-#[cfg(feature = "lambda")]
+#[cfg(any(feature = "capture", feature = "care"))]
 pub mod function;
 pub mod geo;
 pub mod hit;

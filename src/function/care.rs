@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{BoxError, Function, deadline, log, replied};
+use super::readable::ReadableLayer;
+use super::{BoxError, Function, deadline, log};
 use crate::aws::client::{Deliverer, http_client};
 use crate::config::{Config, Variables};
 use crate::setup::dashboards::session::{Options, import};
@@ -26,7 +27,7 @@ const TELLING: Duration = Duration::from_secs(3);
 pub(super) async fn run_setup(variables: &Variables) -> Result<(), BoxError> {
     let function = Arc::new(Function::new(variables));
     let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| setup(Arc::clone(&function), invocation));
-    Runtime::new(handler).layer(replied::ReadableLayer).run().await
+    Runtime::new(handler).layer(ReadableLayer).run().await
 }
 
 /// Runs the role `prune`.
@@ -40,7 +41,7 @@ pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
                 .map_err(|reason| failure("PruneFailed", reason))
         }
     });
-    Runtime::new(handler).layer(replied::ReadableLayer).run().await
+    Runtime::new(handler).layer(ReadableLayer).run().await
 }
 
 /// Makes the index ready and tells CloudFormation, whatever happened. Without CloudFormation, the result is the reply.

@@ -6,7 +6,8 @@ use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{BoxError, Function, log, replied};
+use super::readable::ReadableLayer;
+use super::{BoxError, Function, log};
 use crate::aws::client::secure_random;
 use crate::config::Variables;
 use crate::manage::{self, Asked, Failures, Manager, Problem, Reply};
@@ -26,7 +27,7 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
         let (function, manager) = (&function, &manager);
         async move { Ok::<_, BoxError>(answer(function, manager, invocation.payload.get()).await) }
     });
-    Runtime::new(handler).layer(replied::ReadableLayer).run().await
+    Runtime::new(handler).layer(ReadableLayer).run().await
 }
 
 async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value {

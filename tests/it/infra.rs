@@ -453,9 +453,13 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
     counts.embed(&mut line, "pixel", 0);
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
     let metrics: Vec<_> = metrics.iter().map(|metric| &metric["Name"]).collect();
+    let handlers: Map<String, Value> = Role::ALL
+        .iter()
+        .map(|(name, role)| ((*name).to_owned(), json!(role.artefact().file())))
+        .collect();
     let facts = json!({
         "variables": VARIABLES.map(|variable| variable.name),
-        "handlers": Role::ALL.map(|(name, _)| name),
+        "handlers": handlers,
         "namespace": NAMESPACE,
         "metrics": metrics,
         "resources": resources,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_runtime_api_client::{PooledClient, body::Body};
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{BoxError, Function, Job, finish};
+use super::super::api::client;
+use super::{BoxError, Capture, Job, finish};
 use crate::config::Variables;
 
 /// Init may wait so long for the connection to the index; a visitor may be waiting for init.
@@ -37,7 +37,7 @@ impl Extension {
     /// Indexes what each invocation leaves to do, until the sandbox ends.
     pub(super) async fn run(
         self,
-        function: Arc<Function>,
+        capture: Arc<Capture>,
         mut jobs: mpsc::UnboundedReceiver<Option<Job>>,
         preparation: JoinHandle<()>,
     ) -> Result<(), BoxError> {
@@ -46,7 +46,7 @@ impl Extension {
         loop {
             self.next().await?;
             if let Some(Some(job)) = jobs.recv().await {
-                finish(Arc::clone(&function), job).await;
+                finish(Arc::clone(&capture), job).await;
             }
         }
     }
@@ -72,24 +72,4 @@ async fn read(mut body: impl http_body::Body<Data: Send, Error: Into<BoxError>> 
         frame.map_err(Into::into)?;
     }
     Ok(())
-}
-
-fn client(variables: &Variables) -> Result<PooledClient, BoxError> {
-    let address = variables
-        .get("AWS_LAMBDA_RUNTIME_API")
-        .ok_or("`AWS_LAMBDA_RUNTIME_API` is not set; this program is started by AWS Lambda")?;
-    let endpoint = format!("http://{address}").parse()?;
-    Ok(PooledClient::builder().with_endpoint(endpoint).build())
-}
-
-/// Tells Lambda why the function cannot start; it shows the message to whoever invokes or deploys it.
-pub(super) async fn report_init_error(variables: &Variables, kind: &str, message: &str) {
-    let body = json!({"errorType": kind, "errorMessage": message}).to_string();
-    let request = http::Request::post("/2018-06-01/runtime/init/error")
-        .header("Lambda-Runtime-Function-Error-Type", format!("Runtime.{kind}"))
-        .body(Body::from(body));
-    if let (Ok(client), Ok(request)) = (client(variables), request) {
-        // The log line says the same when nobody listens.
-        let _ = client.call(request).await;
-    }
 }

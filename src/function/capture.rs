@@ -1,0 +1,232 @@
+//! The role `capture`: a request becomes the pixel, and an event in the index.
+//!
+//! The visitor is answered first. Lambda sends the function's response on as soon as it has it, even while extensions
+//! still run, and counts the invocation as over only when the runtime and every extension ask for the next event. So the
+//! process registers itself as an internal extension, and indexes between the reply and its own "next"
+//! (AWS Lambda developer guide, "Lambda Extensions API"). A task merely left running after the reply would be frozen.
+
+mod extension;
+mod replied;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use lambda_runtime::{LambdaEvent, Runtime, service_fn};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::readable::{NOT_JSON, ReadableLayer};
+use super::{BoxError, Function, MARGIN, deadline, log};
+use crate::capture::{self, Answer};
+use crate::config::{Journal, ReplyOrder, Variables};
+use crate::delivery::counts::Counts;
+use crate::delivery::{Ignored, Outcome};
+use crate::event::Event;
+use crate::hit::Circumstances;
+use crate::request::{DecodeError, Ingress, Request};
+
+/// Runs the role.
+pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
+    let capture = Arc::new(Capture::new(variables));
+    match capture.function.config.reply {
+        ReplyOrder::First => reply_first(capture, variables).await,
+        ReplyOrder::AfterIndexing => reply_after_indexing(capture).await,
+    }
+}
+
+/// Registers the extension, prepares the connection meanwhile, and lets runtime and extension take turns.
+async fn reply_first(capture: Arc<Capture>, variables: &Variables) -> Result<(), BoxError> {
+    let (replied, jobs) = mpsc::unbounded_channel();
+    let preparation = tokio::spawn(Arc::clone(&capture).prepare());
+    let extension = extension::Extension::register(variables).await?;
+    let handler = Arc::clone(&capture);
+    let runtime = Runtime::new(service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
+        let reply = handler.answer_first(&invocation);
+        async move { reply }
+    }));
+    let layer = replied::RepliedLayer::new(Arc::clone(&capture), replied);
+    let indexing = extension.run(capture, jobs, preparation);
+    tokio::try_join!(runtime.layer(layer).run(), indexing).map(|_| ())
+}
+
+async fn reply_after_indexing(capture: Arc<Capture>) -> Result<(), BoxError> {
+    // Asked for now, finished while the first event is on its way.
+    let _preparation = tokio::spawn(Arc::clone(&capture).prepare());
+    let handler = Arc::clone(&capture);
+    let runtime = Runtime::new(service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
+        let capture = Arc::clone(&handler);
+        async move {
+            let reply = capture.answer_first(&invocation);
+            if let Some(job) = capture.take_job() {
+                finish(capture, job).await;
+            }
+            reply
+        }
+    }));
+    runtime.layer(ReadableLayer).run().await
+}
+
+/// What one invocation leaves to do after its reply.
+#[derive(Debug)]
+struct Job {
+    work: Work,
+    /// When the invocation must be over.
+    deadline: SystemTime,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// The event is still to be made.
+    Request { request: Box<Request>, invocation: String },
+    /// The event stands in the log already.
+    Event(Box<Event>),
+}
+
+impl Work {
+    /// Of an event that is in the log already, the log says it.
+    fn ingress(&self) -> Option<Ingress> {
+        match self {
+            Self::Request { request, .. } => Some(request.ingress),
+            Self::Event(_) => None,
+        }
+    }
+}
+
+/// The role's parts, made once per sandbox.
+#[derive(Debug)]
+struct Capture {
+    function: Function,
+    job: Mutex<Option<Job>>,
+}
+
+/// The budget when the clock contradicts the deadline.
+const BLIND: Duration = Duration::from_millis(500);
+
+impl Capture {
+    fn new(variables: &Variables) -> Self {
+        Self {
+            function: Function::new(variables),
+            job: Mutex::new(None),
+        }
+    }
+
+    async fn prepare(self: Arc<Self>) {
+        self.function.courier.prepare().await;
+    }
+
+    /// The reply; what is left to do is kept for [`Self::take_job`].
+    fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
+        let payload = invocation.payload.get().as_bytes();
+        let config = &self.function.config;
+        let answer = || {
+            if payload == NOT_JSON.as_bytes() {
+                return capture::fallback(Ingress::Passthrough, Ignored::Unreadable(DecodeError::NotJson.reason()));
+            }
+            capture::answer_for(payload, config)
+        };
+        let reply = match capture::guarded(payload, answer) {
+            Answer::Accepted { reply, request } => {
+                self.keep_job(Job {
+                    work: self.begin(request, invocation.context.request_id.clone()),
+                    deadline: deadline(&invocation.context),
+                });
+                reply
+            }
+            Answer::Ignored { reply, ingress, why } => {
+                let mut line = capture::ignored_line(ingress, why);
+                self.count_one(&mut line, &Outcome::Ignored(why));
+                log(&line);
+                reply
+            }
+            Answer::Refused(error) => {
+                log(
+                    &json!({"level": "ERROR", "message": "hit", "outcome": "ignored", "reason": error.reason(), "detail": error.to_string()}),
+                );
+                return Err(error.into());
+            }
+        };
+        Ok(RawValue::from_string(reply)?)
+    }
+
+    /// What is done of the work before the reply: nothing, unless there is a journal.
+    fn begin(&self, request: Box<Request>, invocation: String) -> Work {
+        if self.function.config.journal == Journal::None {
+            return Work::Request { request, invocation };
+        }
+        let circumstances = self.circumstances(invocation.clone());
+        let spare = request.clone();
+        // A panic costs the journal's line, and never the reply.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            capture::event(*spare, &circumstances, &self.function.config)
+        }));
+        match made {
+            Ok(event) => {
+                log(&capture::journal_line(&event));
+                Work::Event(Box::new(event))
+            }
+            Err(_) => Work::Request { request, invocation },
+        }
+    }
+
+    fn circumstances(&self, invocation: String) -> Circumstances {
+        Circumstances {
+            now: chrono::Utc::now(),
+            invocation,
+            trusted_hops: self.function.config.trusted_hops,
+        }
+    }
+
+    fn count_one(&self, line: &mut Value, outcome: &Outcome) {
+        let mut counts = Counts::default();
+        counts.add(outcome);
+        self.function.count(line, &counts);
+    }
+
+    fn keep_job(&self, job: Job) {
+        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+    }
+
+    fn take_job(&self) -> Option<Job> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The budget of a delivery that begins now: what is left of the invocation, the margin taken off. A job begins right after
+/// its reply, so a deadline that is over already means a wrong clock, and the hit gets [`BLIND`].
+fn within(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
+    let left = deadline.duration_since(now).unwrap_or_default();
+    budget.min(left.checked_sub(MARGIN).filter(|left| !left.is_zero()).unwrap_or(BLIND))
+}
+
+/// Makes the event of a job and delivers it within what is left of the invocation. A panic on the way is this hit's
+/// outcome, not the function's end.
+async fn finish(capture: Arc<Capture>, job: Job) {
+    let spare = Arc::clone(&capture);
+    let ingress = job.work.ingress();
+    if tokio::spawn(deliver_job(capture, job)).await.is_err() {
+        let mut line = json!({"level": "ERROR", "message": "hit", "outcome": "failed", "reason": "panic", "ingress": ingress.map(Ingress::name)});
+        let mut counts = Counts::default();
+        counts.add_named("failed");
+        spare.function.count(&mut line, &counts);
+        log(&line);
+    }
+}
+
+async fn deliver_job(capture: Arc<Capture>, job: Job) {
+    let begun = Instant::now();
+    let function = &capture.function;
+    let config = &function.config;
+    let event = match job.work {
+        Work::Request { request, invocation } => capture::event(*request, &capture.circumstances(invocation), config),
+        Work::Event(event) => *event,
+    };
+    let budget = within(job.deadline, SystemTime::now(), config.timing.budget);
+    let delivered = function.courier.deliver(&event, budget).await;
+    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut line = capture::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    function.note_clock(&mut line);
+    capture.count_one(&mut line, &delivered.outcome);
+    log(&line);
+}
