@@ -27,7 +27,8 @@ use crate::recover::{self, Origin, Unusable};
 /// Runs the role.
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     let function = Arc::new(Function::new(variables));
-    let _preparation = tokio::spawn(Arc::clone(&function).prepare());
+    let prepared = Arc::clone(&function);
+    let _preparation = tokio::spawn(async move { prepared.courier.prepare().await });
     let handler = service_fn(|invocation: LambdaEvent<Batch>| {
         let function = Arc::clone(&function);
         async move { index(function, invocation).await }
@@ -187,10 +188,19 @@ async fn work(function: &Arc<Function>, messages: Vec<Message>, context: &Contex
 
 /// What is left of the invocation for delivery.
 fn left(context: &Context) -> Duration {
-    let left = deadline(context).duration_since(SystemTime::now()).unwrap_or_default();
-    // A clock that contradicts the deadline must not keep a batch from being tried.
-    left.checked_sub(MARGIN).filter(|left| !left.is_zero()).unwrap_or(BLIND)
+    until(deadline(context).duration_since(SystemTime::now()).unwrap_or_default())
 }
+
+/// Of what is left of the invocation, the part before the answer is made: thousands of outcomes are counted and written then,
+/// and with little memory Lambda gives a function a fraction of a processor.
+fn until(left: Duration) -> Duration {
+    let margin = (left / 10).clamp(MARGIN, LONGEST_MARGIN);
+    // A clock that contradicts the deadline must not keep a batch from being tried.
+    left.checked_sub(margin).filter(|left| !left.is_zero()).unwrap_or(BLIND)
+}
+
+/// Longer it takes for no batch that a queue can hand over.
+const LONGEST_MARGIN: Duration = Duration::from_secs(3);
 
 /// The time for a batch when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_secs(5);
@@ -267,6 +277,15 @@ fn poison(message: &str, text: String) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_leaves_time_for_its_answer() {
+        let milliseconds = Duration::from_millis;
+        for (left, wanted) in [(900_000, 897_000), (15_000, 13_500), (1_000, 900), (500, 400), (101, 1)] {
+            assert_eq!(until(milliseconds(left)), milliseconds(wanted), "of {left} ms");
+        }
+        assert_eq!((until(milliseconds(100)), until(milliseconds(0))), (BLIND, BLIND));
+    }
 
     fn function() -> Arc<Function> {
         Arc::new(Function::new(&Variables::new()))
