@@ -7,3 +7,4 @@ pub mod correction;
 pub mod courier;
 pub mod credentials;
 pub mod sign;
+mod tls;
