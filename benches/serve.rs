@@ -178,13 +178,21 @@ impl Server {
             .spawn()
             .expect("pixel starts");
         let mut words = BufReader::new(process.stderr.take().expect("stderr is a pipe"));
-        let mut line = String::new();
-        words.read_line(&mut line).expect("pixel says where it listens");
-        let url = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|url| url.strip_suffix("/pixel.gif"));
-        let url = url.unwrap_or_else(|| panic!("pixel says: {line}")).to_owned();
+        let (mut line, mut said) = (String::new(), String::new());
+        // Notes come first.
+        let url = loop {
+            line.clear();
+            let read = words.read_line(&mut line).expect("pixel says where it listens");
+            assert!(read > 0, "pixel says: {said}");
+            let of_pixel = line
+                .split_whitespace()
+                .nth(1)
+                .and_then(|url| url.strip_suffix("/pixel.gif"));
+            if let Some(url) = of_pixel {
+                break url.to_owned();
+            }
+            said.push_str(&line);
+        };
         // What it says later must find a reader, and be seen when it is not what is expected.
         std::thread::spawn(move || {
             for line in words.lines().map_while(Result::ok).filter(|line| line.contains("rror")) {
