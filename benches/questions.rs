@@ -43,8 +43,25 @@ use support::{Options, Sample, machine, table};
 
 const BATCH: usize = 2_500;
 
+/// What the page lists.
+macro_rules! page_lists {
+    () => {
+        "by=url.full,pixel.code,campaign.source,campaign.name,referrer.domain,client.geo.country_iso_code,user_agent.name,user_agent.os.name,user_agent.device.type,event.action"
+    };
+}
+
 /// Parameters of the questions; `latest` is a question for events, `info` for what became of one code.
-const QUESTIONS: [(&str, &str); 12] = [
+///
+/// The first ones are the page's own, with the period that it opens with and without one; it asks for its lists beside its
+/// numbers.
+const QUESTIONS: [(&str, &str); 16] = [
+    (
+        "page: numbers of a month",
+        "since=30d compare=true interval=day zone=Europe/Berlin",
+    ),
+    ("page: lists of a month", concat!("since=30d limit=10 unique=none ", page_lists!())),
+    ("page: numbers of all", "since=all interval=day zone=Europe/Berlin"),
+    ("page: lists of all", concat!("since=all limit=10 unique=none ", page_lists!())),
     ("totals of a week, with the week before", "since=7d compare=true"),
     ("totals of all", "since=all"),
     ("a month by day", "since=30d interval=day zone=Europe/Berlin"),
