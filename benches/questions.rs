@@ -59,9 +59,15 @@ const QUESTIONS: [(&str, &str); 16] = [
         "page: numbers of a month",
         "since=30d compare=true interval=day zone=Europe/Berlin",
     ),
-    ("page: lists of a month", concat!("since=30d limit=10 unique=none ", page_lists!())),
+    (
+        "page: lists of a month",
+        concat!("since=30d limit=10 unique=none ", page_lists!()),
+    ),
     ("page: numbers of all", "since=all interval=day zone=Europe/Berlin"),
-    ("page: lists of all", concat!("since=all limit=10 unique=none ", page_lists!())),
+    (
+        "page: lists of all",
+        concat!("since=all limit=10 unique=none ", page_lists!()),
+    ),
     ("totals of a week, with the week before", "since=7d compare=true"),
     ("totals of all", "since=all"),
     ("a month by day", "since=30d interval=day zone=Europe/Berlin"),

@@ -372,8 +372,41 @@
     pending = setTimeout(() => {
       pending = null;
       due = Date.now() + PACE;
-      refresh().catch(error => failed(error, 'numbers'));
+      numbers();
     }, Math.max(due - Date.now(), 0));
+  };
+
+  const passes = error => error instanceof Problem && (error.status === 0 || error.status === 429 || error.status >= 500);
+
+  // What fails only for the moment is asked again, ever more rarely, as long as the same is shown.
+  const persist = async (question, of) => {
+    const mine = generation;
+    for (let pause = PACE; mine === generation; pause = Math.min(pause * 2, 30000)) {
+      try {
+        await question();
+        if (mine === generation) trouble('', of);
+        return;
+      } catch (error) {
+        if (mine !== generation) return;
+        failed(error, of);
+        if (!passes(error)) return;
+      }
+      await new Promise(resolve => setTimeout(resolve, pause));
+    }
+  };
+
+  let asking = 0;
+  let wanted = false;
+  const numbers = async () => {
+    const mine = generation;
+    wanted = true;
+    if (asking === mine) return;
+    asking = mine;
+    while (wanted && mine === generation) {
+      wanted = false;
+      await persist(refresh, 'numbers');
+    }
+    if (asking === mine) asking = 0;
   };
 
   const arrived = event => {
@@ -575,10 +608,10 @@
     show('board', true);
     show('leave', !!sessionStorage.getItem(TOKEN));
     fill('empty-lines', ...paste(SNIPPETS.filter(({ form }) => form === 'html'), state.code));
-    refresh().catch(error => failed(error, 'numbers'));
+    numbers();
     follow(mine).catch(failed);
-    about().catch(failed);
-    if (state.code === null) codes().catch(error => failed(error, 'codes'));
+    persist(about, 'about');
+    if (state.code === null) persist(codes, 'codes');
   };
 
   $('enter').addEventListener('submit', event => {

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pixel::manage::token::{hash, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::chromium::{Browser, Tab, browser};
+use crate::fault_proxy::{Fault, FaultProxy};
+use crate::matrix::{Index, any};
 use crate::serving::{Served, request, run, send, serve};
 use crate::setup;
 
@@ -197,6 +200,50 @@ fn a_token_that_may_do_less_shows_what_it_may() {
         "why there are no hits",
         "document.querySelector('#trouble').innerText.includes('events:read')",
     );
+}
+
+#[test]
+fn a_store_that_is_down_is_said_and_the_page_goes_on_when_it_is_back() {
+    let subject = any();
+    let index = Index::new(&subject, "page-down");
+    let ready_made = subject.pixel(&["setup", "--destination", &index.destination()]);
+    assert!(
+        ready_made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ready_made.stderr)
+    );
+    let proxy = FaultProxy::before(&subject.running.url);
+    let token = "pixel_of-the-page";
+    let scopes = SCOPES.replace(',', "+");
+    let mut serve = serve()
+        .to(format!("{}/{}", proxy.url(), index.name))
+        .variable("PIXEL_TOKENS", &format!("{}={scopes}", hex(&hash(token))))
+        .variable("PIXEL_REPLY", "after-indexing")
+        .variable("PIXEL_BUDGET_MS", "500");
+    for (name, value) in subject.variables() {
+        serve = serve.variable(name, &value);
+    }
+    let served = serve.start();
+    let headers: [(&str, &[u8]); 1] = [("User-Agent", PERSON.as_bytes())];
+    let hit = || send(served.address, &request("GET", "/pixel/down.gif", &headers));
+    assert_eq!(hit().header("x-pixel"), Some("accepted"));
+
+    proxy.set(Fault::Down);
+    let browser = browser();
+    let tab = browser.open(&format!("{}/#token={token}", served.url()));
+    tab.wait(
+        "what is wrong",
+        "!document.querySelector('#trouble').hidden && document.querySelector('#trouble').innerText.trim() !== ''",
+    );
+    let loaded = tab.value(
+        "new Promise(done => { const image = new Image(); image.onload = () => done(image.width); image.onerror = () => done('broken'); image.src = '/pixel/down.gif?again'; })",
+    );
+    assert_eq!(loaded, 1, "the pixel does not need the store");
+
+    proxy.set(Fault::None);
+    tab.wait("that all is well", "document.querySelector('#trouble').hidden");
+    ready(&tab);
+    wait_for_hits(&tab, 1);
 }
 
 #[test]
