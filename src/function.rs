@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use lambda_runtime::Context;
 use serde_json::{Value, json};
+use tokio::runtime::LocalOptions;
 
 use crate::aws::courier::Courier;
 use crate::aws::credentials;
@@ -111,7 +112,11 @@ pub fn main() -> ExitCode {
     let variables: Variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // A runtime of one thread, in the form that leaves the scheduler for several out of the program, and with it the
+    // mathematical library, which that calls.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
     match runtime
         .map_err(BoxError::from)
         .and_then(|runtime| runtime.block_on(run(&variables)))
