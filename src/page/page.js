@@ -422,9 +422,10 @@
   const follow = async mine => {
     let pause = 500;
     while (mine === generation) {
-      follower = new AbortController();
+      const stream = new AbortController();
+      follower = stream;
       try {
-        const answer = await ask('events?' + filter(), { headers: { Accept: 'text/event-stream' }, signal: follower.signal });
+        const answer = await ask('events?' + filter(), { headers: { Accept: 'text/event-stream' }, signal: stream.signal });
         if (!(answer.headers.get('content-type') || '').startsWith('text/event-stream')) return poll(mine);
         $('following').textContent = 'as they come';
         trouble('', 'hits');
@@ -444,6 +445,9 @@
         if (mine !== generation || error.name === 'AbortError') return;
         if (error.status === 401 || error.status === 403) return failed(error, 'hits');
         if (error instanceof Problem) trouble(error.message, 'hits');
+      } finally {
+        // Browsers have six connections for a server; one that nobody reads would be kept for ever.
+        stream.abort();
       }
       if (mine !== generation) return;
       $('following').textContent = 'not connected; trying again';
