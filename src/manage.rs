@@ -171,6 +171,7 @@ impl Manager {
             Err(problem) => {
                 let reason = match &problem {
                     Problem::Unavailable(reason) => Some(reason.clone()),
+                    Problem::Unprepared => Some(AskError::Unprepared.to_string()),
                     _ => None,
                 };
                 (problem.reply(), reason)

@@ -299,6 +299,8 @@ pub enum AskError {
     Parameter(ParameterError),
     /// The store cannot be asked now.
     Unavailable(String),
+    /// The index has not the fields that questions are about, because nobody has made it ready.
+    Unprepared,
 }
 
 impl fmt::Display for AskError {
@@ -306,6 +308,9 @@ impl fmt::Display for AskError {
         match self {
             Self::Parameter(error) => error.fmt(formatter),
             Self::Unavailable(reason) => formatter.write_str(reason),
+            Self::Unprepared => {
+                formatter.write_str("the index has not the fields that are asked for: run `pixel setup`")
+            }
         }
     }
 }

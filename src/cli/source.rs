@@ -53,6 +53,7 @@ impl Source {
     fn explained<T>(&self, result: Result<T, AskError>) -> anyhow::Result<T> {
         result.map_err(|error| match (error, self) {
             (AskError::Parameter(error), _) => WrongOption(error).into(),
+            (error @ AskError::Unprepared, _) => error.into(),
             (AskError::Unavailable(reason), Self::File(_)) => anyhow::anyhow!(reason),
             (AskError::Unavailable(reason), Self::Index(deliverer)) => {
                 let target = deliverer.target();

@@ -60,6 +60,8 @@ pub enum Problem {
     TooMany,
     /// The store cannot be asked.
     Unavailable(String),
+    /// The index was not made ready.
+    Unprepared,
 }
 
 impl From<ParameterError> for Problem {
@@ -73,6 +75,7 @@ impl From<AskError> for Problem {
         match error {
             AskError::Parameter(error) => Self::Parameter(error),
             AskError::Unavailable(reason) => Self::Unavailable(reason),
+            AskError::Unprepared => Self::Unprepared,
         }
     }
 }
@@ -106,6 +109,12 @@ impl Problem {
                 "Store unavailable",
                 "the store cannot be asked now; the pixel works all the same".into(),
             ),
+            Self::Unprepared => (
+                503,
+                "Index not ready",
+                "run `pixel setup` for the index, which lacks the fields to ask for; the pixel works all the same"
+                    .into(),
+            ),
         };
         let mut body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
         if let Self::Parameter(error) = self {
@@ -115,7 +124,7 @@ impl Problem {
         match self {
             Self::Unauthorized => reply.with("www-authenticate", "Bearer"),
             Self::Method(allowed) => reply.with("allow", *allowed),
-            Self::TooMany => reply.with("retry-after", "60"),
+            Self::TooMany | Self::Unprepared => reply.with("retry-after", "60"),
             Self::Unavailable(_) => reply.with("retry-after", "5"),
             _ => reply,
         }

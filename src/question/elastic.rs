@@ -153,7 +153,7 @@ pub fn judge(status: u16, body: &[u8]) -> Result<Value, AskError> {
         parameter("zone", "there is no such time zone")?;
     }
     if text.contains("ielddata") {
-        return unavailable("the index has not the fields that are asked for: run `pixel setup`".to_owned());
+        return Err(AskError::Unprepared);
     }
     unavailable(format!("the index answered with status {status}"))
 }

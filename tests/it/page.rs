@@ -247,6 +247,32 @@ fn a_store_that_is_down_is_said_and_the_page_goes_on_when_it_is_back() {
 }
 
 #[test]
+fn an_index_that_nobody_made_ready_is_said() {
+    let subject = any();
+    let index = Index::new(&subject, "page-unprepared");
+    let token = "pixel_of-the-page";
+    let scopes = SCOPES.replace(',', "+");
+    let mut serve = serve()
+        .to(index.destination())
+        .variable("PIXEL_TOKENS", &format!("{}={scopes}", hex(&hash(token))))
+        .variable("PIXEL_REPLY", "after-indexing");
+    for (name, value) in subject.variables() {
+        serve = serve.variable(name, &value);
+    }
+    let served = serve.start();
+    let headers: [(&str, &[u8]); 1] = [("User-Agent", PERSON.as_bytes())];
+    let reply = send(served.address, &request("GET", "/pixel/unprepared.gif", &headers));
+    assert_eq!(reply.header("x-pixel"), Some("accepted"));
+    index.ask("POST", "/_refresh", None);
+    let browser = browser();
+    let tab = browser.open(&format!("{}/#token={token}", served.url()));
+    tab.wait(
+        "what to do",
+        "document.querySelector('#trouble').innerText.includes('`pixel setup`')",
+    );
+}
+
+#[test]
 fn numbers_are_those_of_the_command_line() {
     let world = World::with_events(2000);
     let tab = world.open();
