@@ -183,7 +183,6 @@
       answer = await json('stats?' + totals);
     }
     if (!still()) return;
-    trouble('', 'numbers');
     drawTotals(answer);
     drawSeries(answer.series || []);
     const { by } = await lists;
@@ -428,9 +427,10 @@
         const answer = await ask('events?' + filter(), { headers: { Accept: 'text/event-stream' }, signal: stream.signal });
         if (!(answer.headers.get('content-type') || '').startsWith('text/event-stream')) return poll(mine);
         $('following').textContent = 'as they come';
+        await latest(null, mine);
+        // A stream opens also while the store is down.
         trouble('', 'hits');
         pause = 500;
-        await latest(null, mine);
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         let text = '';
         for (;;) {
