@@ -168,7 +168,12 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    event_known(request, circumstances, config, |_| Place::default(), |_| false)
+    event_standing(request, circumstances, config, false)
+}
+
+/// The same for a request whose code is known to be revoked, or not.
+pub fn event_standing(request: Request, circumstances: &Circumstances, config: &Config, revoked: bool) -> Event {
+    event_known(request, circumstances, config, |_| Place::default(), |_| revoked)
 }
 
 /// The same with what a server knows that stays up: the place of the visitor's whole address, for the edges that do not tell

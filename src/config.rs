@@ -39,7 +39,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 }
 
 /// All variables. The table in the README is held equal to this one by a test.
-pub const VARIABLES: [Variable; 29] = [
+pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_DESTINATION",
         "`sqlite:pixel.db` on the command line; none in the function",
@@ -147,6 +147,11 @@ pub const VARIABLES: [Variable; 29] = [
         "`on`, or `off`: the pixel is served, and nothing is stored",
     ),
     variable(
+        "PIXEL_CODE_STANDING",
+        "`none`",
+        "`index`: after its reply the function asks the index of `PIXEL_DESTINATION` whether a hit's code is revoked (then the hit is marked) or its recipient has opted out (then nothing is stored); `none`: it does not",
+    ),
+    variable(
         "PIXEL_GEO_FILE",
         "none: only what the edge's headers say",
         "file in MaxMind's format (`.mmdb`) with countries or networks; on the command line, not in the function",
@@ -240,6 +245,16 @@ impl Default for Timing {
     }
 }
 
+/// Where the function looks up how a hit's code stands: whether it is revoked, and whether its recipient has opted out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodeStanding {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In the index, beside the events.
+    Index,
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -263,6 +278,8 @@ pub struct Config {
     pub recording: Recording,
     /// The codes whose recipients have opted out.
     pub opt_out: BTreeSet<String>,
+    /// Where the function looks up how a hit's code stands.
+    pub code_standing: CodeStanding,
     /// Whether the key of all hashes was given, and is not random.
     pub has_key: bool,
     /// A file of places by address.
@@ -361,6 +378,10 @@ impl Config {
             },
             recording: reader.strictly("PIXEL_PRIVACY_RECORD", &recording, Recording::Off),
             opt_out: reader.list("PIXEL_PRIVACY_OPT_OUT"),
+            code_standing: reader.choice(
+                "PIXEL_CODE_STANDING",
+                &[("none", CodeStanding::None), ("index", CodeStanding::Index)],
+            ),
             has_key: key.is_some(),
             geo_file: reader.get("PIXEL_GEO_FILE").map(PathBuf::from),
             trusted_hops: reader.number("PIXEL_TRUSTED_HOPS", 0, 0..=16),

@@ -20,11 +20,12 @@ use tokio::sync::mpsc;
 use super::readable::{NOT_JSON, ReadableLayer};
 use super::{BoxError, Function, MARGIN, deadline, log};
 use crate::capture::{self, Answer};
-use crate::config::{Journal, ReplyOrder, Variables};
+use crate::config::{CodeStanding, Journal, ReplyOrder, Variables};
 use crate::delivery::counts::Counts;
 use crate::delivery::{Ignored, Outcome};
 use crate::event::Event;
-use crate::hit::Circumstances;
+use crate::hit::{Circumstances, code_of};
+use crate::manage::index::{Standing, standing};
 use crate::request::{DecodeError, Ingress, Request};
 
 /// Runs the role.
@@ -106,8 +107,12 @@ const BLIND: Duration = Duration::from_millis(500);
 
 impl Capture {
     fn new(variables: &Variables) -> Self {
+        let function = Function::new(variables);
+        if let Some(reason) = standing_unasked(&function) {
+            log(&json!({"level": "WARN", "message": "configuration", "reason": reason}));
+        }
         Self {
-            function: Function::new(variables),
+            function,
             job: Mutex::new(None),
         }
     }
@@ -178,6 +183,25 @@ impl Capture {
         }
     }
 
+    /// How the code of a request stands, where that is to be looked up: it gets a part of the time, and an index that is known
+    /// to be down is not asked.
+    async fn standing(&self, request: &Request, deadline: SystemTime) -> Result<Standing, String> {
+        const PART: u32 = 4;
+        let Function { config, courier, .. } = &self.function;
+        let (CodeStanding::Index, Ok(index)) = (config.code_standing, courier.index()) else {
+            return Ok(Standing::default());
+        };
+        let Some(code) = code_of(request) else {
+            return Ok(Standing::default());
+        };
+        if index.breaker_state() != "closed" {
+            return Err("the circuit breaker is not closed".to_owned());
+        }
+        let time = within(deadline, SystemTime::now(), config.timing.budget) / PART;
+        let asked = standing(index, &code, time.min(config.timing.attempt)).await;
+        asked.map_err(|error| error.to_string())
+    }
+
     fn count_one(&self, line: &mut Value, outcome: &Outcome) {
         let mut counts = Counts::default();
         counts.add(outcome);
@@ -191,6 +215,21 @@ impl Capture {
     fn take_job(&self) -> Option<Job> {
         self.job.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// Why codes are not looked up although the configuration wants it.
+fn standing_unasked(function: &Function) -> Option<String> {
+    if function.config.code_standing == CodeStanding::None {
+        return None;
+    }
+    let why = match (function.config.journal, function.courier.index()) {
+        (Journal::Log, _) => {
+            "`PIXEL_JOURNAL` is `log`, which writes the event before its code can be looked up".to_owned()
+        }
+        (Journal::None, Err(reason)) => reason,
+        (Journal::None, Ok(_)) => return None,
+    };
+    Some(format!("`PIXEL_CODE_STANDING` has no effect: {why}"))
 }
 
 /// The budget of a delivery that begins now: what is left of the invocation, the margin taken off. A job begins right after
@@ -218,14 +257,32 @@ async fn deliver_job(capture: Arc<Capture>, job: Job) {
     let begun = Instant::now();
     let function = &capture.function;
     let config = &function.config;
+    let mut unknown = None;
     let event = match job.work {
-        Work::Request { request, invocation } => capture::event(*request, &capture.circumstances(invocation), config),
+        Work::Request { request, invocation } => {
+            let circumstances = capture.circumstances(invocation);
+            let standing = capture.standing(&request, job.deadline).await.unwrap_or_else(|reason| {
+                unknown = Some(reason);
+                Standing::default()
+            });
+            if standing.opted_out {
+                let why = Ignored::OptedOut;
+                let mut line = capture::ignored_line(request.ingress, why);
+                capture.count_one(&mut line, &Outcome::Ignored(why));
+                log(&line);
+                return;
+            }
+            capture::event_standing(*request, &circumstances, config, standing.revoked)
+        }
         Work::Event(event) => *event,
     };
     let budget = within(job.deadline, SystemTime::now(), config.timing.budget);
     let delivered = function.courier.deliver(&event, budget).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut line = capture::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    if let Some(reason) = unknown {
+        line["code_standing"] = format!("unknown: {reason}").into();
+    }
     function.note_clock(&mut line);
     capture.count_one(&mut line, &delivered.outcome);
     log(&line);

@@ -1,6 +1,6 @@
 //! Codes beside the events of an index: an index of their own, one document for each.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -13,6 +13,12 @@ use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Qu
 
 const ANSWER_BYTES: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The index of the codes.
+const CODES: &str = "codes";
+
+/// The index of the codes whose recipients have opted out.
+const OPT_OUTS: &str = "opt-outs";
 
 /// After so many milliseconds all events of a time can be found: the engines make them visible every second.
 const SETTLED: i64 = 2_000;
@@ -30,7 +36,7 @@ async fn send(
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Value), AskError> {
-    send_to(deliverer, "codes", method, path, body).await
+    send_to(deliverer, CODES, method, path, body).await
 }
 
 async fn send_to(
@@ -40,10 +46,21 @@ async fn send_to(
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Value), AskError> {
+    send_within(deliverer, what, method, path, body, PATIENCE).await
+}
+
+async fn send_within(
+    deliverer: &Deliverer,
+    what: &str,
+    method: &'static str,
+    path: &str,
+    body: Option<&Value>,
+    patience: Duration,
+) -> Result<(u16, Value), AskError> {
     let url = format!("{}/{}{path}", deliverer.target().base, beside(deliverer, what));
     let body = body.map(Value::to_string).unwrap_or_default();
     let sent = deliverer
-        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .send(Request::json(method, url, body), ANSWER_BYTES, patience)
         .await;
     let answer = sent.map_err(|error| AskError::Unavailable(error.to_string()))?;
     Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
@@ -55,9 +72,46 @@ fn unexpected<T>(status: u16) -> Result<T, AskError> {
     )))
 }
 
-/// The index of the codes whose recipients have opted out.
-#[cfg(feature = "cli")]
-const OPT_OUTS: &str = "opt-outs";
+/// How a code stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its owner has revoked it.
+    pub revoked: bool,
+    /// Its recipient has opted out.
+    pub opted_out: bool,
+}
+
+/// No document has a longer id.
+const LONGEST_ID: usize = 512;
+
+/// How a code stands at this moment. A code of which nothing is known stands as it was given out.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked within `patience`.
+pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> Result<Standing, AskError> {
+    let mut standing = Standing::default();
+    if code.is_empty() || code.len() > LONGEST_ID {
+        return Ok(standing);
+    }
+    let begun = Instant::now();
+    let ask = async |what, query| {
+        let left = patience.saturating_sub(begun.elapsed());
+        match send_within(deliverer, what, "GET", &path(code, query), None, left).await? {
+            (200, found) => Ok(Some(found)),
+            // Neither is the index there before its first document.
+            (404, _) => Ok(None),
+            (status, _) => unexpected(status),
+        }
+    };
+    // One after the other, so that there is one connection.
+    standing.opted_out = ask(OPT_OUTS, "?_source=false").await?.is_some();
+    if !standing.opted_out {
+        let code = ask(CODES, "?_source=revoked").await?;
+        standing.revoked = code.is_some_and(|code| code["_source"]["revoked"].is_number());
+    }
+    Ok(standing)
+}
 
 /// The codes whose recipients have opted out.
 ///

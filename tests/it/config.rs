@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pixel::config::{Config, ReplyOrder, VARIABLES, Variables};
+use pixel::config::{CodeStanding, Config, ReplyOrder, VARIABLES, Variables};
 use pixel::delivery::Destination;
 use pixel::delivery::hide_password;
 use pixel::privacy::AddressPolicy;
@@ -51,7 +51,13 @@ fn the_variables_and_the_url_decide_on_authentication() {
 #[test]
 fn each_variable_does_its_work() {
     type Holds = fn(&Config) -> bool;
-    let cases: [(&str, &str, Holds); 23] = [
+    let cases: [(&str, &str, Holds); 25] = [
+        ("PIXEL_CODE_STANDING", "", |config| {
+            config.code_standing == CodeStanding::None
+        }),
+        ("PIXEL_CODE_STANDING", "index", |config| {
+            config.code_standing == CodeStanding::Index
+        }),
         ("PIXEL_PAGE", "", |config| !config.page),
         ("PIXEL_PAGE", "on", |config| config.page),
         ("PIXEL_DESTINATION", " ", |config| config.destination.is_none()),

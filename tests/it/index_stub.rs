@@ -30,7 +30,8 @@ use tokio::task::{JoinHandle, JoinSet};
 const PATIENCE: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json; charset=UTF-8";
 /// Query parameters that the real server knows for these requests.
-const PARAMETERS: [&str; 8] = [
+const PARAMETERS: [&str; 9] = [
+    "_source",
     "op_type",
     "filter_path",
     "refresh",

@@ -315,7 +315,7 @@ async fn asks_everything(resources: &Value, server: &SmallServer, what: &str) {
 fn hit(id: &str) -> String {
     let time = Utc::now().timestamp_millis().to_string();
     let context = json!({"extended-request-id": id, "request-time-epoch": time, "source-ip": "203.0.113.9", "http-method": "GET"});
-    let params = json!({"path": {}, "querystring": {"n": "1"}, "header": {}});
+    let params = json!({"path": {"code": "spring"}, "querystring": {"n": "1"}, "header": {}});
     json!({"body-json": {}, "params": params, "stage-variables": {}, "context": context}).to_string()
 }
 
@@ -398,6 +398,7 @@ async fn the_functions_may_do_what_they_do() {
             .wait_for_log("the outcome", |line| line.contains("\"outcome\""))
             .await;
         assert!(line.contains("\"indexed\""), "{rotation}: {line}");
+        assert!(!line.contains("code_standing"), "{rotation}: {line}");
         let allowed = rights(&direct, "CaptureRole");
         assert_eq!(refused(&allowed, &writer.asked()), BTreeSet::new(), "{rotation}");
         capture_rights.note(&allowed, &writer.asked(), &index);

@@ -11,6 +11,7 @@ mod audit;
 mod browser;
 mod care;
 mod chromium;
+mod code_standing;
 mod codes;
 mod config;
 mod corpora;
