@@ -77,7 +77,7 @@ async fn a_code_stands_as_the_index_has_it_at_that_moment() {
         });
     let options = patient
         .env("PIXEL_DESTINATION", index.destination())
-        .timeout(Duration::from_secs(60));
+        .timeout(Duration::from_mins(1));
     let rig = Rig::start(asking(options)).await;
     let code = "it's \"7\"?";
     let path = "it's%20%227%22%3F";
