@@ -62,7 +62,12 @@ struct Needle {
     bytes: &'static [u8],
     before: Border,
     behind: Border,
+    /// Another needle whose first bytes have the same hash, or [`NONE`].
+    next: u16,
 }
+
+/// In place of a needle's number: there is none.
+const NONE: u16 = u16::MAX;
 
 impl Needle {
     fn parse(text: &'static str) -> Self {
@@ -80,7 +85,17 @@ impl Needle {
             bytes: text.as_bytes(),
             before,
             behind,
+            next: NONE,
         }
+    }
+
+    /// The hash of its first bytes.
+    const fn key(&self) -> usize {
+        hash([self.bytes[0], self.bytes[1], self.bytes[2]])
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (self.bytes, self.before, self.behind) == (other.bytes, other.before, other.behind)
     }
 
     /// Whether it stands at `place` of a text in small letters.
@@ -100,19 +115,26 @@ impl Needle {
     }
 }
 
-/// One pattern of a line.
+/// One pattern of a line. There are thousands, which the function keeps in memory; hence the small numbers.
 #[derive(Debug)]
 struct Rule {
-    meaning: &'static str,
+    /// The place in [`Table::meanings`].
+    meaning: u16,
     /// Of [`Table::terms`]: the needle, and whether it must be there.
-    terms: Range<usize>,
+    terms: Range<u16>,
     /// The needle that a version follows.
     version: u16,
+}
+
+/// A place or a number in a table of ours.
+fn small(number: usize) -> u16 {
+    u16::try_from(number).unwrap_or_else(|_| unreachable!("few thousand words"))
 }
 
 /// One file of lines.
 #[derive(Debug, Default)]
 struct Table {
+    meanings: Vec<&'static str>,
     rules: Vec<Rule>,
     terms: Vec<(u16, bool)>,
     /// The first needle that must be there, and the rule's number; in this order. Few rules are tried for a text.
@@ -122,11 +144,16 @@ struct Table {
 }
 
 impl Table {
+    fn terms(&self, rule: &Rule) -> &[(u16, bool)] {
+        &self.terms[usize::from(rule.terms.start)..usize::from(rule.terms.end)]
+    }
+
     fn index(&mut self) {
+        self.needed.reserve_exact(self.rules.len());
         for (rule, number) in self.rules.iter().zip(0..) {
-            let needed = self.terms[rule.terms.clone()].iter().find(|(_, wanted)| *wanted);
-            match needed {
-                Some((needle, _)) => self.needed.push((*needle, number)),
+            let needed = self.terms(rule).iter().find(|(_, wanted)| *wanted);
+            match needed.copied() {
+                Some((needle, _)) => self.needed.push((needle, number)),
                 None => self.free.push(number),
             }
         }
@@ -148,9 +175,8 @@ impl Table {
 pub struct Rules {
     needles: Vec<Needle>,
     tables: Vec<Table>,
-    /// The needles by a hash of their first bytes: where those of a hash begin in `order`.
+    /// By the hash of their first bytes, the first needle of each, or [`NONE`]; it names the next.
     starts: Vec<u16>,
-    order: Vec<u16>,
 }
 
 /// Many enough that most places of a text meet no needle.
@@ -174,30 +200,35 @@ impl Rules {
     pub fn new(files: &[&'static str]) -> Self {
         let mut rules = Self {
             needles: Vec::new(),
-            tables: Vec::new(),
-            starts: Vec::new(),
-            order: Vec::new(),
+            tables: Vec::with_capacity(files.len()),
+            starts: vec![NONE; HASHES],
         };
-        let mut known = std::collections::HashMap::new();
         for file in files {
-            let mut table = Table::default();
-            let lines = file.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-            for (meaning, patterns) in lines.filter_map(|line| line.split_once(": ")) {
+            let lines = || file.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let patterns = file.matches(" | ").count() + lines().count();
+            let mut table = Table {
+                rules: Vec::with_capacity(patterns),
+                terms: Vec::with_capacity(patterns + file.matches(" & ").count()),
+                ..Table::default()
+            };
+            rules.needles.reserve_exact(table.terms.capacity());
+            for (meaning, patterns) in lines().filter_map(|line| line.split_once(": ")) {
+                table.meanings.push(meaning.trim());
                 for pattern in patterns.split(" | ") {
-                    let begin = table.terms.len();
+                    let begin = small(table.terms.len());
                     let mut version = None;
                     for term in pattern.split(" & ") {
                         let (wanted, word) = term.strip_prefix('!').map_or((true, term), |word| (false, word));
                         let (marked, word) = word.strip_prefix('@').map_or((false, word), |word| (true, word));
-                        let needle = *known.entry(word).or_insert_with(|| rules.add(Needle::parse(word)));
+                        let needle = rules.number(Needle::parse(word));
                         table.terms.push((needle, wanted));
                         if marked || version.is_none() {
                             version = Some(needle);
                         }
                     }
                     table.rules.push(Rule {
-                        meaning: meaning.trim(),
-                        terms: begin..table.terms.len(),
+                        meaning: small(table.meanings.len() - 1),
+                        terms: begin..small(table.terms.len()),
                         version: version.unwrap_or_default(),
                     });
                 }
@@ -205,32 +236,32 @@ impl Rules {
             table.index();
             rules.tables.push(table);
         }
-        rules.sort();
+        rules.needles.shrink_to_fit();
         rules
     }
 
-    fn add(&mut self, needle: Needle) -> u16 {
-        assert!(needle.bytes.len() >= KEY, "too short: {needle:?}");
-        self.needles.push(needle);
-        u16::try_from(self.needles.len() - 1).unwrap_or_else(|_| unreachable!("few thousand words"))
+    /// The needles whose first bytes have this hash.
+    fn of_hash(&self, key: usize) -> impl Iterator<Item = (u16, &Needle)> {
+        let mut next = self.starts[key];
+        std::iter::from_fn(move || {
+            let number = next;
+            let needle = self.needles.get(usize::from(number))?;
+            next = needle.next;
+            Some((number, needle))
+        })
     }
 
-    fn sort(&mut self) {
-        let key = |needle: &Needle| hash([needle.bytes[0], needle.bytes[1], needle.bytes[2]]);
-        let mut order: Vec<_> = (0..self.needles.len()).collect();
-        order.sort_by_key(|place| key(&self.needles[*place]));
-        let mut starts = vec![0_u16; HASHES + 1];
-        for needle in &self.needles {
-            starts[key(needle) + 1] += 1;
+    /// The number of a needle, which is added where it is new.
+    fn number(&mut self, needle: Needle) -> u16 {
+        assert!(needle.bytes.len() >= KEY, "too short: {needle:?}");
+        let key = needle.key();
+        if let Some((number, _)) = self.of_hash(key).find(|(_, known)| known.is_same(&needle)) {
+            return number;
         }
-        for place in 0..HASHES {
-            starts[place + 1] += starts[place];
-        }
-        self.starts = starts;
-        self.order = order
-            .into_iter()
-            .map(|place| u16::try_from(place).unwrap_or_default())
-            .collect();
+        let number = small(self.needles.len());
+        let next = std::mem::replace(&mut self.starts[key], number);
+        self.needles.push(Needle { next, ..needle });
+        number
     }
 
     /// Looks for all words in a text.
@@ -241,12 +272,10 @@ impl Rules {
         let mut tried = 0;
         for place in 0..bytes.len().saturating_sub(KEY - 1) {
             let key = hash([bytes[place], bytes[place + 1], bytes[place + 2]]);
-            let range = usize::from(self.starts[key])..usize::from(self.starts[key + 1]);
-            tried += range.len();
-            for &needle in &self.order[range] {
-                let number = usize::from(needle);
-                if self.needles[number].is_at(&bytes, place) {
-                    found[number / 64] |= 1 << (number % 64);
+            for (number, needle) in self.of_hash(key) {
+                tried += 1;
+                if needle.is_at(&bytes, place) {
+                    found[usize::from(number) / 64] |= 1 << (number % 64);
                 }
             }
         }
@@ -300,17 +329,17 @@ impl Found<'_> {
         })
     }
 
-    /// The first rule that fits.
-    fn rule(&self, table: usize) -> Option<&Rule> {
+    /// The first rule that fits, and its meaning.
+    fn rule(&self, table: usize) -> Option<(&Rule, &'static str)> {
         let table = &self.rules.tables[table];
         let fits = |number: &u16| {
-            table.terms[table.rules[usize::from(*number)].terms.clone()]
-                .iter()
-                .all(|(needle, wanted)| self.has(*needle) == *wanted)
+            let mut terms = table.terms(&table.rules[usize::from(*number)]).iter();
+            terms.all(|(needle, wanted)| self.has(*needle) == *wanted)
         };
         let candidates = self.needles().flat_map(|needle| table.needing(needle));
         let first = candidates.chain(table.free.iter().copied()).filter(fits).min()?;
-        table.rules.get(usize::from(first))
+        let rule = table.rules.get(usize::from(first))?;
+        Some((rule, table.meanings[usize::from(rule.meaning)]))
     }
 
     /// How many words were held against the text, which is what a search costs: few for each of its bytes.
@@ -320,20 +349,17 @@ impl Found<'_> {
 
     /// The meaning of the first line of a table that fits.
     pub fn meaning(&self, table: usize) -> Option<&'static str> {
-        self.rule(table).map(|rule| rule.meaning)
+        self.rule(table).map(|(_, meaning)| meaning)
     }
 
     /// The first line of a table that fits, and the version behind its word.
     pub fn answer(&self, table: usize) -> Option<Answer> {
-        let rule = self.rule(table)?;
+        let (rule, meaning) = self.rule(table)?;
         let needle = self.rules.needles[usize::from(rule.version)];
         let version = needle
             .find(&self.text)
             .and_then(|place| version(&self.text[place + needle.bytes.len()..]));
-        Some(Answer {
-            meaning: rule.meaning,
-            version,
-        })
+        Some(Answer { meaning, version })
     }
 }
 
