@@ -13,6 +13,7 @@ mod care;
 mod index;
 #[cfg(feature = "care")]
 mod manage;
+#[cfg(feature = "care")]
 mod readable;
 
 use std::io::Write;

@@ -19,6 +19,21 @@ pub(super) fn client(variables: &Variables) -> Result<PooledClient, BoxError> {
     Ok(PooledClient::builder().with_endpoint(endpoint).build())
 }
 
+/// Reads an answer to its end, so that its connection can be used again.
+#[cfg(feature = "capture")]
+pub(super) async fn read(
+    mut body: impl http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + Unpin,
+) -> Result<Vec<u8>, BoxError> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+    let mut read = Vec::with_capacity(expected);
+    while let Some(frame) = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await {
+        if let Ok(data) = frame.map_err(Into::into)?.into_data() {
+            bytes::BufMut::put(&mut read, data);
+        }
+    }
+    Ok(read)
+}
+
 /// Tells Lambda why the function cannot start; it shows the message to whoever invokes or deploys it.
 pub(super) async fn report_init_error(variables: &Variables, kind: &str, message: &str) {
     let body = json!({"errorType": kind, "errorMessage": message}).to_string();

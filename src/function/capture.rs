@@ -6,19 +6,19 @@
 //! (AWS Lambda developer guide, "Lambda Extensions API"). A task merely left running after the reply would be frozen.
 
 mod extension;
-mod replied;
+mod invocations;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use lambda_runtime::{LambdaEvent, Runtime, service_fn};
-use serde_json::value::RawValue;
+use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::readable::{NOT_JSON, ReadableLayer};
-use super::{BoxError, Function, MARGIN, deadline, log};
+use invocations::{Invocation, Invocations};
+
+use super::{BoxError, Function, MARGIN, log};
 use crate::capture::{self, Answer};
 use crate::config::{CodeStanding, Journal, ReplyOrder, Variables};
 use crate::delivery::counts::Counts;
@@ -26,14 +26,14 @@ use crate::delivery::{Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::{Circumstances, code_of};
 use crate::manage::index::{Standing, standing};
-use crate::request::{DecodeError, Ingress, Request};
+use crate::request::{Ingress, Request};
 
 /// Runs the role.
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     let capture = Arc::new(Capture::new(variables));
     match capture.function.config.reply {
         ReplyOrder::First => reply_first(capture, variables).await,
-        ReplyOrder::AfterIndexing => reply_after_indexing(capture).await,
+        ReplyOrder::AfterIndexing => reply_after_indexing(capture, variables).await,
     }
 }
 
@@ -42,31 +42,39 @@ async fn reply_first(capture: Arc<Capture>, variables: &Variables) -> Result<(),
     let (replied, jobs) = mpsc::unbounded_channel();
     let preparation = tokio::spawn(Arc::clone(&capture).prepare());
     let extension = extension::Extension::register(variables).await?;
-    let handler = Arc::clone(&capture);
-    let runtime = Runtime::new(service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
-        let reply = handler.answer_first(&invocation);
-        async move { reply }
-    }));
-    let layer = replied::RepliedLayer::new(Arc::clone(&capture), replied);
-    let indexing = extension.run(capture, jobs, preparation);
-    tokio::try_join!(runtime.layer(layer).run(), indexing).map(|_| ())
+    let replying = reply(&capture, Invocations::new(variables)?, replied);
+    tokio::try_join!(replying, extension.run(Arc::clone(&capture), jobs, preparation)).map(|_| ())
 }
 
-async fn reply_after_indexing(capture: Arc<Capture>) -> Result<(), BoxError> {
+/// Answers one invocation after the other, and hands over what is left to do once each reply has been sent, whatever became
+/// of it.
+async fn reply(
+    capture: &Capture,
+    invocations: Invocations,
+    replied: mpsc::UnboundedSender<Option<Job>>,
+) -> Result<(), BoxError> {
+    loop {
+        let invocation = invocations.next().await?;
+        let (reply, job) = capture.answer(&invocation);
+        let sent = invocations.end(&invocation, reply).await;
+        // The extension lives as long as this: both end together.
+        let _ = replied.send(job);
+        sent?;
+    }
+}
+
+async fn reply_after_indexing(capture: Arc<Capture>, variables: &Variables) -> Result<(), BoxError> {
     // Asked for now, finished while the first event is on its way.
     let _preparation = tokio::spawn(Arc::clone(&capture).prepare());
-    let handler = Arc::clone(&capture);
-    let runtime = Runtime::new(service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
-        let capture = Arc::clone(&handler);
-        async move {
-            let reply = capture.answer_first(&invocation);
-            if let Some(job) = capture.take_job() {
-                finish(capture, job).await;
-            }
-            reply
+    let invocations = Invocations::new(variables)?;
+    loop {
+        let invocation = invocations.next().await?;
+        let (reply, job) = capture.answer(&invocation);
+        if let Some(job) = job {
+            finish(Arc::clone(&capture), job).await;
         }
-    }));
-    runtime.layer(ReadableLayer).run().await
+        invocations.end(&invocation, reply).await?;
+    }
 }
 
 /// What one invocation leaves to do after its reply.
@@ -99,7 +107,6 @@ impl Work {
 #[derive(Debug)]
 struct Capture {
     function: Function,
-    job: Mutex<Option<Job>>,
 }
 
 /// The budget when the clock contradicts the deadline.
@@ -111,48 +118,42 @@ impl Capture {
         if let Some(reason) = standing_unasked(&function) {
             log(&json!({"level": "WARN", "message": "configuration", "reason": reason}));
         }
-        Self {
-            function,
-            job: Mutex::new(None),
-        }
+        Self { function }
     }
 
     async fn prepare(self: Arc<Self>) {
         self.function.courier.prepare().await;
     }
 
-    /// The reply; what is left to do is kept for [`Self::take_job`].
-    fn answer_first(&self, invocation: &LambdaEvent<Box<RawValue>>) -> Result<Box<RawValue>, BoxError> {
-        let payload = invocation.payload.get().as_bytes();
+    /// The reply, and what is left to do after it.
+    fn answer(&self, invocation: &Invocation) -> (Result<String, Diagnostic>, Option<Job>) {
+        let payload = invocation.payload.as_bytes();
         let config = &self.function.config;
-        let answer = || {
-            if payload == NOT_JSON.as_bytes() {
-                return capture::fallback(Ingress::Passthrough, Ignored::Unreadable(DecodeError::NotJson.reason()));
-            }
-            capture::answer_for(payload, config)
-        };
-        let reply = match capture::guarded(payload, answer) {
+        match capture::guarded(payload, || capture::answer_for(payload, config)) {
             Answer::Accepted { reply, request } => {
-                self.keep_job(Job {
-                    work: self.begin(request, invocation.context.request_id.clone()),
-                    deadline: deadline(&invocation.context),
-                });
-                reply
+                let job = Job {
+                    work: self.begin(request, invocation.id.clone()),
+                    deadline: invocation.deadline,
+                };
+                (Ok(reply), Some(job))
             }
             Answer::Ignored { reply, ingress, why } => {
                 let mut line = capture::ignored_line(ingress, why);
                 self.count_one(&mut line, &Outcome::Ignored(why));
                 log(&line);
-                reply
+                (Ok(reply), None)
             }
             Answer::Refused(error) => {
                 log(
                     &json!({"level": "ERROR", "message": "hit", "outcome": "ignored", "reason": error.reason(), "detail": error.to_string()}),
                 );
-                return Err(error.into());
+                let error = Diagnostic {
+                    error_type: "Refused".to_owned(),
+                    error_message: error.to_string(),
+                };
+                (Err(error), None)
             }
-        };
-        Ok(RawValue::from_string(reply)?)
+        }
     }
 
     /// What is done of the work before the reply: nothing, unless there is a journal.
@@ -206,14 +207,6 @@ impl Capture {
         let mut counts = Counts::default();
         counts.add(outcome);
         self.function.count(line, &counts);
-    }
-
-    fn keep_job(&self, job: Job) {
-        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
-    }
-
-    fn take_job(&self) -> Option<Job> {
-        self.job.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -621,6 +621,7 @@ impl Event {
     fn for_runtime(self) -> HttpResponse {
         Response::builder()
             .header("content-type", "application/json")
+            .header(INVOCATION_ID, invocation_id(&self.request_id))
             .header("lambda-runtime-aws-request-id", self.request_id)
             .header("lambda-runtime-deadline-ms", self.deadline_ms.to_string())
             .header("lambda-runtime-invoked-function-arn", FUNCTION_ARN)
@@ -1292,6 +1293,15 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<HttpResponse, Re
     };
     let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
     let post = head.method == Method::POST;
+    if let (true, ["2018-06-01", "runtime", "invocation", id, "response" | "error"]) = (post, path.as_slice())
+        && header(INVOCATION_ID) != invocation_id(id)
+    {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidInvocationID",
+            header(INVOCATION_ID),
+        ));
+    }
     match (&head.method, path.as_slice()) {
         (&Method::GET, ["2018-06-01", "runtime", "invocation", "next"]) => api.runtime_next().await,
         (_, ["2018-06-01", "runtime", "invocation", id, "response"]) if post => {
@@ -1315,6 +1325,13 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<HttpResponse, Re
         }
         _ => Err(Refusal::not_found()),
     }
+}
+
+/// Tells an answer to an invocation from a late one to an earlier attempt; whoever answers hands it back.
+const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
+
+fn invocation_id(request_id: &str) -> String {
+    format!("1/{request_id}")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,7 +7,7 @@ use lambda_runtime_api_client::{PooledClient, body::Body};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::super::api::client;
+use super::super::api::{client, read};
 use super::{BoxError, Capture, Job, finish};
 use crate::config::Variables;
 
@@ -64,12 +64,4 @@ impl Extension {
             Err(format!("the Extensions API answered {status}").into())
         }
     }
-}
-
-/// Reads an answer to its end, so that its connection can be used again.
-async fn read(mut body: impl http_body::Body<Data: Send, Error: Into<BoxError>> + Unpin) -> Result<(), BoxError> {
-    while let Some(frame) = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await {
-        frame.map_err(Into::into)?;
-    }
-    Ok(())
 }

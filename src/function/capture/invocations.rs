@@ -1,0 +1,107 @@
+//! Invocations, one after the other, from the Runtime API.
+//!
+//! The runtime's crate puts the trace id of each invocation into the process's environment, and the C library keeps every
+//! value that a variable has ever had: some 140 bytes for each hit (measured), and after a million hits the memory of a
+//! sandbox. Nothing in this role reads that variable. So it asks for its invocations by itself, with that crate's client. The
+//! paths and headers are those of the Lambda developer guide, "Using the Lambda runtime API for custom runtimes";
+//! `Lambda-Runtime-Invocation-Id` is handed back where there is one, as the runtime's crate does.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue, Request};
+use lambda_runtime::Diagnostic;
+use lambda_runtime_api_client::{PooledClient, body::Body};
+use serde_json::json;
+
+use super::super::api::{client, read};
+use super::{BoxError, log};
+use crate::config::Variables;
+
+const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
+
+/// The Runtime API.
+pub(super) struct Invocations {
+    client: PooledClient,
+}
+
+/// One invocation.
+#[derive(Debug)]
+pub(super) struct Invocation {
+    /// The request's id.
+    pub(super) id: String,
+    /// When it must be over.
+    pub(super) deadline: SystemTime,
+    /// What the function is invoked with: text, whatever came.
+    pub(super) payload: String,
+    /// Tells stale replies from this one's: the header [`INVOCATION_ID`].
+    mark: Option<HeaderValue>,
+}
+
+impl Invocations {
+    pub(super) fn new(variables: &Variables) -> Result<Self, BoxError> {
+        client(variables).map(|client| Self { client })
+    }
+
+    /// Waits for the next invocation.
+    ///
+    /// # Errors
+    ///
+    /// When the Runtime API does not answer, or answers something else. Then there is nothing left to wait for: Lambda starts
+    /// another sandbox.
+    pub(super) async fn next(&self) -> Result<Invocation, BoxError> {
+        let request = Request::get("/2018-06-01/runtime/invocation/next");
+        let answer = self.client.call(request.body(Body::empty())?).await?;
+        let (head, body) = answer.into_parts();
+        let body = read(body).await?;
+        let found = (
+            text(&head.headers, "lambda-runtime-aws-request-id"),
+            text(&head.headers, "lambda-runtime-deadline-ms").and_then(|time| time.parse().ok()),
+        );
+        let (true, (Some(id), Some(deadline))) = (head.status.is_success(), found) else {
+            let status = head.status;
+            return Err(format!("the Runtime API answered {status}, and no invocation").into());
+        };
+        Ok(Invocation {
+            id: id.to_owned(),
+            deadline: SystemTime::UNIX_EPOCH + Duration::from_millis(deadline),
+            payload: match String::from_utf8(body) {
+                Ok(payload) => payload,
+                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            },
+            mark: head.headers.get(INVOCATION_ID).cloned(),
+        })
+    }
+
+    /// Ends an invocation with its reply, which is JSON, or with an error. An answer that Lambda does not want any more, or finds
+    /// too large, is its own affair: it has told whoever has invoked the function.
+    ///
+    /// # Errors
+    ///
+    /// When the Runtime API does not answer.
+    pub(super) async fn end(&self, invocation: &Invocation, reply: Result<String, Diagnostic>) -> Result<(), BoxError> {
+        let id = &invocation.id;
+        let request = match reply {
+            Ok(reply) => Request::post(format!("/2018-06-01/runtime/invocation/{id}/response")).body(Body::from(reply)),
+            Err(error) => Request::post(format!("/2018-06-01/runtime/invocation/{id}/error"))
+                .header("lambda-runtime-function-error-type", "unhandled")
+                .body(Body::from(serde_json::to_string(&error)?)),
+        };
+        let mut request = request?;
+        let mark = invocation.mark.clone();
+        request
+            .headers_mut()
+            .extend(mark.map(|value| (http::HeaderName::from_static(INVOCATION_ID), value)));
+        let answer = self.client.call(request).await?;
+        let status = answer.status();
+        read(answer.into_body()).await?;
+        if !status.is_success() {
+            let reason = format!("the Runtime API answered the reply with {status}");
+            log(&json!({"level": "ERROR", "message": "reply", "reason": reason}));
+        }
+        Ok(())
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
