@@ -2,10 +2,12 @@
 //! real index, open to everybody, and for codes of ours alone.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pixel::code::{Contents, Keys};
+use pixel::manage::{Store, index};
 use pixel::opt_out::{Wish, code_of_path, is_possible};
 use pixel::request::Ingress;
 use pixel::stage::gateway::{self, Arrived};
@@ -13,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::lambda_rig::{Rig, RigOptions};
 use crate::matrix::{Index, Subject, any, block_on, each};
-use crate::serving::{request, send, serve};
+use crate::questions::deliverer;
+use crate::serving::{request, send, serve, wait_for};
 use crate::small_server::{Reaction, SmallServer};
 
 const KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
@@ -334,15 +337,23 @@ fn whoever_serves_the_same_index_heeds_it() {
     for (name, value) in subject.variables() {
         stage = stage.variable(name, &value);
     }
+    // Whether a server that starts now counts a code: it knows what was remembered once it knows of another code.
+    let known = signed(KEYS, "known", None);
     let heeds = |code: &str| {
         let served = stage.clone().start();
-        let reply = send(served.address, &request("GET", &format!("/pixel/{code}.gif"), &[]));
-        reply.header("x-pixel") == Some("ignored; reason=opted_out")
+        let ignored = |code: &str| {
+            let reply = send(served.address, &request("GET", &format!("/pixel/{code}.gif"), &[]));
+            reply.header("x-pixel") == Some("ignored; reason=opted_out")
+        };
+        wait_for("what was remembered", || ignored(&known).then_some(()));
+        ignored(code)
     };
     block_on(async {
         let rig = Rig::start(options_for(&subject, &index)).await;
         let target = format!("/opt-out/{code}");
-        assert_eq!(ask(&rig, Ingress::Rest, "POST", &target).await.status, 303);
+        for target in [&target, &format!("/opt-out/{known}")] {
+            assert_eq!(ask(&rig, Ingress::Rest, "POST", target).await.status, 303);
+        }
         assert!(heeds(&code) && !heeds("another"));
         assert_eq!(
             ask(&rig, Ingress::Rest, "POST", &format!("{target}?in=1")).await.status,
@@ -359,12 +370,12 @@ fn whoever_serves_the_same_index_heeds_it() {
         assert_eq!(reply.status, 303);
         let page = ask(&rig, Ingress::Rest, "GET", "/opt-out/own-word").await;
         assert!(page.says(NOT_COUNTED), "{page:?}");
-        assert_eq!(opt_outs.codes(), BTreeSet::from(["own-word".to_owned()]));
+        assert_eq!(opt_outs.codes(), BTreeSet::from([known.clone(), "own-word".to_owned()]));
         assert_eq!(
             ask(&rig, Ingress::Rest, "POST", "/opt-out/own-word?in=1").await.status,
             303
         );
-        assert_eq!(opt_outs.codes(), BTreeSet::new());
+        assert_eq!(opt_outs.codes(), BTreeSet::from([known.clone()]));
         assert_eq!(ask(&rig, Ingress::Rest, "POST", "/opt-out/own-word").await.status, 404);
     });
 }
@@ -420,6 +431,28 @@ fn an_index_that_is_down_is_said() {
             assert!(!lines.iter().any(|line| line.contains(&code)), "{lines:#?}");
         }
     });
+}
+
+/// A URL loses `.` and `..`, however they are encoded, and what is left would be the index itself.
+#[test]
+fn no_code_stands_for_the_whole_index() {
+    let subject = any();
+    let index = Index::new(&subject, "opted-folders");
+    let opt_outs = OptOuts(&index);
+    let deliverer = deliverer(&subject, &index);
+    block_on(async {
+        index::opt_out(&deliverer, "abc", true).await.expect("it is written");
+        for folder in ["", ".", ".."] {
+            assert!(index::opt_out(&deliverer, folder, false).await.is_err(), "{folder:?}");
+            assert!(index::opt_out(&deliverer, folder, true).await.is_err(), "{folder:?}");
+            assert!(index::is_opted_out(&deliverer, folder).await.is_err(), "{folder:?}");
+            let standing = index::standing(&deliverer, folder, Duration::from_secs(20)).await;
+            assert_eq!(standing, Ok(index::Standing::default()), "{folder:?}");
+            assert_eq!(deliverer.code(folder).await, Ok(None), "{folder:?}");
+        }
+        assert_eq!(index::is_opted_out(&deliverer, "abc").await, Ok(true));
+    });
+    assert_eq!(opt_outs.codes(), BTreeSet::from(["abc".to_owned()]));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use crate::matrix::{self, Index};
-use crate::serving::{request, send, serve};
+use crate::serving::{request, send, serve, wait_for};
 
 fn now() -> DateTime<Utc> {
     "2026-03-01T09:30:00.150Z".parse().expect("a time")
@@ -503,7 +503,10 @@ fn an_index_remembers_who_has_opted_out_for_every_server() {
         }
         // Another server of the same index knows it from the start.
         let second = second.start();
-        assert_eq!(ask(second.address, "GET", pixel), out, "{}", subject.name);
+        // From a busy index a little later.
+        wait_for("the other server to know it", || {
+            (ask(second.address, "GET", pixel) == out).then_some(())
+        });
         assert_eq!(
             ask(second.address, "POST", &format!("{code}?in")).0,
             303,
