@@ -501,6 +501,28 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
             );
             assert_eq!(reply["isBase64Encoded"], false);
         }
+        // The function behind the pixel heeds it with the next hit.
+        let capture = index.subject.variables().into_iter().fold(
+            stack.function_of("Capture", url.trim_end_matches('/')),
+            |options, (name, value)| options.env(name, value),
+        );
+        let capture = Rig::start(capture.env("PIXEL_CODE_KEYS", keys)).await;
+        let mut out = visit("POST", target.clone().leak());
+        out.query = String::new();
+        let reply = rig.invoke(stack.proxied(&out, "ManageFunction")).await.reply_json();
+        assert_eq!(reply["statusCode"], 303, "{reply}");
+        let hit = visit("GET", format!("/pixel/{code}").leak());
+        capture
+            .invoke(stack.payloads(std::slice::from_ref(&hit)).remove(0))
+            .await;
+        let line = capture
+            .wait_for_log("the outcome", |line| line.contains("\"outcome\""))
+            .await;
+        assert!(line.contains("opted_out"), "{line}");
+        out.query = "in=1".to_owned();
+        let reply = rig.invoke(stack.proxied(&out, "ManageFunction")).await.reply_json();
+        assert_eq!(reply["statusCode"], 303, "{reply}");
+
         let nowhere = Visit {
             method: "PUT",
             path: target.leak(),
