@@ -49,6 +49,8 @@ pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
+#[cfg(any(feature = "care", feature = "cli"))]
+pub mod opt_out;
 pub mod page;
 pub mod pixel;
 pub mod privacy;

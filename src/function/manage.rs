@@ -1,4 +1,5 @@
-//! The role `manage`: codes and statistics, behind API Gateway, a function URL or a load balancer.
+//! The role `manage`: codes and statistics, behind API Gateway, a function URL or a load balancer; and the page on which the
+//! recipient of a mail says that it is not to be counted.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,9 +10,12 @@ use serde_json::{Value, json};
 use super::readable::ReadableLayer;
 use super::{BoxError, Function, log};
 use crate::aws::client::secure_random;
+use crate::code::{Keys, Signature};
 use crate::config::Variables;
-use crate::manage::{self, Asked, Failures, Manager, Problem, Reply};
+use crate::manage::{self, Asked, Failures, Manager, Problem, Reply, Store, index};
+use crate::opt_out::{self, Whom, Wish};
 use crate::page;
+use crate::question::AskError;
 use crate::request::{Ingress, Request};
 
 /// Runs the role.
@@ -39,6 +43,15 @@ async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value 
         let page = page::answer(&request.method, request.header("if-none-match"));
         return of_proxy(ingress, page.unwrap_or_else(|| Problem::Method("GET").reply()));
     }
+    if let Some(code) = opt_out::code_of_path(&request.path) {
+        let reply = opted_out(function, &manager.keys, &request, code).await;
+        // Without the code: the log is no place for what stands in mails.
+        let reply = reply.unwrap_or_else(|error| {
+            log(&json!({"level": "ERROR", "message": "opt-out", "reason": error.to_string()}));
+            opt_out::away()
+        });
+        return of_proxy(ingress, opt_out::as_asked(&request.method, reply));
+    }
     let asked = asked(function, request, payload);
     let reply = match function.courier.index() {
         Ok(index) => {
@@ -60,6 +73,39 @@ async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value 
 fn is_root(request: &Request) -> bool {
     let path = request.path.trim_matches('/');
     path.is_empty() || Some(path) == request.context("stage")
+}
+
+/// The page for the recipient of a mail, which is open to everybody. Only codes of ours are remembered, so that nobody can
+/// fill the index with others; what has been remembered elsewhere is shown, and can be taken back.
+async fn opted_out(function: &Function, keys: &Keys, request: &Request, code: &str) -> Result<Reply, AskError> {
+    let Some(wish) = Wish::of(&request.method, &request.query) else {
+        return Ok(opt_out::wrong_method());
+    };
+    if !opt_out::is_possible(code) {
+        return Ok(opt_out::unknown());
+    }
+    if function.config.opt_out.contains(code) {
+        return Ok(opt_out::settled());
+    }
+    let index = function.courier.index().map_err(AskError::Unavailable)?;
+    let is_out = index::is_opted_out(index, code);
+    let (is_out, is_ours) = tokio::try_join!(is_out, is_ours(keys, code, index))?;
+    if !is_out && !is_ours {
+        return Ok(opt_out::unknown());
+    }
+    if wish == Wish::See {
+        return Ok(opt_out::page(Whom::Recipient, is_out));
+    }
+    index::opt_out(index, code, wish == Wish::Out).await?;
+    Ok(opt_out::back())
+}
+
+/// Whether a code is one of ours: signed by us, though its time may be over, or in the list.
+async fn is_ours(keys: &Keys, code: &str, list: &impl Store) -> Result<bool, AskError> {
+    match keys.check(code, chrono::Utc::now()).signature {
+        Signature::Valid | Signature::Expired => Ok(true),
+        _ => Ok(list.code(code).await?.is_some()),
+    }
 }
 
 fn asked(function: &Function, request: Request, payload: &str) -> Asked {

@@ -91,7 +91,7 @@ const LONGEST_ID: usize = 512;
 /// [`AskError`] when the index cannot be asked within `patience`.
 pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> Result<Standing, AskError> {
     let mut standing = Standing::default();
-    if code.is_empty() || code.len() > LONGEST_ID {
+    if !can_be_id(code) {
         return Ok(standing);
     }
     let begun = Instant::now();
@@ -145,14 +145,30 @@ pub async fn opted_out(deliverer: &Deliverer) -> Result<std::collections::BTreeS
     }
 }
 
+/// Whether a code's recipient has opted out, by the document itself: a search knows it a second later.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked, or no document can have the code as its id.
+#[cfg(any(feature = "care", feature = "cli"))]
+pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, AskError> {
+    let path = opt_out_path(code, "")?;
+    match send_to(deliverer, OPT_OUTS, "GET", &path, None).await? {
+        (200, found) => Ok(found["_source"]["code"] == code),
+        // The index itself comes with the first of them.
+        (404, _) => Ok(false),
+        (status, _) => opt_outs_answered(status),
+    }
+}
+
 /// Remembers that a code's recipient has opted out, or that no more.
 ///
 /// # Errors
 ///
 /// [`AskError`] when that cannot be written.
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "care", feature = "cli"))]
 pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
-    let path = path(code, "?refresh=true");
+    let path = opt_out_path(code, "?refresh=true")?;
     let (status, _) = if out {
         send_to(deliverer, OPT_OUTS, "PUT", &path, Some(&json!({"code": code}))).await?
     } else {
@@ -160,8 +176,32 @@ pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(),
     };
     match (status, out) {
         (200 | 201, _) | (404, false) => Ok(()),
-        _ => unexpected(status),
+        _ => opt_outs_answered(status),
     }
+}
+
+#[cfg(any(feature = "care", feature = "cli"))]
+fn opt_outs_answered<T>(status: u16) -> Result<T, AskError> {
+    Err(AskError::Unavailable(format!(
+        "the index of opt-outs answered with status {status}"
+    )))
+}
+
+#[cfg(any(feature = "care", feature = "cli"))]
+fn opt_out_path(code: &str, query: &str) -> Result<String, AskError> {
+    if can_be_id(code) {
+        Ok(path(code, query))
+    } else {
+        Err(AskError::Unavailable(
+            "no document can have this code as its id".to_owned(),
+        ))
+    }
+}
+
+/// Whether a document can have this code as its id. The names of folders cannot be one: however they are encoded, a URL
+/// loses them, and what is left is the address of the whole index.
+fn can_be_id(code: &str) -> bool {
+    !matches!(code, "" | "." | "..") && code.len() <= LONGEST_ID
 }
 
 fn path(code: &str, query: &str) -> String {
@@ -277,6 +317,9 @@ impl Store for Deliverer {
     }
 
     async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {
+        if !can_be_id(code) {
+            return Ok(None);
+        }
         match send(self, "GET", &path(code, ""), None).await? {
             (200, found) => Ok(listed(&found["_source"])),
             (404, _) => Ok(None),

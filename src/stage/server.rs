@@ -437,7 +437,7 @@ async fn answer(
         return Ok(page);
     }
     if let Some(page) = opt_out::answer(&arrived, &stage.opt_outs, stage.sink.index()).await {
-        return Ok(page.map(Either::Left));
+        return Ok(of_reply(page));
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
     let answer = capture_hit(Arc::clone(&stage), arrived).await;

@@ -361,6 +361,10 @@ def gateway_responses(t, facts, folder):
             yield f"{api} has refusals without an image"
 
 
+# What the function for codes and numbers answers to everybody.
+OPEN = {"/v1/api/status": {"GET", "HEAD"}, "/opt-out/{code}": {"GET", "HEAD", "POST"}}
+
+
 def paths(t, facts, folder):
     """Paths and methods are there once, and in the main stack they are the pixel's."""
     every = [(one["RestApiId"], path_of(t, name)) for name, one in t.of("AWS::ApiGateway::Resource")]
@@ -378,18 +382,23 @@ def paths(t, facts, folder):
         verbs.append(method["HttpMethod"])
         managed = handler(t, integration) == "manage"
         tokens = managed and "PIXEL_TOKENS" in t.resources[function_of(integration)]["Properties"]["Environment"]["Variables"]
-        if managed and path != "/v1/api/status" and method.get("AuthorizationType") != ("NONE" if tokens else "AWS_IAM"):
+        is_open = not managed or path in OPEN
+        if not is_open and method.get("AuthorizationType") != ("NONE" if tokens else "AWS_IAM"):
             yield f"{name} answers anybody, or has two guards"
-        if (not managed or path == "/v1/api/status") and (method.get("AuthorizationType") != "NONE" or method.get("ApiKeyRequired")):
+        if is_open and (method.get("AuthorizationType") != "NONE" or method.get("ApiKeyRequired")):
             yield f"{name} asks visitors who they are"
-        if managed and path != "/" and not path.startswith("/v1/api/"):
+        if managed and path != "/" and path not in OPEN and not path.startswith("/v1/api/"):
             yield f"{name} is at {path}, where the function has nothing"
-        if managed and path == "/v1/api/status" and method["HttpMethod"] not in ("GET", "HEAD"):
+        if managed and path in OPEN and method["HttpMethod"] not in OPEN[path]:
             yield f"{name} takes {method['HttpMethod']} of anybody"
         named = set(re.findall(r"\{(\w+)\+?\}", path))
         declared = {key.rsplit(".", 1)[1] for key in method.get("RequestParameters", {}) if ".path." in key}
         if named != declared:
             yield f"{name} declares the path parameters {declared}, not {named}"
+    if any(one.get("Handler") == "manage" for _, one in t.of("AWS::Lambda::Function")):
+        for path, verbs in OPEN.items():
+            if set(served.get(path, [])) != verbs:
+                yield f"{path} is served to {served.get(path, [])}, not to {sorted(verbs)}"
     if served and "proxy+" not in str(found):
         calls_function = any(function_of(integration) for _, _, integration in integrations(t))
         for path in facts["resources"]:
@@ -434,6 +443,47 @@ def constants(t, facts, folder):
         wanted = [("POST", facts["opt_out_cookie"], False), ("POST", facts["opt_out_cookie"], True)]
         if path != "/opt-out" or sorted(found) != wanted:
             yield f"{path} sets {found}, and visitors who do not want to be counted have {wanted}"
+
+
+def opt_outs(t, facts, folder):
+    """Where mails send their recipients, the function answers, knows which codes are ours, and may keep who has opted out."""
+    for name, one in t.of("AWS::Lambda::Function"):
+        if one.get("Handler") != "manage":
+            continue
+        variables = one["Environment"]["Variables"]
+        # The scenario with everything sets every parameter that there is.
+        for parameter, variable in (("CodeKeysSecretArn", "PIXEL_CODE_KEYS"), ("PrivacyOptOut", "PIXEL_PRIVACY_OPT_OUT")):
+            if t.parameters[parameter] and variable not in variables:
+                yield f"{name} does not know {parameter}"
+        role = one["Role"].strip("<>").removesuffix(".Arn")
+        index = f"pixel-opt-outs-of-{t.parameters['Index']}"
+        if t.parameters["DomainName"]:
+            resource = f"arn:aws:es:eu-central-1:123456789012:domain/{t.parameters['DomainName']}/{index}/_doc/*"
+            wanted = {("es:ESHttpGet", resource), ("es:ESHttpPut", resource), ("es:ESHttpDelete", resource)}
+            allowed = {
+                (action, resource)
+                for _, owner, _, statement in statements(t)
+                for action in listed(statement["Action"])
+                for resource in listed(statement.get("Resource", []))
+                if owner == role and ("/pixel-opt-outs-of-" in resource or action == "es:ESHttpDelete")
+            }
+            if allowed != wanted:
+                yield f"{role} may {sorted(allowed)}, and opt-outs need {sorted(wanted)}"
+        if t.parameters["CollectionId"]:
+            wanted = {"aoss:ReadDocument", "aoss:WriteDocument", "aoss:CreateIndex", "aoss:DescribeIndex"}
+            resource = f"index/{t.parameters['CollectionName']}/{index}"
+            policies = [policy for _, access in t.of("AWS::OpenSearchServerless::AccessPolicy") for policy in json.loads(access["Policy"])]
+            mine = [rule for policy in policies if f"<{role}.Arn>" in policy["Principal"] for rule in policy["Rules"]]
+            found = [set(rule["Permission"]) for rule in mine if resource in rule["Resource"]]
+            if found != [wanted]:
+                yield f"{role} may {found} of {resource}, and opt-outs need {sorted(wanted)}"
+        stages = [
+            f"https://{stage['RestApiId']}.execute-api.eu-central-1.amazonaws.com/<{stage_name}>/opt-out/"
+            for stage_name, stage in t.of("AWS::ApiGateway::Stage")
+            if not visited(t, stage["RestApiId"].strip("<>"))
+        ]
+        if [t.outputs.get("OptOutUrl")] != stages:
+            yield f"mails are told {t.outputs.get('OptOutUrl')}, and opt-outs are at {stages}"
 
 
 # What a deployer cannot or need not set, and why.
@@ -879,7 +929,7 @@ def alarms(t, facts, folder):
                 yield f"the dashboard shows {metric}, which nobody writes"
 
 
-CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, permissions, stages,
+CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages,
           functions, least_privilege, encryption, destinations, queues, alarms]
 
 

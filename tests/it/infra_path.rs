@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use pixel::capture;
+use pixel::code::{Contents, Keys};
 use pixel::config::Config;
 use pixel::hit::Circumstances;
 use pixel::pixel::{GIF, Image, PNG};
@@ -127,6 +128,34 @@ impl Stack {
             .as_str()
             .unwrap();
         render(template, &inputs).into_iter().map(Result::unwrap).collect()
+    }
+
+    /// The payload that an open proxy integration hands to a function.
+    fn proxied(&self, visit: &Visit, function: &str) -> String {
+        let (method, resource, parameters) = self.method(visit).unwrap_or_else(|| panic!("{visit:?}"));
+        let integration = &method["Integration"];
+        let uri = integration["Uri"].as_str().unwrap();
+        assert!(
+            uri.contains(&format!("/functions/<{function}.Arn>/")),
+            "{visit:?}: {uri}"
+        );
+        assert_eq!(
+            (&integration["Type"], &method["AuthorizationType"]),
+            (&json!("AWS_PROXY"), &json!("NONE"))
+        );
+        let query: BTreeMap<_, _> = visit.query.split('&').filter_map(|part| part.split_once('=')).collect();
+        let headers: BTreeMap<_, _> = visit.headers.iter().map(|(name, value)| (*name, value)).collect();
+        let query = (!query.is_empty()).then_some(query);
+        json!({
+            "resource": resource, "path": visit.path, "httpMethod": visit.method, "headers": headers,
+            "queryStringParameters": query, "pathParameters": parameters, "stageVariables": null,
+            "requestContext": {
+                "stage": "prod", "path": format!("/prod{}", visit.path), "resourcePath": resource, "httpMethod": visit.method,
+                "requestId": "1", "identity": {"sourceIp": "203.0.113.9", "userArn": null},
+            },
+            "body": null, "isBase64Encoded": false,
+        })
+        .to_string()
     }
 
     /// The answer that the stack declares for what became of the invocation.
@@ -411,6 +440,103 @@ async fn who_opts_out_on_the_page_is_not_stored() {
         .await;
     let stored: Vec<_> = index.documents().into_keys().map(|(_, id)| id).collect();
     assert_eq!(stored, [format!("{:x}", fingerprint(&seen))]);
+}
+
+/// From the address in the stack's outputs to the index and back: what a mail's recipient does with the page, as API Gateway
+/// hands it on to the function, whatever guards the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
+    let index = Index::new(&any(), "infra-opt-out");
+    let secret = |name: &str| format!("arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}-AbCdEf");
+    let (name, tokens) = (
+        format!("Index={}", index.name),
+        format!("TokensSecretArn={}", secret("tokens")),
+    );
+    let keys = format!("CodeKeysSecretArn={}", secret("codes"));
+    for guard in [vec!["Manage=iam"], vec!["Manage=token", &tokens]] {
+        let parameters = [vec![name.as_str(), "Rotation=none", &keys], guard].concat();
+        let stack = Stack::read_with("pixel.yaml", &parameters);
+        let outputs = resolve(
+            "pixel.yaml",
+            &[&["Endpoint=https://index.example.org"], parameters.as_slice()].concat(),
+        );
+        let address = outputs["outputs"]["OptOutUrl"].as_str().unwrap();
+        let path = address
+            .strip_prefix("https://<ManageApi>.execute-api.eu-central-1.amazonaws.com/<ManageStage>")
+            .unwrap_or_else(|| panic!("{address}"));
+
+        let url = index.subject.destination("");
+        let mut options = stack.function_of("ManageFunction", url.trim_end_matches('/'));
+        for (name, value) in index.subject.variables() {
+            options = options.env(name, value);
+        }
+        // What CloudFormation puts where the secret is named.
+        let keys = "1:MDEyMzQ1Njc4OWFiY2RlZg";
+        let rig = Rig::start(options.env("PIXEL_CODE_KEYS", keys)).await;
+        let contents = Contents {
+            campaign: Some(format!("{parameters:?}").chars().take(60).collect()),
+            ..Contents::default()
+        };
+        let code = Keys::parse(keys).unwrap().sign(&contents).unwrap();
+        let target = format!("{path}{code}");
+        for (method, query, status, words) in [
+            ("GET", "", 200, "It is counted"),
+            ("HEAD", "", 200, ""),
+            ("POST", "", 303, ""),
+            ("GET", "", 200, "is not counted"),
+            ("POST", "in=1", 303, ""),
+            ("GET", "", 200, "It is counted"),
+        ] {
+            let visit = Visit {
+                method,
+                path: target.clone().leak(),
+                query: query.to_owned(),
+                headers: vec![("Host", "manage.example".to_owned())],
+            };
+            let reply = rig.invoke(stack.proxied(&visit, "ManageFunction")).await.reply_json();
+            assert_eq!(reply["statusCode"], status, "{method} {target}?{query}: {reply}");
+            assert!(
+                reply["body"].as_str().unwrap().contains(words),
+                "{method} {target}?{query}: {reply}"
+            );
+            assert_eq!(reply["isBase64Encoded"], false);
+        }
+        // The function behind the pixel heeds it with the next hit.
+        let capture = index.subject.variables().into_iter().fold(
+            stack.function_of("Capture", url.trim_end_matches('/')),
+            |options, (name, value)| options.env(name, value),
+        );
+        let capture = Rig::start(capture.env("PIXEL_CODE_KEYS", keys)).await;
+        let mut out = visit("POST", target.clone().leak());
+        out.query = String::new();
+        let reply = rig.invoke(stack.proxied(&out, "ManageFunction")).await.reply_json();
+        assert_eq!(reply["statusCode"], 303, "{reply}");
+        let hit = visit("GET", format!("/pixel/{code}").leak());
+        capture
+            .invoke(stack.payloads(std::slice::from_ref(&hit)).remove(0))
+            .await;
+        let line = capture
+            .wait_for_log("the outcome", |line| line.contains("\"outcome\""))
+            .await;
+        assert!(line.contains("opted_out"), "{line}");
+        out.query = "in=1".to_owned();
+        let reply = rig.invoke(stack.proxied(&out, "ManageFunction")).await.reply_json();
+        assert_eq!(reply["statusCode"], 303, "{reply}");
+
+        let nowhere = Visit {
+            method: "PUT",
+            path: target.leak(),
+            ..Visit::default()
+        };
+        assert!(
+            stack.method(&nowhere).is_none(),
+            "the API knows only the page's methods"
+        );
+    }
+    let beside = format!("/pixel-opt-outs-of-{}", index.name);
+    let counted = index.subject.expect("GET", &format!("{beside}/_count"), None);
+    assert_eq!(counted["count"], 0);
+    index.subject.ask("DELETE", &beside, None);
 }
 
 /// What `/.well-known/gpc.json` promises is what the functions do with the signal.

@@ -310,6 +310,25 @@ async fn asks_everything(resources: &Value, server: &SmallServer, what: &str) {
             "{what}: {method} {path}: {text}"
         );
     }
+    // The recipient of a mail, whom nobody has let in.
+    for (method, query, status) in [
+        ("GET", json!({}), 200),
+        ("POST", json!({}), 303),
+        ("POST", json!({"in": "1"}), 303),
+        ("HEAD", json!({}), 200),
+    ] {
+        let payload = json!({
+            "httpMethod": method, "path": "/opt-out/spring", "resource": "/opt-out/{code}", "queryStringParameters": query,
+            "headers": {"Host": "manage.example"}, "body": null, "isBase64Encoded": false,
+            "requestContext": {"requestId": "1", "identity": {"userArn": null}, "httpMethod": method},
+        });
+        let reply = rig.invoke(payload.to_string()).await.reply_json();
+        let said = rig.log_lines();
+        assert_eq!(
+            reply["statusCode"], status,
+            "{what}: {method} /opt-out/spring: {reply}: {said:?}"
+        );
+    }
 }
 
 fn hit(id: &str) -> String {
@@ -354,6 +373,8 @@ fn nobody_has_more(domain: &Domain, index: &str, rotation: &str) {
             "DELETE",
             format!("/pixel-codes-of-{index}/_doc/spring"),
         ),
+        ("pixel_manager", "GET", format!("/pixel-opt-outs-of-{index}/_search")),
+        ("pixel_manager", "DELETE", format!("/pixel-opt-outs-of-{index}")),
         ("pixel_dashboards", "GET", format!("/{index}*/_search")),
         ("pixel_keeper", "GET", "/_plugins/_security/api/roles".to_owned()),
     ] {
@@ -448,7 +469,10 @@ async fn the_functions_may_do_what_they_do() {
             format!("/{index}*")
         };
         let _ = servers::request(&domain.running, "DELETE", &path, None);
-        let _ = servers::request(&domain.running, "DELETE", &format!("/pixel-codes-of-{index}"), None);
+        for beside in ["codes", "opt-outs"] {
+            let path = format!("/pixel-{beside}-of-{index}");
+            let _ = servers::request(&domain.running, "DELETE", &path, None);
+        }
         let template = format!("/_index_template/pixel-{index}");
         let _ = servers::request(&domain.running, "DELETE", &template, None);
     }

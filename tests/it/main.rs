@@ -35,6 +35,7 @@ mod lambda_rig;
 mod lifecycle;
 mod manage;
 mod matrix;
+mod opt_outs;
 mod page;
 mod privacy;
 mod properties;

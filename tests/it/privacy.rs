@@ -18,7 +18,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use crate::matrix::{self, Index};
-use crate::serving::{request, send, serve};
+use crate::serving::{request, send, serve, wait_for};
 
 fn now() -> DateTime<Utc> {
     "2026-03-01T09:30:00.150Z".parse().expect("a time")
@@ -417,7 +417,7 @@ fn who_opts_out_is_not_counted() {
     );
     let opted = post("/opt-out");
     let cookie = opted.header("set-cookie").expect("a cookie").to_owned();
-    assert_eq!((opted.status, opted.header("location")), (303, Some("/opt-out")));
+    assert_eq!((opted.status, opted.header("location")), (303, Some("?")));
     let (cookie, attributes) = cookie.split_once(';').expect("attributes");
     assert!(
         attributes.contains("HttpOnly") && attributes.contains("Max-Age=31536000"),
@@ -496,9 +496,17 @@ fn an_index_remembers_who_has_opted_out_for_every_server() {
         assert_eq!(ask(first.address, "POST", &code).0, 303, "{}", subject.name);
         let pixel = "/pixel/mail%201%20%C3%A9.gif";
         assert_eq!(ask(first.address, "GET", pixel), out, "{}", subject.name);
+        // What a URL would lose is no code, or the index itself would be deleted.
+        for nothing in ["%2E%2E?in", "..?in", "%2e?in", "%2E%2E", &"x".repeat(257)] {
+            let reply = ask(first.address, "POST", &format!("/opt-out/{nothing}"));
+            assert_eq!(reply.0, 404, "{}: {nothing}", subject.name);
+        }
         // Another server of the same index knows it from the start.
         let second = second.start();
-        assert_eq!(ask(second.address, "GET", pixel), out, "{}", subject.name);
+        // From a busy index a little later.
+        wait_for("the other server to know it", || {
+            (ask(second.address, "GET", pixel) == out).then_some(())
+        });
         assert_eq!(
             ask(second.address, "POST", &format!("{code}?in")).0,
             303,
