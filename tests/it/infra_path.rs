@@ -12,6 +12,7 @@ use pixel::capture;
 use pixel::code::{Contents, Keys};
 use pixel::config::Config;
 use pixel::hit::Circumstances;
+use pixel::manage::token::Scope;
 use pixel::pixel::{GIF, Image, PNG};
 use pixel::request::Request;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use crate::index_setup::succeeded;
 use crate::index_stub::{Behaviour, IndexStub};
 use crate::infra::resolve;
 use crate::lambda_rig::{Invocation, InvokeResult, Rig, RigOptions};
+use crate::manage::{TOKEN, entry};
 use crate::matrix::{Index, any};
 use crate::small_server::{Reaction, SmallServer};
 use crate::velocity::{TemplateInput, render};
@@ -73,15 +75,24 @@ impl Stack {
 
     /// The method that a request is for, with what its path's template matched.
     fn method(&self, visit: &Visit) -> Option<(&Value, &str, BTreeMap<String, String>)> {
-        let literal = self.paths.iter().find(|(_, path)| *path == visit.path);
+        let resource = |path: &str| self.paths.iter().find(|(_, known)| **known == *path);
         let (parent, last) = visit.path.rsplit_once('/')?;
-        let named = format!("{parent}/{{code}}");
-        let (name, path) = literal.or_else(|| self.paths.iter().find(|(_, path)| **path == named))?;
-        let code = path.ends_with('}').then(|| ("code".to_owned(), decode(last)));
-        let method = self
-            .of("AWS::ApiGateway::Method")
-            .find(|method| method["ResourceId"] == format!("<{name}>") && method["HttpMethod"] == visit.method)?;
-        Some((method, path, code.into_iter().collect()))
+        let (name, path) = match visit.path {
+            "/" => ("ManageApi.RootResourceId", "/"),
+            literal => resource(literal)
+                .or_else(|| resource(&format!("{parent}/{{code}}")))
+                .or_else(|| resource(&format!("{parent}/{{proxy+}}")))
+                .map(|(name, path)| (name.as_str(), path.as_str()))?,
+        };
+        let named = path
+            .rsplit_once('{')
+            .map(|(_, named)| named.trim_end_matches(['+', '}']));
+        let method = self.of("AWS::ApiGateway::Method").find(|method| {
+            method["ResourceId"] == format!("<{name}>")
+                && (method["HttpMethod"] == visit.method || method["HttpMethod"] == "ANY")
+        })?;
+        let matched = named.map(|named| (named.to_owned(), decode(last)));
+        Some((method, path, matched.into_iter().collect()))
     }
 
     /// The function's own environment, its destination replaced.
@@ -537,6 +548,45 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
     let counted = index.subject.expect("GET", &format!("{beside}/_count"), None);
     assert_eq!(counted["count"], 0);
     index.subject.ask("DELETE", &beside, None);
+}
+
+/// With `Manage=token` API Gateway lets everybody in, and the function those who have a token, each as far as it reaches.
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_and_numbers_are_for_tokens_where_the_stack_says_so() {
+    let index = Index::new(&any(), "infra-token");
+    let set_up = index.subject.pixel(&["setup", "-d", &index.destination()]);
+    assert!(set_up.status.success(), "{set_up:?}");
+    let name = format!("Index={}", index.name);
+    let secret = "TokensSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf";
+    let stack = Stack::read_with("pixel.yaml", &[&name, "Rotation=none", "Manage=token", secret]);
+    let url = index.subject.destination("");
+    let mut options = stack.function_of("ManageFunction", url.trim_end_matches('/'));
+    for (name, value) in index.subject.variables() {
+        options = options.env(name, value);
+    }
+    // What CloudFormation puts where the secret is named.
+    let rig = Rig::start(options.env("PIXEL_TOKENS", entry(TOKEN, &[Scope::StatsRead]))).await;
+    let own = format!("Bearer {TOKEN}");
+    for (path, token, status, words) in [
+        ("/", "", 200, "<!doctype html>"),
+        ("/v1/api/status", "", 200, "{"),
+        ("/v1/api/stats", "", 401, "token"),
+        ("/v1/api/stats", "Bearer pixel_of-somebody-else", 401, "token"),
+        ("/v1/api/stats", &own, 200, "\"events\":0"),
+        ("/v1/api/gen-image", &own, 403, "codes:write"),
+        ("/v1/api/events", &own, 403, "events:read"),
+    ] {
+        let mut asked = visit("GET", path);
+        asked.query.clear();
+        asked.headers = vec![("Host", "manage.example".to_owned())];
+        asked
+            .headers
+            .extend((!token.is_empty()).then(|| ("Authorization", token.to_owned())));
+        let reply = rig.invoke(stack.proxied(&asked, "ManageFunction")).await.reply_json();
+        assert_eq!(reply["statusCode"], status, "{path} {token}: {reply}");
+        let body = reply["body"].as_str().unwrap_or_default();
+        assert!(body.contains(words), "{path} {token}: {reply}");
+    }
 }
 
 /// What `/.well-known/gpc.json` promises is what the functions do with the signal.

@@ -15,9 +15,9 @@ use crate::serving::{PATIENCE, Reply, Serve, Served, pixel, serve, try_send, wai
 use crate::setup;
 
 const KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
-const TOKEN: &str = "pixel_of-the-tests";
+pub const TOKEN: &str = "pixel_of-the-tests";
 
-fn entry(token: &str, scopes: &[Scope]) -> String {
+pub fn entry(token: &str, scopes: &[Scope]) -> String {
     let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
     format!("{}={}", hex(&hash(token)), names.join("+"))
 }
