@@ -93,6 +93,8 @@ impl Event {
             }
             document = encode(limits);
         }
+        // Many events may wait together, and most are half as long as was allowed for.
+        document.shrink_to_fit();
         Self {
             id: hit.id.clone(),
             time: hit.received,
