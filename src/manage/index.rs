@@ -66,10 +66,32 @@ async fn send_within(
     Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
 }
 
-fn unexpected<T>(status: u16) -> Result<T, AskError> {
+fn unexpected<T>(what: &str, status: u16) -> Result<T, AskError> {
     Err(AskError::Unavailable(format!(
-        "the index of codes answered with status {status}"
+        "the index of {what} answered with status {status}"
     )))
+}
+
+/// The document of a code at this moment; none where there is none, or cannot be. A search knows it a second later.
+async fn document_of(
+    deliverer: &Deliverer,
+    what: &str,
+    code: &str,
+    patience: Duration,
+) -> Result<Option<Value>, AskError> {
+    if !can_be_id(code) {
+        return Ok(None);
+    }
+    match send_within(deliverer, what, "GET", &path(code, ""), None, patience).await? {
+        (200, mut found) if found["_source"].is_object() => Ok(Some(found["_source"].take())),
+        // A login page, or whatever stands before the index.
+        (200, _) => Err(AskError::Unavailable(format!(
+            "what answers for the index of {what} sends no document"
+        ))),
+        // The index itself comes with the first of them.
+        (404, _) => Ok(None),
+        (status, _) => unexpected(what, status),
+    }
 }
 
 /// How a code stands.
@@ -90,27 +112,17 @@ const LONGEST_ID: usize = 512;
 ///
 /// [`AskError`] when the index cannot be asked within `patience`.
 pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> Result<Standing, AskError> {
-    let mut standing = Standing::default();
-    if !can_be_id(code) {
-        return Ok(standing);
-    }
     let begun = Instant::now();
-    let ask = async |what, query| {
-        let left = patience.saturating_sub(begun.elapsed());
-        match send_within(deliverer, what, "GET", &path(code, query), None, left).await? {
-            (200, found) => Ok(Some(found)),
-            // Neither is the index there before its first document.
-            (404, _) => Ok(None),
-            (status, _) => unexpected(status),
-        }
-    };
     // One after the other, so that there is one connection.
-    standing.opted_out = ask(OPT_OUTS, "?_source=false").await?.is_some();
-    if !standing.opted_out {
-        let code = ask(CODES, "?_source=revoked").await?;
-        standing.revoked = code.is_some_and(|code| code["_source"]["revoked"].is_number());
-    }
-    Ok(standing)
+    let opted_out = document_of(deliverer, OPT_OUTS, code, patience).await?.is_some();
+    let listed = if opted_out {
+        None
+    } else {
+        let left = patience.saturating_sub(begun.elapsed());
+        document_of(deliverer, CODES, code, left).await?
+    };
+    let revoked = listed.is_some_and(|code| code["revoked"].is_number());
+    Ok(Standing { revoked, opted_out })
 }
 
 /// The codes whose recipients have opted out.
@@ -130,7 +142,7 @@ pub async fn opted_out(deliverer: &Deliverer) -> Result<std::collections::BTreeS
             return Ok(codes);
         }
         let Some(hits) = found.pointer_mut("/hits/hits").and_then(Value::as_array_mut) else {
-            return unexpected(status);
+            return unexpected(OPT_OUTS, status);
         };
         codes.extend(
             hits.iter()
@@ -145,20 +157,15 @@ pub async fn opted_out(deliverer: &Deliverer) -> Result<std::collections::BTreeS
     }
 }
 
-/// Whether a code's recipient has opted out, by the document itself: a search knows it a second later.
+/// Whether a code's recipient has opted out, at this moment.
 ///
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked, or no document can have the code as its id.
 #[cfg(any(feature = "care", feature = "cli"))]
 pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, AskError> {
-    let path = opt_out_path(code, "")?;
-    match send_to(deliverer, OPT_OUTS, "GET", &path, None).await? {
-        (200, found) => Ok(found["_source"]["code"] == code),
-        // The index itself comes with the first of them.
-        (404, _) => Ok(false),
-        (status, _) => opt_outs_answered(status),
-    }
+    wanted_as_id(code)?;
+    Ok(document_of(deliverer, OPT_OUTS, code, PATIENCE).await?.is_some())
 }
 
 /// Remembers that a code's recipient has opted out, or that no more.
@@ -168,7 +175,8 @@ pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, Ask
 /// [`AskError`] when that cannot be written.
 #[cfg(any(feature = "care", feature = "cli"))]
 pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
-    let path = opt_out_path(code, "?refresh=true")?;
+    wanted_as_id(code)?;
+    let path = path(code, "?refresh=true");
     let (status, _) = if out {
         send_to(deliverer, OPT_OUTS, "PUT", &path, Some(&json!({"code": code}))).await?
     } else {
@@ -176,25 +184,7 @@ pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(),
     };
     match (status, out) {
         (200 | 201, _) | (404, false) => Ok(()),
-        _ => opt_outs_answered(status),
-    }
-}
-
-#[cfg(any(feature = "care", feature = "cli"))]
-fn opt_outs_answered<T>(status: u16) -> Result<T, AskError> {
-    Err(AskError::Unavailable(format!(
-        "the index of opt-outs answered with status {status}"
-    )))
-}
-
-#[cfg(any(feature = "care", feature = "cli"))]
-fn opt_out_path(code: &str, query: &str) -> Result<String, AskError> {
-    if can_be_id(code) {
-        Ok(path(code, query))
-    } else {
-        Err(AskError::Unavailable(
-            "no document can have this code as its id".to_owned(),
-        ))
+        _ => unexpected(OPT_OUTS, status),
     }
 }
 
@@ -202,6 +192,12 @@ fn opt_out_path(code: &str, query: &str) -> Result<String, AskError> {
 /// loses them, and what is left is the address of the whole index.
 fn can_be_id(code: &str) -> bool {
     !matches!(code, "" | "." | "..") && code.len() <= LONGEST_ID
+}
+
+#[cfg(any(feature = "care", feature = "cli"))]
+fn wanted_as_id(code: &str) -> Result<(), AskError> {
+    let reason = || AskError::Unavailable("no document can have this code as its id".to_owned());
+    can_be_id(code).then_some(()).ok_or_else(reason)
 }
 
 fn path(code: &str, query: &str) -> String {
@@ -238,7 +234,7 @@ async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<Listed>, AskE
             Ok(hits.filter_map(|hit| listed(&hit["_source"])).collect())
         }
         (404, _) => Ok(Vec::new()),
-        (status, _) => unexpected(status),
+        (status, _) => unexpected(CODES, status),
     }
 }
 
@@ -317,14 +313,8 @@ impl Store for Deliverer {
     }
 
     async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {
-        if !can_be_id(code) {
-            return Ok(None);
-        }
-        match send(self, "GET", &path(code, ""), None).await? {
-            (200, found) => Ok(listed(&found["_source"])),
-            (404, _) => Ok(None),
-            (status, _) => unexpected(status),
-        }
+        let found = document_of(self, CODES, code, PATIENCE).await?;
+        Ok(found.as_ref().and_then(listed))
     }
 
     async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Listed>, AskError> {
@@ -341,14 +331,14 @@ impl Store for Deliverer {
         match send(self, "PUT", &path, Some(&document(code))).await? {
             (200 | 201, _) => Ok(Put::Done),
             (409, _) => Ok(Put::Exists),
-            (status, _) => unexpected(status),
+            (status, _) => unexpected(CODES, status),
         }
     }
 
     async fn replace(&self, code: &Listed) -> Result<(), AskError> {
         match send(self, "PUT", &path(&code.code, "?refresh=true"), Some(&document(code))).await? {
             (200 | 201, _) => Ok(()),
-            (status, _) => unexpected(status),
+            (status, _) => unexpected(CODES, status),
         }
     }
 

@@ -133,6 +133,8 @@ async fn a_lookup_that_fails_costs_no_hit() {
         status(429),
         status(500),
         status(302),
+        status(200),
+        Behaviour::Html200,
         Behaviour::Garbage,
         Behaviour::ResetOnAccept,
         Behaviour::NeverAnswer,
