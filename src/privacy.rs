@@ -233,7 +233,12 @@ pub const OPT_OUT_COOKIE: &str = "pixel-opt-out";
 
 /// Whether a visitor has opted out, by the cookie.
 pub fn opted_out(request: &Request) -> bool {
-    let cookies = request.headers.iter().filter(|(name, _)| name == "cookie");
+    says_opt_out(&request.headers)
+}
+
+/// The same for headers as they came.
+pub fn says_opt_out(headers: &[(String, String)]) -> bool {
+    let cookies = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
     let mut parts = cookies.flat_map(|(_, value)| value.split(';'));
     parts.any(|part| part.trim().split_once('=') == Some((OPT_OUT_COOKIE, "1")))
 }

@@ -1,8 +1,8 @@
 //! What the stage remembers of those who are not to be counted; the page is [`crate::opt_out`]'s.
 //!
-//! A cookie is sent by the browser with every image from then on. `/opt-out/{code}` is for
-//! the recipient of a mail: the code is remembered by the stage, because mail programs keep no cookies. A store's file keeps
-//! the codes, or an index beside that of the events; a queue or a stream keeps none.
+//! A cookie is sent by the browser with every image from then on. `/opt-out/{code}` is for the recipient of a mail: the code is
+//! remembered by the stage, because mail programs keep no cookies. A store's file keeps the codes, or an index beside that of
+//! the events; a queue or a stream keeps none.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::gateway::Arrived;
 use crate::aws::client::Deliverer;
 use crate::manage::{Reply, index};
 use crate::opt_out::{self, Whom, Wish};
-use crate::privacy::OPT_OUT_COOKIE;
+use crate::privacy::{OPT_OUT_COOKIE, says_opt_out};
 use crate::terminal::talk;
 
 /// The codes whose recipients have opted out.
@@ -118,7 +118,7 @@ pub async fn answer(arrived: &Arrived, opt_outs: &OptOuts, index: Option<&Delive
     };
     let reply = match (Wish::of(&arrived.method, &arrived.decoded_query()), code) {
         (None, _) => opt_out::wrong_method(),
-        (Some(Wish::See), None) => opt_out::page(Whom::Browser, has_cookie(arrived)),
+        (Some(Wish::See), None) => opt_out::page(Whom::Browser, says_opt_out(&arrived.headers)),
         (Some(wish), None) => set_cookie(arrived, wish == Wish::Out),
         (Some(_), Some(code)) if !opt_out::is_possible(&code) => opt_out::unknown(),
         (Some(Wish::See), Some(code)) => opt_out::page(Whom::Recipient, opt_outs.read().contains(&code)),
@@ -141,16 +141,6 @@ fn gpc(arrived: &Arrived) -> Reply {
         headers: vec![("content-type", "application/json".to_owned())],
         body: format!("{{\"gpc\": true, \"lastUpdate\": \"{last}\"}}\n"),
     }
-}
-
-/// Whether the browser that asks has opted out.
-fn has_cookie(arrived: &Arrived) -> bool {
-    let cookies = arrived
-        .headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
-    let mut parts = cookies.flat_map(|(_, value)| value.split(';'));
-    parts.any(|part| part.trim().split_once('=') == Some((OPT_OUT_COOKIE, "1")))
 }
 
 /// Sets the cookie for a year, or takes it back. Other sites' pages send it with the image only over TLS and when it may go
