@@ -22,7 +22,7 @@ use crate::index_stub::{Behaviour, IndexStub};
 use crate::infra::resolve;
 use crate::lambda_rig::{Invocation, InvokeResult, Rig, RigOptions};
 use crate::manage::{TOKEN, entry};
-use crate::matrix::{Index, any};
+use crate::matrix::{Index, Subject, any};
 use crate::small_server::{Reaction, SmallServer};
 use crate::velocity::{TemplateInput, render};
 
@@ -98,6 +98,13 @@ impl Stack {
     /// The function's own environment, its destination replaced.
     fn function(&self, index: &str) -> RigOptions {
         self.function_of("Capture", index)
+    }
+
+    /// The same of any function, before a real server.
+    fn function_before(&self, name: &str, subject: &Subject) -> RigOptions {
+        let options = self.function_of(name, subject.destination("").trim_end_matches('/'));
+        let variables = subject.variables().into_iter();
+        variables.fold(options, |options, (name, value)| options.env(name, value))
     }
 
     fn function_of(&self, name: &str, index: &str) -> RigOptions {
@@ -476,11 +483,7 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
             .strip_prefix("https://<ManageApi>.execute-api.eu-central-1.amazonaws.com/<ManageStage>")
             .unwrap_or_else(|| panic!("{address}"));
 
-        let url = index.subject.destination("");
-        let mut options = stack.function_of("ManageFunction", url.trim_end_matches('/'));
-        for (name, value) in index.subject.variables() {
-            options = options.env(name, value);
-        }
+        let options = stack.function_before("ManageFunction", &index.subject);
         // What CloudFormation puts where the secret is named.
         let keys = "1:MDEyMzQ1Njc4OWFiY2RlZg";
         let rig = Rig::start(options.env("PIXEL_CODE_KEYS", keys)).await;
@@ -513,10 +516,7 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
             assert_eq!(reply["isBase64Encoded"], false);
         }
         // The function behind the pixel heeds it with the next hit.
-        let capture = index.subject.variables().into_iter().fold(
-            stack.function_of("Capture", url.trim_end_matches('/')),
-            |options, (name, value)| options.env(name, value),
-        );
+        let capture = stack.function_before("Capture", &index.subject);
         let capture = Rig::start(capture.env("PIXEL_CODE_KEYS", keys)).await;
         let mut out = visit("POST", target.clone().leak());
         out.query = String::new();
@@ -559,11 +559,7 @@ async fn codes_and_numbers_are_for_tokens_where_the_stack_says_so() {
     let name = format!("Index={}", index.name);
     let secret = "TokensSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf";
     let stack = Stack::read_with("pixel.yaml", &[&name, "Rotation=none", "Manage=token", secret]);
-    let url = index.subject.destination("");
-    let mut options = stack.function_of("ManageFunction", url.trim_end_matches('/'));
-    for (name, value) in index.subject.variables() {
-        options = options.env(name, value);
-    }
+    let options = stack.function_before("ManageFunction", &index.subject);
     // What CloudFormation puts where the secret is named.
     let rig = Rig::start(options.env("PIXEL_TOKENS", entry(TOKEN, &[Scope::StatsRead]))).await;
     let own = format!("Bearer {TOKEN}");
