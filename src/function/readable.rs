@@ -1,4 +1,4 @@
-//! A layer around the handler that makes every payload readable.
+//! A layer around the handler of the role `manage` that makes every payload readable.
 
 use std::task::{Context, Poll};
 
@@ -7,10 +7,10 @@ use serde::de::IgnoredAny;
 use tower::{Layer, Service};
 
 /// What the handler is given instead of a payload that is not JSON.
-pub(super) const NOT_JSON: &str = r#""not JSON""#;
+const NOT_JSON: &str = r#""not JSON""#;
 
-/// Makes sure that the handler is called: the runtime's crate answers what it cannot parse with an error, and a visitor
-/// would see a broken image.
+/// Makes sure that the handler is called: the runtime's crate answers what it cannot parse with an error, and whoever asks
+/// would not learn why.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadableLayer;
 
