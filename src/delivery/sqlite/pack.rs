@@ -13,7 +13,8 @@ use tokio::sync::mpsc::Sender;
 use super::layout::{changes, count_change};
 use super::segment::{ROWS, pack_numbers};
 use super::tail::{Collected, Full};
-use super::{Job, Shared, threads};
+use super::writer::Job;
+use super::{Shared, threads};
 
 /// A packed segment.
 #[derive(Debug)]

@@ -11,7 +11,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::mpsc::WeakSender;
 
-use super::{Job, Shared};
+use super::Shared;
+use super::writer::Job;
 
 /// Bytes of documents after which the log is looked at.
 pub(super) const BYTES: usize = 4 << 20;

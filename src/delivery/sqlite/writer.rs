@@ -1,0 +1,339 @@
+//! The file open for writing: one thread stores whatever waits, and tells each event what became of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, params};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Readers, Shared, StoreError, in_transaction, layout, pack, segment, wal};
+use crate::delivery::{Failure, Outcome};
+use crate::event::Event;
+
+/// Most events in one transaction.
+const BATCH: usize = 1024;
+
+/// Events that may wait for the writer before senders have to.
+const QUEUE: usize = 8 * 1024;
+
+/// A file open for writing, and its thread.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    sender: mpsc::Sender<Job>,
+    writer: JoinHandle<()>,
+}
+
+/// Events, and who wants to know what became of them.
+#[derive(Debug)]
+pub(super) enum Job {
+    One {
+        event: Arc<Event>,
+        done: oneshot::Sender<Outcome>,
+    },
+    Many {
+        events: Vec<Event>,
+        done: oneshot::Sender<Vec<Outcome>>,
+    },
+    Segment {
+        segment: Box<pack::Segment>,
+        /// Whether it was stored.
+        done: oneshot::Sender<bool>,
+    },
+    /// Brings the rest of the log of changes into the file.
+    Checkpoint { done: oneshot::Sender<()> },
+    Prune {
+        /// Milliseconds since 1970.
+        before: i64,
+        /// How many events were deleted; fewer than there are, at one go.
+        done: oneshot::Sender<Result<usize, String>>,
+    },
+}
+
+impl Job {
+    fn events(&self) -> &[Event] {
+        match self {
+            Self::One { event, .. } => std::slice::from_ref(event),
+            Self::Many { events, .. } => events,
+            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => &[],
+        }
+    }
+
+    /// Tells the next outcomes. Who wanted to know may have gone away; the events are stored all the same.
+    fn tell(self, mut outcomes: impl Iterator<Item = Outcome>) {
+        match self {
+            Self::One { done, .. } => drop(outcomes.next().map(|outcome| done.send(outcome))),
+            Self::Many { events, done } => drop(done.send(outcomes.take(events.len()).collect())),
+            // These were told when they were done.
+            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => {}
+        }
+    }
+}
+
+impl Store {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be opened, is no SQLite file or was written by another version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = writable(path).map_err(|error| StoreError::new(path, error))?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (wake, woken) = std::sync::mpsc::sync_channel(1);
+        let shared = Arc::new(Shared::default());
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            thread.map_err(|error| StoreError::new(path, error))
+        };
+        let (of_packer, weak, of_all) = (path.to_owned(), sender.downgrade(), Arc::clone(&shared));
+        let packer = spawn(
+            "sqlite-packer",
+            Box::new(move || pack::pack_all(&of_packer, &woken, &weak, &of_all)),
+        )?;
+        let log = wal::open(path).map_err(|error| StoreError::new(path, error))?;
+        let (grown, of_log) = std::sync::mpsc::sync_channel(1);
+        let (weak, of_all) = (sender.downgrade(), Arc::clone(&shared));
+        let checkpointer = spawn(
+            "sqlite-log",
+            Box::new(move || wal::empty_all(&log, &of_log, &weak, &of_all)),
+        )?;
+        let helpers = Helpers {
+            wake,
+            grown,
+            threads: [packer, checkpointer],
+        };
+        let writer = spawn("sqlite", Box::new(move || write_all(connection, receiver, helpers)))?;
+        Ok(Self {
+            path: path.to_owned(),
+            shared,
+            sender,
+            writer,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it for reading.
+    pub fn readers(&self) -> Readers {
+        Readers {
+            path: self.path.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Deletes the events from before a time, a few at a time, so that hits go on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let mut total = 0;
+        loop {
+            let (done, deleted) = oneshot::channel();
+            let before = before.timestamp_millis();
+            let sent = self.sender.send(Job::Prune { before, done }).await;
+            let stopped = || StoreError::new(&self.path, "the store's writer has stopped");
+            sent.map_err(|_| stopped())?;
+            let deleted = deleted.await.map_err(|_| stopped())?;
+            match deleted.map_err(|reason| StoreError::new(&self.path, reason))? {
+                0 => return Ok(total),
+                some => total += some as u64,
+            }
+        }
+    }
+
+    /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
+    pub async fn store(&self, event: Arc<Event>) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        let sent = self.sender.send(Job::One { event, done }).await;
+        let lost = || failed("the store's writer has stopped");
+        if sent.is_err() {
+            lost()
+        } else {
+            outcome.await.unwrap_or_else(|_| lost())
+        }
+    }
+
+    /// Stores events in one transaction, and says of each in its place what became of it.
+    pub async fn store_all(&self, events: Vec<Event>) -> Vec<Outcome> {
+        let count = events.len();
+        let (done, outcomes) = oneshot::channel();
+        // Without a writer nobody answers, which is found below.
+        let _ = self.sender.send(Job::Many { events, done }).await;
+        let lost = |_| vec![failed("the store's writer has stopped"); count];
+        outcomes.await.unwrap_or_else(lost)
+    }
+
+    /// Whether nothing can be stored any more.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Waits until everything that was sent is committed.
+    pub fn close(self) {
+        drop(self.sender);
+        // A writer that panicked has answered nobody, which its senders have noticed.
+        let _ = self.writer.join();
+    }
+}
+
+fn failed(reason: impl std::fmt::Display) -> Outcome {
+    Outcome::Failed(Failure {
+        reason: reason.to_string(),
+        temporary: true,
+    })
+}
+
+fn writable(path: &Path) -> Result<Connection, String> {
+    let mut connection =
+        Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
+    prepare(&connection)
+        // Another thread does that: a hit is not to wait for it.
+        .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", 0))
+        .map_err(|error| error.to_string())?;
+    layout::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    // Of a new file. A document has about 2 KiB: three share a page, where of SQLite's own size each would have one.
+    connection.pragma_update(None, "page_size", 8192)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // With FULL a committed hit survives a power cut, too; the commit is shared by all hits that wait.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(())
+}
+
+/// The threads that work for the writer, and how they are woken.
+struct Helpers {
+    /// There are rows to be packed.
+    wake: std::sync::mpsc::SyncSender<()>,
+    /// The log of changes has grown.
+    grown: std::sync::mpsc::SyncSender<()>,
+    threads: [JoinHandle<()>; 2],
+}
+
+fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>, helpers: Helpers) {
+    let mut jobs = Vec::with_capacity(BATCH);
+    let (mut unpacked, mut written_bytes) = (0, 0);
+    while receiver.blocking_recv_many(&mut jobs, BATCH) > 0 {
+        let events = || jobs.iter().flat_map(Job::events);
+        let count = events().count();
+        written_bytes += events().map(|event| event.document.len()).sum::<usize>();
+        let written = write(&mut connection, &jobs).unwrap_or_else(|error| vec![failed(error); count]);
+        let mut outcomes = written.into_iter();
+        for job in jobs.drain(..) {
+            match job {
+                Job::Segment { segment, done } => {
+                    let stored = in_transaction(&mut connection, |transaction| segment.store(transaction));
+                    let _ = done.send(stored.unwrap_or(false));
+                }
+                Job::Checkpoint { done } => {
+                    // What stays in the log is there for the next time.
+                    let _ = wal::checkpoint(&connection);
+                    let _ = done.send(());
+                }
+                Job::Prune { before, done } => {
+                    let deleted = in_transaction(&mut connection, |transaction| pack::prune(transaction, before));
+                    let _ = done.send(deleted.map_err(|error| error.to_string()));
+                }
+                job @ (Job::One { .. } | Job::Many { .. }) => job.tell(&mut outcomes),
+            }
+        }
+        unpacked += count;
+        // Others have written to the file, too, so it is looked at more often than a segment is full.
+        if unpacked >= segment::ROWS / 4 {
+            unpacked = 0;
+            // A packer that is awake already sees the new rows.
+            let _ = helpers.wake.try_send(());
+        }
+        if written_bytes >= wal::BYTES {
+            written_bytes = 0;
+            let _ = helpers.grown.try_send(());
+        }
+    }
+    let Helpers { wake, grown, threads } = helpers;
+    drop((wake, grown));
+    // Whoever closes the file last tidies up, which one who only reads cannot.
+    for thread in threads {
+        let _ = thread.join();
+    }
+    // Leaves one file behind instead of three; the next start would do the same.
+    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+/// What of a document has a column of its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    event: SaidOfEvent,
+    pixel: SaidOfPixel,
+    visit: SaidOfVisit,
+    visitor: SaidOfVisitor,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfEvent {
+    action: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfPixel {
+    code: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfVisit {
+    class: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SaidOfVisitor {
+    id: Option<String>,
+}
+
+const INSERT: &str = "INSERT OR IGNORE INTO events (id, time, document, code, action, class, visitor)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// Stores all or, when the transaction fails, none.
+fn write(connection: &mut Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Outcome>> {
+    let events = || jobs.iter().flat_map(Job::events);
+    if events().next().is_none() {
+        return Ok(Vec::new());
+    }
+    in_transaction(connection, |transaction| {
+        let mut insert = transaction.prepare_cached(INSERT)?;
+        let mut outcomes = Vec::new();
+        for event in events() {
+            let said: Said = serde_json::from_str(&event.document).unwrap_or_default();
+            let stored = insert.execute(params![
+                event.id,
+                event.time.timestamp_millis(),
+                event.document,
+                said.pixel.code,
+                said.event.action,
+                said.visit.class,
+                said.visitor.id,
+            ])?;
+            outcomes.push(if stored == 1 {
+                Outcome::Indexed
+            } else {
+                Outcome::Duplicate
+            });
+        }
+        Ok(outcomes)
+    })
+}
