@@ -2,6 +2,7 @@
 //!
 //! Every case has an environment and an index of its own, so cases run side by side.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::process::Command;
 use std::sync::Arc;
@@ -453,7 +454,12 @@ async fn check_many(order: &'static str, count: usize) {
         assert_image(order, &invocation);
     }
     assert_eq!(stub.documents().len(), count, "{order}");
-    assert_eq!(stub.connections(), 1, "{order}");
+    // A hit that comes while the connection is still being prepared need not wait for it and opens a second. That may happen
+    // on a busy machine, to the first hits alone.
+    assert!(stub.connections() <= 2, "{order}: {}", stub.connections());
+    let requests = stub.requests();
+    let settled: BTreeSet<_> = requests.iter().skip(count / 2).map(|it| it.connection).collect();
+    assert_eq!(settled.len(), 1, "{order}: {settled:?}");
     assert!(
         hits(order, &rig).iter().all(|line| line["outcome"] == "indexed"),
         "{order}"
