@@ -170,6 +170,11 @@ fn error<T>(message: impl Into<String>) -> Result<T, CodeError> {
 }
 
 impl Keys {
+    /// One key.
+    pub fn of(id: u8, secret: [u8; 32]) -> Self {
+        Self(vec![Key::new(id, &secret)])
+    }
+
     /// Reads `ID:SECRET,ID:SECRET`: ids from 0 to 255, secrets in base64.
     ///
     /// # Errors
