@@ -83,6 +83,9 @@ pub enum Signature {
 }
 
 impl Signature {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::None, Self::Valid, Self::Expired, Self::Invalid, Self::Revoked];
+
     /// The word in an event.
     pub const fn name(self) -> &'static str {
         match self {
