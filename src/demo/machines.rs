@@ -90,7 +90,7 @@ pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
     let (_, text) = person.agent(Occasion::Web);
     let mut draft = Draft::of_person(person, text);
     draft.accepts("image/*,*/*;q=0.8", person.language);
-    match random.below(9) {
+    match random.below(8) {
         // `%E4` is no UTF-8; decoded it is the replacement character.
         0 => draft.parameter("title", "K\u{fffd}se und Br\u{fffd}tchen"),
         1 => draft.parameter(
@@ -108,11 +108,11 @@ pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
         4 => draft.address = None,
         5 => (0..120).for_each(|number| draft.parameter(&format!("field{number:03}"), random.hex(4))),
         6 => draft.parameter("userid", "u-1\0\r\nSet-Cookie: a=b"),
-        // It looks signed, and nobody has signed it.
-        7 => draft = draft.of_code("/pixel/{code}", format!("_{}.gif", random.hex(43))),
         _ => {
             draft.parameter("action", "<script>alert(1)</script>");
             draft.parameter("utm_source", "'; DROP TABLE events; --");
+            // It looks signed, and nobody has signed it.
+            draft = draft.of_code("/pixel/{code}", format!("_{}.gif", random.hex(43)));
         }
     }
     draft

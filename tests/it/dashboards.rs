@@ -12,7 +12,8 @@ mod search;
 mod stack;
 mod stub;
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
@@ -329,6 +330,18 @@ impl Panel {
     }
 }
 
+/// Those of the fifteen most frequent codes; of equally frequent ones those whose names come first.
+fn of_frequent_codes(events: Vec<&Value>) -> Vec<&Value> {
+    let mut codes: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for event in events {
+        let code = event["pixel"]["code"].as_str().expect("it has one");
+        codes.entry(code).or_default().push(event);
+    }
+    let mut codes: Vec<_> = codes.into_values().collect();
+    codes.sort_by_key(|events| Reverse(events.len()));
+    codes.into_iter().take(15).flatten().collect()
+}
+
 /// Holds what a Vega panel was answered against the events.
 fn vega(object: &Value, events: &[Stored], range: Range, answer: &Value) -> Result<usize, String> {
     let people = "not visit.class: (automation or prefetch)";
@@ -340,10 +353,13 @@ fn vega(object: &Value, events: &[Stored], range: Range, answer: &Value) -> Resu
         other => return Err(format!("{other} is not counted here")),
     };
     let query = kql::parse(query)?;
-    let meant: Vec<_> = count::meant(object, events, range)
+    let mut meant: Vec<_> = count::meant(object, events, range)
         .into_iter()
         .filter(|event| query.holds(event))
         .collect();
+    if object["id"] == "pixel-campaigns-repeated" {
+        meant = of_frequent_codes(meant);
+    }
     let buckets = answer["aggregations"]
         .pointer(pointer)
         .and_then(Value::as_array)
