@@ -83,6 +83,9 @@ pub enum Signature {
 }
 
 impl Signature {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::None, Self::Valid, Self::Expired, Self::Invalid, Self::Revoked];
+
     /// The word in an event.
     pub const fn name(self) -> &'static str {
         match self {
@@ -170,6 +173,11 @@ fn error<T>(message: impl Into<String>) -> Result<T, CodeError> {
 }
 
 impl Keys {
+    /// One key.
+    pub fn of(id: u8, secret: [u8; 32]) -> Self {
+        Self(vec![Key::new(id, &secret)])
+    }
+
     /// Reads `ID:SECRET,ID:SECRET`: ids from 0 to 255, secrets in base64.
     ///
     /// # Errors

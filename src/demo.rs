@@ -2,7 +2,8 @@
 //!
 //! A [`Demo`] is a shop with a newsletter and a site. Given a seed it is always the same shop: people, mails, visits, and
 //! every byte of every event. Hits are made as requests of the passthrough ingress and become events by the way of every
-//! hit ([`capture::event`]), so what a demo stores is what the program stores.
+//! hit ([`capture::event_standing`]), so what a demo stores is what the program stores. Hashes and signed codes have keys that
+//! the seed gives, in place of the owner's: it needs none of these, and nothing else ever knows the demo's.
 //!
 //! What happens in it, in shares of the events:
 //!
@@ -11,11 +12,14 @@
 //! | 52 % | mails are opened | code, `userid` and UTM parameters of a campaign; few hours after the send most, days later few |
 //! | | … in Gmail and Yahoo | through their image proxies, again with every open |
 //! | | … in Apple Mail | once, soon after the send, whether somebody reads it or not: agent `Mozilla/5.0` |
-//! | | … in companies | before anybody reads them, by a gateway's scanner within seconds of the send |
+//! | | … in companies | before anybody reads them, by a gateway's scanner within seconds of the send; a few change the code |
+//! | | newsletters, news, welcomes | have a word as their code, the same in all mails |
+//! | | sales, invitations, surveys, what answers somebody | have a signed code in each mail: campaign, recipient, time of the send |
+//! | | … opened late | have expired (sales, invitations, reset passwords) or are revoked (reminders) |
 //! | 38 % | people visit the site | page (`url`), source (`referrer`: search, social, mail, AI, other sites, none), screen; visitors return |
 //! | | … and their browsers prefetch | `Sec-Purpose: prefetch` and its older forms |
 //! | 9 % | crawlers and monitors come by | their agents, in bursts and every few minutes |
-//! | 1 % | something is odd | broken encoding, far too long values, secrets in parameters, no address |
+//! | 1 % | something is odd | broken encoding, far too long values, secrets in parameters, made-up codes, no address |
 //!
 //! People are about by day and on weekdays, each in the time zone of their country. Addresses are those reserved for
 //! documentation, names of hosts end in `.example`; agents are in the public forms of real browsers, programs and crawlers.
@@ -37,7 +41,7 @@ use crate::hit::Circumstances;
 use crate::privacy::Key;
 use crate::request::Request;
 use draft::Draft;
-use mail::Mailing;
+use mail::{Mail, Mailing};
 use people::{DAY, Person};
 use random::{Random, scatter};
 
@@ -127,17 +131,22 @@ impl Plan {
     /// When there is no hit of this number.
     pub fn event(&self, number: usize, config: &Config) -> Event {
         let (request, circumstances) = self.request(number);
-        // Hashes, too, are the same with the same values.
+        // Hashes and codes, too, are the same with the same values. The owner's keys have made none of these codes.
         let mut config = config.clone();
         config.policy.key = Key::of_secret(&format!("demo {}", self.seed));
-        capture::event(request, &circumstances, &config)
+        config.code_keys = self.mailing.keys().clone();
+        let revoked = match self.hits[number].what {
+            What::Open(mail) | What::Scan(mail) => self.mailing.is_revoked(mail),
+            _ => false,
+        };
+        capture::event_standing(request, &circumstances, &config, revoked)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {
         let person = |number: u32| Person::of(self.seed, number.into());
         match planned.what {
-            What::Open { campaign, recipient } => self.mailing.open(campaign, &person(recipient), random),
-            What::Scan { campaign, recipient } => self.mailing.scan(campaign, &person(recipient), random),
+            What::Open(mail) => self.mailing.open(mail, planned.time, &person(mail.recipient), random),
+            What::Scan(mail) => self.mailing.scan(mail, planned.time, &person(mail.recipient), random),
             What::View { visitor, visit, step } => site::view(
                 &person(visitor),
                 &mut Random::of(self.seed ^ 0x7669_6577, visit.into()),
@@ -162,10 +171,10 @@ struct Planned {
 /// What will happen.
 #[derive(Clone, Copy, Debug)]
 enum What {
-    /// A mail's image is fetched for a recipient.
-    Open { campaign: u16, recipient: u32 },
-    /// A gateway looks at a recipient's mail.
-    Scan { campaign: u16, recipient: u32 },
+    /// A mail's image is fetched for its recipient.
+    Open(Mail),
+    /// A gateway looks at a mail.
+    Scan(Mail),
     /// A page is seen, as the step of a visit.
     View { visitor: u32, visit: u32, step: u8 },
     /// A crawler fetches something.

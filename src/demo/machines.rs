@@ -111,6 +111,8 @@ pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
         _ => {
             draft.parameter("action", "<script>alert(1)</script>");
             draft.parameter("utm_source", "'; DROP TABLE events; --");
+            // It looks signed, and nobody has signed it.
+            draft = draft.of_code("/pixel/{code}", format!("_{}.gif", random.hex(43)));
         }
     }
     draft

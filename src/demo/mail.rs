@@ -1,10 +1,13 @@
 //! The newsletter and the mails of the shop, and who opens them how.
 
+use chrono::{DateTime, Utc};
+
 use super::agents::{APPLE, GMAIL, Place, SCANNERS, YAHOO, fill};
 use super::draft::Draft;
 use super::people::{DAY, HOUR, Mailbox, Occasion, Person, address};
 use super::random::Random;
 use super::{Planned, What, Window};
+use crate::code::{Contents, Keys};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -16,6 +19,7 @@ pub(super) struct Mailing {
     window: Window,
     /// How many people are on the list: a power of two.
     list: u32,
+    keys: Keys,
     /// Those that are sent to the list first, then those that are sent to one person at a time.
     campaigns: Vec<Campaign>,
 }
@@ -23,31 +27,63 @@ pub(super) struct Mailing {
 /// Mails of one text.
 #[derive(Debug)]
 struct Campaign {
-    code: String,
+    id: String,
     name: &'static str,
+    coding: Coding,
     /// The one time at which it is sent to all; none where every mail has its own.
     sent: Option<i64>,
     weight: u64,
 }
 
+/// The code of a text's mails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// The campaign's id, in all of them.
+    Word,
+    /// A signed one in each.
+    Signed,
+    /// The same, good for so many milliseconds.
+    Expiring(i64),
+    /// The same, for some people revoked after so many milliseconds.
+    Revoked(i64),
+}
+
+/// A mail to one person.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mail {
+    campaign: u16,
+    pub(super) recipient: u32,
+    /// Whole seconds from its sending to the hit.
+    age: u32,
+}
+
 /// What is sent to the list by turns, and how much it interests people.
-const TEXTS: [(u64, &str); 7] = [
-    (100, "newsletter"),
-    (70, "product-news"),
-    (110, "spring-sale"),
-    (100, "newsletter"),
-    (55, "webinar-invite"),
-    (40, "survey"),
-    (85, "last-chance"),
+const TEXTS: [(u64, &str, Coding); 7] = [
+    (100, "newsletter", Coding::Word),
+    (70, "product-news", Coding::Word),
+    (110, "spring-sale", Coding::Expiring(7 * DAY)),
+    (100, "newsletter", Coding::Word),
+    (55, "webinar-invite", Coding::Expiring(2 * DAY)),
+    (40, "survey", Coding::Signed),
+    (85, "last-chance", Coding::Word),
 ];
 
-/// What is sent when somebody has done something.
-const ANSWERS: [(u64, &str); 4] = [
-    (40, "receipt"),
-    (25, "welcome"),
-    (25, "basket-reminder"),
-    (10, "password-reset"),
+/// What is sent when somebody has done something. A reminder's code is revoked when the basket has been paid for.
+const ANSWERS: [(u64, &str, Coding); 4] = [
+    (40, "receipt", Coding::Signed),
+    (25, "welcome", Coding::Word),
+    (25, "basket-reminder", Coding::Revoked(2 * HOUR)),
+    (10, "password-reset", Coding::Expiring(HOUR)),
 ];
+
+/// How many of a hundred codes that may be are revoked.
+const REVOKED: u64 = 40;
+
+/// How many of a hundred scanners write a code in small letters before they look, so that it is another.
+const MANGLED: u64 = 10;
+
+/// The id of the key that signs, which is the seed's.
+const KEY: u8 = 100;
 
 /// Between two campaigns.
 const PAUSE_DAYS: i64 = 3;
@@ -70,19 +106,23 @@ impl Mailing {
     pub(super) fn of(seed: u64, window: Window, events: u32) -> Self {
         let mut random = Random::of(seed, 0x6d61_696c);
         let count = ((window.end - window.start) / (PAUSE_DAYS * DAY)).clamp(1, 400);
-        let campaigns = (0..count).zip(TEXTS.iter().cycle()).map(|(turn, (weight, name))| {
-            let sent = send_time(window, turn, count, &mut random);
-            Campaign {
-                code: format!("{name}-{}", super::time(sent).format("%m%d")),
-                name,
-                sent: Some(sent),
-                weight: weight * (80 + random.below(40)),
-            }
-        });
+        let campaigns = (0..count)
+            .zip(TEXTS.iter().cycle())
+            .map(|(turn, (weight, name, coding))| {
+                let sent = send_time(window, turn, count, &mut random);
+                Campaign {
+                    id: format!("{name}-{}", super::time(sent).format("%m%d")),
+                    name,
+                    coding: *coding,
+                    sent: Some(sent),
+                    weight: weight * (80 + random.below(40)),
+                }
+            });
         let mut campaigns: Vec<_> = campaigns.collect();
-        campaigns.extend(ANSWERS.iter().map(|(weight, name)| Campaign {
-            code: (*name).to_owned(),
+        campaigns.extend(ANSWERS.iter().map(|(weight, name, coding)| Campaign {
+            id: (*name).to_owned(),
             name,
+            coding: *coding,
             sent: None,
             weight: *weight,
         }));
@@ -92,8 +132,14 @@ impl Mailing {
             seed,
             window,
             list,
+            keys: keys(seed),
             campaigns,
         }
+    }
+
+    /// What checks the codes. Everybody can make this key, so it is good for a demo's hits alone.
+    pub(super) const fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Plans so many hits: four fifths for the list's campaigns.
@@ -140,19 +186,26 @@ impl Mailing {
         random: &mut Random,
     ) -> Vec<Planned> {
         let mut hits = Vec::new();
-        let mut hit = |time, what| hits.push(Planned { time, what });
+        let mut hit = |time: i64, what: fn(Mail) -> What| {
+            let age = time.div_euclid(SECOND) - delivered.div_euclid(SECOND);
+            let mail = Mail {
+                campaign,
+                recipient,
+                age: u32::try_from(age).unwrap_or_default(),
+            };
+            hits.push(Planned { time, what: what(mail) });
+        };
         if person.scanned {
             for _ in 0..=random.rather_low(3) {
                 let time = delivered + random.between(SECOND, 45 * SECOND);
-                hit(time, What::Scan { campaign, recipient });
+                hit(time, What::Scan);
             }
         }
-        let open = What::Open { campaign, recipient };
         match person.mailbox {
-            Mailbox::Apple => hit(delivered + preloaded(random), open),
+            Mailbox::Apple => hit(delivered + preloaded(random), What::Open),
             _ if random.chance(38) => {
                 for _ in 0..=repeats(random) {
-                    hit(self.opened(person, delivered, random), open);
+                    hit(self.opened(person, delivered, random), What::Open);
                 }
             }
             _ => {}
@@ -190,8 +243,8 @@ impl Mailing {
         self.window.since(delivered, random)
     }
 
-    /// The request for the image in a mail.
-    pub(super) fn open(&self, campaign: u16, person: &Person, random: &mut Random) -> Draft {
+    /// The request at a time for the image in a mail.
+    pub(super) fn open(&self, mail: Mail, time: i64, person: &Person, random: &mut Random) -> Draft {
         let mut draft = match person.mailbox {
             Mailbox::Gmail => proxy(GMAIL, "US", 15_169, random),
             Mailbox::Yahoo => proxy(YAHOO, "US", 26_101, random),
@@ -207,11 +260,11 @@ impl Mailing {
             ];
             draft.header("referer", *random.pick(&webmail));
         }
-        self.ask(draft, campaign, person)
+        self.ask(draft, mail, self.code(mail, time, person), person)
     }
 
     /// A gateway's look at a mail.
-    pub(super) fn scan(&self, campaign: u16, person: &Person, random: &mut Random) -> Draft {
+    pub(super) fn scan(&self, mail: Mail, time: i64, person: &Person, random: &mut Random) -> Draft {
         let agent = fill(SCANNERS[random.index(SCANNERS.len())], random);
         let network = *random.pick(&[8_075, 16_509, 14_618, 22_843]);
         let mut draft = Draft::of_machine(agent, address(random), "US", network);
@@ -219,14 +272,45 @@ impl Mailing {
         if random.chance(25) {
             draft.method = "HEAD";
         }
-        self.ask(draft, campaign, person)
+        let mut code = self.code(mail, time, person);
+        if random.chance(MANGLED) {
+            code.make_ascii_lowercase();
+        }
+        self.ask(draft, mail, code, person)
     }
 
-    /// Asks for the image that stands in the mail to this person.
-    fn ask(&self, draft: Draft, campaign: u16, person: &Person) -> Draft {
-        let campaign = &self.campaigns[usize::from(campaign)];
+    /// Whether the code of a mail has been revoked by then.
+    pub(super) fn is_revoked(&self, mail: Mail) -> bool {
+        let Coding::Revoked(after) = self.campaigns[usize::from(mail.campaign)].coding else {
+            return false;
+        };
+        let mut random = Random::of(self.seed ^ 0x7265_766f, mail.recipient.into());
+        i64::from(mail.age) * SECOND >= after && random.chance(REVOKED)
+    }
+
+    /// The code in the mail to this person, of which there is a hit at this time.
+    fn code(&self, mail: Mail, time: i64, person: &Person) -> String {
+        let campaign = &self.campaigns[usize::from(mail.campaign)];
+        let sent = time.div_euclid(SECOND) - i64::from(mail.age);
+        let expires = match campaign.coding {
+            Coding::Word => return campaign.id.clone(),
+            Coding::Signed | Coding::Revoked(_) => None,
+            Coding::Expiring(after) => Some(sent + after / SECOND),
+        };
+        let contents = Contents {
+            campaign: Some(campaign.name.to_owned()),
+            recipient: self.keys.recipient(&person.user()).ok(),
+            sent: moment(sent),
+            expires: expires.and_then(moment),
+        };
+        self.keys.sign(&contents).unwrap_or_else(|_| campaign.id.clone())
+    }
+
+    /// Asks for the image of a code that stands in the mail to this person.
+    fn ask(&self, draft: Draft, mail: Mail, code: String, person: &Person) -> Draft {
+        let campaign = &self.campaigns[usize::from(mail.campaign)];
         let to_list = campaign.sent.is_some();
-        let mut draft = draft.of_code("/pixel/{code}", format!("{}.gif", campaign.code));
+        let mut draft = draft.of_code("/pixel/{code}", code + ".gif");
         draft.parameter("userid", person.user());
         draft.parameter("utm_source", if to_list { "newsletter" } else { "shop" });
         draft.parameter("utm_medium", "email");
@@ -235,10 +319,26 @@ impl Mailing {
             // Two texts are tried against each other.
             let first = person.own(campaign.weight).chance(50);
             draft.parameter("utm_content", if first { "a" } else { "b" });
-            draft.parameter("utm_id", campaign.code.clone());
+            draft.parameter("utm_id", campaign.id.clone());
         }
         draft
     }
+}
+
+/// The key of a seed.
+fn keys(seed: u64) -> Keys {
+    let mut random = Random::of(seed, 0x006b_6579);
+    let mut secret = [0; 32];
+    for part in secret.chunks_exact_mut(8) {
+        part.copy_from_slice(&random.next().to_be_bytes());
+    }
+    Keys::of(KEY, secret)
+}
+
+/// A time that a code can say, which ends in 2106.
+fn moment(seconds: i64) -> Option<DateTime<Utc>> {
+    let seconds = u32::try_from(seconds).ok()?;
+    DateTime::from_timestamp(seconds.into(), 0)
 }
 
 /// Evenly over the window, in the morning of a weekday where there is one near.

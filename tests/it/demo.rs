@@ -205,7 +205,7 @@ fn the_shares_are_those_of_its_description() {
         "{}",
         different("/user_agent/original")
     );
-    assert!(different("/pixel/code") > 10);
+    assert!(different("/pixel/code") > 1_000);
     assert!(different("/params/header/cloudfront-viewer-country") > 20);
 }
 
@@ -216,13 +216,13 @@ fn most_opens_are_soon_after_the_send_and_scanners_come_first() {
     for document in &made {
         if text(document, "/campaign/source") == "newsletter" && text(document, "/url/full").is_empty() {
             campaigns
-                .entry(text(document, "/pixel/code"))
+                .entry(text(document, "/campaign/id"))
                 .or_default()
                 .push(document["date"].as_i64().expect("a number"));
         }
     }
     assert_eq!(campaigns.len(), 10, "{:?}", campaigns.keys());
-    for (code, times) in campaigns {
+    for (campaign, times) in campaigns {
         let hours = |hour: i64| {
             times
                 .iter()
@@ -231,9 +231,85 @@ fn most_opens_are_soon_after_the_send_and_scanners_come_first() {
                 * 100
                 / times.len()
         };
-        assert!((30..=85).contains(&hours(4)), "{code}: {} %", hours(4));
-        assert!(hours(24) > 60, "{code}: {} %", hours(24));
+        assert!((30..=85).contains(&hours(4)), "{campaign}: {} %", hours(4));
+        assert!(hours(24) > 60, "{campaign}: {} %", hours(24));
     }
+}
+
+#[test]
+fn codes_are_words_and_signed_ones_of_every_kind() {
+    let made = documents(month());
+    let coded: Vec<_> = made
+        .iter()
+        .filter(|document| document["pixel"]["code"].is_string())
+        .cloned()
+        .collect();
+    let signed = |document: &Value| text(document, "/pixel/code").starts_with('_');
+    let by = |signature: &'static str| move |document: &Value| text(document, "/pixel/signature") == signature;
+    for (signature, expected) in [("none", 55..=85), ("valid", 15..=40)] {
+        let share = share(&coded, by(signature));
+        assert!(expected.contains(&share), "{signature}: {share} %");
+    }
+    for (signature, expected) in [("expired", 20..200), ("invalid", 20..200), ("revoked", 10..200)] {
+        let found = coded.iter().filter(|document| by(signature)(document)).count();
+        assert!(expected.contains(&found), "{signature}: {found}");
+    }
+    for document in &made {
+        assert_eq!(signed(document), !by("none")(document), "{document}");
+        let said =
+            ["campaign", "recipient", "sent", "seconds_since_sent"].map(|name| !document["pixel"][name].is_null());
+        let believed = signed(document) && !by("invalid")(document);
+        let open = !document["campaign"]["name"].is_null();
+        assert!(
+            said[0] == believed && (!believed || said[2] && said[3] && open),
+            "{document}"
+        );
+        if believed {
+            assert_eq!(
+                document["pixel"]["campaign"], document["campaign"]["name"],
+                "{document}"
+            );
+        }
+    }
+    // A mail has one code, and is opened after it was sent.
+    let mut mails: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for document in coded
+        .iter()
+        .filter(|document| signed(document) && !by("invalid")(document))
+    {
+        let seconds = document["pixel"]["seconds_since_sent"].as_i64();
+        assert!(seconds >= Some(0), "{document}");
+        mails
+            .entry(text(document, "/pixel/code"))
+            .or_default()
+            .insert(text(document, "/pixel/sent"));
+    }
+    assert!(mails.values().all(|sent| sent.len() == 1), "{mails:?}");
+    let opens = coded.iter().filter(|document| signed(document)).count();
+    assert!(mails.len() * 11 / 10 < opens, "{} codes of {opens} opens", mails.len());
+}
+
+/// A demo's key is known to who knows its seed, so it checks the demo's codes and no others; the owner's own are not needed.
+#[test]
+fn the_codes_are_good_for_the_demo_alone() {
+    let variables = [("PIXEL_CODE_KEYS".to_owned(), "100:MDEyMzQ1Njc4OWFiY2RlZg".to_owned())].into();
+    let (config, problems) = Config::read(&variables);
+    assert_eq!(problems, []);
+    let plan = demo(1, 1_000).plan();
+    let mut valid = 0;
+    for number in 0..plan.len() {
+        let event = plan.event(number, &config);
+        assert_eq!(event, plan.event(number, &Config::default()));
+        let (request, circumstances) = plan.request(number);
+        let elsewhere = pixel::capture::event(request, &circumstances, &config);
+        let [here, elsewhere] = [event, elsewhere].map(|event| {
+            let document: Value = serde_json::from_str(&event.document).expect("JSON");
+            text(&document, "/pixel/signature").to_owned()
+        });
+        assert_eq!(elsewhere, if here == "none" { "none" } else { "invalid" });
+        valid += usize::from(here == "valid");
+    }
+    assert!(valid > 100, "{valid}");
 }
 
 #[test]

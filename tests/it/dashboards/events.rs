@@ -1,5 +1,4 @@
-//! Events of a made-up month, for the dashboards to show: those of [`pixel::demo`]. Their codes are not signed; what signed
-//! ones say is added here.
+//! Events of a made-up month, for the dashboards to show: those of [`pixel::demo`].
 
 use std::collections::BTreeSet;
 
@@ -25,41 +24,10 @@ pub fn events(count: u32, days: u32) -> impl Iterator<Item = Stored> {
         days,
         end: now(),
     };
-    let mut dice = Dice(7);
-    demo.events(&Config::default()).map(move |event| {
-        let mut document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
-        // One in eight opens keeps its code without a signature.
-        if document.get("url").is_none() && dice.below(8) > 0 {
-            sign(&mut document, &mut dice);
-        }
+    demo.events(&Config::default()).map(|event| {
+        let document = serde_json::from_str(&event.document).expect("an event is JSON");
         (event.id, document)
     })
-}
-
-/// Numbers that look random and are always the same.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("31 bits fit") % end
-    }
-
-    /// One of them, the first ones most often.
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        let last = self.below(from.len()) + 1;
-        from[self.below(last)]
-    }
-}
-
-/// What a signed code says.
-fn sign(document: &mut Value, dice: &mut Dice) {
-    document["pixel"]["signature"] = dice.pick(&["valid", "valid", "expired", "invalid"]).into();
-    document["pixel"]["recipient"] = document["user"]["id"].clone();
-    document["pixel"]["seconds_since_sent"] = dice.pick(&[1_900, 9_000, 200, 40_000, 20, 130_000, 400_000]).into();
 }
 
 /// A field's values as texts, each once; longer ones than the index searches are not among them.
