@@ -75,6 +75,8 @@ SAMPLES = {
     "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
 
+COLLECTION = {"CollectionEndpoint": "https://abc123.eu-central-1.aoss.amazonaws.com", "CollectionId": "abc123", "CollectionName": "pixel"}
+
 
 def scenarios(template):
     """Defaults; everything; and every value of a choice, so that each condition is taken both ways."""
@@ -88,7 +90,7 @@ def scenarios(template):
             yield {**everything, "Delivery": delivery, "DomainName": "search"}
             yield {**endpoint, "Delivery": delivery, "ApiKey": "a2V5"}
         if "CollectionId" in parameters:
-            yield {**everything, "Delivery": delivery, "CollectionId": "abc123", "CollectionName": "pixel"}
+            yield {**everything, "Delivery": delivery, "Endpoint": "", **COLLECTION}
     for name, body in parameters.items():
         for value in body.get("AllowedValues", []):
             if isinstance(value, str):

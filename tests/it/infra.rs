@@ -118,7 +118,10 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let dashboards = "DashboardsUrl=https://kibana.example.org";
     let secret = "DashboardsSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:dashboards-AbCdEf";
     let tokens = "TokensSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf";
-    let cases: [(&[&str], Option<&str>); 29] = [
+    let collection = "CollectionEndpoint=https://abc123.eu-central-1.aoss.amazonaws.com";
+    let next = "CollectionEndpoint=https://abc123.aoss.eu-central-1.on.aws";
+    let (id, called) = ("CollectionId=abc123", "CollectionName=pixel");
+    let cases: [(&[&str], Option<&str>); 38] = [
         (&[endpoint, tokens, "Manage=token"], None),
         (&[endpoint, tokens, "Manage=iam"], Some("go together")),
         (&[endpoint, "Manage=token"], Some("go together")),
@@ -140,14 +143,29 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
         (&[endpoint, "Delivery=queue", "BatchWindow=300"], Some("out of bounds")),
         (&[endpoint, "Delivery=later"], Some("one of")),
         (&[endpoint, "PrivacyKey=short"], Some("16 to 200")),
+        (&[], Some("give Endpoint")),
+        (&[endpoint, collection, id, called], Some("not both")),
+        (&[collection, id, called, "DomainName=search"], Some("not both")),
+        (&[collection, id, called], None),
+        (&[next, id, called, "Delivery=queue"], None),
+        (&[collection], Some("CollectionId and CollectionName")),
+        (&[endpoint, id, called], Some("give CollectionEndpoint")),
         (
-            &[endpoint, "DomainName=search", "CollectionId=abc123"],
-            Some("not both"),
+            &["Endpoint=https://abc123.eu-central-1.aoss.amazonaws.com"],
+            Some("give CollectionEndpoint"),
+        ),
+        (
+            &["Endpoint=https://abc123.AOSS.eu-central-1.on.aws:443"],
+            Some("give CollectionEndpoint"),
+        ),
+        (
+            &["CollectionEndpoint=https://search-x.eu-central-1.es.amazonaws.com"],
+            Some("endpoint of a collection"),
         ),
         (&[endpoint, "DomainName=search", "ApiKey=a2V5"], Some("SigV4")),
         (&[endpoint, "KeepDays=90", "Rotation=none"], Some("no age")),
         (
-            &[endpoint, "CollectionId=abc123", "Rotation=rollover"],
+            &[collection, id, called, "Rotation=rollover"],
             Some("neither rollover"),
         ),
         (&[endpoint, "HostName=pixel.example.org"], Some("go together")),
@@ -171,14 +189,32 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
         (&[arn, name, "DomainName=search"], Some("writes to no index")),
     ];
     check_refusals("http-api.yaml", &cases);
+    // Their roles know no collection, and a key is for servers that are not AWS's.
+    let cases: [(&[&str], Option<&str>); 6] = [
+        (&[endpoint, "DomainName=search"], None),
+        (&["Endpoint=https://search.example.org", "ApiKey=a2V5"], None),
+        (&["Endpoint=https://aoss.example.org:9200"], None),
+        (&[endpoint, "DomainName=search", "ApiKey=a2V5"], Some("SigV4")),
+        (
+            &["Endpoint=https://abc123.eu-central-1.aoss.amazonaws.com"],
+            Some("are for pixel.yaml"),
+        ),
+        (
+            &["Endpoint=https://abc123.aoss.eu-central-1.on.aws"],
+            Some("are for pixel.yaml"),
+        ),
+    ];
+    for template in ["http-api.yaml", "rest-proxy.yaml", "queue.yaml"] {
+        check_refusals(template, &cases);
+    }
 }
 
 fn check_refusals(template: &str, cases: &[(&[&str], Option<&str>)]) {
     for (parameters, reason) in cases {
         let refused = resolve(template, parameters)["refused"].to_string();
         match reason {
-            None => assert_eq!(refused, "[]", "{parameters:?}"),
-            Some(reason) => assert!(refused.contains(reason), "{parameters:?}: {refused}"),
+            None => assert_eq!(refused, "[]", "{template}: {parameters:?}"),
+            Some(reason) => assert!(refused.contains(reason), "{template}: {parameters:?}: {refused}"),
         }
     }
 }
