@@ -783,7 +783,7 @@ def encryption(t, facts, folder):
         if t.template["Resources"][name].get("DeletionPolicy") != "Retain" or t.template["Resources"][name].get("UpdateReplacePolicy") != "Retain":
             yield f"{name} goes with its stack"
     for name, one in t.of("AWS::OpenSearchServerless::Collection"):
-        if t.template["Resources"][name].get("DeletionPolicy") != "Retain":
+        if t.template["Resources"][name].get("DeletionPolicy") != "Retain" or t.template["Resources"][name].get("UpdateReplacePolicy") != "Retain":
             yield f"{name} goes with its stack"
         if not any(policy["Type"] == "encryption" for _, policy in t.of("AWS::OpenSearchServerless::SecurityPolicy")):
             yield f"{name} has no encryption policy"
@@ -899,6 +899,32 @@ def queues(t, facts, folder):
             yield f"{name} is read by a function"
 
 
+def kept(t, facts, folder):
+    """Events that are in no index yet outlive the stack, under names that a new stack does not need."""
+    attributes = lambda name: t.template["Resources"].get(name, {})
+    holders = {}
+    for name, one in t.of("AWS::Lambda::Function"):
+        variables = one.get("Environment", {}).get("Variables", {})
+        for variable in ("PIXEL_DESTINATION", "PIXEL_FALLBACK"):
+            match = SQS_URL.fullmatch(variables.get(variable, ""))
+            if match:
+                holders[match[1]] = "QueueName"
+        # What neither takes is logged whole, and with a journal everything is.
+        if one.get("Handler") in ("capture", "index"):
+            holders[one.get("LoggingConfig", {}).get("LogGroup", "").strip("<>")] = "LogGroupName"
+    for _, one in t.of("AWS::Lambda::EventSourceMapping"):
+        source = one["EventSourceArn"].strip("<>").removesuffix(".Arn")
+        holders[source] = "QueueName"
+        dead = attributes(source).get("Properties", {}).get("RedrivePolicy", {}).get("deadLetterTargetArn", {})
+        holders[dead.get("Fn::GetAtt", [source])[0]] = "QueueName"
+    for name, named in holders.items():
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+            if attributes(name).get(policy) != "Retain":
+                yield f"{name} and the events in it go with their stack: {policy}"
+        if named in attributes(name).get("Properties", {}):
+            yield f"{name} stays and has a name of its own, so a new stack cannot be made"
+
+
 # Metrics that alarms may be about, with the dimensions they have (CloudWatch metrics of each service's developer guide).
 METRICS = {
     "AWS/Lambda": ({"FunctionName"}, {"Errors", "Throttles"}),
@@ -932,7 +958,7 @@ def alarms(t, facts, folder):
 
 
 CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages,
-          functions, least_privilege, encryption, destinations, queues, alarms]
+          functions, least_privilege, encryption, destinations, queues, kept, alarms]
 
 
 def main(arguments):

@@ -198,6 +198,16 @@ FAULTS = [
     ("a domain that goes with its stack", D, "    DeletionPolicy: Retain\n", ""),
     ("a collection that goes with its stack", D, re.compile(r"DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n    Properties:\n      Name: !Ref Name"),
      "Properties:\n      Name: !Ref Name"),
+    ("a fallback that goes with its stack", P, "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n", "  Fallback:\n    Type: AWS::SQS::Queue\n"),
+    ("a queue that goes with its stack", P, "  Events:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n    DeletionPolicy: Retain\n", "  Events:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n"),
+    ("what was given up goes with its stack", P, "  Undelivered:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n    DeletionPolicy: Retain\n", "  Undelivered:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n"),
+    ("a journal that goes with its stack", P, "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain\n", "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n"),
+    ("a reader's log that goes with its stack", P, "  IndexLog:\n    Type: AWS::Logs::LogGroup\n    Condition: HasQueue\n    DeletionPolicy: Retain\n", "  IndexLog:\n    Type: AWS::Logs::LogGroup\n    Condition: HasQueue\n"),
+    ("hits that go with their stack", Q, "  Hits:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n", "  Hits:\n    Type: AWS::SQS::Queue\n"),
+    ("a stream's fallback that goes with its stack", H, "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n", "  Fallback:\n    Type: AWS::SQS::Queue\n"),
+    ("a proxy's journal that goes with its stack", R, "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain\n", "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n"),
+    ("a queue that a change takes away", P, "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n", "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n"),
+    ("a queue that stays in a new stack's way", P, re.compile(r"(?<=  Fallback:\n)((?:.*\n)*?)      SqsManagedSseEnabled: true\n"), "    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n    Properties:\n      QueueName: !Sub ${AWS::StackName}-fallback\n      SqsManagedSseEnabled: true\n"),
     ("a master user that may do everything", D, "Action: es:ESHttpPut", "Action: es:ESHttp*"),
 ]
 
