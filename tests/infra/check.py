@@ -38,8 +38,9 @@ WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 SVG = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg"[^<>]*/>')
 
 
-def problems(text, facts, folder, first=False):
+def problems(text, facts, path, first=False):
     """Everything that is wrong with a template, or what is found first."""
+    folder = path.parent
     try:
         for event in yaml.parse(text):
             if isinstance(event, yaml.AliasEvent):
@@ -48,6 +49,7 @@ def problems(text, facts, folder, first=False):
         found = list(form(template, text))
         for values in scenarios(template):
             resolved = Resolved(template, values)
+            resolved.file = path.name
             for check in CHECKS:
                 if first and found:
                     return found
@@ -614,6 +616,109 @@ def access_log(t, name, destination, form):
         yield f"{name}: an access log line is empty"
 
 
+def http_apis(t, facts, folder):
+    """An HTTP API hands every request to its function, in the format that is documented; a stack with a stream takes another's place."""
+    for api, _ in t.of("AWS::ApiGatewayV2::Api"):
+        of_api = lambda kind: [(name, one) for name, one in t.of(f"AWS::ApiGatewayV2::{kind}") if one["ApiId"] == f"<{api}>"]
+        targets = {f"integrations/<{name}>" for name, _ in of_api("Integration")}
+        if [one["RouteKey"] for _, one in of_api("Route")] != ["$default"]:
+            yield f"{api} has other paths than all"
+        if {one.get("Target") for _, one in of_api("Route")} != targets:
+            yield f"{api} hands its requests to nobody"
+        for name, one in of_api("Integration"):
+            form = [one.get(key) for key in ("IntegrationType", "IntegrationMethod", "PayloadFormatVersion")]
+            if form != ["AWS_PROXY", "POST", "2.0"]:
+                yield f"{name} hands on {form}"
+        if [(one["StageName"], one.get("AutoDeploy")) for _, one in of_api("Stage")] != [("$default", True)]:
+            yield f"{api} is not deployed at its root"
+    for name, one in t.of("AWS::Lambda::Url"):
+        grants = {
+            (grant.get("Action"), grant.get("Principal"), grant.get("FunctionUrlAuthType"), grant.get("InvokedViaFunctionUrl"))
+            for _, grant in t.of("AWS::Lambda::Permission")
+            if f"{grant['FunctionName'].strip('<>')}.Arn" == one["TargetFunctionArn"].strip("<>")
+        }
+        if grants != {("lambda:InvokeFunctionUrl", "*", "NONE", None), ("lambda:InvokeFunction", "*", None, True)}:
+            yield f"{name} is admitted by {sorted(map(str, grants))}"
+    if "KinesisFirehoseARN" in t.parameters:
+        variables = t.resources["Capture"]["Properties"]["Environment"]["Variables"]
+        stream = t.parameters["KinesisFirehoseARN"] != ""
+        wanted = ("any", t.parameters["Record"]) if stream else (None, None)
+        if (variables.get("PIXEL_PATHS"), variables.get("PIXEL_RECORD")) != wanted:
+            yield f"Capture has other paths and records than {wanted}"
+
+
+# What each template tells whoever made its stack: a part of the output's value, and the condition under which it is there.
+OUTPUTS = {
+    "pixel.yaml": {
+        "PixelUrl": ("/pixel.gif", None),
+        "ImageTag": ('<img src="https://', None),
+        "FunctionName": ("<Capture>", None),
+        "FunctionRoleArn": ("Role.Arn>", None),
+        "LogGroupName": ("<CaptureLog>", None),
+        "AccessLogGroupName": ("<AccessLog>", None),
+        "DashboardUrl": ("name=<Dashboard>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+        "Queue": ("/<Events.QueueName>", "HasQueue"),
+        "UndeliveredQueue": ("/<Undelivered.QueueName>", "HasQueue"),
+        "IndexFunctionName": ("<IndexFunction>", "HasQueue"),
+        "SetupResult": ("<Setup.Steps>", "HasSetup"),
+        "SetupDashboards": ("<Setup.Dashboards>", "HasSetup"),
+        "SetupRoleArn": ("<SetupRole.Arn>", "HasSetup"),
+        "HostNameTarget": ("<HostNameInApi.RegionalDomainName>", "HasHostName"),
+        "ManageUrl": ("/<ManageStage>/v1/api/status", "HasManage"),
+        "ManagePage": ("/<ManageStage>/", "HasManageByToken"),
+        "ManageCallers": (":<ManageApi>/", "HasManageByIam"),
+    },
+    "http-api.yaml": {
+        # The name that the stack had whose place this one takes.
+        "TrackingPixelProcessingAPIURL": ("", None),
+        "FunctionName": ("<Capture>", None),
+        "LogGroupName": ("<CaptureLog>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+    },
+    "rest-proxy.yaml": {
+        "PixelUrl": ("/<Stage>/pixel.gif", None),
+        "FunctionName": ("<Capture>", None),
+        "LogGroupName": ("<CaptureLog>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+    },
+    "queue.yaml": {
+        "PixelUrl": ("/<Stage>/pixel.gif", None),
+        "FunctionName": ("<IndexFunction>", None),
+        "FunctionRoleArn": ("<IndexRole.Arn>", None),
+        "LogGroupName": ("<IndexLog>", None),
+        "Queue": ("/<Hits.QueueName>", None),
+        "UndeliveredQueue": ("/<Undelivered.QueueName>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+    },
+    "domain.yaml": {
+        "Endpoint": ("https://<Domain.DomainEndpoint>", "IsDomain"),
+        "DomainName": ("pixel", "IsDomain"),
+        "CollectionEndpoint": ("<Collection.CollectionEndpoint>", "IsCollection"),
+        "CollectionId": ("<Collection>", "IsCollection"),
+        "CollectionName": ("pixel", "IsCollection"),
+        "DashboardsUrl": ("<", None),
+    },
+}
+# Parameters that others' scripts give, by the names that they have elsewhere.
+NAMED_ELSEWHERE = {"http-api.yaml": {"KinesisFirehoseARN", "KinesisFirehoseStreamName"}}
+
+
+def outputs(t, facts, folder):
+    for name, (part, condition) in OUTPUTS[t.file].items():
+        if condition and not t.condition(condition):
+            continue
+        if part not in t.outputs.get(name, ""):
+            yield f"{name} is {t.outputs.get(name)}, without {part}"
+        if not t.outputs.get(name):
+            yield f"no output tells {name}"
+    front = {"http-api": "https://<HttpApi>.execute-api.eu-central-1.amazonaws.com/", "function-url": "<FunctionUrl.FunctionUrl>"}
+    if "Front" in t.parameters and t.outputs.get("TrackingPixelProcessingAPIURL") != front[t.parameters["Front"]]:
+        yield f"the pixel is said to be at {t.outputs.get('TrackingPixelProcessingAPIURL')}"
+    for name in NAMED_ELSEWHERE.get(t.file, set()) - set(t.parameters):
+        yield f"there is no parameter {name}"
+
+
 # --- Functions --------------------------------------------------------------------------------------------------------
 
 
@@ -957,7 +1062,7 @@ def alarms(t, facts, folder):
                 yield f"the dashboard shows {metric}, which nobody writes"
 
 
-CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages,
+CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages, http_apis, outputs,
           functions, least_privilege, encryption, destinations, queues, kept, alarms]
 
 
@@ -978,7 +1083,7 @@ def main(arguments):
         from mutations import run
         return run(facts, Path(rest[1]))
     found = list(unreachable(facts, [read(path) for path in rest[1:]]))
-    found += [f"{path}: {problem}" for path in rest[1:] for problem in problems(read(path), facts, Path(path).parent)]
+    found += [f"{path}: {problem}" for path in rest[1:] for problem in problems(read(path), facts, Path(path))]
     print("\n".join(found) or f"{len(rest) - 1} templates hold")
     return 1 if found else 0
 

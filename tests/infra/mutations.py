@@ -208,6 +208,28 @@ FAULTS = [
     ("a proxy's journal that goes with its stack", R, "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain\n", "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n"),
     ("a queue that a change takes away", P, "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n", "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n"),
     ("a queue that stays in a new stack's way", P, re.compile(r"(?<=  Fallback:\n)((?:.*\n)*?)      SqsManagedSseEnabled: true\n"), "    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n    Properties:\n      QueueName: !Sub ${AWS::StackName}-fallback\n      SqsManagedSseEnabled: true\n"),
+    ("an output of another name", H, "TrackingPixelProcessingAPIURL", "PixelUrl"),
+    ("an output of another front", H, "!GetAtt FunctionUrl.FunctionUrl]", "!Ref Capture]"),
+    ("a parameter of another name", H, "KinesisFirehoseStreamName", "StreamName", "all"),
+    ("a stack with a stream that is not at every path", H, "          PIXEL_PATHS: !If [HasFirehose, any, !Ref AWS::NoValue]\n", ""),
+    ("a stack with an index that is at every path", H, "PIXEL_PATHS: !If [HasFirehose, any, !Ref AWS::NoValue]", "PIXEL_PATHS: any"),
+    ("a record that nobody chose", H, "          PIXEL_RECORD: !If [HasFirehose, !Ref Record, !Ref AWS::NoValue]\n", "          PIXEL_RECORD: !If [HasFirehose, !Sub '${Record}t', !Ref AWS::NoValue]\n"),
+    ("a payload of another format", H, "PayloadFormatVersion: '2.0'", "PayloadFormatVersion: '1.0'"),
+    ("a route for one path", H, "RouteKey: $default", "RouteKey: GET /pixel.gif"),
+    ("a route to nowhere", H, "      Target: !Sub integrations/${Integration}\n", ""),
+    ("an HTTP API below a stage's name", H, "StageName: $default", "StageName: prod"),
+    ("an HTTP API that nobody deploys", H, "      AutoDeploy: true\n", ""),
+    ("a function URL without its second permission", H, re.compile(r"  UrlInvokePermission:\n(?:    .*\n)+"), ""),
+    ("a function that everybody may call without its URL", H, "      InvokedViaFunctionUrl: true\n", ""),
+    ("no tag to copy", P, "  ImageTag:\n", "  Tag:\n"),
+    ("no image to look at", P, "  PixelUrl:\n", "  Url:\n"),
+    ("a function without a name", P, "  FunctionName:\n    Description: The function\n", "  Name:\n    Description: The function\n"),
+    ("a log without a name", P, "  LogGroupName:\n    Description", "  Log:\n    Description"),
+    ("another log's name", P, "Value: !Ref CaptureLog\n", "Value: !Ref KeeperLog\n"),
+    ("a setup that says nothing", P, "  SetupDashboards:\n", "  Dashboards:\n"),
+    ("a proxy without a URL", R, "/${Stage}/pixel.gif", "/${Stage}"),
+    ("hits that nobody can look for", Q, "${Hits.QueueName}\n  UndeliveredQueue", "${Fallback.QueueName}\n  UndeliveredQueue"),
+    ("a collection without an endpoint", D, "  CollectionEndpoint:\n", "  CollectionUrl:\n"),
     ("a master user that may do everything", D, "Action: es:ESHttpPut", "Action: es:ESHttp*"),
 ]
 
@@ -231,7 +253,7 @@ def run(facts, folder):
                 mutant = stamp(mutant)
             except Exception:  # the checks have to say so themselves
                 pass
-            found = problems(mutant, facts, folder, first=True)
+            found = problems(mutant, facts, folder / file, first=True)
         survivors += not found
         verdict = "NOT SEEDED" if found is None else found[0] if found else "SURVIVES"
         print(f"{file}: {name}: {verdict}", flush=True)
