@@ -1038,6 +1038,86 @@ METRICS = {
     "AWS/ES": ({"DomainName", "ClientId"}, {"ClusterStatus.red", "ClusterIndexWritesBlocked", "FreeStorageSpace", "JVMMemoryPressure", "5xx"}),
 }
 
+LEAST, MOST = "GreaterThanOrEqualToThreshold", "LessThanOrEqualToThreshold"
+ONE = (LEAST, 1, "Sum")
+SEEN = (LEAST, 1, "Maximum")
+WAITING, PILE, HALF_AN_HOUR, SIX_DAYS = "ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible", 1800, 518400
+# The alarms that each template must have: on what, and how much of it is too much. Where the resource is conditional, so is
+# the alarm.
+ALARMS = {
+    "pixel.yaml": {
+        ("AWS/Lambda", "Errors", "Capture"): ONE,
+        ("AWS/Lambda", "Throttles", "Capture"): ONE,
+        ("AWS/Lambda", "Errors", "IndexFunction"): ONE,
+        ("AWS/Lambda", "Errors", "ManageFunction"): ONE,
+        ("AWS/ApiGateway", "5XXError", "Stage"): ONE,
+        ("Pixel", "Failed", "Capture"): ONE,
+        ("Pixel", "pixel-misconfigured", "Misconfigured"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+        ("AWS/SQS", PILE, "Undelivered"): SEEN,
+        ("AWS/SQS", WAITING, "Undelivered"): (LEAST, SIX_DAYS, "Maximum"),
+        ("AWS/SQS", WAITING, "Events"): (LEAST, HALF_AN_HOUR, "Maximum"),
+        ("AWS/SQS", PILE, "Events"): (LEAST, 100000, "Minimum"),
+        ("AWS/SQS", PILE, "FailedPrunes"): SEEN,
+    },
+    "http-api.yaml": {
+        ("AWS/Lambda", "Errors", "Capture"): ONE,
+        ("AWS/Lambda", "Throttles", "Capture"): ONE,
+        ("Pixel", "Failed", "Capture"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+    },
+    "rest-proxy.yaml": {
+        ("AWS/Lambda", "Errors", "Capture"): ONE,
+        # Among them what Lambda throttles.
+        ("AWS/ApiGateway", "5XXError", "Stage"): ONE,
+        ("Pixel", "Failed", "Capture"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+    },
+    "queue.yaml": {
+        ("AWS/Lambda", "Errors", "IndexFunction"): ONE,
+        ("AWS/ApiGateway", "5XXError", "Stage"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+        ("AWS/SQS", PILE, "Undelivered"): SEEN,
+        ("AWS/SQS", WAITING, "Undelivered"): (LEAST, SIX_DAYS, "Maximum"),
+        ("AWS/SQS", WAITING, "Hits"): (LEAST, HALF_AN_HOUR, "Maximum"),
+        ("AWS/SQS", PILE, "Hits"): (LEAST, 100000, "Minimum"),
+    },
+    "domain.yaml": {
+        ("AWS/ES", "ClusterStatus.red", "Domain"): SEEN,
+        ("AWS/ES", "ClusterIndexWritesBlocked", "Domain"): SEEN,
+        ("AWS/ES", "FreeStorageSpace", "Domain"): (MOST, 2048, "Minimum"),
+        ("AWS/ES", "JVMMemoryPressure", "Domain"): (LEAST, 85, "Maximum"),
+        ("AWS/ES", "5xx", "Domain"): (LEAST, 10, "Sum"),
+    },
+}
+
+
+def rings(t, alarm, space, metric, of):
+    """Whether an alarm is on that metric of that resource."""
+    about = [one["Value"] for one in alarm.get("Dimensions", [])]
+    # API Gateway counts by names: of the API, which is the stack's, and of the stage.
+    wanted = ["pixel", t.parameters.get("StageName")] if of == "Stage" else [] if of == "Misconfigured" else None
+    found = about == wanted if wanted is not None else f"<{of}>" in about or f"<{of}.QueueName>" in about
+    return (alarm["Namespace"], alarm["MetricName"]) == (space, metric) and found
+
+
+def required_alarms(t, facts, folder):
+    """What must not go unnoticed has an alarm that begins in time, and tells whoever wants to be told."""
+    all_alarms = t.of("AWS::CloudWatch::Alarm")
+    for (space, metric, of), (operator, limit, statistic) in ALARMS[t.file].items():
+        mine = [one for _, one in all_alarms if rings(t, one, space, metric, of)]
+        if of in t.resources and not any(
+            (one.get("ComparisonOperator"), one.get("Statistic")) == (operator, statistic)
+            and (0 < one["Threshold"] <= limit if operator == LEAST else one["Threshold"] >= limit)
+            and one["Period"] * one["EvaluationPeriods"] <= 900
+            for one in mine
+        ):
+            yield f"no alarm rings for {metric} of {of} in time"
+    for name, alarm in all_alarms:
+        topic = t.parameters.get("AlarmTopicArn")
+        if alarm.get("AlarmActions", []) != ([topic] if topic else []) or alarm.get("ActionsEnabled") is False:
+            yield f"{name} tells {alarm.get('AlarmActions')}, not {topic or 'nobody'}"
+
 
 def alarms(t, facts, folder):
     """Every alarm is on a metric that somebody writes."""
@@ -1063,7 +1143,7 @@ def alarms(t, facts, folder):
 
 
 CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages, http_apis, outputs,
-          functions, least_privilege, encryption, destinations, queues, kept, alarms]
+          functions, least_privilege, encryption, destinations, queues, kept, alarms, required_alarms]
 
 
 def main(arguments):

@@ -5,12 +5,14 @@ anew after each, as otherwise its hash alone would find every fault in the API.
 """
 
 import re
+from pathlib import Path
 
 from check import problems
 from template import read, stamp
 
 P = "pixel.yaml"
 D, H, Q, R = "domain.yaml", "http-api.yaml", "queue.yaml", "rest-proxy.yaml"
+INFRA = Path(__file__).parents[2] / "infra"
 FAULTS = [
     ("Lambda invoked with the visitor's GET", P, "IntegrationHttpMethod: POST", "IntegrationHttpMethod: GET"),
     ("a role in an artefact that lacks it", P, "lambda/care.zip", "lambda/bootstrap.zip"),
@@ -230,6 +232,16 @@ FAULTS = [
     ("a proxy without a URL", R, "/${Stage}/pixel.gif", "/${Stage}"),
     ("hits that nobody can look for", Q, "${Hits.QueueName}\n  UndeliveredQueue", "${Fallback.QueueName}\n  UndeliveredQueue"),
     ("a collection without an endpoint", D, "  CollectionEndpoint:\n", "  CollectionUrl:\n"),
+    *((f"no {alarm}", file, re.compile(rf"  {alarm}:\n(?:    .*\n)+"), "")
+      for file in (P, H, R, Q, D) for alarm in re.findall(r"\n  (\w+):\n    Type: AWS::CloudWatch::Alarm\n", read(INFRA / file))),
+    *((f"alarms that begin {when}", file, old, new, "all") for file in (P, H, R, Q)
+      for when, old, new in (("too late", "      Threshold: 1\n", "      Threshold: 1000000\n"), ("at nothing", "      Threshold: 1\n", "      Threshold: 0\n"))),
+    ("an alarm that waits for hours", P, "      EvaluationPeriods: 1\n", "      EvaluationPeriods: 100\n"),
+    ("an alarm on an average", R, "      Statistic: Sum\n", "      Statistic: Average\n"),
+    ("an alarm on what there is too much of", D, "LessThanOrEqualToThreshold", "GreaterThanOrEqualToThreshold"),
+    ("a disk that is full before the alarm", D, "Threshold: 2048", "Threshold: 20"),
+    *(("an alarm that tells nobody", file, "      AlarmActions: !If [HasAlarmTopic, [!Ref AlarmTopicArn], !Ref AWS::NoValue]\n", "") for file in (P, H, R, Q, D)),
+    ("an alarm that is not to tell", P, "      MetricName: Throttles\n", "      MetricName: Throttles\n      ActionsEnabled: false\n"),
     ("a master user that may do everything", D, "Action: es:ESHttpPut", "Action: es:ESHttp*"),
 ]
 
