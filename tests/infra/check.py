@@ -102,6 +102,15 @@ def scenarios(template):
 # --- Form -----------------------------------------------------------------------------------------------------------
 
 
+# What a stack is of which nothing but the endpoint is said: private, small, and without what costs more.
+DEFAULTS = {
+    "Architecture": "arm64", "MemorySize": 128, "ReservedConcurrency": -1, "LogRetentionDays": 30, "Reply": "first", "Journal": "none",
+    "Delivery": "direct", "PrivacyIp": "shorten", "PrivacyUserId": "hash", "PrivacySignal": "anonymise", "PrivacyRecord": "on",
+    "PrivacyKey": "", "Manage": "no", "Tracing": "no", "WafRateLimit": 0, "KeepDays": 0, "RunSetup": "yes", "Rotation": "monthly", "Index": "events",
+    "TrustedHops": 0, "CorsOrigin": "", "Record": "flat", "Front": "http-api", "StandbyReplicas": "DISABLED", "Kind": "domain",
+}
+
+
 def form(template, text):
     parameters = template.get("Parameters", {})
     grouped = [
@@ -120,6 +129,8 @@ def form(template, text):
             yield f"form: parameter {name} is not used"
         if "Default" in body and Resolved({"Parameters": {name: body}}).refused():
             yield f"form: the default of {name} is refused"
+        if name in DEFAULTS and body.get("Default") != DEFAULTS[name]:
+            yield f"form: {name} is {body.get('Default')} when nothing is given, not {DEFAULTS[name]}"
     required = [name for name, body in parameters.items() if "Default" not in body]
     if len(required) > 2:
         yield f"form: {len(required)} parameters without a default"
@@ -600,6 +611,52 @@ def stages(t, facts, folder):
             yield f"{name} is not throttled"
 
 
+TRACES = ("xray:PutTraceSegments", "xray:PutTelemetryRecords")
+
+
+def asked_for(t, facts, folder):
+    """What a parameter asks for is there, and is about the API and the functions of this stack."""
+    has = lambda kind, **wanted: any(all(one.get(key) == value for key, value in wanted.items()) for _, one in t.of(kind))
+    given = lambda name: str(t.parameters.get(name, "")) not in ("", "0", "no", "-1")
+    if given("WafRateLimit"):
+        stage = "arn:aws:apigateway:eu-central-1::/restapis/<Api>/stages/<Stage>"
+        if not has("AWS::WAFv2::WebACLAssociation", WebACLArn="<WebAcl.Arn>", ResourceArn=stage):
+            yield "no web ACL stands before the stage"
+        limits = [rule["Statement"]["RateBasedStatement"]["Limit"] for _, one in t.of("AWS::WAFv2::WebACL") for rule in one["Rules"] if rule["Action"] == {"Block": {}}]
+        if limits != [t.parameters["WafRateLimit"]]:
+            yield f"the web ACL blocks from {limits} requests on"
+    if given("HostName"):
+        host = t.parameters["HostName"]
+        if not has("AWS::ApiGateway::DomainName", DomainName=host, RegionalCertificateArn=t.parameters["CertificateArn"]):
+            yield f"API Gateway does not know {host}"
+        if not has("AWS::ApiGateway::BasePathMapping", DomainName="<HostNameInApi>", RestApiId="<Api>", Stage="<Stage>"):
+            yield f"{host} leads to no stage"
+        alias = {"DNSName": "<HostNameInApi.RegionalDomainName>", "HostedZoneId": "<HostNameInApi.RegionalHostedZoneId>"}
+        record = [{"Name": host, "Type": "A", "AliasTarget": alias}]
+        if given("HostedZoneId") and not has("AWS::Route53::RecordSetGroup", HostedZoneId=t.parameters["HostedZoneId"], RecordSets=record):
+            yield f"{host} is in no hosted zone"
+    if "Tracing" in t.parameters:
+        mode, traced = ("Active", True) if given("Tracing") else ("PassThrough", False)
+        if not has("AWS::ApiGateway::Stage", RestApiId="<Api>", TracingEnabled=traced):
+            yield f"tracing is {t.parameters['Tracing']}, and of the stage another"
+        for name, one in t.of("AWS::Lambda::Function"):
+            role = one["Role"].strip("<>").removesuffix(".Arn")
+            rights = [may(t, role, action, "*") for action in TRACES]
+            if one.get("Handler") == "capture" and one.get("TracingConfig") != {"Mode": mode}:
+                yield f"tracing is {t.parameters['Tracing']}, and {name} has {one.get('TracingConfig')}"
+            if one.get("TracingConfig") == {"Mode": "Active"} and not all(rights):
+                yield f"{name} may not write its traces"
+    for name, one in t.of("AWS::Lambda::Function"):
+        wanted = t.parameters["ReservedConcurrency"] if given("ReservedConcurrency") else None
+        if one.get("Handler") == "capture" and one.get("ReservedConcurrentExecutions") != wanted:
+            yield f"{name} has {one.get('ReservedConcurrentExecutions')} environments at most, not {wanted}"
+        origin = t.parameters.get("CorsOrigin") or None
+        if one.get("Handler") == "capture" and one["Environment"]["Variables"].get("PIXEL_CORS_ORIGIN") != origin:
+            yield f"{name} answers another origin than {origin}"
+    if given("CreateLogRole") and not has("AWS::ApiGateway::Account", CloudWatchRoleArn="<LogRole.Arn>"):
+        yield "API Gateway has no role for its logs"
+
+
 def access_log(t, name, destination, form):
     group = destination.strip("<>").removesuffix(".Arn")
     if t.resources.get(group, {}).get("Type") != "AWS::Logs::LogGroup":
@@ -775,6 +832,9 @@ def functions(t, facts, folder):
             yield f"{name} may not write its log"
         if not isinstance(one.get("Timeout"), int):
             yield f"{name} has Lambda's default time-out"
+        for parameter, found in (("MemorySize", one.get("MemorySize")), ("Architecture", one.get("Architectures"))):
+            if not inline and parameter in t.parameters and one.get("Handler") in ("capture", "index") and found not in (t.parameters[parameter], [t.parameters[parameter]]):
+                yield f"{name} has {found}, and {parameter} is {t.parameters[parameter]}"
     watched = {
         dimension["Value"]
         for _, alarm in t.of("AWS::CloudWatch::Alarm")
@@ -1142,7 +1202,7 @@ def alarms(t, facts, folder):
                 yield f"the dashboard shows {metric}, which nobody writes"
 
 
-CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages, http_apis, outputs,
+CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages, http_apis, outputs, asked_for,
           functions, least_privilege, encryption, destinations, queues, kept, alarms, required_alarms]
 
 

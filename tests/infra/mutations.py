@@ -242,6 +242,22 @@ FAULTS = [
     ("a disk that is full before the alarm", D, "Threshold: 2048", "Threshold: 20"),
     *(("an alarm that tells nobody", file, "      AlarmActions: !If [HasAlarmTopic, [!Ref AlarmTopicArn], !Ref AWS::NoValue]\n", "") for file in (P, H, R, Q, D)),
     ("an alarm that is not to tell", P, "      MetricName: Throttles\n", "      MetricName: Throttles\n      ActionsEnabled: false\n"),
+    *((f"no {name}", P, re.compile(rf"  {name}:\n(?:    .*\n)+"), "") for name in ("WebAclAtStage", "HostNameMapping", "HostNameAlias", "CaptureTracing")),
+    ("a web ACL before another stage", P, "/restapis/${Api}/stages/${Stage}", "/restapis/${Api}/stages/${StageName}"),
+    ("a web ACL that counts and blocks nobody", P, "Action: {Block: {}}", "Action: {Count: {}}"),
+    ("a host name of another API", P, "      DomainName: !Ref HostNameInApi\n      RestApiId: !Ref Api\n", "      DomainName: !Ref HostNameInApi\n      RestApiId: !Ref ManageApi\n"),
+    ("an alias of nothing", P, "DNSName: !GetAtt HostNameInApi.RegionalDomainName", "DNSName: !Ref HostName"),
+    ("a trace of the API alone", P, "      TracingConfig: {Mode: !If [HasTracing, Active, PassThrough]}\n", ""),
+    ("a trace that nobody asked for", P, "{Mode: !If [HasTracing, Active, PassThrough]}", "{Mode: Active}"),
+    ("a stage without traces", P, "      TracingEnabled: !If [HasTracing, true, false]\n", "      TracingEnabled: false\n", "all"),
+    ("traces with another role", P, "      RoleName: !Ref CaptureRole\n      PolicyName: trace", "      RoleName: !Ref IndexRole\n      PolicyName: trace"),
+    *(("as many environments as there are visitors", file, "      ReservedConcurrentExecutions: !If [HasReservedConcurrency, !Ref ReservedConcurrency, !Ref AWS::NoValue]\n", "") for file in (P, H, R)),
+    *(("an origin that may not read", file, "          PIXEL_CORS_ORIGIN: !If [HasCorsOrigin, !Ref CorsOrigin, !Ref AWS::NoValue]\n", "          PIXEL_CORS_ORIGIN: !If [HasCorsOrigin, 'https://example.org', !Ref AWS::NoValue]\n") for file in (H, R)),
+    *(("no role for logs", file, "CloudWatchRoleArn: !GetAtt LogRole.Arn", "CloudWatchRoleArn: !Sub arn:${AWS::Partition}:iam::${AWS::AccountId}:role/another") for file in (P, R, Q)),
+    *((f"a default of {default}", file, f"  {name}:\n    Type: {kind}\n    Default: {usual}\n", f"  {name}:\n    Type: {kind}\n    Default: {default}\n") for file in (P, H, R, Q)
+      for name, kind, usual, default in (("MemorySize", "Number", 128, 1024), ("Architecture", "String", "arm64", "x86_64"), ("PrivacyIp", "String", "shorten", "full"))),
+    *(("another memory than was asked for", file, "      MemorySize: !Ref MemorySize\n", "      MemorySize: 1024\n") for file in (P, H, R, Q)),
+    *(("another architecture than was asked for", file, "      Architectures: [!Ref Architecture]\n", "      Architectures: [x86_64]\n") for file in (P, H, R, Q)),
     ("a master user that may do everything", D, "Action: es:ESHttpPut", "Action: es:ESHttp*"),
 ]
 
