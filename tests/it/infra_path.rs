@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::DateTime;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pixel::audit::{Window, answered};
 use pixel::capture;
 use pixel::code::{Contents, Keys};
 use pixel::config::Config;
@@ -779,6 +780,42 @@ async fn a_stack_with_a_stream_hands_on_the_five_texts_of_every_path() {
             });
             assert_eq!(serde_json::from_str::<Value>(&record).unwrap(), expected, "{path}");
         }
+    }
+}
+
+/// `pixel audit` understands what every front logs of a hit, and looks for the event by the id that the function gave it: API
+/// Gateway's own where there is one that no caller chooses, else Lambda's.
+#[test]
+fn a_line_of_every_access_log_names_its_event() {
+    let rest = "$context.extendedRequestId";
+    for (template, kind, settings, id) in [
+        ("pixel.yaml", "AWS::ApiGateway::Stage", "AccessLogSetting", rest),
+        ("rest-proxy.yaml", "AWS::ApiGateway::Stage", "AccessLogSetting", rest),
+        ("queue.yaml", "AWS::ApiGateway::Stage", "AccessLogSetting", rest),
+        (
+            "http-api.yaml",
+            "AWS::ApiGatewayV2::Stage",
+            "AccessLogSettings",
+            "$context.awsEndpointRequestId",
+        ),
+    ] {
+        let stack = Stack::read(template);
+        let format = stack.of(kind).next().unwrap()[settings]["Format"].as_str().unwrap();
+        let line = format
+            .replace(&format!("\"{id}\""), "\"the-event\"")
+            .replace("$context.requestTimeEpoch", "1769903999999")
+            .replace("$context.httpMethod", "GET")
+            .replace("$context.status", "200");
+        let moment = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let window = Window {
+            from: moment(1_769_900_000),
+            to: moment(1_769_910_000),
+        };
+        assert_eq!(
+            answered(&line, &window).as_deref(),
+            Some("the-event"),
+            "{template}: {line}"
+        );
     }
 }
 
