@@ -4,10 +4,11 @@
 #     infra/verify.sh https://ID.execute-api.REGION.amazonaws.com/prod
 #
 # With PIXEL_DESTINATION set (and `pixel` on PATH, or PIXEL naming it), it also looks for its event in the index. What only
-# API Gateway can show is asked only of API Gateway. Each line says what was asked; the last one, how many failed.
+# API Gateway can show is asked only of API Gateway. For the event it waits a minute, or TRIES times three seconds. Each line
+# says what was asked; the last one, how many failed.
 set -euo pipefail
 
-[ $# -eq 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 base=${1%/}
 base=${base%/pixel.gif}
 folder=$(mktemp -d)
@@ -85,7 +86,7 @@ ask /pixel.gif --head; holds 'HEAD: status' "$status" '[23]0[02]'
 if [ "$queue" = no ]; then holds 'HEAD: Content-Type' "$(header content-type)" image/gif; fi
 
 hostile='It'"'"'s "quoted" \ and <tagged>'
-ask "/pixel/$code?note=It%27s%20%22quoted%22%20%5C%00%20%3Ctagged%3E&a%22b=1" -A "$hostile\", \"source-ip\": \"6.6.6.6"
+ask "/pixel/$code?note=It%27s%20%22quoted%22%20%5C%00%20%3Ctagged%3E%20%26%2B%25&a%22b=1" -A "$hostile\", \"source-ip\": \"6.6.6.6"
 image 'hostile query and User-Agent' image/gif "$GIF"
 
 if [ -n "$(sed -n 's/^x-amz-apigw-id: *//Ip' "$folder/head")" ]; then
@@ -103,11 +104,14 @@ fi
 if [ -n "${PIXEL_DESTINATION:-}" ]; then
     found=no
     # Through a queue it takes as long as a batch may wait.
-    for _ in {1..20}; do
+    for ((tries = ${TRIES:-20}; tries > 0; tries--)); do
         if "${PIXEL:-pixel}" hits --limit 100 --json | grep -F "\"$code\"" >"$folder/event"; then found=yes; break; fi
-        sleep 3
+        if [ "$tries" -gt 1 ]; then sleep 3; fi
     done
     holds 'the event is in the index' "$found" yes
+    # As JSON writes it: nothing of it ended a value, a message or the document on the way.
+    label='"note=It'"'"'s \"quoted\" \\\u0000 <tagged> &+%"'
+    holds 'its label is the whole query' "$(grep -cF "$label" "$folder/event" || true)" 1
     holds 'its address is not the one in the User-Agent' "$(grep -c '"ip":"6.6.6' "$folder/event" || true)" 0
 fi
 

@@ -38,8 +38,9 @@ WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 SVG = re.compile(r'<svg xmlns="http://www\.w3\.org/2000/svg"[^<>]*/>')
 
 
-def problems(text, facts, folder, first=False):
+def problems(text, facts, path, first=False):
     """Everything that is wrong with a template, or what is found first."""
+    folder = path.parent
     try:
         for event in yaml.parse(text):
             if isinstance(event, yaml.AliasEvent):
@@ -48,6 +49,7 @@ def problems(text, facts, folder, first=False):
         found = list(form(template, text))
         for values in scenarios(template):
             resolved = Resolved(template, values)
+            resolved.file = path.name
             for check in CHECKS:
                 if first and found:
                     return found
@@ -75,6 +77,8 @@ SAMPLES = {
     "PrivacyKey": "sixteen-characters", "Journal": "log", "Delivery": "queue", "BatchSize": 10000, "BatchWindow": 60, "MaximumConcurrency": 1000,
 }
 
+COLLECTION = {"CollectionEndpoint": "https://abc123.eu-central-1.aoss.amazonaws.com", "CollectionId": "abc123", "CollectionName": "pixel"}
+
 
 def scenarios(template):
     """Defaults; everything; and every value of a choice, so that each condition is taken both ways."""
@@ -88,7 +92,7 @@ def scenarios(template):
             yield {**everything, "Delivery": delivery, "DomainName": "search"}
             yield {**endpoint, "Delivery": delivery, "ApiKey": "a2V5"}
         if "CollectionId" in parameters:
-            yield {**everything, "Delivery": delivery, "CollectionId": "abc123", "CollectionName": "pixel"}
+            yield {**everything, "Delivery": delivery, "Endpoint": "", **COLLECTION}
     for name, body in parameters.items():
         for value in body.get("AllowedValues", []):
             if isinstance(value, str):
@@ -96,6 +100,15 @@ def scenarios(template):
 
 
 # --- Form -----------------------------------------------------------------------------------------------------------
+
+
+# What a stack is of which nothing but the endpoint is said: private, small, and without what costs more.
+DEFAULTS = {
+    "Architecture": "arm64", "MemorySize": 128, "ReservedConcurrency": -1, "LogRetentionDays": 30, "Reply": "first", "Journal": "none",
+    "Delivery": "direct", "PrivacyIp": "shorten", "PrivacyUserId": "hash", "PrivacySignal": "anonymise", "PrivacyRecord": "on",
+    "PrivacyKey": "", "Manage": "no", "Tracing": "no", "WafRateLimit": 0, "KeepDays": 0, "RunSetup": "yes", "Rotation": "monthly", "Index": "events",
+    "TrustedHops": 0, "CorsOrigin": "", "Record": "flat", "Front": "http-api", "StandbyReplicas": "DISABLED", "Kind": "domain",
+}
 
 
 def form(template, text):
@@ -116,6 +129,8 @@ def form(template, text):
             yield f"form: parameter {name} is not used"
         if "Default" in body and Resolved({"Parameters": {name: body}}).refused():
             yield f"form: the default of {name} is refused"
+        if name in DEFAULTS and body.get("Default") != DEFAULTS[name]:
+            yield f"form: {name} is {body.get('Default')} when nothing is given, not {DEFAULTS[name]}"
     required = [name for name, body in parameters.items() if "Default" not in body]
     if len(required) > 2:
         yield f"form: {len(required)} parameters without a default"
@@ -596,6 +611,52 @@ def stages(t, facts, folder):
             yield f"{name} is not throttled"
 
 
+TRACES = ("xray:PutTraceSegments", "xray:PutTelemetryRecords")
+
+
+def asked_for(t, facts, folder):
+    """What a parameter asks for is there, and is about the API and the functions of this stack."""
+    has = lambda kind, **wanted: any(all(one.get(key) == value for key, value in wanted.items()) for _, one in t.of(kind))
+    given = lambda name: str(t.parameters.get(name, "")) not in ("", "0", "no", "-1")
+    if given("WafRateLimit"):
+        stage = "arn:aws:apigateway:eu-central-1::/restapis/<Api>/stages/<Stage>"
+        if not has("AWS::WAFv2::WebACLAssociation", WebACLArn="<WebAcl.Arn>", ResourceArn=stage):
+            yield "no web ACL stands before the stage"
+        limits = [rule["Statement"]["RateBasedStatement"]["Limit"] for _, one in t.of("AWS::WAFv2::WebACL") for rule in one["Rules"] if rule["Action"] == {"Block": {}}]
+        if limits != [t.parameters["WafRateLimit"]]:
+            yield f"the web ACL blocks from {limits} requests on"
+    if given("HostName"):
+        host = t.parameters["HostName"]
+        if not has("AWS::ApiGateway::DomainName", DomainName=host, RegionalCertificateArn=t.parameters["CertificateArn"]):
+            yield f"API Gateway does not know {host}"
+        if not has("AWS::ApiGateway::BasePathMapping", DomainName="<HostNameInApi>", RestApiId="<Api>", Stage="<Stage>"):
+            yield f"{host} leads to no stage"
+        alias = {"DNSName": "<HostNameInApi.RegionalDomainName>", "HostedZoneId": "<HostNameInApi.RegionalHostedZoneId>"}
+        record = [{"Name": host, "Type": "A", "AliasTarget": alias}]
+        if given("HostedZoneId") and not has("AWS::Route53::RecordSetGroup", HostedZoneId=t.parameters["HostedZoneId"], RecordSets=record):
+            yield f"{host} is in no hosted zone"
+    if "Tracing" in t.parameters:
+        mode, traced = ("Active", True) if given("Tracing") else ("PassThrough", False)
+        if not has("AWS::ApiGateway::Stage", RestApiId="<Api>", TracingEnabled=traced):
+            yield f"tracing is {t.parameters['Tracing']}, and of the stage another"
+        for name, one in t.of("AWS::Lambda::Function"):
+            role = one["Role"].strip("<>").removesuffix(".Arn")
+            rights = [may(t, role, action, "*") for action in TRACES]
+            if one.get("Handler") == "capture" and one.get("TracingConfig") != {"Mode": mode}:
+                yield f"tracing is {t.parameters['Tracing']}, and {name} has {one.get('TracingConfig')}"
+            if one.get("TracingConfig") == {"Mode": "Active"} and not all(rights):
+                yield f"{name} may not write its traces"
+    for name, one in t.of("AWS::Lambda::Function"):
+        wanted = t.parameters["ReservedConcurrency"] if given("ReservedConcurrency") else None
+        if one.get("Handler") == "capture" and one.get("ReservedConcurrentExecutions") != wanted:
+            yield f"{name} has {one.get('ReservedConcurrentExecutions')} environments at most, not {wanted}"
+        origin = t.parameters.get("CorsOrigin") or None
+        if one.get("Handler") == "capture" and one["Environment"]["Variables"].get("PIXEL_CORS_ORIGIN") != origin:
+            yield f"{name} answers another origin than {origin}"
+    if given("CreateLogRole") and not has("AWS::ApiGateway::Account", CloudWatchRoleArn="<LogRole.Arn>"):
+        yield "API Gateway has no role for its logs"
+
+
 def access_log(t, name, destination, form):
     group = destination.strip("<>").removesuffix(".Arn")
     if t.resources.get(group, {}).get("Type") != "AWS::Logs::LogGroup":
@@ -610,6 +671,109 @@ def access_log(t, name, destination, form):
             yield f"{name} logs {value} of visitors"
     if not line:
         yield f"{name}: an access log line is empty"
+
+
+def http_apis(t, facts, folder):
+    """An HTTP API hands every request to its function, in the format that is documented; a stack with a stream takes another's place."""
+    for api, _ in t.of("AWS::ApiGatewayV2::Api"):
+        of_api = lambda kind: [(name, one) for name, one in t.of(f"AWS::ApiGatewayV2::{kind}") if one["ApiId"] == f"<{api}>"]
+        targets = {f"integrations/<{name}>" for name, _ in of_api("Integration")}
+        if [one["RouteKey"] for _, one in of_api("Route")] != ["$default"]:
+            yield f"{api} has other paths than all"
+        if {one.get("Target") for _, one in of_api("Route")} != targets:
+            yield f"{api} hands its requests to nobody"
+        for name, one in of_api("Integration"):
+            form = [one.get(key) for key in ("IntegrationType", "IntegrationMethod", "PayloadFormatVersion")]
+            if form != ["AWS_PROXY", "POST", "2.0"]:
+                yield f"{name} hands on {form}"
+        if [(one["StageName"], one.get("AutoDeploy")) for _, one in of_api("Stage")] != [("$default", True)]:
+            yield f"{api} is not deployed at its root"
+    for name, one in t.of("AWS::Lambda::Url"):
+        grants = {
+            (grant.get("Action"), grant.get("Principal"), grant.get("FunctionUrlAuthType"), grant.get("InvokedViaFunctionUrl"))
+            for _, grant in t.of("AWS::Lambda::Permission")
+            if f"{grant['FunctionName'].strip('<>')}.Arn" == one["TargetFunctionArn"].strip("<>")
+        }
+        if grants != {("lambda:InvokeFunctionUrl", "*", "NONE", None), ("lambda:InvokeFunction", "*", None, True)}:
+            yield f"{name} is admitted by {sorted(map(str, grants))}"
+    if "KinesisFirehoseARN" in t.parameters:
+        variables = t.resources["Capture"]["Properties"]["Environment"]["Variables"]
+        stream = t.parameters["KinesisFirehoseARN"] != ""
+        wanted = ("any", t.parameters["Record"]) if stream else (None, None)
+        if (variables.get("PIXEL_PATHS"), variables.get("PIXEL_RECORD")) != wanted:
+            yield f"Capture has other paths and records than {wanted}"
+
+
+# What each template tells whoever made its stack: a part of the output's value, and the condition under which it is there.
+OUTPUTS = {
+    "pixel.yaml": {
+        "PixelUrl": ("/pixel.gif", None),
+        "ImageTag": ('<img src="https://', None),
+        "FunctionName": ("<Capture>", None),
+        "FunctionRoleArn": ("Role.Arn>", None),
+        "LogGroupName": ("<CaptureLog>", None),
+        "AccessLogGroupName": ("<AccessLog>", None),
+        "DashboardUrl": ("name=<Dashboard>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+        "Queue": ("/<Events.QueueName>", "HasQueue"),
+        "UndeliveredQueue": ("/<Undelivered.QueueName>", "HasQueue"),
+        "IndexFunctionName": ("<IndexFunction>", "HasQueue"),
+        "SetupResult": ("<Setup.Steps>", "HasSetup"),
+        "SetupDashboards": ("<Setup.Dashboards>", "HasSetup"),
+        "SetupRoleArn": ("<SetupRole.Arn>", "HasSetup"),
+        "HostNameTarget": ("<HostNameInApi.RegionalDomainName>", "HasHostName"),
+        "ManageUrl": ("/<ManageStage>/v1/api/status", "HasManage"),
+        "ManagePage": ("/<ManageStage>/", "HasManageByToken"),
+        "ManageCallers": (":<ManageApi>/", "HasManageByIam"),
+    },
+    "http-api.yaml": {
+        # The name that the stack had whose place this one takes.
+        "TrackingPixelProcessingAPIURL": ("", None),
+        "FunctionName": ("<Capture>", None),
+        "LogGroupName": ("<CaptureLog>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+    },
+    "rest-proxy.yaml": {
+        "PixelUrl": ("/<Stage>/pixel.gif", None),
+        "FunctionName": ("<Capture>", None),
+        "LogGroupName": ("<CaptureLog>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+    },
+    "queue.yaml": {
+        "PixelUrl": ("/<Stage>/pixel.gif", None),
+        "FunctionName": ("<IndexFunction>", None),
+        "FunctionRoleArn": ("<IndexRole.Arn>", None),
+        "LogGroupName": ("<IndexLog>", None),
+        "Queue": ("/<Hits.QueueName>", None),
+        "UndeliveredQueue": ("/<Undelivered.QueueName>", None),
+        "FallbackQueue": ("/<Fallback.QueueName>", None),
+    },
+    "domain.yaml": {
+        "Endpoint": ("https://<Domain.DomainEndpoint>", "IsDomain"),
+        "DomainName": ("pixel", "IsDomain"),
+        "CollectionEndpoint": ("<Collection.CollectionEndpoint>", "IsCollection"),
+        "CollectionId": ("<Collection>", "IsCollection"),
+        "CollectionName": ("pixel", "IsCollection"),
+        "DashboardsUrl": ("<", None),
+    },
+}
+# Parameters that others' scripts give, by the names that they have elsewhere.
+NAMED_ELSEWHERE = {"http-api.yaml": {"KinesisFirehoseARN", "KinesisFirehoseStreamName"}}
+
+
+def outputs(t, facts, folder):
+    for name, (part, condition) in OUTPUTS[t.file].items():
+        if condition and not t.condition(condition):
+            continue
+        if part not in t.outputs.get(name, ""):
+            yield f"{name} is {t.outputs.get(name)}, without {part}"
+        if not t.outputs.get(name):
+            yield f"no output tells {name}"
+    front = {"http-api": "https://<HttpApi>.execute-api.eu-central-1.amazonaws.com/", "function-url": "<FunctionUrl.FunctionUrl>"}
+    if "Front" in t.parameters and t.outputs.get("TrackingPixelProcessingAPIURL") != front[t.parameters["Front"]]:
+        yield f"the pixel is said to be at {t.outputs.get('TrackingPixelProcessingAPIURL')}"
+    for name in NAMED_ELSEWHERE.get(t.file, set()) - set(t.parameters):
+        yield f"there is no parameter {name}"
 
 
 # --- Functions --------------------------------------------------------------------------------------------------------
@@ -668,6 +832,9 @@ def functions(t, facts, folder):
             yield f"{name} may not write its log"
         if not isinstance(one.get("Timeout"), int):
             yield f"{name} has Lambda's default time-out"
+        for parameter, found in (("MemorySize", one.get("MemorySize")), ("Architecture", one.get("Architectures"))):
+            if not inline and parameter in t.parameters and one.get("Handler") in ("capture", "index") and found not in (t.parameters[parameter], [t.parameters[parameter]]):
+                yield f"{name} has {found}, and {parameter} is {t.parameters[parameter]}"
     watched = {
         dimension["Value"]
         for _, alarm in t.of("AWS::CloudWatch::Alarm")
@@ -781,7 +948,7 @@ def encryption(t, facts, folder):
         if t.template["Resources"][name].get("DeletionPolicy") != "Retain" or t.template["Resources"][name].get("UpdateReplacePolicy") != "Retain":
             yield f"{name} goes with its stack"
     for name, one in t.of("AWS::OpenSearchServerless::Collection"):
-        if t.template["Resources"][name].get("DeletionPolicy") != "Retain":
+        if t.template["Resources"][name].get("DeletionPolicy") != "Retain" or t.template["Resources"][name].get("UpdateReplacePolicy") != "Retain":
             yield f"{name} goes with its stack"
         if not any(policy["Type"] == "encryption" for _, policy in t.of("AWS::OpenSearchServerless::SecurityPolicy")):
             yield f"{name} has no encryption policy"
@@ -897,6 +1064,32 @@ def queues(t, facts, folder):
             yield f"{name} is read by a function"
 
 
+def kept(t, facts, folder):
+    """Events that are in no index yet outlive the stack, under names that a new stack does not need."""
+    attributes = lambda name: t.template["Resources"].get(name, {})
+    holders = {}
+    for name, one in t.of("AWS::Lambda::Function"):
+        variables = one.get("Environment", {}).get("Variables", {})
+        for variable in ("PIXEL_DESTINATION", "PIXEL_FALLBACK"):
+            match = SQS_URL.fullmatch(variables.get(variable, ""))
+            if match:
+                holders[match[1]] = "QueueName"
+        # What neither takes is logged whole, and with a journal everything is.
+        if one.get("Handler") in ("capture", "index"):
+            holders[one.get("LoggingConfig", {}).get("LogGroup", "").strip("<>")] = "LogGroupName"
+    for _, one in t.of("AWS::Lambda::EventSourceMapping"):
+        source = one["EventSourceArn"].strip("<>").removesuffix(".Arn")
+        holders[source] = "QueueName"
+        dead = attributes(source).get("Properties", {}).get("RedrivePolicy", {}).get("deadLetterTargetArn", {})
+        holders[dead.get("Fn::GetAtt", [source])[0]] = "QueueName"
+    for name, named in holders.items():
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+            if attributes(name).get(policy) != "Retain":
+                yield f"{name} and the events in it go with their stack: {policy}"
+        if named in attributes(name).get("Properties", {}):
+            yield f"{name} stays and has a name of its own, so a new stack cannot be made"
+
+
 # Metrics that alarms may be about, with the dimensions they have (CloudWatch metrics of each service's developer guide).
 METRICS = {
     "AWS/Lambda": ({"FunctionName"}, {"Errors", "Throttles"}),
@@ -904,6 +1097,86 @@ METRICS = {
     "AWS/SQS": ({"QueueName"}, {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
     "AWS/ES": ({"DomainName", "ClientId"}, {"ClusterStatus.red", "ClusterIndexWritesBlocked", "FreeStorageSpace", "JVMMemoryPressure", "5xx"}),
 }
+
+LEAST, MOST = "GreaterThanOrEqualToThreshold", "LessThanOrEqualToThreshold"
+ONE = (LEAST, 1, "Sum")
+SEEN = (LEAST, 1, "Maximum")
+WAITING, PILE, HALF_AN_HOUR, SIX_DAYS = "ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible", 1800, 518400
+# The alarms that each template must have: on what, and how much of it is too much. Where the resource is conditional, so is
+# the alarm.
+ALARMS = {
+    "pixel.yaml": {
+        ("AWS/Lambda", "Errors", "Capture"): ONE,
+        ("AWS/Lambda", "Throttles", "Capture"): ONE,
+        ("AWS/Lambda", "Errors", "IndexFunction"): ONE,
+        ("AWS/Lambda", "Errors", "ManageFunction"): ONE,
+        ("AWS/ApiGateway", "5XXError", "Stage"): ONE,
+        ("Pixel", "Failed", "Capture"): ONE,
+        ("Pixel", "pixel-misconfigured", "Misconfigured"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+        ("AWS/SQS", PILE, "Undelivered"): SEEN,
+        ("AWS/SQS", WAITING, "Undelivered"): (LEAST, SIX_DAYS, "Maximum"),
+        ("AWS/SQS", WAITING, "Events"): (LEAST, HALF_AN_HOUR, "Maximum"),
+        ("AWS/SQS", PILE, "Events"): (LEAST, 100000, "Minimum"),
+        ("AWS/SQS", PILE, "FailedPrunes"): SEEN,
+    },
+    "http-api.yaml": {
+        ("AWS/Lambda", "Errors", "Capture"): ONE,
+        ("AWS/Lambda", "Throttles", "Capture"): ONE,
+        ("Pixel", "Failed", "Capture"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+    },
+    "rest-proxy.yaml": {
+        ("AWS/Lambda", "Errors", "Capture"): ONE,
+        # Among them what Lambda throttles.
+        ("AWS/ApiGateway", "5XXError", "Stage"): ONE,
+        ("Pixel", "Failed", "Capture"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+    },
+    "queue.yaml": {
+        ("AWS/Lambda", "Errors", "IndexFunction"): ONE,
+        ("AWS/ApiGateway", "5XXError", "Stage"): ONE,
+        ("AWS/SQS", PILE, "Fallback"): SEEN,
+        ("AWS/SQS", PILE, "Undelivered"): SEEN,
+        ("AWS/SQS", WAITING, "Undelivered"): (LEAST, SIX_DAYS, "Maximum"),
+        ("AWS/SQS", WAITING, "Hits"): (LEAST, HALF_AN_HOUR, "Maximum"),
+        ("AWS/SQS", PILE, "Hits"): (LEAST, 100000, "Minimum"),
+    },
+    "domain.yaml": {
+        ("AWS/ES", "ClusterStatus.red", "Domain"): SEEN,
+        ("AWS/ES", "ClusterIndexWritesBlocked", "Domain"): SEEN,
+        ("AWS/ES", "FreeStorageSpace", "Domain"): (MOST, 2048, "Minimum"),
+        ("AWS/ES", "JVMMemoryPressure", "Domain"): (LEAST, 85, "Maximum"),
+        ("AWS/ES", "5xx", "Domain"): (LEAST, 10, "Sum"),
+    },
+}
+
+
+def rings(t, alarm, space, metric, of):
+    """Whether an alarm is on that metric of that resource."""
+    about = [one["Value"] for one in alarm.get("Dimensions", [])]
+    # API Gateway counts by names: of the API, which is the stack's, and of the stage.
+    wanted = ["pixel", t.parameters.get("StageName")] if of == "Stage" else [] if of == "Misconfigured" else None
+    found = about == wanted if wanted is not None else f"<{of}>" in about or f"<{of}.QueueName>" in about
+    return (alarm["Namespace"], alarm["MetricName"]) == (space, metric) and found
+
+
+def required_alarms(t, facts, folder):
+    """What must not go unnoticed has an alarm that begins in time, and tells whoever wants to be told."""
+    all_alarms = t.of("AWS::CloudWatch::Alarm")
+    for (space, metric, of), (operator, limit, statistic) in ALARMS[t.file].items():
+        mine = [one for _, one in all_alarms if rings(t, one, space, metric, of)]
+        if of in t.resources and not any(
+            (one.get("ComparisonOperator"), one.get("Statistic")) == (operator, statistic)
+            and (0 < one["Threshold"] <= limit if operator == LEAST else one["Threshold"] >= limit)
+            and one["Period"] * one["EvaluationPeriods"] <= 900
+            for one in mine
+        ):
+            yield f"no alarm rings for {metric} of {of} in time"
+    for name, alarm in all_alarms:
+        topic = t.parameters.get("AlarmTopicArn")
+        if alarm.get("AlarmActions", []) != ([topic] if topic else []) or alarm.get("ActionsEnabled") is False:
+            yield f"{name} tells {alarm.get('AlarmActions')}, not {topic or 'nobody'}"
 
 
 def alarms(t, facts, folder):
@@ -929,8 +1202,8 @@ def alarms(t, facts, folder):
                 yield f"the dashboard shows {metric}, which nobody writes"
 
 
-CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages,
-          functions, least_privilege, encryption, destinations, queues, alarms]
+CHECKS = [invocation, deployment, headers, answers, constants, binary, mapping_template, gateway_responses, paths, opt_outs, permissions, stages, http_apis, outputs, asked_for,
+          functions, least_privilege, encryption, destinations, queues, kept, alarms, required_alarms]
 
 
 def main(arguments):
@@ -950,7 +1223,7 @@ def main(arguments):
         from mutations import run
         return run(facts, Path(rest[1]))
     found = list(unreachable(facts, [read(path) for path in rest[1:]]))
-    found += [f"{path}: {problem}" for path in rest[1:] for problem in problems(read(path), facts, Path(path).parent)]
+    found += [f"{path}: {problem}" for path in rest[1:] for problem in problems(read(path), facts, Path(path))]
     print("\n".join(found) or f"{len(rest) - 1} templates hold")
     return 1 if found else 0
 

@@ -5,12 +5,14 @@ anew after each, as otherwise its hash alone would find every fault in the API.
 """
 
 import re
+from pathlib import Path
 
 from check import problems
 from template import read, stamp
 
 P = "pixel.yaml"
 D, H, Q, R = "domain.yaml", "http-api.yaml", "queue.yaml", "rest-proxy.yaml"
+INFRA = Path(__file__).parents[2] / "infra"
 FAULTS = [
     ("Lambda invoked with the visitor's GET", P, "IntegrationHttpMethod: POST", "IntegrationHttpMethod: GET"),
     ("a role in an artefact that lacks it", P, "lambda/care.zip", "lambda/bootstrap.zip"),
@@ -198,6 +200,64 @@ FAULTS = [
     ("a domain that goes with its stack", D, "    DeletionPolicy: Retain\n", ""),
     ("a collection that goes with its stack", D, re.compile(r"DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n    Properties:\n      Name: !Ref Name"),
      "Properties:\n      Name: !Ref Name"),
+    ("a fallback that goes with its stack", P, "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n", "  Fallback:\n    Type: AWS::SQS::Queue\n"),
+    ("a queue that goes with its stack", P, "  Events:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n    DeletionPolicy: Retain\n", "  Events:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n"),
+    ("what was given up goes with its stack", P, "  Undelivered:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n    DeletionPolicy: Retain\n", "  Undelivered:\n    Type: AWS::SQS::Queue\n    Condition: HasQueue\n"),
+    ("a journal that goes with its stack", P, "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain\n", "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n"),
+    ("a reader's log that goes with its stack", P, "  IndexLog:\n    Type: AWS::Logs::LogGroup\n    Condition: HasQueue\n    DeletionPolicy: Retain\n", "  IndexLog:\n    Type: AWS::Logs::LogGroup\n    Condition: HasQueue\n"),
+    ("hits that go with their stack", Q, "  Hits:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n", "  Hits:\n    Type: AWS::SQS::Queue\n"),
+    ("a stream's fallback that goes with its stack", H, "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n", "  Fallback:\n    Type: AWS::SQS::Queue\n"),
+    ("a proxy's journal that goes with its stack", R, "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n    DeletionPolicy: Retain\n", "  CaptureLog:\n    Type: AWS::Logs::LogGroup\n"),
+    ("a queue that a change takes away", P, "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n", "  Fallback:\n    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n"),
+    ("a queue that stays in a new stack's way", P, re.compile(r"(?<=  Fallback:\n)((?:.*\n)*?)      SqsManagedSseEnabled: true\n"), "    Type: AWS::SQS::Queue\n    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n    Properties:\n      QueueName: !Sub ${AWS::StackName}-fallback\n      SqsManagedSseEnabled: true\n"),
+    ("an output of another name", H, "TrackingPixelProcessingAPIURL", "PixelUrl"),
+    ("an output of another front", H, "!GetAtt FunctionUrl.FunctionUrl]", "!Ref Capture]"),
+    ("a parameter of another name", H, "KinesisFirehoseStreamName", "StreamName", "all"),
+    ("a stack with a stream that is not at every path", H, "          PIXEL_PATHS: !If [HasFirehose, any, !Ref AWS::NoValue]\n", ""),
+    ("a stack with an index that is at every path", H, "PIXEL_PATHS: !If [HasFirehose, any, !Ref AWS::NoValue]", "PIXEL_PATHS: any"),
+    ("a record that nobody chose", H, "          PIXEL_RECORD: !If [HasFirehose, !Ref Record, !Ref AWS::NoValue]\n", "          PIXEL_RECORD: !If [HasFirehose, !Sub '${Record}t', !Ref AWS::NoValue]\n"),
+    ("a payload of another format", H, "PayloadFormatVersion: '2.0'", "PayloadFormatVersion: '1.0'"),
+    ("a route for one path", H, "RouteKey: $default", "RouteKey: GET /pixel.gif"),
+    ("a route to nowhere", H, "      Target: !Sub integrations/${Integration}\n", ""),
+    ("an HTTP API below a stage's name", H, "StageName: $default", "StageName: prod"),
+    ("an HTTP API that nobody deploys", H, "      AutoDeploy: true\n", ""),
+    ("a function URL without its second permission", H, re.compile(r"  UrlInvokePermission:\n(?:    .*\n)+"), ""),
+    ("a function that everybody may call without its URL", H, "      InvokedViaFunctionUrl: true\n", ""),
+    ("no tag to copy", P, "  ImageTag:\n", "  Tag:\n"),
+    ("no image to look at", P, "  PixelUrl:\n", "  Url:\n"),
+    ("a function without a name", P, "  FunctionName:\n    Description: The function\n", "  Name:\n    Description: The function\n"),
+    ("a log without a name", P, "  LogGroupName:\n    Description", "  Log:\n    Description"),
+    ("another log's name", P, "Value: !Ref CaptureLog\n", "Value: !Ref KeeperLog\n"),
+    ("a setup that says nothing", P, "  SetupDashboards:\n", "  Dashboards:\n"),
+    ("a proxy without a URL", R, "/${Stage}/pixel.gif", "/${Stage}"),
+    ("hits that nobody can look for", Q, "${Hits.QueueName}\n  UndeliveredQueue", "${Fallback.QueueName}\n  UndeliveredQueue"),
+    ("a collection without an endpoint", D, "  CollectionEndpoint:\n", "  CollectionUrl:\n"),
+    *((f"no {alarm}", file, re.compile(rf"  {alarm}:\n(?:    .*\n)+"), "")
+      for file in (P, H, R, Q, D) for alarm in re.findall(r"\n  (\w+):\n    Type: AWS::CloudWatch::Alarm\n", read(INFRA / file))),
+    *((f"alarms that begin {when}", file, old, new, "all") for file in (P, H, R, Q)
+      for when, old, new in (("too late", "      Threshold: 1\n", "      Threshold: 1000000\n"), ("at nothing", "      Threshold: 1\n", "      Threshold: 0\n"))),
+    ("an alarm that waits for hours", P, "      EvaluationPeriods: 1\n", "      EvaluationPeriods: 100\n"),
+    ("an alarm on an average", R, "      Statistic: Sum\n", "      Statistic: Average\n"),
+    ("an alarm on what there is too much of", D, "LessThanOrEqualToThreshold", "GreaterThanOrEqualToThreshold"),
+    ("a disk that is full before the alarm", D, "Threshold: 2048", "Threshold: 20"),
+    *(("an alarm that tells nobody", file, "      AlarmActions: !If [HasAlarmTopic, [!Ref AlarmTopicArn], !Ref AWS::NoValue]\n", "") for file in (P, H, R, Q, D)),
+    ("an alarm that is not to tell", P, "      MetricName: Throttles\n", "      MetricName: Throttles\n      ActionsEnabled: false\n"),
+    *((f"no {name}", P, re.compile(rf"  {name}:\n(?:    .*\n)+"), "") for name in ("WebAclAtStage", "HostNameMapping", "HostNameAlias", "CaptureTracing")),
+    ("a web ACL before another stage", P, "/restapis/${Api}/stages/${Stage}", "/restapis/${Api}/stages/${StageName}"),
+    ("a web ACL that counts and blocks nobody", P, "Action: {Block: {}}", "Action: {Count: {}}"),
+    ("a host name of another API", P, "      DomainName: !Ref HostNameInApi\n      RestApiId: !Ref Api\n", "      DomainName: !Ref HostNameInApi\n      RestApiId: !Ref ManageApi\n"),
+    ("an alias of nothing", P, "DNSName: !GetAtt HostNameInApi.RegionalDomainName", "DNSName: !Ref HostName"),
+    ("a trace of the API alone", P, "      TracingConfig: {Mode: !If [HasTracing, Active, PassThrough]}\n", ""),
+    ("a trace that nobody asked for", P, "{Mode: !If [HasTracing, Active, PassThrough]}", "{Mode: Active}"),
+    ("a stage without traces", P, "      TracingEnabled: !If [HasTracing, true, false]\n", "      TracingEnabled: false\n", "all"),
+    ("traces with another role", P, "      RoleName: !Ref CaptureRole\n      PolicyName: trace", "      RoleName: !Ref IndexRole\n      PolicyName: trace"),
+    *(("as many environments as there are visitors", file, "      ReservedConcurrentExecutions: !If [HasReservedConcurrency, !Ref ReservedConcurrency, !Ref AWS::NoValue]\n", "") for file in (P, H, R)),
+    *(("an origin that may not read", file, "          PIXEL_CORS_ORIGIN: !If [HasCorsOrigin, !Ref CorsOrigin, !Ref AWS::NoValue]\n", "          PIXEL_CORS_ORIGIN: !If [HasCorsOrigin, 'https://example.org', !Ref AWS::NoValue]\n") for file in (H, R)),
+    *(("no role for logs", file, "CloudWatchRoleArn: !GetAtt LogRole.Arn", "CloudWatchRoleArn: !Sub arn:${AWS::Partition}:iam::${AWS::AccountId}:role/another") for file in (P, R, Q)),
+    *((f"a default of {default}", file, f"  {name}:\n    Type: {kind}\n    Default: {usual}\n", f"  {name}:\n    Type: {kind}\n    Default: {default}\n") for file in (P, H, R, Q)
+      for name, kind, usual, default in (("MemorySize", "Number", 128, 1024), ("Architecture", "String", "arm64", "x86_64"), ("PrivacyIp", "String", "shorten", "full"))),
+    *(("another memory than was asked for", file, "      MemorySize: !Ref MemorySize\n", "      MemorySize: 1024\n") for file in (P, H, R, Q)),
+    *(("another architecture than was asked for", file, "      Architectures: [!Ref Architecture]\n", "      Architectures: [x86_64]\n") for file in (P, H, R, Q)),
     ("a master user that may do everything", D, "Action: es:ESHttpPut", "Action: es:ESHttp*"),
 ]
 
@@ -221,7 +281,7 @@ def run(facts, folder):
                 mutant = stamp(mutant)
             except Exception:  # the checks have to say so themselves
                 pass
-            found = problems(mutant, facts, folder, first=True)
+            found = problems(mutant, facts, folder / file, first=True)
         survivors += not found
         verdict = "NOT SEEDED" if found is None else found[0] if found else "SURVIVES"
         print(f"{file}: {name}: {verdict}", flush=True)

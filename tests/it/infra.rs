@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use percent_encoding::percent_decode_str;
 use pixel::capture;
@@ -118,7 +118,10 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
     let dashboards = "DashboardsUrl=https://kibana.example.org";
     let secret = "DashboardsSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:dashboards-AbCdEf";
     let tokens = "TokensSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:tokens-AbCdEf";
-    let cases: [(&[&str], Option<&str>); 29] = [
+    let collection = "CollectionEndpoint=https://abc123.eu-central-1.aoss.amazonaws.com";
+    let next = "CollectionEndpoint=https://abc123.aoss.eu-central-1.on.aws";
+    let (id, called) = ("CollectionId=abc123", "CollectionName=pixel");
+    let cases: [(&[&str], Option<&str>); 38] = [
         (&[endpoint, tokens, "Manage=token"], None),
         (&[endpoint, tokens, "Manage=iam"], Some("go together")),
         (&[endpoint, "Manage=token"], Some("go together")),
@@ -140,16 +143,28 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
         (&[endpoint, "Delivery=queue", "BatchWindow=300"], Some("out of bounds")),
         (&[endpoint, "Delivery=later"], Some("one of")),
         (&[endpoint, "PrivacyKey=short"], Some("16 to 200")),
+        (&[], Some("give Endpoint")),
+        (&[endpoint, collection, id, called], Some("not both")),
+        (&[collection, id, called, "DomainName=search"], Some("not both")),
+        (&[collection, id, called], None),
+        (&[next, id, called, "Delivery=queue"], None),
+        (&[collection], Some("CollectionId and CollectionName")),
+        (&[endpoint, id, called], Some("give CollectionEndpoint")),
         (
-            &[endpoint, "DomainName=search", "CollectionId=abc123"],
-            Some("not both"),
+            &["Endpoint=https://abc123.eu-central-1.aoss.amazonaws.com"],
+            Some("give CollectionEndpoint"),
+        ),
+        (
+            &["Endpoint=https://abc123.AOSS.eu-central-1.on.aws:443"],
+            Some("give CollectionEndpoint"),
+        ),
+        (
+            &["CollectionEndpoint=https://search-x.eu-central-1.es.amazonaws.com"],
+            Some("endpoint of a collection"),
         ),
         (&[endpoint, "DomainName=search", "ApiKey=a2V5"], Some("SigV4")),
         (&[endpoint, "KeepDays=90", "Rotation=none"], Some("no age")),
-        (
-            &[endpoint, "CollectionId=abc123", "Rotation=rollover"],
-            Some("neither rollover"),
-        ),
+        (&[collection, id, called, "Rotation=rollover"], Some("neither rollover")),
         (&[endpoint, "HostName=pixel.example.org"], Some("go together")),
         (&[endpoint, "HostedZoneId=Z1"], Some("go together")),
         (&[endpoint, "WafRateLimit=9"], Some("at least 10")),
@@ -171,14 +186,32 @@ fn what_cannot_work_together_is_refused_before_anything_is_made() {
         (&[arn, name, "DomainName=search"], Some("writes to no index")),
     ];
     check_refusals("http-api.yaml", &cases);
+    // Their roles know no collection, and a key is for servers that are not AWS's.
+    let cases: [(&[&str], Option<&str>); 6] = [
+        (&[endpoint, "DomainName=search"], None),
+        (&["Endpoint=https://search.example.org", "ApiKey=a2V5"], None),
+        (&["Endpoint=https://aoss.example.org:9200"], None),
+        (&[endpoint, "DomainName=search", "ApiKey=a2V5"], Some("SigV4")),
+        (
+            &["Endpoint=https://abc123.eu-central-1.aoss.amazonaws.com"],
+            Some("are for pixel.yaml"),
+        ),
+        (
+            &["Endpoint=https://abc123.aoss.eu-central-1.on.aws"],
+            Some("are for pixel.yaml"),
+        ),
+    ];
+    for template in ["http-api.yaml", "rest-proxy.yaml", "queue.yaml"] {
+        check_refusals(template, &cases);
+    }
 }
 
 fn check_refusals(template: &str, cases: &[(&[&str], Option<&str>)]) {
     for (parameters, reason) in cases {
         let refused = resolve(template, parameters)["refused"].to_string();
         match reason {
-            None => assert_eq!(refused, "[]", "{parameters:?}"),
-            Some(reason) => assert!(refused.contains(reason), "{parameters:?}: {refused}"),
+            None => assert_eq!(refused, "[]", "{template}: {parameters:?}"),
+            Some(reason) => assert!(refused.contains(reason), "{template}: {parameters:?}: {refused}"),
         }
     }
 }
@@ -284,50 +317,168 @@ fn the_readme_has_the_table_of_costs() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// `pixel serve` with a store in a folder.
+struct Serving {
+    folder: tempfile::TempDir,
+    process: Child,
+    address: String,
+}
+
+impl Serving {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_pixel"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--destination", "sqlite:pixel.db"])
+            .current_dir(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let line = lines
+            .find(|line| line.as_ref().unwrap().contains("http://"))
+            .unwrap()
+            .unwrap();
+        let address = line.split("http://").nth(1).unwrap();
+        let address = address.split(|c: char| c == '/' || c.is_whitespace()).next().unwrap();
+        let address = address.to_owned();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            folder,
+            process,
+            address,
+        }
+    }
+
+    /// What `infra/verify.sh` says of the pixel at an address, and whether it is content.
+    fn verify(&self, address: &str, looks_for_event: bool) -> (bool, String) {
+        let mut command = Command::new(Path::new(ROOT).join("infra/verify.sh"));
+        command
+            .arg(format!("http://{address}/prod"))
+            .current_dir(self.folder.path());
+        command.env("PIXEL", env!("CARGO_BIN_EXE_pixel")).env("TRIES", "1");
+        command.env_remove("PIXEL_DESTINATION");
+        if looks_for_event {
+            command.env("PIXEL_DESTINATION", "sqlite:pixel.db");
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A server that hands each request on, and on the way changes its first line, and the answer.
+fn spoiling(server: &str, request: fn(&str) -> String, answer: fn(&str, String) -> String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = server.to_owned();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap())
+                .lines()
+                .map_while(Result::ok);
+            let Some(first) = lines.next() else { continue };
+            let headers: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            let length = headers
+                .iter()
+                .find(|line| line.to_ascii_lowercase().starts_with("content-length"));
+            assert!(
+                length.is_none_or(|line| line.ends_with(" 0")),
+                "bodies are not handed on"
+            );
+            let mut beyond = TcpStream::connect(&server).unwrap();
+            let head = [vec![request(&first)], headers, vec!["Connection: close".to_owned()]].concat();
+            write!(beyond, "{}\r\n\r\n", head.join("\r\n")).unwrap();
+            let mut answered = Vec::new();
+            beyond.read_to_end(&mut answered).unwrap();
+            // Byte by byte, so that an image stays one.
+            let answered: String = answered.into_iter().map(char::from).collect();
+            let answered: Vec<_> = answer(&first, answered)
+                .chars()
+                .map(|byte| u8::try_from(byte).unwrap())
+                .collect();
+            let _ = stream.write_all(&answered);
+        }
+    });
+    address
+}
+
 /// The script for deployed stages is right about a pixel that is right, and finds one that is gone.
 #[test]
 fn verify_asks_what_a_pixel_must_answer() {
     setup::require(&["curl"]);
-    let folder = tempfile::tempdir().unwrap();
-    let verify = |url: &str| {
-        let mut command = Command::new(Path::new(ROOT).join("infra/verify.sh"));
-        command.arg(url).current_dir(folder.path());
-        command.env("PIXEL", env!("CARGO_BIN_EXE_pixel"));
-        if !url.ends_with("/here") {
-            command.env("PIXEL_DESTINATION", "sqlite:pixel.db");
-        }
-        command.output().unwrap()
-    };
-    let mut serving = Command::new(env!("CARGO_BIN_EXE_pixel"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--destination", "sqlite:pixel.db"])
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
-    let line = lines
-        .find(|line| line.as_ref().unwrap().contains("http://"))
-        .unwrap()
-        .unwrap();
-    let url = &line[line.find("http://").unwrap()..];
-    let address = url["http://".len()..]
-        .split(|c: char| c == '/' || c.is_whitespace())
-        .next()
-        .unwrap();
-    let reading = std::thread::spawn(move || lines.for_each(drop));
-
-    let right = verify(&format!("http://{address}/prod"));
-    serving.kill().unwrap();
-    serving.wait().unwrap();
-    reading.join().unwrap();
-    let wrong = verify(&format!("http://{address}/here"));
-
-    let said = String::from_utf8_lossy(&right.stdout);
+    let mut serving = Serving::start();
+    let (right, said) = serving.verify(&serving.address, true);
+    assert!(right && said.ends_with(" passed, 0 failed\n"), "{said}");
+    let passed = |what: &str| said.lines().any(|line| line == format!("ok      {what}"));
     assert!(
-        right.status.success() && said.ends_with(" passed, 0 failed\n"),
+        passed("the event is in the index") && passed("its label is the whole query"),
         "{said}"
     );
-    assert!(!wrong.status.success(), "{}", String::from_utf8_lossy(&wrong.stdout));
+    serving.process.kill().unwrap();
+    serving.process.wait().unwrap();
+    let (right, said) = serving.verify(&serving.address, false);
+    assert!(!right, "{said}");
+}
+
+/// A pixel that is wrong in one thing is told that thing, and no other.
+#[test]
+fn verify_names_the_one_thing_that_is_wrong() {
+    type Wrong = (&'static [&'static str], fn(&str) -> String, fn(&str, String) -> String);
+    setup::require(&["curl"]);
+    let serving = Serving::start();
+    let cases: [Wrong; 8] = [
+        (&["GET /pixel.png: Content-Type"], as_it_is, |asked, answer| {
+            let png = asked.starts_with("GET /prod/pixel.png ");
+            let kind = if png { "image/gif" } else { "image/png" };
+            answer.replace("image/png", kind)
+        }),
+        (&["Cache-Control"], as_it_is, |_, answer| {
+            answer.replace("no-store, no-cache, max-age=0, private", "max-age=3600")
+        }),
+        (&["Cross-Origin-Resource-Policy"], as_it_is, |_, answer| {
+            answer.replace("cross-origin", "same-origin")
+        }),
+        (&["X-Pixel"], as_it_is, |_, answer| {
+            answer.replace("accepted", "ignored")
+        }),
+        (&["image"], as_it_is, |_, answer| answer.replace("GIF89a", "GIF87a")),
+        (&["HEAD: status"], as_it_is, |asked, answer| {
+            if asked.starts_with("HEAD") {
+                answer.replace("200 OK", "405 Method Not Allowed")
+            } else {
+                answer
+            }
+        }),
+        (
+            &["the event is in the index", "its label is the whole query"],
+            |asked| asked.replace("/verify-", "/nobody-"),
+            |_, answer| answer,
+        ),
+        (
+            &["its label is the whole query"],
+            |asked| asked.replace("%2B", "+"),
+            |_, answer| answer,
+        ),
+    ];
+    for (names, request, answer) in cases {
+        let address = spoiling(&serving.address, request, answer);
+        let (right, said) = serving.verify(&address, true);
+        let failed: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("FAILED  ")).collect();
+        assert!(!right && !failed.is_empty(), "{names:?}: {said}");
+        let named = |line: &&&str| names.iter().any(|name| line.contains(&format!("{name}: ")));
+        assert_eq!(failed.iter().filter(named).count(), failed.len(), "{names:?}: {said}");
+    }
+}
+
+fn as_it_is(first: &str) -> String {
+    first.to_owned()
 }
 
 /// Of a queue it asks what a queue can answer, and finds an answer that is none.

@@ -4,17 +4,21 @@
 //! What API Gateway does is emulated after its documentation, so this proves that the parts fit, not that AWS agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::DateTime;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pixel::audit::{Window, answered};
 use pixel::capture;
 use pixel::code::{Contents, Keys};
 use pixel::config::Config;
 use pixel::hit::Circumstances;
 use pixel::manage::token::Scope;
 use pixel::pixel::{GIF, Image, PNG};
-use pixel::request::Request;
+use pixel::request::{Ingress, Request};
+use pixel::stage::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
 
 use crate::index_setup::succeeded;
@@ -306,9 +310,12 @@ fn input(visit: &Visit, resource: &str, path: BTreeMap<String, String>) -> Templ
 
 /// Another id for another visit.
 fn fingerprint(visit: &Visit) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
+    hash(&(visit.method, visit.path, &visit.query, &visit.headers))
+}
+
+fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (visit.method, visit.path, &visit.query, &visit.headers).hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -596,6 +603,219 @@ fn the_promise_about_the_signal_is_kept() {
         assert_eq!(answer.headers["Content-Type"], "application/json");
         let variables = &stack.resources["Capture"]["Properties"]["Environment"]["Variables"];
         assert_eq!(variables["PIXEL_PRIVACY_SIGNAL"], policy);
+    }
+}
+
+/// A request to a stack whose function sees every path.
+fn arrived(method: &str, path: &str, accept: Option<&str>) -> Arrived {
+    let headers = [("Host", "pixel.example"), ("User-Agent", "It's \"quoted\" \\")];
+    let accept = accept.map(|accept| ("Accept", accept));
+    let headers = headers
+        .into_iter()
+        .chain(accept)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Arrived {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: "userid=a%22b&thirdpartyname=it%27s+a+shop".to_owned(),
+        headers: headers.collect(),
+        peer: Some([203, 0, 113, 9].into()),
+        id: format!("{:x}", hash(&(method, path, accept))),
+        time: DateTime::from_timestamp_millis(1_769_903_999_999).unwrap(),
+        body: None,
+    }
+}
+
+/// The payload that the stack's front declares.
+fn declared_payload(stack: &Stack, ingress: Ingress, arrived: &Arrived) -> Vec<u8> {
+    let capture = |arn: &Value| assert!(arn.as_str().unwrap().contains("<Capture.Arn>"), "{arn}");
+    match ingress {
+        Ingress::Rest => {
+            let method = stack.of("AWS::ApiGateway::Method").next().unwrap();
+            assert_eq!(
+                (&method["HttpMethod"], &method["Integration"]["Type"]),
+                (&json!("ANY"), &json!("AWS_PROXY"))
+            );
+            assert_eq!(stack.paths.values().collect::<Vec<_>>(), ["/{proxy+}"]);
+            capture(&method["Integration"]["Uri"]);
+        }
+        Ingress::Http => {
+            let integration = stack.of("AWS::ApiGatewayV2::Integration").next().unwrap();
+            assert_eq!(integration["PayloadFormatVersion"], "2.0");
+            capture(&integration["IntegrationUri"]);
+        }
+        _ => capture(&stack.of("AWS::Lambda::Url").next().unwrap()["TargetFunctionArn"]),
+    }
+    payload(ingress, arrived).unwrap()
+}
+
+/// What the visitor gets of a proxy's reply. A REST API decodes the base64 where its binary types are `*/*` or name what stands
+/// first in `Accept`, and else sends it as it is; an HTTP API and a function URL decode it.
+fn proxy_answer(stack: &Stack, ingress: Ingress, arrived: &Arrived, reply: &Value) -> HttpAnswer {
+    let mut answer = http_answer(ingress, arrived, &reply.to_string(), None);
+    let types = stack
+        .of("AWS::ApiGateway::RestApi")
+        .next()
+        .map(|api| api["BinaryMediaTypes"].clone());
+    let accept = arrived.header("accept").unwrap_or_default();
+    let first = accept.split([',', ';']).next().unwrap_or_default();
+    let decodes = |types: &Value| {
+        types
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|kind| kind == "*/*" || kind == first)
+    };
+    if !types.as_ref().is_none_or(decodes) && arrived.method != "HEAD" {
+        answer.body = reply["body"].as_str().unwrap().into();
+    }
+    answer
+}
+
+const ACCEPTS: [Option<&str>; 5] = [None, Some("*/*"), Some(BROWSER), Some("image/gif"), Some("text/html")];
+
+/// As the templates declare function and front: whatever a visitor accepts, the image arrives as bytes, and of a path that is
+/// none of the pixel's too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_s_visitor_gets_the_image_whatever_is_accepted() {
+    let fronts = [
+        ("http-api.yaml", "Front=http-api", Ingress::Http),
+        ("http-api.yaml", "Front=function-url", Ingress::FunctionUrl),
+        ("rest-proxy.yaml", "StageName=prod", Ingress::Rest),
+    ];
+    for (template, front, ingress) in fronts {
+        let stack = Stack::read_with(template, &[front, "CorsOrigin=https://shop.example"]);
+        let index = IndexStub::start().await;
+        let rig = Rig::start(stack.function(&index.url())).await;
+        let mut stored = BTreeSet::new();
+        for accept in ACCEPTS {
+            for (method, path, status, image, kind) in [
+                ("GET", "/pixel", 200, GIF.as_slice(), "image/gif"),
+                ("GET", "/pixel.gif", 200, &GIF, "image/gif"),
+                ("HEAD", "/pixel.gif", 200, &[], "image/gif"),
+                ("GET", "/pixel.png", 200, &PNG, "image/png"),
+                ("GET", "/pixel/spring-mail", 200, &GIF, "image/gif"),
+                ("GET", "/image/spring-mail.png", 200, &PNG, "image/png"),
+                ("GET", "/nowhere/to/be", 404, &GIF, "image/gif"),
+            ] {
+                let arrived = arrived(method, path, accept);
+                let reply = rig
+                    .invoke(declared_payload(&stack, ingress, &arrived))
+                    .await
+                    .reply_json();
+                let answer = proxy_answer(&stack, ingress, &arrived, &reply);
+                let what = format!("{template} {front}: {method} {path} {accept:?}");
+                assert_eq!((answer.status, answer.body.as_slice()), (status, image), "{what}");
+                for (name, value) in [
+                    ("Content-Type", kind),
+                    ("Cache-Control", "no-store, no-cache, max-age=0, private"),
+                    ("Access-Control-Allow-Origin", "https://shop.example"),
+                ] {
+                    assert_eq!(answer.header(name), Some(value), "{what}");
+                }
+                stored.extend((status == 200).then_some(arrived.id));
+            }
+        }
+        index
+            .wait_for("every event", |index| index.documents().len() == stored.len())
+            .await;
+        let documents = index.documents();
+        for ((name, id), document) in &documents {
+            assert_eq!(
+                (name.as_str(), &document["client"]["ip"]),
+                ("events-2026.01", &json!("203.0.113.0"))
+            );
+            // An HTTP API has no id that only itself can choose; Lambda's is the event's there.
+            assert!(ingress != Ingress::Rest || stored.contains(id), "{id}");
+            let labels = document["labels"].as_array().unwrap();
+            assert!(labels.contains(&json!("thirdpartyname=it's a shop")), "{document}");
+        }
+    }
+}
+
+/// A stack that takes the place of a tracking pixel with a stream: at every path the image, and of each hit the five texts that
+/// the stream's readers know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_with_a_stream_hands_on_the_five_texts_of_every_path() {
+    let stream = SmallServer::start(|asked| match asked.method.as_str() {
+        "POST" => Reaction::json(200, &json!({"RecordId": "r-1", "Encrypted": false})),
+        _ => Reaction::Answer(404, String::new()),
+    });
+    let arn = "KinesisFirehoseARN=arn:aws:firehose:eu-central-1:123456789012:deliverystream/hits";
+    for (front, ingress) in [("http-api", Ingress::Http), ("function-url", Ingress::FunctionUrl)] {
+        let front = format!("Front={front}");
+        let whole = ["PrivacyIp=full", "PrivacyUserId=plain", &front];
+        let of_stream = ["Endpoint=", arn, "KinesisFirehoseStreamName=hits"];
+        let stack = Stack::read_with("http-api.yaml", &[of_stream, whole].concat());
+        let declared = &stack.resources["Capture"]["Properties"]["Environment"]["Variables"]["PIXEL_DESTINATION"];
+        assert_eq!(declared, "firehose://firehose.eu-central-1.amazonaws.com/hits");
+        let destination = format!("firehose+{}/hits", stream.url());
+        let rig = Rig::start(stack.function("").env("PIXEL_DESTINATION", destination)).await;
+        for path in ["/", "/pixel.gif", "/open/1234567/track.php"] {
+            stream.forget();
+            let arrived = arrived("GET", path, None);
+            let reply = rig
+                .invoke(declared_payload(&stack, ingress, &arrived))
+                .await
+                .reply_json();
+            let answer = proxy_answer(&stack, ingress, &arrived, &reply);
+            let expected = (200, Some("image/gif"), GIF.as_slice());
+            assert_eq!(
+                (answer.status, answer.header("Content-Type"), answer.body.as_slice()),
+                expected,
+                "{path}"
+            );
+            let sent: Vec<_> = stream.asked().into_iter().filter(|asked| asked.is_write()).collect();
+            let [sent] = &sent[..] else { panic!("{path}: {sent:?}") };
+            assert_eq!(sent.json()["DeliveryStreamName"], "hits");
+            let record = sent.json()["Record"]["Data"]
+                .as_str()
+                .map(|data| STANDARD.decode(data).unwrap());
+            let record = String::from_utf8(record.unwrap()).unwrap();
+            assert_eq!(record.lines().count(), 1, "{record}");
+            assert!(record.ends_with('\n'), "{record}");
+            let expected = json!({
+                "date": "31/Jan/2026:23:59:59 +0000", "ip": "203.0.113.9", "userAgent": "It's \"quoted\" \\",
+                "userId": "a\"b", "thirdPartyId": "it's a shop",
+            });
+            assert_eq!(serde_json::from_str::<Value>(&record).unwrap(), expected, "{path}");
+        }
+    }
+}
+
+/// `pixel audit` understands what every front logs of a hit, and looks for the event by the id that the function gave it: API
+/// Gateway's own where there is one that no caller chooses, else Lambda's.
+#[test]
+fn a_line_of_every_access_log_names_its_event() {
+    let rest = "$context.extendedRequestId";
+    for (template, kind, settings, id) in [
+        ("pixel.yaml", "AWS::ApiGateway::Stage", "AccessLogSetting", rest),
+        ("rest-proxy.yaml", "AWS::ApiGateway::Stage", "AccessLogSetting", rest),
+        ("queue.yaml", "AWS::ApiGateway::Stage", "AccessLogSetting", rest),
+        (
+            "http-api.yaml",
+            "AWS::ApiGatewayV2::Stage",
+            "AccessLogSettings",
+            "$context.awsEndpointRequestId",
+        ),
+    ] {
+        let stack = Stack::read(template);
+        let format = stack.of(kind).next().unwrap()[settings]["Format"].as_str().unwrap();
+        let line = format
+            .replace(&format!("\"{id}\""), "\"the-event\"")
+            .replace("$context.requestTimeEpoch", "1769903999999")
+            .replace("$context.httpMethod", "GET")
+            .replace("$context.status", "200");
+        let moment = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let window = Window {
+            from: moment(1_769_900_000),
+            to: moment(1_769_910_000),
+        };
+        assert_eq!(
+            answered(&line, &window).as_deref(),
+            Some("the-event"),
+            "{template}: {line}"
+        );
     }
 }
 
