@@ -590,7 +590,7 @@ fn hits_of_revoked_codes_are_marked() {
             (&json!(2), &revoked["revoked_at"])
         );
     }
-    assert_eq!(signatures(&served, "own"), ["none", "revoked"]);
+    assert_eq!(signatures(&served, "own"), ["listed", "revoked"]);
     assert_eq!(signatures(&served, signed), ["valid", "revoked"]);
     let counted = good(
         &served,
@@ -619,8 +619,66 @@ fn hits_of_revoked_codes_are_marked() {
     served.get("/image/own.png");
     assert_eq!(
         signatures(&served, "own"),
-        ["none", "revoked", "revoked"],
+        ["listed", "revoked", "revoked"],
         "also after a start"
+    );
+}
+
+/// Whoever lists codes learns which hits are of none of them; whoever lists none has chosen all of them.
+#[test]
+fn hits_of_unknown_codes_are_marked_where_codes_are_listed() {
+    let served = serve().variable("PIXEL_TOKENS", &entry(TOKEN, &Scope::ALL)).start();
+    let open = |served: &Served, code: &str| {
+        let reply = served.get(&format!("/image/{code}.png"));
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (200, Some("image/png")),
+            "{code}"
+        );
+        signatures(served, code).pop().expect("its hit is stored")
+    };
+    assert_eq!(open(&served, "own-word"), "none");
+    let made = good(&served, "GET", "gen-image", "");
+    let made = text(&made, "unique_code");
+    let posted = good(&served, "POST", "codes", r#"{"campaign": "spring"}"#);
+    let posted = text(&posted, "code");
+    good(&served, "POST", "codes", r#"{"code": "chosen"}"#);
+    for code in [made, posted, "chosen"] {
+        assert_eq!(open(&served, code), "listed", "{code}");
+        assert_eq!(good(&served, "GET", &format!("info/{code}"), "")["total_opens"], 1);
+    }
+    let forged: String = made.chars().rev().collect();
+    for code in ["own-word", &forged, "_MDEyMzQ1Njc4OWFiY2RlZg"] {
+        assert_eq!(open(&served, code), "unknown", "{code}");
+        assert_eq!(
+            problem(&served, "GET", &format!("info/{code}"), TOKEN, "").0,
+            404,
+            "{code}"
+        );
+    }
+    let counted = good(
+        &served,
+        "GET",
+        "stats?by=pixel.code&filter=pixel.signature%3Dunknown",
+        "",
+    );
+    assert_eq!(counted["totals"]["events"], 3, "{counted}");
+
+    // Another process lists one.
+    let file = rusqlite::Connection::open(served.folder().join("pixel.db")).expect("the file opens");
+    let add = "INSERT INTO codes (code, created) VALUES ('own-word', ?1)";
+    file.execute(add, [chrono::Utc::now().timestamp_millis()])
+        .expect("it is written");
+    wait_for("the mark of a code that another process has listed", || {
+        (open(&served, "own-word") == "listed").then_some(())
+    });
+    served.signal("TERM");
+    let (ended, again) = served.ended();
+    assert_eq!(ended.code(), Some(0));
+    let served = again.start();
+    assert_eq!(
+        (open(&served, "own-word"), open(&served, "new")),
+        ("listed".to_owned(), "unknown".to_owned())
     );
 }
 

@@ -68,6 +68,12 @@ const CHANGES: &str = "
     INSERT INTO changes VALUES (0);
     CREATE INDEX codes_revoked ON codes (revoked, code) WHERE revoked IS NOT NULL;";
 
+/// Without it every look for codes that others have listed would go through the whole list; files of this layout may lack it.
+pub(super) fn index_codes(connection: &Connection) -> Result<(), String> {
+    let index = "CREATE INDEX IF NOT EXISTS codes_created ON codes (created, code)";
+    connection.execute_batch(index).map_err(|error| error.to_string())
+}
+
 /// How often events were changed or deleted.
 pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("SELECT count FROM changes")?;

@@ -165,7 +165,9 @@ fn paths() -> Value {
     let image = answer("a new code", &reference("Image"));
     let write = Some(Scope::CodesWrite);
     let mut gen_get = operation("genImage", "Make a code", write, &[], ("200", image.clone()), &[400]);
-    gen_get["description"] = "Makes a code of 16 characters; the same as `POST`.".into();
+    gen_get["description"] =
+        "Makes a code of 16 characters; the same as `POST`. From the first code of the list on, hits of unsigned codes have the `pixel.signature` `listed` or `unknown`."
+            .into();
     let gen_post = operation("postGenImage", "Make a code", write, &[], ("200", image), &[400]);
     let mut create = operation(
         "createCode",
