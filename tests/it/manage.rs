@@ -355,6 +355,17 @@ fn what_is_wrong_is_named() {
         ("GET", "stats?interval=year", "", 400, Some("interval")),
         ("GET", "stats?filter=colour%3Dred", "", 400, Some("filter")),
         ("GET", "stats?interval=day&zone=Europe/Atlantis", "", 400, Some("zone")),
+        ("GET", "stats?class=robot", "", 400, Some("class")),
+        ("GET", "events?class=", "", 400, Some("class")),
+        ("GET", "stats?filter=visit.class%3DHuman", "", 400, Some("filter")),
+        ("GET", "stats?filter=pixel.signature!%3Dforged", "", 400, Some("filter")),
+        (
+            "GET",
+            "events?filter=referrer.medium%3Dnewspaper",
+            "",
+            400,
+            Some("filter"),
+        ),
         ("GET", "events?limit=1001", "", 400, Some("limit")),
         ("GET", "events?from=2026-03-02&to=2026-03-01", "", 400, Some("to")),
         ("GET", "codes?after=x", "", 400, Some("after")),
@@ -397,6 +408,17 @@ fn what_is_wrong_is_named() {
             "{method} {path}: {problem}"
         );
     }
+    let (_, told) = problem(&served, "GET", "stats?class=robot", TOKEN, "");
+    for class in ["`human`", "`privacy_proxy`", "`automation`", "`prefetch`"] {
+        assert!(text(&told, "detail").contains(class), "{told}");
+    }
+    for open in [
+        "filter=event.action%3Dwaved",
+        "class=prefetch",
+        "filter=pixel.signature%3Dunknown",
+    ] {
+        good(&served, "GET", &format!("stats?{open}"), "");
+    }
     let documents = served.documents();
     assert_eq!(documents, Vec::<String>::new(), "none of this was a hit");
 }
@@ -407,6 +429,48 @@ fn a_store_that_is_away_costs_the_numbers_and_not_the_image() {
     let (reply, _) = ask(away.address, "GET", "/v1/api/stats", TOKEN, "");
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
     assert_eq!(away.get("/image/abc.png").status, 200);
+}
+
+/// The same of a file of which a part can no longer be read, until it can again.
+#[test]
+fn a_file_that_becomes_unreadable_costs_the_numbers_and_not_the_hits() {
+    let served = managed().start();
+    let file = rusqlite::Connection::open(served.folder().join("pixel.db")).expect("the file opens");
+    let numbers = || ask(served.address, "GET", "/v1/api/stats?since=all", TOKEN, "");
+    let code = || ask(served.address, "GET", "/v1/api/codes", TOKEN, "");
+    let open = || {
+        let reply = served.get("/image/abc.png");
+        assert_eq!((reply.status, reply.header("x-pixel")), (200, Some("accepted")));
+    };
+    open();
+    assert_eq!(
+        (numbers().1["totals"]["events"].clone(), code().0.status),
+        (json!(1), 200)
+    );
+    for (table, asked) in [("segments", &numbers as &dyn Fn() -> (Reply, Value)), ("codes", &code)] {
+        let rename = |from: &str, to: &str| {
+            file.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}"))
+                .expect("it is renamed");
+        };
+        rename(table, "gone");
+        let (reply, problem) = asked();
+        assert_eq!(
+            (reply.status, reply.header("retry-after")),
+            (503, Some("5")),
+            "{table}: {problem}"
+        );
+        assert_eq!(
+            reply.header("content-type"),
+            Some("application/problem+json"),
+            "{table}"
+        );
+        open();
+        rename("gone", table);
+        assert_eq!(asked().0.status, 200, "{table}: it is asked again");
+    }
+    open();
+    assert_eq!(served.documents().len(), 4, "each hit is stored");
+    assert_eq!(numbers().1["totals"]["events"], 4);
 }
 
 #[test]
