@@ -19,7 +19,7 @@ const LISTS_OWN: &str = "
     jp -  test.jp test.jp  www.test.jp test.jp  ac.jp -  test.ac.jp test.ac.jp  www.test.ac.jp test.ac.jp
     kyoto.jp -  test.kyoto.jp test.kyoto.jp  ide.kyoto.jp -  b.ide.kyoto.jp b.ide.kyoto.jp
     a.b.ide.kyoto.jp b.ide.kyoto.jp  c.kobe.jp -  b.c.kobe.jp b.c.kobe.jp  a.b.c.kobe.jp b.c.kobe.jp
-    city.kobe.jp kobe.jp  www.city.kobe.jp kobe.jp
+    city.kobe.jp city.kobe.jp  www.city.kobe.jp city.kobe.jp
     ck -  test.ck -  b.test.ck b.test.ck  a.b.test.ck b.test.ck  www.ck www.ck  www.www.ck www.ck
     us -  test.us test.us  www.test.us test.us  ak.us -  test.ak.us test.ak.us  www.test.ak.us test.ak.us
     k12.ak.us -  test.k12.ak.us test.k12.ak.us  www.test.k12.ak.us test.k12.ak.us
