@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
-use crate::code::Signature;
+use crate::code::Listing;
 use crate::config::Config;
 use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
@@ -168,29 +168,27 @@ pub fn explain(why: Ignored) -> String {
 
 /// The event of an accepted request.
 pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
-    event_standing(request, circumstances, config, false)
+    event_listed(request, circumstances, config, Listing::None)
 }
 
-/// The same for a request whose code is known to be revoked, or not.
-pub fn event_standing(request: Request, circumstances: &Circumstances, config: &Config, revoked: bool) -> Event {
-    event_known(request, circumstances, config, |_| Place::default(), |_| revoked)
+/// The same for a request whose code was looked up in the list.
+pub fn event_listed(request: Request, circumstances: &Circumstances, config: &Config, listing: Listing) -> Event {
+    event_known(request, circumstances, config, |_| Place::default(), |_| listing)
 }
 
 /// The same with what a server knows that stays up: the place of the visitor's whole address, for the edges that do not tell
-/// it, and whether a code is revoked.
+/// it, and how a code stands in the list.
 pub fn event_known(
     request: Request,
     circumstances: &Circumstances,
     config: &Config,
     place: impl Fn(IpAddr) -> Place,
-    is_revoked: impl Fn(&str) -> bool,
+    listing: impl Fn(&str) -> Listing,
 ) -> Event {
     let mut hit = Hit::read(request, circumstances);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
-        if is_revoked(code) {
-            hit.checked.signature = Signature::Revoked;
-        }
+        hit.checked.signature = hit.checked.signature.with(listing(code));
     }
     let beside = Beside {
         seconds_since_sent: hit.seconds_since_sent(),

@@ -198,6 +198,18 @@ fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
     }
 }
 
+/// The configuration, of which only these variables matter.
+fn of_environment(names: &[&str]) -> anyhow::Result<Config> {
+    let mut variables = environment();
+    variables.retain(|name, _| names.contains(&name.as_str()));
+    let (config, problems) = Config::read(&variables);
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(Misconfigured(problems).into())
+    }
+}
+
 /// Parses a number of days, with or without `d`.
 fn days(text: &str) -> Result<u32, String> {
     let days = text.strip_suffix('d').unwrap_or(text).parse().ok();

@@ -80,11 +80,37 @@ pub enum Signature {
     Invalid,
     /// Its owner has revoked it, signed or not; known to who keeps the list of codes.
     Revoked,
+    /// There is nothing to check, and it stands in its owner's list.
+    Listed,
+    /// There is nothing to check, and its owner's list, which is not empty, does not have it.
+    Unknown,
+}
+
+/// How a code stands in its owner's list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listing {
+    /// No list is known, or nothing stands in it: codes are the owner's own words.
+    #[default]
+    None,
+    /// It is there.
+    Listed,
+    /// It is there, and revoked.
+    Revoked,
+    /// Others are there.
+    Missing,
 }
 
 impl Signature {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::None, Self::Valid, Self::Expired, Self::Invalid, Self::Revoked];
+    pub const ALL: [Self; 7] = [
+        Self::None,
+        Self::Valid,
+        Self::Expired,
+        Self::Invalid,
+        Self::Revoked,
+        Self::Listed,
+        Self::Unknown,
+    ];
 
     /// The word in an event.
     pub const fn name(self) -> &'static str {
@@ -94,6 +120,19 @@ impl Signature {
             Self::Expired => "expired",
             Self::Invalid => "invalid",
             Self::Revoked => "revoked",
+            Self::Listed => "listed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// With what the list says. A signature that was checked says more, unless the code is revoked.
+    #[must_use]
+    pub const fn with(self, listing: Listing) -> Self {
+        match (listing, self) {
+            (Listing::Revoked, _) => Self::Revoked,
+            (Listing::Listed, Self::None) => Self::Listed,
+            (Listing::Missing, Self::None) => Self::Unknown,
+            _ => self,
         }
     }
 }

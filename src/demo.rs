@@ -2,7 +2,7 @@
 //!
 //! A [`Demo`] is a shop with a newsletter and a site. Given a seed it is always the same shop: people, mails, visits, and
 //! every byte of every event. Hits are made as requests of the passthrough ingress and become events by the way of every
-//! hit ([`capture::event_standing`]), so what a demo stores is what the program stores. Hashes and signed codes have keys that
+//! hit ([`capture::event_listed`]), so what a demo stores is what the program stores. Hashes and signed codes have keys that
 //! the seed gives, in place of the owner's: it needs none of these, and nothing else ever knows the demo's.
 //!
 //! What happens in it, in shares of the events:
@@ -35,6 +35,7 @@ mod site;
 use chrono::{DateTime, Utc};
 
 use crate::capture;
+use crate::code::Listing;
 use crate::config::Config;
 use crate::event::Event;
 use crate::hit::Circumstances;
@@ -135,11 +136,11 @@ impl Plan {
         let mut config = config.clone();
         config.policy.key = Key::of_secret(&format!("demo {}", self.seed));
         config.code_keys = self.mailing.keys().clone();
-        let revoked = match self.hits[number].what {
-            What::Open(mail) | What::Scan(mail) => self.mailing.is_revoked(mail),
-            _ => false,
+        let listing = match self.hits[number].what {
+            What::Open(mail) | What::Scan(mail) => self.mailing.listing(mail),
+            _ => Listing::None,
         };
-        capture::event_standing(request, &circumstances, &config, revoked)
+        capture::event_listed(request, &circumstances, &config, listing)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {

@@ -1,22 +1,34 @@
 //! The registrable domain of a host: its public suffix and one label more.
 //!
-//! `src/rules/suffixes.txt` holds the rules of the public suffix list's ICANN section that have more than one label
-//! (publicsuffix.org; the list is under the Mozilla Public License 2.0), in another form: a line per suffix with the labels
-//! that may stand before it. `*` is any label, `!` one that the rule before does not hold for, `~` one that is no suffix
-//! itself. Lines are sorted, so that the text is its own index: nothing is built to look something up.
+//! `src/rules/suffixes.txt` holds the rules of the public suffix list that have more than one label (publicsuffix.org; the
+//! list is under the Mozilla Public License 2.0), in another form: a line per suffix with the labels that may stand before
+//! it. `*` is any label. After a label, `+` says that the rule is of the list's private section, where whoever has a domain
+//! gives away names below it; `!` that the rule before does not hold for it, `~` that it is no suffix itself. Lines are
+//! sorted, and so are a line's labels: the text is its own index, and nothing is built to look something up.
 
 const SUFFIXES: &str = include_str!("rules/suffixes.txt");
+
+/// A host's registrable domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registrable<'a> {
+    /// The domain.
+    pub name: &'a str,
+    /// Whether the suffix is of the list's private section, so that the label before it says nothing of its owner's name.
+    pub private: bool,
+}
 
 /// The registrable domain of a host in small letters, as URLs have it; none for addresses, single labels and suffixes.
 ///
 /// ```
 /// use pixel::domain::registrable;
-/// assert_eq!(registrable("www.shop.example.co.uk"), Some("example.co.uk"));
-/// assert_eq!(registrable("news.example"), Some("news.example"));
-/// assert_eq!(registrable("www.city.kawasaki.jp"), Some("city.kawasaki.jp"));
-/// assert_eq!((registrable("co.uk"), registrable("localhost"), registrable("192.0.2.7")), (None, None, None));
+/// let name = |host| registrable(host).map(|domain| domain.name);
+/// assert_eq!(name("www.shop.example.co.uk"), Some("example.co.uk"));
+/// assert_eq!(name("news.example"), Some("news.example"));
+/// assert_eq!(name("www.city.kawasaki.jp"), Some("city.kawasaki.jp"));
+/// assert_eq!(name("pages.alice.github.io"), Some("alice.github.io"));
+/// assert_eq!((name("co.uk"), name("localhost"), name("192.0.2.7")), (None, None, None));
 /// ```
-pub fn registrable(host: &str) -> Option<&str> {
+pub fn registrable(host: &str) -> Option<Registrable<'_>> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let ends_in_digit = host.ends_with(|last: char| last.is_ascii_digit() || last == ']');
     if ends_in_digit || host.split('.').any(str::is_empty) {
@@ -26,12 +38,13 @@ pub fn registrable(host: &str) -> Option<&str> {
     let longer = |rest: &str| &host[rest.rfind('.').map_or(0, |dot| dot + 1)..];
     // The last label is a suffix in any case.
     let mut suffix = &host[host.rfind('.').map_or(0, |dot| dot + 1)..];
+    let mut private = false;
     let mut path = suffix;
     while let Some(rest) = before(path) {
         let next = longer(rest);
         let label = &next[..next.len() - path.len() - 1];
         match children(path).and_then(|labels| kind(labels, label)) {
-            Some(Kind::Suffix) => suffix = next,
+            Some(Kind::Suffix { private: is_private }) => (suffix, private) = (next, is_private),
             Some(Kind::Between) => {}
             Some(Kind::Exception) => {
                 suffix = path;
@@ -41,19 +54,33 @@ pub fn registrable(host: &str) -> Option<&str> {
         }
         path = next;
     }
-    before(suffix).map(longer)
+    let name = before(suffix).map(longer)?;
+    Some(Registrable { name, private })
 }
 
 /// The labels that may stand before a suffix.
 fn children(suffix: &str) -> Option<&'static str> {
-    let (mut low, mut high) = (0, SUFFIXES.len());
+    let key = |line: &'static str| line.split_once(' ').map_or(line, |(key, _)| key);
+    search(SUFFIXES, '\n', suffix, key)?
+        .split_once(' ')
+        .map(|(_, labels)| labels)
+}
+
+/// The entry of a sorted text whose key is this one.
+fn search(
+    text: &'static str,
+    between: char,
+    wanted: &str,
+    key: fn(&'static str) -> &'static str,
+) -> Option<&'static str> {
+    let (mut low, mut high) = (0, text.len());
     while low < high {
         let middle = low + (high - low) / 2;
-        let begin = SUFFIXES[..middle].rfind('\n').map_or(0, |end| end + 1);
-        let end = SUFFIXES[begin..].find('\n').map_or(SUFFIXES.len(), |end| begin + end);
-        let (key, labels) = SUFFIXES[begin..end].split_once(' ')?;
-        match key.cmp(suffix) {
-            std::cmp::Ordering::Equal => return Some(labels),
+        let begin = text[..middle].rfind(between).map_or(0, |end| end + 1);
+        let end = text[begin..].find(between).map_or(text.len(), |end| begin + end);
+        let entry = &text[begin..end];
+        match key(entry).cmp(wanted) {
+            std::cmp::Ordering::Equal => return Some(entry),
             std::cmp::Ordering::Less => low = end + 1,
             std::cmp::Ordering::Greater => high = begin,
         }
@@ -63,23 +90,28 @@ fn children(suffix: &str) -> Option<&'static str> {
 
 /// What a label makes of a suffix.
 enum Kind {
-    Suffix,
+    Suffix { private: bool },
     Between,
     Exception,
 }
 
-fn kind(labels: &str, label: &str) -> Option<Kind> {
-    let mut any = None;
-    for known in labels.split(' ') {
-        if known == label {
-            return Some(Kind::Suffix);
-        }
-        match known.split_at_checked(1) {
-            Some(("!", exception)) if exception == label => return Some(Kind::Exception),
-            Some(("~", between)) if between == label => any = any.or(Some(Kind::Between)),
-            Some(("*", "")) => any = Some(Kind::Suffix),
-            _ => {}
-        }
+fn kind(labels: &'static str, label: &str) -> Option<Kind> {
+    let key = |entry: &'static str| entry.trim_end_matches(['+', '!', '~']);
+    let of = |entry: &str| match entry.as_bytes().last() {
+        Some(b'~') => Kind::Between,
+        Some(b'!') => Kind::Exception,
+        last => Kind::Suffix {
+            private: last == Some(&b'+'),
+        },
+    };
+    let own = search(labels, ' ', label, key).map(of);
+    // Sorted before all others.
+    let any = || {
+        let first = labels.split(' ').next()?;
+        (key(first) == "*").then(|| of(first))
+    };
+    match own {
+        None | Some(Kind::Between) => any().or(own),
+        known => known,
     }
-    any
 }

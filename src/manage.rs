@@ -79,6 +79,15 @@ pub struct Followed {
     pub place: Place,
 }
 
+/// What is done with codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// They are put into the list.
+    Listed,
+    /// They are revoked.
+    Revoked,
+}
+
 /// What became of putting a code into the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -96,9 +105,10 @@ pub trait Store: Send + Sync {
     fn find(&self, latest: &Latest) -> impl Future<Output = Result<Page, AskError>> + Send;
     /// What came after a place.
     fn follow(&self, place: &Place, filter: &Filter) -> impl Future<Output = Result<Followed, AskError>> + Send;
-    /// So many revoked codes after a place, in the order in which they were revoked.
-    fn revoked(
+    /// So many codes after a place with which this was done, in the order of its times.
+    fn changed(
         &self,
+        change: Change,
         after: Option<&Cursor>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Cursor>, AskError>> + Send;

@@ -17,7 +17,12 @@ use chrono::{DateTime, Duration, Months, NaiveDate, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 
+use crate::code::Signature;
 use crate::event::fields::{FIELDS, Field, Kind};
+use crate::referrer::Medium;
+use crate::request::Ingress;
+use crate::user_agent::Device;
+use crate::visit::Class;
 pub use answer::{Answer, Group, Listing, Moment, Point, Totals, sort};
 pub use parameters::Parameters;
 
@@ -363,8 +368,20 @@ pub fn listed(parameter: &str, name: &str) -> Result<&'static Field, ParameterEr
         ),
         None => wrong(
             parameter,
-            "there is no such field; `kibana/FIELDS.md` lists them, as in `campaign.source`",
+            "there is no such field; give one as `campaign.source`: `/v1/api/openapi.json` lists them",
         ),
+    }
+}
+
+/// All values of a field whose values are a closed set.
+pub fn all_values(field: &Field) -> Option<Vec<&'static str>> {
+    match field.name {
+        CLASS => Some(Class::ALL.map(Class::name).to_vec()),
+        "pixel.signature" => Some(Signature::ALL.map(Signature::name).to_vec()),
+        "referrer.medium" => Some(Medium::ALL.map(Medium::name).to_vec()),
+        "user_agent.device.type" => Some(Device::ALL.map(Device::name).to_vec()),
+        "event.ingress" => Some(Ingress::ALL.map(Ingress::name).to_vec()),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use reqwest::Url;
 
-use crate::domain::registrable;
+use crate::domain::{Registrable, registrable};
 
 /// The kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,9 +115,10 @@ fn host(url: &str) -> Option<String> {
 }
 
 fn judge(host: &str, page: Option<&str>) -> Referrer {
-    let domain = registrable(host).unwrap_or(host);
-    let same = |page: &str| page == host || registrable(page) == Some(domain);
-    let (medium, name) = match known(host, domain) {
+    let registered = registrable(host);
+    let domain = registered.map_or(host, |domain| domain.name);
+    let same = |page: &str| page == host || registered.is_some() && registrable(page) == registered;
+    let (medium, name) = match known(host, registered) {
         _ if page.is_some_and(same) => (Medium::Internal, None),
         Some((medium, name)) => (medium, Some(name)),
         None => (Medium::Referral, None),
@@ -129,26 +130,42 @@ fn judge(host: &str, page: Option<&str>) -> Referrer {
     }
 }
 
+/// A source's kind and name.
 type Known = (Medium, &'static str);
 
-/// The longest known name that the host ends in, else its domain's first label with any suffix.
-fn known(host: &str, domain: &str) -> Option<Known> {
-    static TABLE: OnceLock<HashMap<&'static str, Known>> = OnceLock::new();
+/// What the table says of a name.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    known: Known,
+    /// It says nothing of the names below it.
+    alone: bool,
+}
+
+/// The longest known name that the host ends in, else the longest with any suffix. A name below somebody else's domain, such
+/// as `google.blogspot.com`, is nobody's.
+fn known(host: &str, domain: Option<Registrable<'_>>) -> Option<Known> {
+    let host = host.strip_prefix("www.").unwrap_or(host);
+    find(host).or_else(|| {
+        let Registrable { name, .. } = domain.filter(|domain| !domain.private)?;
+        let suffix = &name[name.find('.')?..];
+        find(&format!("{}.*", host.strip_suffix(suffix)?))
+    })
+}
+
+fn find(host: &str) -> Option<Known> {
+    static TABLE: OnceLock<HashMap<&'static str, Entry>> = OnceLock::new();
     let table = TABLE.get_or_init(table);
     let mut rest = Some(host);
     while let Some(name) = rest {
-        if let Some(known) = table.get(name) {
-            return Some(*known);
+        if let Some(entry) = table.get(name).filter(|entry| !entry.alone || name == host) {
+            return Some(entry.known);
         }
         rest = name.split_once('.').map(|(_, rest)| rest);
     }
-    let label = domain.split('.').next()?;
-    (label != domain)
-        .then(|| table.get(format!("{label}.*").as_str()).copied())
-        .flatten()
+    None
 }
 
-fn table() -> HashMap<&'static str, Known> {
+fn table() -> HashMap<&'static str, Entry> {
     let mut table = HashMap::new();
     for line in include_str!("rules/referrers.rules").lines() {
         let Some((what, hosts)) = line.split_once(": ").filter(|_| !line.starts_with('#')) else {
@@ -158,7 +175,11 @@ fn table() -> HashMap<&'static str, Known> {
         let Some(medium) = Medium::ALL.into_iter().find(|known| known.name() == medium) else {
             continue;
         };
-        table.extend(hosts.split(' ').map(|host| (host, (medium, name))));
+        let known = (medium, name);
+        table.extend(hosts.split(' ').map(|host| match host.strip_prefix('=') {
+            Some(host) => (host, Entry { known, alone: true }),
+            None => (host, Entry { known, alone: false }),
+        }));
     }
     table
 }

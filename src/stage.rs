@@ -6,7 +6,8 @@
 pub mod access_log;
 pub mod follow;
 pub mod gateway;
+pub mod list;
 pub mod manage;
 pub mod opt_out;
-pub mod revoked;
+
 pub mod server;

@@ -10,7 +10,7 @@ pub mod burst;
 use crate::rules::{self, Found};
 
 /// The version of the rules, stored with every visit that they classed. Whoever changes a rule changes it.
-pub const RULES: &str = "2026-11-21.2";
+pub const RULES: &str = "2026-11-21.3";
 
 /// The class of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use chrono::{DateTime, Duration, Utc};
 use serde_json::json;
 
 use super::moment;
-use crate::code::{self, Contents, Keys};
+use crate::code::{self, Checked, Contents, Keys, Signature};
 use crate::event::iso;
 use crate::terminal::{json_line, print, printable, talk};
 
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 enum Command {
     /// Make a signed code, or one for each line of a CSV file
     New(New),
-    /// Say what a code says, and whether a key of ours made it
+    /// Say what a code says, and whether a key of ours made it; exit code 1 when none did
     Check {
         /// The code
         code: String,
@@ -52,11 +52,11 @@ struct New {
     /// Until when it is good: days after it is sent, as in 90d, or a time [default: for ever]
     #[arg(long, value_name = "DAYS|TIME", value_parser = expiry)]
     expires: Option<Expiry>,
-    /// Print the URL of the image below this one, which is that of the stage
+    /// Print the URL of the image below this one, which is that of the stage [default for `--csv`: `$PIXEL_PUBLIC_URL`]
     #[arg(long, value_name = "URL", value_parser = base)]
     url: Option<String>,
-    /// Make a code for each line of a CSV file (`-` is stdin) and print it with the columns `code` and `url` added; its
-    /// columns `campaign`, `recipient`, `sent` and `expires` say what the options say otherwise
+    /// Make a code for each line of a CSV file (`-` is stdin) and print it with the columns `code` and, where the URL
+    /// is known, `url` added; its columns `campaign`, `recipient`, `sent` and `expires` say what the options say otherwise
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Print JSON
@@ -112,16 +112,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Of the whole configuration only the keys matter here.
 fn keys() -> anyhow::Result<Keys> {
-    let given = super::environment().remove("PIXEL_CODE_KEYS").unwrap_or_default();
-    let keys = Keys::parse(&given).context("`PIXEL_CODE_KEYS`")?;
+    let keys = super::of_environment(&["PIXEL_CODE_KEYS"])?.code_keys;
     if keys.is_empty() {
         bail!(
             "there is no key: set `PIXEL_CODE_KEYS` to what `pixel code key` prints, here and where the pixel is served"
         );
     }
     Ok(keys)
+}
+
+/// The URL of the stage, as far as it is known.
+fn public_url(new: &New) -> anyhow::Result<Option<String>> {
+    match &new.url {
+        Some(url) => Ok(Some(url.clone())),
+        None => Ok(super::of_environment(&["PIXEL_PUBLIC_URL"])?.public_url),
+    }
 }
 
 /// What the options say, before a line of a file says otherwise.
@@ -141,14 +147,24 @@ impl Defaults {
     }
 
     fn contents(&self, keys: &Keys, recipient: Option<&str>) -> anyhow::Result<Contents> {
-        let expires = self.expires.map(|expires| expires.of(self.sent));
+        let expires = self
+            .expires
+            .map(|expires| expires.of(self.sent).context("it expires too late"))
+            .transpose()?;
+        if let Some(expires) = expires
+            && expires <= self.sent
+        {
+            bail!(
+                "it would have expired before it is sent: it is sent {}, and expires {}",
+                iso(self.sent),
+                iso(expires)
+            );
+        }
         Ok(Contents {
             campaign: self.campaign.clone(),
             recipient: recipient.map(|recipient| keys.recipient(recipient)).transpose()?,
             sent: Some(self.sent),
-            expires: expires
-                .map(|expires| expires.context("it expires too late"))
-                .transpose()?,
+            expires,
         })
     }
 }
@@ -182,9 +198,10 @@ fn check(keys: &Keys, code: &str, json: bool) -> anyhow::Result<()> {
     let checked = keys.check(code, Utc::now());
     let contents = spell(&checked.contents);
     if json {
-        return print(&json_line(
+        print(&json_line(
             &json!({"signature": checked.signature.name(), "contents": contents}),
-        ));
+        ))?;
+        return genuine(&checked);
     }
     let mut lines = vec![format!("signature   {}", checked.signature.name())];
     for name in ["campaign", "recipient", "sent", "expires"] {
@@ -192,20 +209,34 @@ fn check(keys: &Keys, code: &str, json: bool) -> anyhow::Result<()> {
             lines.push(format!("{name:<11} {}", printable(text, 200)));
         }
     }
-    print(&lines.join("\n"))
+    print(&lines.join("\n"))?;
+    genuine(&checked)
 }
 
-/// The places of the columns that say something.
+/// What is not ours ends with exit code 1.
+fn genuine(checked: &Checked) -> anyhow::Result<()> {
+    match checked.signature {
+        Signature::Valid | Signature::Expired => Ok(()),
+        Signature::Invalid => bail!("no key of ours made it"),
+        _ => bail!("it is no signed code"),
+    }
+}
+
+/// The places of the columns that say something, and below which URL the images are.
 #[derive(Default)]
 struct Columns {
+    base: Option<String>,
     campaign: Option<usize>,
     recipient: Option<usize>,
     sent: Option<usize>,
     expires: Option<usize>,
 }
 
+/// Their names.
+const COLUMNS: [&str; 4] = ["campaign", "recipient", "sent", "expires"];
+
 impl Columns {
-    fn of(header: &csv::StringRecord) -> anyhow::Result<Self> {
+    fn of(header: &csv::StringRecord, base: Option<String>) -> anyhow::Result<Self> {
         let place = |name: &str| {
             header
                 .iter()
@@ -216,11 +247,19 @@ impl Columns {
                 bail!("it has a column `{name}` already, which is to be added");
             }
         }
+        let [campaign, recipient, sent, expires] = COLUMNS.map(place);
+        if COLUMNS.iter().all(|name| place(name).is_none()) {
+            bail!(
+                "its first line has none of the columns `{}`, so that all codes would be the same; columns are told apart by `,`, not by `;`",
+                COLUMNS.join("`, `")
+            );
+        }
         Ok(Self {
-            campaign: place("campaign"),
-            recipient: place("recipient"),
-            sent: place("sent"),
-            expires: place("expires"),
+            base,
+            campaign,
+            recipient,
+            sent,
+            expires,
         })
     }
 }
@@ -267,9 +306,11 @@ fn copy<R: io::Read, W: Write>(
     writer: &mut csv::Writer<W>,
 ) -> anyhow::Result<u64> {
     let mut header = reader.headers()?.clone();
-    let columns = Columns::of(&header)?;
+    let columns = Columns::of(&header, public_url(new)?)?;
     header.push_field("code");
-    header.push_field("url");
+    if columns.base.is_some() {
+        header.push_field("url");
+    }
     writer.write_record(&header)?;
     let defaults = Defaults::of(new);
     let mut record = csv::StringRecord::new();
@@ -278,7 +319,9 @@ fn copy<R: io::Read, W: Write>(
         let line = reader.position().line();
         let code = of_record(keys, &defaults, new, &columns, &record).with_context(|| format!("before line {line}"))?;
         record.push_field(&code);
-        record.push_field(&image(new.url.as_deref().unwrap_or_default(), &code));
+        if let Some(base) = &columns.base {
+            record.push_field(&image(base, &code));
+        }
         writer.write_record(&record)?;
         count += 1;
     }

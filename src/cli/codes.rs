@@ -10,7 +10,7 @@ use super::stats::{cell, sparkline};
 use crate::event::iso;
 use crate::manage::Listed;
 use crate::question::{Interval, MOST_EVENTS, Question, Series, Term, Zone, known};
-use crate::terminal::{json_line, print, printable};
+use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -51,6 +51,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             _ => Err(error.into()),
         });
+    }
+    if rows.is_empty() {
+        talk("no codes are listed; `POST /v1/api/codes` lists one");
+        return Ok(());
     }
     print(&format!(
         "{:<24}  {:>8}  {:<30}  {:<24}  {:<20}  NOTE",

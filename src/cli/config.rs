@@ -12,6 +12,7 @@ use crate::delivery::opensearch::{Target, verdict};
 use crate::delivery::sqlite::Store;
 use crate::delivery::{Destination, Verdict};
 use crate::event::Event;
+use crate::geo::file::GeoFile;
 use crate::setup::plan::Plan;
 use crate::setup::server;
 use crate::terminal::{print, printable, talk};
@@ -31,7 +32,8 @@ pub(super) struct Arguments {
 /// Shows the configuration, then everything that is wrong with it, then tries it when asked to.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (variables, source) = super::variables(&arguments.destination);
-    let (config, problems) = Config::read(&variables);
+    let (config, mut problems) = Config::read(&variables);
+    problems.extend(config.geo_file.as_deref().and_then(|file| GeoFile::open(file).err()));
     show(&variables, source, &problems, arguments.json)?;
     if !problems.is_empty() {
         return Err(super::Misconfigured(problems).into());

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{DestinationArgument, configuration, connect};
+use super::{DestinationArgument, connect};
 use crate::config::Config;
 use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
@@ -66,12 +66,23 @@ fn ingress() -> impl TypedValueParser<Value = Ingress> {
 const LINES: usize = 4096;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = configuration(&arguments.destination)?;
-    super::runtime()?.block_on(run_until_signal(arguments, config))
+    let (config, geo) = configuration(&arguments.destination)?;
+    super::runtime()?.block_on(run_until_signal(arguments, config, geo))
 }
 
-async fn run_until_signal(arguments: &Arguments, mut config: Config) -> anyhow::Result<()> {
-    let geo = config.geo_file.as_deref().map(GeoFile::open).transpose()?;
+/// The configuration, and the file of places that it names.
+fn configuration(destination: &DestinationArgument) -> anyhow::Result<(Config, Option<GeoFile>)> {
+    let (config, mut problems) = Config::read(&super::variables(destination).0);
+    let geo = config.geo_file.as_deref().map(GeoFile::open).transpose();
+    match geo {
+        Ok(geo) if problems.is_empty() => return Ok((config, geo)),
+        Ok(_) => {}
+        Err(problem) => problems.push(problem),
+    }
+    Err(super::Misconfigured(problems).into())
+}
+
+async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option<GeoFile>) -> anyhow::Result<()> {
     let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
     let fallback = match &config.fallback {
         Some(fallback) => Some(self::sink(&config, fallback).await?),

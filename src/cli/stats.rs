@@ -9,7 +9,7 @@ use super::DestinationArgument;
 use super::source::{Source, WrongOption};
 use crate::event::iso;
 use crate::manage;
-use crate::question::{Answer, Group, Parameters, Question, Totals};
+use crate::question::{Answer, CLASS, Group, Parameters, Question, Totals};
 use crate::terminal::{json_line, print, printable};
 
 #[derive(Debug, clap::Args)]
@@ -126,7 +126,10 @@ fn write_rows(answer: &Answer, writer: &mut csv::Writer<impl io::Write>) -> csv:
     for point in answer.series.iter().flatten() {
         row("series", &iso(point.start.0), point.events, point.uniques)?;
     }
-    let classes = answer.classes.iter().map(|group| ("visit.class", group));
+    // Whoever lists them, too, has them there.
+    let listed = answer.by.iter().any(|listing| listing.field == CLASS);
+    let classes = answer.classes.iter().filter(|_| !listed);
+    let classes = classes.map(|group| (CLASS, group));
     let by = answer
         .by
         .iter()
@@ -201,7 +204,7 @@ fn table(question: &Question, answer: &Answer) -> String {
             time.map_or_else(|| "-".to_owned(), |time| iso(time.0))
         ));
     }
-    if !answer.classes.is_empty() {
+    if !answer.classes.is_empty() && answer.by.iter().all(|listing| listing.field != CLASS) {
         line(format!("\nvisit.class\n{}", rows(&answer.classes, *events)));
     }
     if let Some(points) = &answer.series {

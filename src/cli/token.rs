@@ -132,6 +132,9 @@ fn list(tokens: &[KeptToken], json: bool) -> anyhow::Result<()> {
         );
         return print(&json_line(&rows.collect::<Vec<_>>().into()));
     }
+    if tokens.is_empty() {
+        talk("no tokens are kept; `pixel token new` makes one");
+    }
     for token in tokens {
         let scopes = names(token).join(" ");
         print(&format!(

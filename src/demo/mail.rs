@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::people::{DAY, HOUR, Mailbox, Occasion, Person, address};
 use super::random::Random;
 use super::{Planned, What, Window};
-use crate::code::{Contents, Keys};
+use crate::code::{Contents, Keys, Listing};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -279,13 +279,17 @@ impl Mailing {
         self.ask(draft, mail, code, person)
     }
 
-    /// Whether the code of a mail has been revoked by then.
-    pub(super) fn is_revoked(&self, mail: Mail) -> bool {
+    /// How the code of a mail stands by then: none is listed, and some are revoked.
+    pub(super) fn listing(&self, mail: Mail) -> Listing {
         let Coding::Revoked(after) = self.campaigns[usize::from(mail.campaign)].coding else {
-            return false;
+            return Listing::None;
         };
         let mut random = Random::of(self.seed ^ 0x7265_766f, mail.recipient.into());
-        i64::from(mail.age) * SECOND >= after && random.chance(REVOKED)
+        if i64::from(mail.age) * SECOND >= after && random.chance(REVOKED) {
+            Listing::Revoked
+        } else {
+            Listing::None
+        }
     }
 
     /// The code in the mail to this person, of which there is a hit at this time.

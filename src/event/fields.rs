@@ -70,7 +70,7 @@ pub const FIELDS: [Field; 61] = [
     field(
         "pixel.signature",
         SHORT,
-        "of a signed code `valid`, `expired` or `invalid`, of one that its owner has revoked `revoked`, else `none`",
+        "of a signed code `valid`, `expired` or `invalid`, of one that its owner has revoked `revoked`; of any other, where codes are listed, `listed` or `unknown`, else `none`",
     ),
     field(
         "pixel.sent",

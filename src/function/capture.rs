@@ -265,7 +265,7 @@ async fn deliver_job(capture: Arc<Capture>, job: Job) {
                 log(&line);
                 return;
             }
-            capture::event_standing(*request, &circumstances, config, standing.revoked)
+            capture::event_listed(*request, &circumstances, config, standing.listing)
         }
         Work::Event(event) => *event,
     };

@@ -1,11 +1,12 @@
 //! A file of places in `MaxMind`'s format: countries, or networks, or both.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use maxminddb::{Reader, path};
 
 use super::{Place, country};
+use crate::config::Problem;
 
 /// A file that was read whole.
 pub struct GeoFile {
@@ -18,36 +19,17 @@ impl std::fmt::Debug for GeoFile {
     }
 }
 
-/// Why a file of places cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GeoError {
-    path: PathBuf,
-    reason: String,
-}
-
-impl std::fmt::Display for GeoError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let path = self.path.display();
-        write!(
-            formatter,
-            "`PIXEL_GEO_FILE` is `{path}`: {}; give a file in MaxMind's format (.mmdb)",
-            self.reason
-        )
-    }
-}
-
-impl std::error::Error for GeoError {}
-
 impl GeoFile {
     /// Reads a file.
     ///
     /// # Errors
     ///
-    /// [`GeoError`] when it is not there, or not of this format.
-    pub fn open(path: &Path) -> Result<Self, GeoError> {
-        let error = |reason: String| GeoError {
-            path: path.to_owned(),
-            reason,
+    /// [`Problem`] when it is not there, or not of this format.
+    pub fn open(path: &Path) -> Result<Self, Problem> {
+        let error = |reason: String| Problem {
+            variable: "PIXEL_GEO_FILE".to_owned(),
+            value: path.display().to_string(),
+            remedy: format!("{reason}; give a file in MaxMind's format (.mmdb)"),
         };
         let reader = Reader::open_readfile(path).map_err(|reason| error(reason.to_string()))?;
         // A file that was cut in the middle opens; what is missing shows when all of it is read.

@@ -6,9 +6,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::token::Scope;
-use super::{Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
+use super::{Change, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
+use crate::code::Listing;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
 const ANSWER_BYTES: usize = 8 << 20;
@@ -72,24 +73,40 @@ fn unexpected<T>(what: &str, status: u16) -> Result<T, AskError> {
     )))
 }
 
-/// The document of a code at this moment; none where there is none, or cannot be. A search knows it a second later.
+/// What was found of a code.
+enum Found {
+    Document(Value),
+    /// The index does not have it.
+    Missing,
+    /// There is not even the index, or it was not asked: no document can have this code as its id.
+    NoIndex,
+}
+
+/// The document of a code at this moment. A search knows it a second later.
 async fn document_of(
     deliverer: &Deliverer,
     what: &str,
     code: &str,
     patience: Duration,
 ) -> Result<Option<Value>, AskError> {
+    match find(deliverer, what, code, patience).await? {
+        Found::Document(document) => Ok(Some(document)),
+        Found::Missing | Found::NoIndex => Ok(None),
+    }
+}
+
+async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration) -> Result<Found, AskError> {
     if !can_be_id(code) {
-        return Ok(None);
+        return Ok(Found::NoIndex);
     }
     match send_within(deliverer, what, "GET", &path(code, ""), None, patience).await? {
-        (200, mut found) if found["_source"].is_object() => Ok(Some(found["_source"].take())),
+        (200, mut found) if found["_source"].is_object() => Ok(Found::Document(found["_source"].take())),
         // A login page, or whatever stands before the index.
         (200, _) => Err(AskError::Unavailable(format!(
             "what answers for the index of {what} sends no document"
         ))),
-        // The index itself comes with the first of them.
-        (404, _) => Ok(None),
+        (404, found) if found["found"] == false => Ok(Found::Missing),
+        (404, _) => Ok(Found::NoIndex),
         (status, _) => unexpected(what, status),
     }
 }
@@ -97,8 +114,8 @@ async fn document_of(
 /// How a code stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Its owner has revoked it.
-    pub revoked: bool,
+    /// In the list.
+    pub listing: Listing,
     /// Its recipient has opted out.
     pub opted_out: bool,
 }
@@ -115,14 +132,19 @@ pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> 
     let begun = Instant::now();
     // One after the other, so that there is one connection.
     let opted_out = document_of(deliverer, OPT_OUTS, code, patience).await?.is_some();
-    let listed = if opted_out {
-        None
+    let listing = if opted_out {
+        Listing::None
     } else {
         let left = patience.saturating_sub(begun.elapsed());
-        document_of(deliverer, CODES, code, left).await?
+        match find(deliverer, CODES, code, left).await? {
+            Found::Document(code) if code["revoked"].is_number() => Listing::Revoked,
+            Found::Document(_) => Listing::Listed,
+            // The index itself comes with the first code of the list.
+            Found::Missing => Listing::Missing,
+            Found::NoIndex => Listing::None,
+        }
     };
-    let revoked = listed.is_some_and(|code| code["revoked"].is_number());
-    Ok(Standing { revoked, opted_out })
+    Ok(Standing { listing, opted_out })
 }
 
 /// The codes whose recipients have opted out.
@@ -289,19 +311,27 @@ impl Store for Deliverer {
         })
     }
 
-    async fn revoked(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+        let name = match change {
+            Change::Listed => "created",
+            Change::Revoked => "revoked",
+        };
         let sort = |name: &str, kind: &str| json!({name: {"order": "asc", "unmapped_type": kind}});
         let mut body = json!({
             "size": limit,
-            "query": {"exists": {"field": "revoked"}},
-            "sort": [sort("revoked", "long"), sort("code.keyword", "keyword")],
+            "query": {"exists": {"field": name}},
+            "sort": [sort(name, "long"), sort("code.keyword", "keyword")],
         });
         if let Some(Cursor { time, id }) = after {
             body["search_after"] = json!([time, id]);
         }
         let place = |code: Listed| {
+            let time = match change {
+                Change::Listed => code.created_at,
+                Change::Revoked => code.revoked_at?,
+            };
             Some(Cursor {
-                time: code.revoked_at?.0.timestamp_millis(),
+                time: time.0.timestamp_millis(),
                 id: code.code,
             })
         };

@@ -4,8 +4,8 @@ use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 
 use super::{
     CLASS, Cursor, DEFAULT_SINCE, Filter, Interval, Latest, MOST_EVENTS, MOST_FIELDS, MOST_FILTERS, MOST_POINTS,
-    MOST_VALUES, NO_UNIQUES, ParameterError, Question, Series, Term, VALUE_BYTES, Zone, known, listed, normal,
-    too_many_points, wrong,
+    MOST_VALUES, NO_UNIQUES, ParameterError, Question, Series, Term, VALUE_BYTES, Zone, all_values, known, listed,
+    normal, too_many_points, wrong,
 };
 use crate::event::fields::Kind;
 
@@ -171,6 +171,11 @@ impl<'a> Parameters<'a> {
             }
             let (name, not) = name.strip_suffix('!').map_or((name, false), |name| (name, true));
             let field = listed(parameter, name)?;
+            if let Some(all) = all_values(field)
+                && !all.contains(&value)
+            {
+                return wrong(parameter, format!("`{name}` is one of `{}`", all.join("`, `")));
+            }
             let value = match normal(field.kind, value) {
                 Some(value) => value,
                 // So long a value is in no list, so no event has it.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::delivery::sqlite::{Reader, Readers, StoreError, threads};
 use crate::manage::token::Scope;
-use crate::manage::{Followed, Listed, Place, Put, Store};
+use crate::manage::{Change, Followed, Listed, Place, Put, Store};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 impl From<StoreError> for AskError {
@@ -163,10 +163,10 @@ impl Store for File {
         self.0.lookups.with(move |reader| Ok(reader.follow(&place)?)).await
     }
 
-    async fn revoked(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
         let after = after.cloned();
-        let revoked = move |reader: &Reader| Ok(reader.revoked(after.as_ref(), limit)?);
-        self.0.lookups.with(revoked).await
+        let changed = move |reader: &Reader| Ok(reader.changed(change, after.as_ref(), limit)?);
+        self.0.lookups.with(changed).await
     }
 
     async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {

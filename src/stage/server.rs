@@ -21,9 +21,9 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::access_log::{AccessLog, Note};
 use super::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use super::list::{self, List};
 use super::manage::File;
 use super::opt_out::{self, OptOuts};
-use super::revoked::{self, Revoked};
 use crate::aws::client::{Deliverer, secure_random};
 use crate::aws::courier::{Way, settle};
 use crate::capture::{self, Answer};
@@ -34,7 +34,7 @@ use crate::delivery::{Delivered, Failure, Ignored, Outcome};
 use crate::event::Event;
 use crate::geo::file::GeoFile;
 use crate::hit::{self, Circumstances, takes_beacons};
-use crate::manage::{self, Asked, Followed, Manager, Place, Problem, Reply};
+use crate::manage::{self, Asked, Change, Followed, Manager, Place, Problem, Reply};
 use crate::pixel::{Image, Pixel};
 use crate::privacy::Consent;
 use crate::question::{AskError, Filter};
@@ -205,8 +205,8 @@ pub struct Stage {
     places: Arc<Semaphore>,
     /// Answers what is asked of the store.
     manager: Manager,
-    /// Codes whose hits are marked.
-    revoked: Revoked,
+    /// By which hits are marked.
+    list: List,
     /// Tells followers of events that were stored; none when the stage stops.
     followed: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
 }
@@ -229,7 +229,7 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
         .max_buf_size(256 * 1024);
     if let Source::File(file) = stage.source() {
         // So that the first hit is marked, too. Where it fails, it is tried again.
-        let _ = stage.revoked.refresh(&file, None).await;
+        let _ = stage.list.refresh(&file, None).await;
     }
     let learning = {
         let stage = Arc::clone(&stage);
@@ -276,7 +276,7 @@ impl Stage {
             failures: manage::Failures::default(),
         };
         Self {
-            revoked: Revoked::default(),
+            list: List::default(),
             opt_outs: OptOuts::of(config.opt_out.clone()),
             geo: None,
             config,
@@ -331,20 +331,20 @@ impl Stage {
         }
     }
 
-    /// Learns of revoked codes, now and then.
+    /// Learns of codes that others have listed or revoked, now and then.
     async fn learn(&self) {
         let mut since = None;
         loop {
             let source = self.source();
             let learnt = match (&source, source.index()) {
-                (Source::File(file), _) => self.revoked.refresh(file, since).await,
-                (Source::Remote(_), Some(deliverer)) => self.revoked.refresh(deliverer, since).await,
+                (Source::File(file), _) => self.list.refresh(file, since).await,
+                (Source::Remote(_), Some(deliverer)) => self.list.refresh(deliverer, since).await,
                 (Source::Remote(_), None) => return,
             };
             drop(source);
             // A store that is away is asked again.
             since = learnt.unwrap_or(since);
-            tokio::time::sleep(revoked::INTERVAL).await;
+            tokio::time::sleep(list::INTERVAL).await;
         }
     }
 
@@ -537,13 +537,24 @@ async fn answer_from(
         };
     }
     let (reply, reason) = stage.manager.answer(asked, store, now).await;
-    if asked.method == "DELETE"
-        && reply.status == 200
-        && let Some(code) = asked.path.strip_prefix("codes/")
-    {
-        stage.revoked.add(code.to_owned());
+    if let Some((change, code)) = changed(asked, &reply) {
+        stage.list.note(change, &code);
     }
     (of_reply(reply), reason)
+}
+
+/// What an answer has done with a code.
+fn changed(asked: &Asked, reply: &Reply) -> Option<(Change, String)> {
+    let member = |name: &str| {
+        let body: serde_json::Value = serde_json::from_str(&reply.body).ok()?;
+        Some(body.get(name)?.as_str()?.to_owned())
+    };
+    match (asked.method.as_str(), asked.path.as_str(), reply.status) {
+        ("DELETE", path, 200) => Some((Change::Revoked, path.strip_prefix("codes/")?.to_owned())),
+        ("POST", "codes", 201) => Some((Change::Listed, member("code")?)),
+        (_, "gen-image", 200) => Some((Change::Listed, member("unique_code")?)),
+        _ => None,
+    }
 }
 
 fn asked(stage: &Stage, arrived: Arrived) -> Asked {
@@ -620,8 +631,8 @@ async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
                 trusted_hops: stage.config.trusted_hops,
             };
             let place = |address| stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default();
-            let is_revoked = |code: &str| stage.revoked.holds(code);
-            let event = capture::event_known(*request, &circumstances, &stage.config, place, is_revoked);
+            let listing = |code: &str| stage.list.standing(code);
+            let event = capture::event_known(*request, &circumstances, &stage.config, place, listing);
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             let late = store(stage, arrived, Arc::new(event)).await.is_err();
             if late

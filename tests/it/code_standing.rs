@@ -102,6 +102,7 @@ async fn a_code_stands_as_the_index_has_it_at_that_moment() {
     assert_eq!(opened(Ingress::Rest).await, indexed);
     lists.replace(&listed(code, false)).await.expect("it is replaced");
     assert_eq!(opened(Ingress::Passthrough).await, indexed);
+    open(&rig, Ingress::Passthrough, "nobodys", "hit-nobodys").await;
     let stored = blocking(move || {
         let stored = index.all();
         for list in ["codes", "opt-outs"] {
@@ -115,12 +116,13 @@ async fn a_code_stands_as_the_index_has_it_at_that_moment() {
         .await
         .into_iter()
         .map(|(_, event)| {
-            assert_eq!(event["pixel"]["code"], code, "{event:#}");
-            event["pixel"]["signature"].as_str().expect("a text").to_owned()
+            let signature = event["pixel"]["signature"].as_str().expect("a text").to_owned();
+            assert_eq!(event["pixel"]["code"] == code, signature != "unknown", "{event:#}");
+            signature
         })
         .collect();
     signatures.sort_unstable();
-    assert_eq!(signatures, ["none", "none", "none", "revoked"]);
+    assert_eq!(signatures, ["listed", "listed", "none", "revoked", "unknown"]);
 }
 
 /// Whatever the lookup comes to, the visitor has the image and the hit is stored; the log says that nothing was known.

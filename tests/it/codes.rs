@@ -152,6 +152,40 @@ fn a_file_of_recipients_becomes_a_file_of_urls() {
     }
 }
 
+/// Where nobody says at which host the images are, no column says so wrongly.
+#[test]
+fn urls_are_below_the_public_one_or_left_out() {
+    let csv = "recipient\nann@example.org\n";
+    let columns = |output: &Output| {
+        let printed = succeeded(output);
+        let mut reader = csv::Reader::from_reader(printed.as_bytes());
+        let header: Vec<String> = reader.headers().unwrap().iter().map(Into::into).collect();
+        let row = reader.records().next().expect("a row").expect("it is read");
+        (header, row)
+    };
+    let (header, row) = columns(&bulk(&[], csv));
+    assert_eq!((header.join(","), row.len()), ("recipient,code".to_owned(), 2));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), csv).expect("it is written");
+    let name = file.path().to_str().expect("a text");
+    for (arguments, base) in [
+        (&["new", "--csv", name][..], "https://pixel.example/prod"),
+        (
+            &["new", "--csv", name, "--url", "http://other.example"],
+            "http://other.example",
+        ),
+    ] {
+        let mut command = command(KEYS, arguments);
+        let output = command
+            .env("PIXEL_PUBLIC_URL", "https://pixel.example/prod/")
+            .output()
+            .unwrap();
+        let (header, row) = columns(&output);
+        assert_eq!(header.join(","), "recipient,code,url");
+        assert_eq!(row[2], format!("{base}/pixel/{}.gif", &row[1]));
+    }
+}
+
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
     for (csv, says) in [
@@ -160,11 +194,33 @@ fn what_is_wrong_is_told_with_its_place() {
         ("recipient,code\na,b\n", "a column `code` already"),
         ("recipient,campaign\na,b,c\n", "record"),
         (&format!("campaign\n{}\n", "x".repeat(65)), "at most 64 bytes"),
+        ("recipients\na\nb\n", "none of the columns `campaign`, `recipient`"),
+        ("recipient;campaign\na;b\n", "not by `;`"),
+        ("sent,expires\n2026-03-01,2026-02-01\n", "would have expired before"),
     ] {
         let output = bulk(&[], csv);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{csv}: {told}");
         assert!(told.contains(says), "{csv}: {told}");
+        let lines = String::from_utf8_lossy(&output.stdout).lines().count();
+        assert!(lines <= 2, "{csv}: {lines}");
+    }
+    for expires in ["2026-02-01", "2026-03-01"] {
+        let dated = ["new", "--sent", "2026-03-01", "--expires", expires];
+        let expired = command(KEYS, &dated).output().unwrap();
+        let told = String::from_utf8_lossy(&expired.stderr);
+        assert_eq!((expired.status.code(), expired.stdout.len()), (Some(1), 0), "{told}");
+        assert!(told.contains("2026-03-01"), "{told}");
+    }
+    for (name, value) in [("PIXEL_CODE_KEYS", "bad"), ("PIXEL_PUBLIC_URL", "pixel.example")] {
+        let csv = ["new", "--csv", "/dev/null"];
+        let output = command(KEYS, &csv).env(name, value).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("configuration is not valid") && told.contains(name),
+            "{told}"
+        );
     }
     let without = pixel(&std::env::temp_dir()).args(["code", "new"]).output().unwrap();
     let told = String::from_utf8_lossy(&without.stderr);
@@ -177,7 +233,21 @@ fn a_new_key_is_one() {
     let (one, other) = (key(), key());
     assert_ne!(one, other);
     let made = code(&one, &["--campaign", "x"]);
-    let said = |keys: &str| succeeded(&command(keys, &["check", &made]).output().unwrap());
-    assert!(said(&format!("{other_id},{one}", other_id = other.replace("9:", "8:"))).contains("valid"));
-    assert!(said(&other).starts_with("signature   invalid"));
+    let check = |keys: &str, code: &str| command(keys, &["check", code]).output().unwrap();
+    let both = format!("{other_id},{one}", other_id = other.replace("9:", "8:"));
+    assert!(succeeded(&check(&both, &made)).starts_with("signature   valid"));
+    for (keys, code, signature, says) in [
+        (&other, made.as_str(), "invalid", "no key of ours"),
+        (&one, "spring", "none", "no signed code"),
+    ] {
+        let output = check(keys, code);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{code}: {told}");
+        assert!(told.contains(says), "{code}: {told}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            printed.starts_with(&format!("signature   {signature}")),
+            "{code}: {printed}"
+        );
+    }
 }

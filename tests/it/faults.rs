@@ -3,6 +3,7 @@
 //! index, in the fallback and in the log, and one command brings everything into the index, each hit once.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -230,28 +231,33 @@ impl Running {
     async fn visit(&self, visits: &mut Visits, count: usize) {
         for _ in 0..count {
             let number = visits.numbers.len();
-            let begun = Instant::now();
-            let took = match self {
-                Self::Stage(served, _) => {
-                    let reply = served.get(&format!("/pixel.gif?n={number}"));
-                    assert_eq!(
-                        (reply.status, reply.body.as_slice()),
-                        (200, GIF.as_slice()),
-                        "hit {number}"
-                    );
-                    begun.elapsed()
-                }
-                Self::Function(rig) => {
-                    let invocation = rig.invoke(hit(number)).await;
-                    let InvokeResult::Reply(reply) = &invocation.result else {
-                        panic!("hit {number}: {:?}", invocation.result);
-                    };
-                    assert!(is_image(reply), "hit {number}: {}", String::from_utf8_lossy(reply));
-                    invocation.reply_time.expect("it was answered")
-                }
-            };
+            let took = self.send(number).await;
             visits.numbers.insert(number);
             visits.slowest = visits.slowest.max(took);
+        }
+    }
+
+    /// Sends a hit, whose answer must be the image; how long that took.
+    async fn send(&self, number: usize) -> Duration {
+        let begun = Instant::now();
+        match self {
+            Self::Stage(served, _) => {
+                let reply = served.get(&format!("/pixel.gif?n={number}"));
+                assert_eq!(
+                    (reply.status, reply.body.as_slice()),
+                    (200, GIF.as_slice()),
+                    "hit {number}"
+                );
+                begun.elapsed()
+            }
+            Self::Function(rig) => {
+                let invocation = rig.invoke(hit(number)).await;
+                let InvokeResult::Reply(reply) = &invocation.result else {
+                    panic!("hit {number}: {:?}", invocation.result);
+                };
+                assert!(is_image(reply), "hit {number}: {}", String::from_utf8_lossy(reply));
+                invocation.reply_time.expect("it was answered")
+            }
         }
     }
 
@@ -581,8 +587,14 @@ fn setting(name: &str, default: u64) -> u64 {
     })
 }
 
-/// Thousands of hits from many visitors at once, faults by chance, outages, and a stage that is stopped and started again.
-/// `SOAK_HITS=100000` makes it a long one, `SOAK_SEED` repeats one.
+/// Tells what is to be seen of a test that passes, too.
+fn tell(line: &str) {
+    // The harness keeps what the macros print.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Thousands of hits from many visitors at once, most to a stage and some to the function, faults by chance, outages, and both
+/// stopped and started again. `SOAK_HITS=100000` makes it a long one, `SOAK_SEED` repeats one.
 #[test]
 fn a_soak_of_random_faults_loses_and_doubles_nothing() {
     const LAPS: u64 = 4;
@@ -590,44 +602,62 @@ fn a_soak_of_random_faults_loses_and_doubles_nothing() {
     let seed = setting("SOAK_SEED", now.expect("it is past 1970").subsec_nanos().into());
     let hits = usize::try_from(setting("SOAK_HITS", 2_000)).expect("it fits");
     let case = format!("SOAK_SEED={seed} SOAK_HITS={hits}");
-    println!("{case}");
+    tell(&case);
     let index = plain_index("soak");
     index.ask("PUT", "/_settings", Some(&json!({"index.max_result_window": hits * 2})));
     let proxy = FaultProxy::before(&index.subject.running.url);
     let queue = Queue::new("soak");
     let way = way(Program::Stage, "after-indexing", true);
     let (mut log, mut chance) = (Vec::new(), Chance(seed));
-    let sent = AtomicUsize::new(0);
+    let (sent, of_function) = (AtomicUsize::new(0), AtomicUsize::new(0));
     for lap in 1..=LAPS {
         let mut own = Chance(chance.below(u64::MAX));
         proxy.choose(move || own.fault());
         let destination = format!("{}/{}", proxy.url(), index.name);
-        let Running::Stage(served, lines) = block_on(Running::start(way, &destination, Some(&queue))) else {
-            unreachable!("it is the stage")
+        let stage = block_on(Running::start(way, &destination, Some(&queue)));
+        let order = if lap % 2 == 0 { "first" } else { "after-indexing" };
+        let function = Way {
+            program: Program::Function,
+            reply: order,
+            ..way
         };
         let end = hits * usize::try_from(lap).expect("it is small") / usize::try_from(LAPS).expect("it is small");
         let outage = end - hits / 8;
-        std::thread::scope(|scope| {
-            for _ in 0..24 {
-                scope.spawn(|| {
-                    loop {
-                        let number = sent.fetch_add(1, Ordering::Relaxed);
-                        if number >= end {
-                            sent.fetch_sub(1, Ordering::Relaxed);
-                            return;
-                        }
-                        if lap % 2 == 0 && number == outage {
-                            proxy.set(Fault::Down);
-                        }
-                        let begun = Instant::now();
-                        let reply = served.get(&format!("/pixel.gif?n={number}"));
-                        assert_eq!((reply.status, reply.body.as_slice()), (200, GIF.as_slice()), "{case}");
-                        assert!(begun.elapsed() < way.patience(), "{case}: {:?}", begun.elapsed());
-                    }
-                });
+        let next = || {
+            let number = sent.fetch_add(1, Ordering::Relaxed);
+            if number >= end {
+                sent.fetch_sub(1, Ordering::Relaxed);
+                return None;
             }
+            if lap % 2 == 0 && number == outage {
+                proxy.set(Fault::Down);
+            }
+            Some(number)
+        };
+        let visit = async |running: &Running, way: Way| {
+            let mut visits = 0;
+            while let Some(number) = next() {
+                let took = running.send(number).await;
+                assert!(took < way.patience(), "{case}: {way:?}: {took:?}");
+                visits += 1;
+            }
+            visits
+        };
+        let lines = std::thread::scope(|scope| {
+            for _ in 0..24 {
+                scope.spawn(|| block_on(visit(&stage, way)));
+            }
+            let by_function = scope.spawn(|| {
+                block_on(async {
+                    let running = Running::start(function, &destination, Some(&queue)).await;
+                    of_function.fetch_add(visit(&running, function).await, Ordering::Relaxed);
+                    running.stop()
+                })
+            });
+            by_function.join().expect("the function has answered")
         });
-        log.extend(Running::Stage(served, lines).stop());
+        log.extend(lines);
+        log.extend(stage.stop());
     }
     proxy.set(Fault::None);
     let expected: BTreeSet<_> = (0..hits).collect();
@@ -647,11 +677,13 @@ fn a_soak_of_random_faults_loses_and_doubles_nothing() {
     assert!(lost.is_empty(), "{case}: lost {lost:?}");
     assert_eq!(after.len(), hits, "{case}");
     assert!(before.len() < hits, "{case}: no fault has kept a hit from the index");
-    println!(
-        "{} at once in the index, {} by replay",
+    let of_function = of_function.into_inner();
+    assert!(of_function > 0, "{case}: the function had no hit");
+    tell(&format!(
+        "{case}: {} at once in the index, {} by replay; {of_function} through the function",
         before.len(),
         after.len() - before.len()
-    );
+    ));
 }
 
 /// As [`indexed`], of as many as there may be.

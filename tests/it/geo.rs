@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::serving::{request, send, serve};
+use crate::serving::{pixel, request, send, serve};
 
 /// A file that knows the country and network of 127.0.0.0/8 and nothing else, made by the format's specification
 /// (`MaxMind` DB file format specification, version 2.0): a tree of pairs of 24-bit records, sixteen zeros, data, metadata.
@@ -108,6 +108,22 @@ fn a_missing_or_broken_file_is_told_at_the_start() {
             errors.contains("PIXEL_GEO_FILE") && errors.contains(".mmdb"),
             "{name}: {errors}"
         );
+        assert_eq!(output.status.code(), Some(2), "{name}: {errors}");
+    }
+    // With all else that is wrong.
+    let none = write(folder.path(), b"hello");
+    for command in ["serve", "config"] {
+        let output = pixel(folder.path())
+            .args([command, "-d", "sqlite:pixel.db"])
+            .env("PIXEL_GEO_FILE", &none)
+            .env("PIXEL_REPLY", "later")
+            .output()
+            .expect("pixel starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {errors}");
+        for name in ["PIXEL_GEO_FILE", "PIXEL_REPLY"] {
+            assert_eq!(errors.matches(name).count(), 1, "{command}: {errors}");
+        }
     }
     let cut = write(folder.path(), &whole[30..]);
     let errors = serve().variable("PIXEL_GEO_FILE", &cut).fail().stderr;

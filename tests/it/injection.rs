@@ -152,10 +152,6 @@ type Given = Vec<(String, String)>;
 /// What somebody asks: mostly of known fields.
 fn given() -> impl Strategy<Value = Given> {
     let field = || prop_oneof![6 => proptest::sample::select(FIELDS.to_vec()).prop_map(ToOwned::to_owned), 1 => text()];
-    let filter = (field(), any::<bool>(), text()).prop_map(|(field, not, value)| {
-        let not = if not { "!" } else { "" };
-        ("filter".to_owned(), format!("{field}{not}={value}"))
-    });
     let sometimes = |name: &'static str, value: BoxedStrategy<String>| {
         proptest::option::weighted(0.15, value.prop_map(move |value| (name.to_owned(), value)))
     };
@@ -163,6 +159,13 @@ fn given() -> impl Strategy<Value = Given> {
         let words = proptest::sample::select(words.to_vec()).prop_map(ToOwned::to_owned);
         prop_oneof![3 => words, 1 => text()].boxed()
     };
+    let class = words(&["human", "automation"]);
+    let filter = (field(), any::<bool>(), text(), class).prop_map(|(field, not, value, class)| {
+        let not = if not { "!" } else { "" };
+        // Its values are a closed set, and others are refused.
+        let value = if field == "visit.class" { class } else { value };
+        ("filter".to_owned(), format!("{field}{not}={value}"))
+    });
     (
         proptest::collection::vec(filter, 0..4),
         proptest::collection::vec(field().prop_map(|field| ("by".to_owned(), field)), 0..3),

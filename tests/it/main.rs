@@ -55,6 +55,7 @@ mod signature;
 mod signing_faults;
 mod small_server;
 mod snippet;
+mod sources;
 mod stage;
 mod stats;
 mod template;

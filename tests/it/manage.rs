@@ -355,6 +355,17 @@ fn what_is_wrong_is_named() {
         ("GET", "stats?interval=year", "", 400, Some("interval")),
         ("GET", "stats?filter=colour%3Dred", "", 400, Some("filter")),
         ("GET", "stats?interval=day&zone=Europe/Atlantis", "", 400, Some("zone")),
+        ("GET", "stats?class=robot", "", 400, Some("class")),
+        ("GET", "events?class=", "", 400, Some("class")),
+        ("GET", "stats?filter=visit.class%3DHuman", "", 400, Some("filter")),
+        ("GET", "stats?filter=pixel.signature!%3Dforged", "", 400, Some("filter")),
+        (
+            "GET",
+            "events?filter=referrer.medium%3Dnewspaper",
+            "",
+            400,
+            Some("filter"),
+        ),
         ("GET", "events?limit=1001", "", 400, Some("limit")),
         ("GET", "events?from=2026-03-02&to=2026-03-01", "", 400, Some("to")),
         ("GET", "codes?after=x", "", 400, Some("after")),
@@ -397,6 +408,17 @@ fn what_is_wrong_is_named() {
             "{method} {path}: {problem}"
         );
     }
+    let (_, told) = problem(&served, "GET", "stats?class=robot", TOKEN, "");
+    for class in ["`human`", "`privacy_proxy`", "`automation`", "`prefetch`"] {
+        assert!(text(&told, "detail").contains(class), "{told}");
+    }
+    for open in [
+        "filter=event.action%3Dwaved",
+        "class=prefetch",
+        "filter=pixel.signature%3Dunknown",
+    ] {
+        good(&served, "GET", &format!("stats?{open}"), "");
+    }
     let documents = served.documents();
     assert_eq!(documents, Vec::<String>::new(), "none of this was a hit");
 }
@@ -407,6 +429,48 @@ fn a_store_that_is_away_costs_the_numbers_and_not_the_image() {
     let (reply, _) = ask(away.address, "GET", "/v1/api/stats", TOKEN, "");
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
     assert_eq!(away.get("/image/abc.png").status, 200);
+}
+
+/// The same of a file of which a part can no longer be read, until it can again.
+#[test]
+fn a_file_that_becomes_unreadable_costs_the_numbers_and_not_the_hits() {
+    let served = managed().start();
+    let file = rusqlite::Connection::open(served.folder().join("pixel.db")).expect("the file opens");
+    let numbers = || ask(served.address, "GET", "/v1/api/stats?since=all", TOKEN, "");
+    let code = || ask(served.address, "GET", "/v1/api/codes", TOKEN, "");
+    let open = || {
+        let reply = served.get("/image/abc.png");
+        assert_eq!((reply.status, reply.header("x-pixel")), (200, Some("accepted")));
+    };
+    open();
+    assert_eq!(
+        (numbers().1["totals"]["events"].clone(), code().0.status),
+        (json!(1), 200)
+    );
+    for (table, asked) in [("segments", &numbers as &dyn Fn() -> (Reply, Value)), ("codes", &code)] {
+        let rename = |from: &str, to: &str| {
+            file.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}"))
+                .expect("it is renamed");
+        };
+        rename(table, "gone");
+        let (reply, problem) = asked();
+        assert_eq!(
+            (reply.status, reply.header("retry-after")),
+            (503, Some("5")),
+            "{table}: {problem}"
+        );
+        assert_eq!(
+            reply.header("content-type"),
+            Some("application/problem+json"),
+            "{table}"
+        );
+        open();
+        rename("gone", table);
+        assert_eq!(asked().0.status, 200, "{table}: it is asked again");
+    }
+    open();
+    assert_eq!(served.documents().len(), 4, "each hit is stored");
+    assert_eq!(numbers().1["totals"]["events"], 4);
 }
 
 #[test]
@@ -590,7 +654,7 @@ fn hits_of_revoked_codes_are_marked() {
             (&json!(2), &revoked["revoked_at"])
         );
     }
-    assert_eq!(signatures(&served, "own"), ["none", "revoked"]);
+    assert_eq!(signatures(&served, "own"), ["listed", "revoked"]);
     assert_eq!(signatures(&served, signed), ["valid", "revoked"]);
     let counted = good(
         &served,
@@ -619,8 +683,66 @@ fn hits_of_revoked_codes_are_marked() {
     served.get("/image/own.png");
     assert_eq!(
         signatures(&served, "own"),
-        ["none", "revoked", "revoked"],
+        ["listed", "revoked", "revoked"],
         "also after a start"
+    );
+}
+
+/// Whoever lists codes learns which hits are of none of them; whoever lists none has chosen all of them.
+#[test]
+fn hits_of_unknown_codes_are_marked_where_codes_are_listed() {
+    let served = serve().variable("PIXEL_TOKENS", &entry(TOKEN, &Scope::ALL)).start();
+    let open = |served: &Served, code: &str| {
+        let reply = served.get(&format!("/image/{code}.png"));
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (200, Some("image/png")),
+            "{code}"
+        );
+        signatures(served, code).pop().expect("its hit is stored")
+    };
+    assert_eq!(open(&served, "own-word"), "none");
+    let made = good(&served, "GET", "gen-image", "");
+    let made = text(&made, "unique_code");
+    let posted = good(&served, "POST", "codes", r#"{"campaign": "spring"}"#);
+    let posted = text(&posted, "code");
+    good(&served, "POST", "codes", r#"{"code": "chosen"}"#);
+    for code in [made, posted, "chosen"] {
+        assert_eq!(open(&served, code), "listed", "{code}");
+        assert_eq!(good(&served, "GET", &format!("info/{code}"), "")["total_opens"], 1);
+    }
+    let forged: String = made.chars().rev().collect();
+    for code in ["own-word", &forged, "_MDEyMzQ1Njc4OWFiY2RlZg"] {
+        assert_eq!(open(&served, code), "unknown", "{code}");
+        assert_eq!(
+            problem(&served, "GET", &format!("info/{code}"), TOKEN, "").0,
+            404,
+            "{code}"
+        );
+    }
+    let counted = good(
+        &served,
+        "GET",
+        "stats?by=pixel.code&filter=pixel.signature%3Dunknown",
+        "",
+    );
+    assert_eq!(counted["totals"]["events"], 3, "{counted}");
+
+    // Another process lists one.
+    let file = rusqlite::Connection::open(served.folder().join("pixel.db")).expect("the file opens");
+    let add = "INSERT INTO codes (code, created) VALUES ('own-word', ?1)";
+    file.execute(add, [chrono::Utc::now().timestamp_millis()])
+        .expect("it is written");
+    wait_for("the mark of a code that another process has listed", || {
+        (open(&served, "own-word") == "listed").then_some(())
+    });
+    served.signal("TERM");
+    let (ended, again) = served.ended();
+    assert_eq!(ended.code(), Some(0));
+    let served = again.start();
+    assert_eq!(
+        (open(&served, "own-word"), open(&served, "new")),
+        ("listed".to_owned(), "unknown".to_owned())
     );
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
 use pixel::aws::ask;
@@ -455,6 +457,20 @@ fn again(events: &[Event]) -> Vec<Event> {
     events.iter().map(again).collect()
 }
 
+/// What is in a file, in the order in which it was stored; the file is whole.
+fn ids(path: &Path) -> Vec<String> {
+    let file = rusqlite::Connection::open(path).expect("the file opens");
+    let whole: String = file
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("it is checked");
+    assert_eq!(whole, "ok", "{}", path.display());
+    let mut statement = file
+        .prepare("SELECT id FROM events ORDER BY number")
+        .expect("it has events");
+    let ids = statement.query_map([], |row| row.get(0)).expect("they are read");
+    ids.map(|id| id.expect("a text")).collect()
+}
+
 #[test]
 fn a_backup_is_made_while_events_arrive() {
     let folder = tempfile::tempdir().expect("a folder can be made");
@@ -468,20 +484,49 @@ fn a_backup_is_made_while_events_arrive() {
         command.arg("--destination").arg(format!("sqlite:{}", path.display()));
         command.output().expect("pixel starts")
     };
-    block_on(async {
-        for (place, part) in events.chunks(500).enumerate() {
-            store.store_all(part.to_vec()).await;
-            if place == 2 {
-                let output = backup(&copy);
-                assert!(output.status.success(), "{output:?}");
+    block_on(store.store_all(events.clone()));
+    let (stored, done) = (AtomicUsize::new(events.len()), AtomicBool::new(false));
+    let (before, output, after) = std::thread::scope(|scope| {
+        // One by one, as hits come.
+        scope.spawn(|| {
+            for number in 0.. {
+                if done.load(Ordering::SeqCst) {
+                    return;
+                }
+                let event = Event {
+                    id: format!("meanwhile-{number}"),
+                    ..events[number % events.len()].clone()
+                };
+                assert_eq!(block_on(store.store(Arc::new(event))), Outcome::Indexed);
+                stored.fetch_add(1, Ordering::SeqCst);
             }
+        });
+        let so_many = || stored.load(Ordering::SeqCst);
+        while so_many() == events.len() {
+            std::thread::yield_now();
         }
+        let before = so_many();
+        let output = backup(&copy);
+        let after = so_many();
+        done.store(true, Ordering::SeqCst);
+        (before, output, after)
     });
+    assert!(output.status.success(), "{output:?}");
+    assert!(after > before, "nothing was stored meanwhile: {before}, {after}");
     let again = backup(&copy);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
-    let everything = question("since=all").filter;
-    assert_eq!(Reader::open(&copy).expect("a store").count(&everything), Ok(1_500));
-    assert_eq!(Reader::open(&path).expect("a store").count(&everything), Ok(3_000));
     store.close();
+    let (all, copied) = (ids(&path), ids(&copy));
+    assert_eq!(all.len(), stored.into_inner(), "all that was said to be stored is");
+    // One that was not counted yet may be among them.
+    assert!(
+        (before..=after + 1).contains(&copied.len()),
+        "{before} {} {after}",
+        copied.len()
+    );
+    assert!(all.starts_with(&copied), "the copy is how the file was at one moment");
+    let everything = question("since=all").filter;
+    let count = Reader::open(&copy).expect("a store").count(&everything);
+    assert_eq!(count, Ok(copied.len() as u64));
 }

@@ -66,6 +66,34 @@ fn numbers_are_the_same_in_every_form() {
 }
 
 #[test]
+fn classes_that_are_asked_for_twice_are_there_once() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    demo(folder.path(), "2026-03-15");
+    let of = |more: &[&str]| succeeded(&run(folder.path(), &[&["stats", "--since", "all"], more].concat()));
+    let count = |text: &str| text.lines().filter(|line| line.contains("human")).count();
+    for form in [&["--csv"][..], &[]] {
+        for by in [&["--by", "visit.class"][..], &["--by", "event.action,visit.class"], &[]] {
+            let told = of(&[form, by].concat());
+            assert_eq!(count(&told), 1, "{form:?} {by:?}: {told}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_list_says_so_beside_the_data() {
+    let served = serve().start();
+    for (arguments, told) in [(&["codes"][..], "no codes"), (&["token", "list"], "no tokens")] {
+        let output = run(served.folder(), arguments);
+        assert_eq!(succeeded(&output), "", "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains(told) && said.lines().count() == 1,
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_wrong_option_is_named_with_exit_code_2() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     demo(folder.path(), "2026-03-15");
@@ -74,6 +102,8 @@ fn a_wrong_option_is_named_with_exit_code_2() {
         (["stats", "--since", "soon"], "--since"),
         (["stats", "--interval", "year"], "--interval"),
         (["stats", "--filter", "colour=red"], "--filter"),
+        (["stats", "--class", "robot"], "--class"),
+        (["stats", "--filter", "pixel.signature=forged"], "--filter"),
     ] {
         let output = run(folder.path(), &arguments);
         let told = String::from_utf8_lossy(&output.stderr);

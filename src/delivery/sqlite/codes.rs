@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reader, StoreError};
 use crate::manage::token::Scope;
-use crate::manage::{Listed, Put};
+use crate::manage::{Change, Listed, Put};
 use crate::question::{Cursor, Moment};
 
 /// A token as it is kept.
@@ -67,15 +67,22 @@ impl Reader {
         self.result(read())
     }
 
-    /// Revoked codes after a place, in the order in which they were revoked.
+    /// Codes after a place with which this was done, in the order of its times.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn revoked(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, StoreError> {
-        let sql = "SELECT revoked, code FROM codes
-            WHERE revoked IS NOT NULL AND (?1 IS NULL OR (revoked, code) > (?1, ?2)) ORDER BY revoked, code LIMIT ?3";
-        let (time, code) = after.map(|cursor| (cursor.time, cursor.id.as_str())).unzip();
+    pub fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, StoreError> {
+        let sql = match change {
+            Change::Listed => {
+                "SELECT created, code FROM codes WHERE (created, code) > (?1, ?2) ORDER BY created, code LIMIT ?3"
+            }
+            Change::Revoked => {
+                "SELECT revoked, code FROM codes WHERE revoked IS NOT NULL AND (revoked, code) > (?1, ?2)
+                ORDER BY revoked, code LIMIT ?3"
+            }
+        };
+        let (time, code) = after.map_or((i64::MIN, ""), |cursor| (cursor.time, cursor.id.as_str()));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let cursor = |row: &Row<'_>| {
             Ok(Cursor {

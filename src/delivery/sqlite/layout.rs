@@ -68,6 +68,14 @@ const CHANGES: &str = "
     INSERT INTO changes VALUES (0);
     CREATE INDEX codes_revoked ON codes (revoked, code) WHERE revoked IS NOT NULL;";
 
+/// Without it every look for codes that others have listed would go through the whole list.
+const LISTED: &str = "CREATE INDEX IF NOT EXISTS codes_created ON codes (created, code)";
+
+/// Makes what files of this layout may lack.
+pub(super) fn complete(connection: &Connection) -> Result<(), String> {
+    connection.execute_batch(LISTED).map_err(|error| error.to_string())
+}
+
 /// How often events were changed or deleted.
 pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("SELECT count FROM changes")?;
@@ -96,9 +104,9 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
         .map_err(text)?;
     let missing: &[&str] = match (found, tables) {
         (LAYOUT, _) => return Ok(()),
-        (0, 0) => &[EVENTS, COLUMNS, CHANGES],
-        (1, _) => &[COLUMNS, CHANGES],
-        (2, _) => &[CHANGES],
+        (0, 0) => &[EVENTS, COLUMNS, CHANGES, LISTED],
+        (1, _) => &[COLUMNS, CHANGES, LISTED],
+        (2, _) => &[CHANGES, LISTED],
         _ => {
             return Err(format!(
                 "it has layout {found}, and this version has layout {LAYOUT}; use the version that wrote it"

@@ -200,6 +200,7 @@ fn writable(path: &Path) -> Result<Connection, String> {
         .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", 0))
         .map_err(|error| error.to_string())?;
     layout::migrate(&mut connection)?;
+    layout::complete(&connection)?;
     Ok(connection)
 }
 

@@ -6,7 +6,8 @@ use crate::code::CAMPAIGN_BYTES;
 use crate::event::fields::{FIELDS, Field, Kind};
 use crate::manage::token::Scope;
 use crate::manage::{CODE_BYTES, NOTE_BYTES};
-use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, VALUE_BYTES, is_listed};
+use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, all_values, is_listed};
+use crate::visit::Class;
 
 fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": schema})
@@ -50,7 +51,10 @@ const fn value(kind: Kind) -> &'static str {
 /// `FIELD=VALUE` of any field whose values are listed.
 fn filters() -> String {
     let fields = FIELDS.iter().filter(|field| is_listed(field.kind));
-    let form = |field: &Field| format!("{}!?=(?:{})", field.name.replace('.', "\\."), value(field.kind));
+    let form = |field: &Field| {
+        let values = all_values(field).map_or_else(|| value(field.kind).to_owned(), |all| all.join("|"));
+        format!("{}!?=(?:{values})", field.name.replace('.', "\\."))
+    };
     fields.map(form).collect::<Vec<_>>().join("|")
 }
 
@@ -68,7 +72,7 @@ fn period() -> Vec<Value> {
         parameter(
             "class",
             "only visits of this class: the same as `filter=visit.class=…`",
-            &plain(VALUE_BYTES),
+            &json!({"enum": Class::ALL.map(Class::name)}),
         ),
         json!({
             "name": "filter", "in": "query", "explode": true, "style": "form",
@@ -165,7 +169,9 @@ fn paths() -> Value {
     let image = answer("a new code", &reference("Image"));
     let write = Some(Scope::CodesWrite);
     let mut gen_get = operation("genImage", "Make a code", write, &[], ("200", image.clone()), &[400]);
-    gen_get["description"] = "Makes a code of 16 characters; the same as `POST`.".into();
+    gen_get["description"] =
+        "Makes a code of 16 characters; the same as `POST`. From the first code of the list on, hits of unsigned codes have the `pixel.signature` `listed` or `unknown`."
+            .into();
     let gen_post = operation("postGenImage", "Make a code", write, &[], ("200", image), &[400]);
     let mut create = operation(
         "createCode",
