@@ -1,5 +1,6 @@
 //! Codes beside the events of an index: an index of their own, one document for each.
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -9,6 +10,7 @@ use super::token::Scope;
 use super::{Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
+use crate::event::Event;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
 const ANSWER_BYTES: usize = 8 << 20;
@@ -125,15 +127,93 @@ pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> 
     Ok(Standing { revoked, opted_out })
 }
 
+/// So many codes are looked up with one request.
+const AT_ONCE: usize = 1_000;
+
+/// Looks up how the codes of many events stand at this moment, marks the events of revoked codes, and says of each event
+/// whether its recipient has opted out.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked within `patience`; then nothing is marked.
+pub async fn heed(
+    deliverer: &Deliverer,
+    events: &mut [Event],
+    codes: &[Option<String>],
+    patience: Duration,
+) -> Result<Vec<bool>, AskError> {
+    let deadline = Instant::now() + patience;
+    let distinct: BTreeSet<&str> = codes.iter().flatten().map(String::as_str).collect();
+    let distinct: Vec<&str> = distinct.into_iter().filter(|code| can_be_id(code)).collect();
+    let (mut revoked, mut opted_out) = (HashSet::new(), HashSet::new());
+    for some in distinct.chunks(AT_ONCE) {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let found = documents_of(deliverer, OPT_OUTS, "false", some, left()).await?;
+        opted_out.extend(found.into_iter().map(|found| found.code));
+        let found = documents_of(deliverer, CODES, "revoked", some, left()).await?;
+        let found = found.into_iter().filter(|found| found.source["revoked"].is_number());
+        revoked.extend(found.map(|found| found.code));
+    }
+    let is_in = |set: &HashSet<String>, code: &Option<String>| code.as_ref().is_some_and(|code| set.contains(code));
+    for (event, code) in events.iter_mut().zip(codes) {
+        if is_in(&revoked, code) {
+            event.revoke();
+        }
+    }
+    Ok(codes.iter().map(|code| is_in(&opted_out, code)).collect())
+}
+
+/// One of many documents that were asked for.
+struct Found {
+    code: String,
+    source: Value,
+}
+
+/// Those documents of codes that there are, with one member of each or none of them.
+async fn documents_of(
+    deliverer: &Deliverer,
+    what: &str,
+    source: &str,
+    codes: &[&str],
+    patience: Duration,
+) -> Result<Vec<Found>, AskError> {
+    let path = format!("/_mget?_source={source}&filter_path=docs._id,docs.found,docs._source,docs.error.type");
+    let body = json!({"ids": codes});
+    let (status, mut answer) = send_within(deliverer, what, "POST", &path, Some(&body), patience).await?;
+    let documents = match (status, answer["docs"].as_array_mut()) {
+        // The index itself comes with the first of them.
+        (404, _) => return Ok(Vec::new()),
+        (200, Some(documents)) if documents.len() == codes.len() => documents,
+        _ => return unexpected(what, status),
+    };
+    let mut found = Vec::new();
+    for document in documents {
+        match (document["found"].as_bool(), document["error"]["type"].as_str()) {
+            (Some(true), _) => found.push(Found {
+                code: document["_id"].as_str().unwrap_or_default().to_owned(),
+                source: document["_source"].take(),
+            }),
+            (Some(false), _) | (None, Some("index_not_found_exception")) => {}
+            (None, error) => {
+                let error = error.unwrap_or("nothing of one of them");
+                return Err(AskError::Unavailable(format!(
+                    "the index of {what} answered with {error}"
+                )));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The codes whose recipients have opted out.
 ///
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked.
 #[cfg(feature = "cli")]
-pub async fn opted_out(deliverer: &Deliverer) -> Result<std::collections::BTreeSet<String>, AskError> {
+pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskError> {
     const PAGE: usize = 5000;
-    let mut codes = std::collections::BTreeSet::new();
+    let mut codes = BTreeSet::new();
     let mut body = json!({"size": PAGE, "sort": [{"code.keyword": {"order": "asc", "unmapped_type": "keyword"}}]});
     loop {
         let path = "/_search?ignore_unavailable=true";
