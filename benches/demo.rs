@@ -147,7 +147,7 @@ fn send_prepared(url: &str, events: &[Event]) -> Duration {
     };
     let batches: Vec<Batch> = events
         .chunks(BATCH)
-        .flat_map(|part| target.bulk(part.iter().enumerate(), Form::default(), Limits::default()))
+        .flat_map(|part| target.bulk(part, Form::default(), Limits::default()))
         .collect();
     let timing = Timing::default();
     let deliverer = Arc::new(Deliverer::new(

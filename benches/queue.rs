@@ -44,7 +44,7 @@ use pixel::delivery::opensearch::Target;
 use pixel::delivery::sqlite::Reader;
 use pixel::demo::Demo;
 use pixel::event::Event;
-use pixel::queue::Batch;
+use pixel::queue::Messages;
 use pixel::recover::{Origin, event};
 use serde_json::{Value, json};
 use servers::{Running, Server};
@@ -244,27 +244,35 @@ fn target(url: &str) -> Target {
     }
 }
 
+/// The very bodies that the role makes of a batch.
+fn bodies(payload: &[u8], target: &Target) -> Vec<Body> {
+    let config = Config::default();
+    let mut messages = Messages::of(String::from_utf8(payload.to_vec()).unwrap()).unwrap();
+    let mut bodies = Vec::new();
+    while let Some(part) = messages.part().unwrap() {
+        let of = |message: pixel::queue::Message| {
+            let time = message.sent.unwrap();
+            event(message.body, Origin { id: &message.id, time }, &config).unwrap()
+        };
+        let events: Vec<Event> = part.into_iter().map(of).collect();
+        bodies.extend(target.bulk(&events, Form::default(), Limits::HALF));
+    }
+    bodies
+}
+
 /// What the role does between the Runtime API and the index: events and bytes of documents per second of one thread on a
 /// processor, whatever else the machine does.
 fn encode(time: Duration) -> (f64, f64) {
     let events = visits(4_000);
     let (payload, count) = payloads(events.iter().map(|event| event.document.as_str())).swap_remove(0);
-    let (target, config) = (target("http://host:9200/events"), Config::default());
+    let target = target("http://host:9200/events");
     let (mut done, mut bytes) = (0, 0);
     let (began, used) = (Instant::now(), cpu(std::process::id()));
     while began.elapsed() < time {
-        let Ok(Batch::Messages(messages)) = serde_json::from_slice(&payload) else {
-            panic!("it is a batch")
-        };
-        let events: Vec<Event> = messages
-            .into_iter()
-            .map(|message| {
-                let time = message.sent.unwrap();
-                event(message.body, Origin { id: &message.id, time }, &config).unwrap()
-            })
-            .collect();
-        let bodies = target.bulk(events.iter().enumerate(), Form::default(), Limits::default());
-        bytes += bodies.iter().map(|body| body.body.len()).sum::<usize>();
+        bytes += bodies(&payload, &target)
+            .iter()
+            .map(|body| body.body.len())
+            .sum::<usize>();
         done += count;
     }
     let seconds = cpu(std::process::id()).saturating_sub(used).as_secs_f64();
@@ -403,19 +411,13 @@ fn rate(bootstrap: &Path, pixel: &Path, rounds: usize) -> Rates {
         let mut act = |one: &str, two: &str, ours: &str| {
             let loaders = [one, two].map(|url| std::sync::Arc::new(deliverer(url)));
             let rig = runtime.block_on(index_role(bootstrap, ours));
-            let mut rest = events.as_slice();
             for (turn, (payload, count)) in payloads.iter().enumerate() {
-                let (part, others) = rest.split_at(*count);
-                rest = others;
                 let mut rates = [0.0; 3];
                 for way in 0..3 {
                     let way = (way + turn) % 3;
                     let took = match loaders.get(way) {
                         Some(loader) => {
-                            // The very bodies that the role makes of its batch.
-                            let bodies = loader
-                                .target()
-                                .bulk(part.iter().enumerate(), Form::default(), Limits::HALF);
+                            let bodies = bodies(payload, loader.target());
                             let began = Instant::now();
                             runtime.block_on(send_all(loader, bodies, way + 1));
                             began.elapsed()
@@ -572,11 +574,7 @@ fn load(store: &Path, url: &str) -> Duration {
         let events: Vec<Event> = rows.into_iter().map(|(_, event)| event).collect();
         let bodies: Vec<Body> = events
             .chunks(PIECE)
-            .flat_map(|part| {
-                deliverer
-                    .target()
-                    .bulk(part.iter().enumerate(), Form::default(), Limits::default())
-            })
+            .flat_map(|part| deliverer.target().bulk(part, Form::default(), Limits::default()))
             .collect();
         drop(events);
         let began = Instant::now();

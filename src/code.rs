@@ -125,6 +125,11 @@ impl Signature {
         }
     }
 
+    /// The one of this word.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|signature| signature.name() == name)
+    }
+
     /// With what the list says. A signature that was checked says more, unless the code is revoked.
     #[must_use]
     pub const fn with(self, listing: Listing) -> Self {

@@ -149,7 +149,7 @@ pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_CODE_STANDING",
         "`none`",
-        "`index`: after its reply the function asks the index of `PIXEL_DESTINATION` whether a hit's code is listed or revoked (so the hit is marked) or its recipient has opted out (then nothing is stored); `none`: it does not",
+        "`index`: after its reply the function, and with `Handler: index` for each batch, asks the index of `PIXEL_DESTINATION` whether a hit's code is listed or revoked (so the hit is marked) or its recipient has opted out (then nothing is stored); `none`: it does not",
     ),
     variable(
         "PIXEL_GEO_FILE",

@@ -4,6 +4,7 @@
 //! Elastic Common Schema wherever it has one. What a visitor can name never becomes a field's name: it stands in `labels`
 //! and, as the request came, in `params`, which is kept and not indexed.
 
+mod code;
 pub mod fields;
 
 use std::borrow::Cow;

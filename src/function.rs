@@ -11,6 +11,8 @@ mod capture;
 mod care;
 #[cfg(feature = "capture")]
 mod index;
+#[cfg(feature = "capture")]
+mod invocations;
 #[cfg(feature = "care")]
 mod manage;
 #[cfg(feature = "care")]
@@ -18,9 +20,8 @@ mod readable;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use lambda_runtime::Context;
 use serde_json::{Value, json};
 use tokio::runtime::LocalOptions;
 
@@ -226,8 +227,9 @@ impl Function {
     }
 }
 
-fn deadline(context: &Context) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(context.deadline)
+#[cfg(feature = "care")]
+fn deadline(context: &lambda_runtime::Context) -> std::time::SystemTime {
+    std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(context.deadline)
 }
 
 /// One line to the log. A log that cannot be written is no reason to fail a visitor.

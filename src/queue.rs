@@ -1,5 +1,8 @@
 //! Messages of a queue: a batch that Lambda hands to the function, and what `ReceiveMessage` answers.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
@@ -17,52 +20,112 @@ pub struct Message {
     pub sent: Option<DateTime<Utc>>,
 }
 
-/// The payload of an invocation by a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "Payload")]
-pub enum Batch {
-    /// A batch of SQS.
-    Messages(Vec<Message>),
-    /// The event of something else.
-    Foreign,
+/// The messages of an invocation by a queue, read part by part: the first can be on their way while the others are read.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    payload: Arc<String>,
+    /// Where the next message begins.
+    at: usize,
+    ended: bool,
 }
 
-#[derive(Deserialize)]
-struct Payload {
-    #[serde(rename = "Records")]
-    records: Option<Vec<Record>>,
+/// A payload is no batch of SQS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotABatch;
+
+/// So many bytes of messages make a part.
+const PART: usize = 1024 * 1024;
+
+impl Messages {
+    /// Those of a payload as Lambda makes it: an object whose one member is their list.
+    ///
+    /// # Errors
+    ///
+    /// [`NotABatch`]; what comes behind the list's beginning is found out with its part.
+    pub fn of(payload: String) -> Result<Self, NotABatch> {
+        let mut messages = Self {
+            payload: Arc::new(payload),
+            at: 0,
+            ended: false,
+        };
+        for token in ["{", "\"Records\"", ":", "["] {
+            messages.expect(token)?;
+        }
+        messages.ended = messages.expect("]").is_ok();
+        Ok(messages)
+    }
+
+    /// The next part; none after the last.
+    ///
+    /// # Errors
+    ///
+    /// [`NotABatch`]
+    pub fn part(&mut self) -> Result<Option<Vec<Message>>, NotABatch> {
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        while bytes < PART && !self.ended {
+            let message = self.message()?;
+            bytes += message.body.len();
+            part.push(message);
+        }
+        Ok(Some(part).filter(|part| !part.is_empty()))
+    }
+
+    /// How many are still to be read, as far as they can be.
+    pub fn count(mut self) -> usize {
+        let mut count = 0;
+        while !self.ended && self.message().is_ok() {
+            count += 1;
+        }
+        count
+    }
+
+    fn message(&mut self) -> Result<Message, NotABatch> {
+        let mut records = serde_json::Deserializer::from_str(&self.payload[self.at..]).into_iter::<Record<'_>>();
+        let record = records.next().and_then(Result::ok).ok_or(NotABatch)?;
+        let read = records.byte_offset();
+        let message = record.message().ok_or(NotABatch)?;
+        self.at += read;
+        self.ended = self.expect(",").is_err();
+        if self.ended {
+            self.expect("]")?;
+        }
+        Ok(message)
+    }
+
+    fn expect(&mut self, token: &str) -> Result<(), NotABatch> {
+        let rest = &self.payload[self.at..];
+        let found = rest.trim_ascii_start().strip_prefix(token).ok_or(NotABatch)?;
+        self.at += rest.len() - found.len();
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+struct Record<'a> {
     message_id: Option<String>,
     body: Option<String>,
-    event_source: Option<String>,
+    #[serde(borrow)]
+    event_source: Option<Cow<'a, str>>,
     attributes: Option<Attributes>,
+}
+
+impl Record<'_> {
+    fn message(self) -> Option<Message> {
+        self.event_source.filter(|source| source == "aws:sqs")?;
+        Some(Message {
+            id: self.message_id?,
+            body: self.body?,
+            sent: self.attributes.and_then(|attributes| time(&attributes.sent?)),
+        })
+    }
 }
 
 #[derive(Deserialize)]
 struct Attributes {
     #[serde(rename = "SentTimestamp")]
     sent: Option<String>,
-}
-
-impl From<Payload> for Batch {
-    fn from(payload: Payload) -> Self {
-        let message = |record: Record| {
-            record.event_source.filter(|source| source == "aws:sqs")?;
-            Some(Message {
-                id: record.message_id?,
-                body: record.body?,
-                sent: record.attributes.and_then(|attributes| time(&attributes.sent?)),
-            })
-        };
-        let messages = payload
-            .records
-            .and_then(|records| records.into_iter().map(message).collect());
-        messages.map_or(Self::Foreign, Self::Messages)
-    }
 }
 
 fn time(milliseconds: &str) -> Option<DateTime<Utc>> {
@@ -114,42 +177,85 @@ mod tests {
 
     use super::*;
 
-    fn read(payload: &serde_json::Value) -> Batch {
-        serde_json::from_str(&payload.to_string()).expect("it can be read")
+    fn read(payload: &str) -> Result<Vec<Vec<Message>>, NotABatch> {
+        let mut messages = Messages::of(payload.to_owned())?;
+        let count = messages.clone().count();
+        let mut parts = Vec::new();
+        while let Some(part) = messages.part()? {
+            parts.push(part);
+        }
+        assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), count);
+        Ok(parts)
     }
 
-    #[test]
-    fn a_batch_is_read_as_lambda_sends_it() {
-        let record = json!({
+    fn record(body: &str) -> serde_json::Value {
+        json!({
             "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
             "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
-            "body": "{\"a\": \"\\u00e9\"}",
+            "body": body,
             "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1545082649183", "SenderId": "AIDAIENQZJOLO23YVJ4VO"},
             "messageAttributes": {},
             "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
             "eventSource": "aws:sqs",
             "eventSourceARN": "arn:aws:sqs:us-east-2:123456789012:my-queue",
             "awsRegion": "us-east-2"
-        });
-        let expected = Message {
-            id: "059f36b4-87a3-44ab-83d2-661975830a7d".to_owned(),
-            body: "{\"a\": \"\\u00e9\"}".to_owned(),
-            sent: DateTime::from_timestamp_millis(1_545_082_649_183),
-        };
-        assert_eq!(read(&json!({"Records": [record]})), Batch::Messages(vec![expected]));
-        assert_eq!(read(&json!({"Records": []})), Batch::Messages(Vec::new()));
+        })
     }
 
     #[test]
-    fn events_of_others_are_no_batch() {
-        for payload in [
+    fn a_batch_is_read_as_lambda_sends_it() {
+        let body = "{\"a\": \"\\u00e9\"}";
+        let expected = Message {
+            id: "059f36b4-87a3-44ab-83d2-661975830a7d".to_owned(),
+            body: body.to_owned(),
+            sent: DateTime::from_timestamp_millis(1_545_082_649_183),
+        };
+        let batch = json!({"Records": [record(body), record(body)]});
+        for payload in [batch.to_string(), format!("{batch:#}\n")] {
+            assert_eq!(read(&payload), Ok(vec![vec![expected.clone(); 2]]), "{payload}");
+        }
+        assert_eq!(read(r#"{"Records":[]}"#), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_large_batch_is_read_in_parts() {
+        let bodies: Vec<String> = (0..7).map(|number| number.to_string().repeat(400_000)).collect();
+        let records: Vec<_> = bodies.iter().map(|body| record(body)).collect();
+        let parts = read(&json!({"Records": records}).to_string()).expect("it is a batch");
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1]);
+        let found: Vec<_> = parts.concat().into_iter().map(|message| message.body).collect();
+        assert_eq!(found, bodies);
+    }
+
+    #[test]
+    fn what_is_no_batch_is_found_out() {
+        let whole = json!({"Records": [record("{}"), record("{}")]}).to_string();
+        let mut broken: Vec<String> = (0..whole.len() - 2).map(|length| whole[..length].to_owned()).collect();
+        for other in [
             json!({}),
+            json!({"Records": null}),
+            json!({"Records": 7}),
             json!({"Records": [{"eventSource": "aws:s3", "s3": {}}]}),
             json!({"Records": [{"messageId": "a", "body": "{}"}]}),
             json!({"Records": [{"eventSource": "aws:sqs", "messageId": "a"}]}),
+            json!({"Records": [record("{}"), {"eventSource": "aws:sqs", "messageId": "a"}]}),
+            json!({"Records": [record("{}"), 7]}),
             json!({"httpMethod": "GET"}),
         ] {
-            assert_eq!(read(&payload), Batch::Foreign, "{payload}");
+            broken.push(other.to_string());
+        }
+        broken.extend([
+            String::new(),
+            "[]".to_owned(),
+            whole.replace("},{", "}{"),
+            whole.replace("},{", "},,{"),
+        ]);
+        for payload in broken {
+            let found = Messages::of(payload.clone()).and_then(|mut messages| {
+                while messages.part()?.is_some() {}
+                Ok(())
+            });
+            assert_eq!(found, Err(NotABatch), "{payload}");
         }
     }
 

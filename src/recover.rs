@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::delivery::Ignored;
 use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::event::Event;
-use crate::hit::Circumstances;
+use crate::hit::{Circumstances, code_of};
 
 /// Why a text becomes no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +44,31 @@ pub struct Origin<'a> {
 ///
 /// [`Unusable`]
 pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event, Unusable> {
+    read(text, origin, config).map(|(event, _)| event)
+}
+
+/// The same with the code of its hit, where it has one.
+///
+/// # Errors
+///
+/// [`Unusable`]
+pub fn event_and_code(text: String, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), Unusable> {
+    let (event, made_of) = read(text, origin, config)?;
+    let code = match made_of {
+        MadeOf::Request { code } => code,
+        MadeOf::Event => event.code(),
+    };
+    Ok((event, code))
+}
+
+enum MadeOf {
+    Event,
+    Request { code: Option<String> },
+}
+
+fn read(text: String, origin: Origin<'_>, config: &Config) -> Result<(Event, MadeOf), Unusable> {
     let text = match find(text) {
-        Ok(Found::Event(event)) => return Ok(event),
+        Ok(Found::Event(event)) => return Ok((event, MadeOf::Event)),
         Ok(Found::Payload(text)) => text,
         Err((why, text)) => {
             let reason = why.reason().to_owned();
@@ -53,7 +76,7 @@ pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event,
         }
     };
     match guarded(|| made(&text, origin, config)) {
-        Ok(event) => Ok(event),
+        Ok((event, code)) => Ok((event, MadeOf::Request { code })),
         Err(NotMade::Ignored(why)) => Err(Unusable::Ignored(why)),
         Err(NotMade::Poison(reason)) => Err(Unusable::Poison { reason, text }),
     }
@@ -65,7 +88,7 @@ enum NotMade {
 }
 
 /// What `make` makes of one text; should that panic, it is the fault of this text alone, and not of all that stand beside it.
-fn guarded(make: impl FnOnce() -> Result<Event, NotMade>) -> Result<Event, NotMade> {
+fn guarded<T>(make: impl FnOnce() -> Result<T, NotMade>) -> Result<T, NotMade> {
     catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
         Err(NotMade::Poison(
             "making its event failed by a fault of this program (panic)".to_owned(),
@@ -73,8 +96,8 @@ fn guarded(make: impl FnOnce() -> Result<Event, NotMade>) -> Result<Event, NotMa
     })
 }
 
-/// The event of a request.
-fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<Event, NotMade> {
+/// The event of a request, and its code.
+fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), NotMade> {
     let payload = text.as_bytes();
     match capture::guarded(payload, || capture::answer_for(payload, config)) {
         Answer::Accepted { request, .. } => {
@@ -83,7 +106,8 @@ fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<Event, NotMad
                 invocation: origin.id.to_owned(),
                 trusted_hops: config.trusted_hops,
             };
-            Ok(capture::event(*request, &circumstances, config))
+            let code = code_of(&request);
+            Ok((capture::event(*request, &circumstances, config), code))
         }
         Answer::Ignored {
             why: why @ (Ignored::Unreadable(_) | Ignored::Panic),
@@ -224,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_panic_over_one_text_is_its_reason() {
-        let Err(NotMade::Poison(reason)) = guarded(|| panic!("a fault in making")) else {
+        let Err(NotMade::Poison(reason)) = guarded::<()>(|| panic!("a fault in making")) else {
             panic!("it has a reason")
         };
         assert!(reason.contains("panic"), "{reason}");

@@ -1,16 +1,18 @@
 //! The delivery of many events: several in a request, several requests under way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
 use super::client::{Deliverer, Request, SendError, failed, random, turned_away};
-use crate::delivery::bulk::{Answer, Batch, Form, Limits, answer};
+use crate::delivery::bulk::{Answer, Batch, Form, Limits, Planned, answer};
 use crate::delivery::opensearch::Target;
 use crate::delivery::{Outcome, Verdict, backoff};
 use crate::event::Event;
@@ -70,36 +72,52 @@ where
     }
 }
 
+/// Requests that the index works on at the same time.
+const UNDER_WAY: usize = 2;
+
 impl Deliverer {
     /// Delivers events, in as few requests as may be, and says of each in its place what became of it. While the index works
-    /// on one request, the next is written. After a passing fault only those are sent again that it befell. Of several events of one id the first is sent; the others are its duplicates.
+    /// on some requests, the next is written. After a passing fault only those are sent again that it befell. Of several events of one id the first is sent; the others are its duplicates.
     pub async fn deliver_all(&self, events: &[Event], limits: Limits, patience: Patience) -> Vec<Outcome> {
+        let mut all = Some(events.iter().collect());
+        self.deliver_parts(|| all.take(), limits, patience).await.1
+    }
+
+    /// The same for events that come in parts: while the index works on some, `next` makes more, until it gives none.
+    pub async fn deliver_parts<E: Borrow<Event> + Send>(
+        &self,
+        next: impl FnMut() -> Option<Vec<E>> + Send,
+        limits: Limits,
+        patience: Patience,
+    ) -> (Vec<E>, Vec<Outcome>) {
         let deadline = Instant::now() + patience.budget;
-        let round = Mutex::new(Round::new(events, self.target(), limits));
+        let work = Mutex::new(Work {
+            next,
+            events: Vec::new(),
+            planned: VecDeque::new(),
+            round: Round::new(limits),
+        });
+        let room = Semaphore::new(UNDER_WAY);
         for attempt in 1.. {
-            let form = self.form();
-            let planned = {
-                let round = lock(&round);
-                let waiting = round.waiting().map(|number| (number, &events[number]));
-                self.target().plan(waiting, form, round.limits)
-            };
-            if planned.is_empty() {
-                break;
-            }
-            let planned = Mutex::new(planned.into_iter());
             let learnt = AtomicBool::new(false);
             let lane = async || {
                 loop {
-                    let next = lock(&planned).next();
-                    let Some(planned) = next else { return };
+                    let next = lock(&work).next(self.target(), || self.form());
+                    let Some((batch, form)) = next else { return };
+                    // Never closed.
+                    let _room = room.acquire().await;
                     let left = deadline.saturating_duration_since(Instant::now());
                     let timeout = patience.attempt.min(left);
-                    if self.deliver_batch(planned.write(), form, &round, timeout).await {
+                    if self.deliver_batch(batch, form, &work, timeout).await {
                         learnt.store(true, Ordering::Relaxed);
                     }
                 }
             };
-            tokio::join!(lane(), lane());
+            // One more than are under way, which has the next one ready.
+            tokio::join!(lane(), lane(), lane());
+            if lock(&work).round.waiting().next().is_none() {
+                break;
+            }
             let wait = if learnt.into_inner() {
                 Duration::ZERO
             } else {
@@ -108,11 +126,11 @@ impl Deliverer {
             if Instant::now() + wait >= deadline {
                 break;
             }
-            if lock(&round).waiting().next().is_some() {
-                tokio::time::sleep(wait).await;
-            }
+            tokio::time::sleep(wait).await;
+            lock(&work).plan_from(0, self.target(), self.form());
         }
-        lock(&round).end()
+        let Work { events, round, .. } = work.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (events, round.end())
     }
 
     fn form(&self) -> Form {
@@ -124,7 +142,7 @@ impl Deliverer {
 
     /// Sends a batch and notes what became of its members. True when something was learnt from it, so that another attempt
     /// will differ from this one.
-    async fn deliver_batch(&self, batch: Batch, form: Form, round: &Mutex<Round>, timeout: Duration) -> bool {
+    async fn deliver_batch<E, P>(&self, batch: Batch, form: Form, work: &Mutex<Work<E, P>>, timeout: Duration) -> bool {
         let Batch { request, body, members } = batch;
         let bytes = body.len();
         let sent = self
@@ -136,12 +154,12 @@ impl Deliverer {
             Err(SendError::Transport(reason)) => Answer::Whole(Verdict::Retry(reason)),
             Err(SendError::Impossible(reason)) => Answer::Whole(Verdict::Denied(reason)),
         };
-        let mut round = lock(round);
+        let round = &mut lock(work).round;
         match answered {
             Answer::Items(verdicts) => {
                 let mut learnt = false;
                 for (member, verdict) in members.iter().zip(verdicts) {
-                    learnt |= self.note(&mut round, *member, verdict, form);
+                    learnt |= self.note(round, *member, verdict, form);
                 }
                 learnt
             }
@@ -197,6 +215,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Events that come in parts, and where they stand.
+struct Work<E, P> {
+    next: P,
+    events: Vec<E>,
+    /// Requests of this attempt that are still to be written.
+    planned: VecDeque<Planned>,
+    round: Round,
+}
+
+impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> Work<E, P> {
+    /// The next request of this attempt, if need be of the next part.
+    fn next(&mut self, target: &Target, form: impl Fn() -> Form) -> Option<(Batch, Form)> {
+        loop {
+            if let Some(planned) = self.planned.pop_front() {
+                return Some((planned.write(&self.events), planned.form));
+            }
+            let from = self.events.len();
+            self.events.extend((self.next)()?);
+            self.round.add(&self.events, target);
+            self.plan_from(from, target, form());
+        }
+    }
+
+    /// Plans the requests for what waits of the events from a number on.
+    fn plan_from(&mut self, from: usize, target: &Target, form: Form) {
+        let waiting = self.round.waiting().skip_while(|number| *number < from);
+        let waiting = waiting.map(|number| (number, self.events[number].borrow()));
+        self.planned = target.plan(waiting, form, self.round.limits).into();
+    }
+}
+
 /// What one attempt means for an event.
 enum Fate {
     /// It has its outcome.
@@ -232,30 +281,46 @@ impl Standing {
 struct Round {
     limits: Limits,
     events: Vec<Standing>,
+    /// The first event of each id.
+    firsts: HashMap<String, usize>,
     /// Of events whose id others have, too: those others, in their order.
     twins: BTreeMap<usize, Vec<usize>>,
+    /// Of events that were refused: the one of the same id that was sent instead.
+    successors: BTreeMap<usize, usize>,
 }
 
 impl Round {
-    fn new(events: &[Event], target: &Target, limits: Limits) -> Self {
-        let mut first: HashMap<&str, usize> = HashMap::with_capacity(events.len());
-        let mut twins: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        let mut standings = Vec::with_capacity(events.len());
-        for (number, event) in events.iter().enumerate() {
-            let index = |event: &Event| target.index.name(event.time);
-            let before = *first.entry(&event.id).or_insert(number);
-            // The same id in another index is another document.
-            standings.push(if before != number && index(&events[before]) == index(event) {
-                twins.entry(before).or_default().push(number);
-                Standing::Behind(before)
-            } else {
-                Standing::UNSENT
-            });
-        }
+    fn new(limits: Limits) -> Self {
         Self {
             limits,
-            events: standings,
-            twins,
+            events: Vec::new(),
+            firsts: HashMap::new(),
+            twins: BTreeMap::new(),
+            successors: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in those of all events that came last.
+    fn add<E: Borrow<Event>>(&mut self, events: &[E], target: &Target) {
+        let index = |number: usize| target.index.name(events[number].borrow().time);
+        for (number, event) in events.iter().enumerate().skip(self.events.len()) {
+            let id = &event.borrow().id;
+            let first = self.firsts.get(id).copied();
+            // The same id in another index is another document.
+            let Some(first) = first.filter(|first| index(*first) == index(number)) else {
+                self.firsts.entry(id.clone()).or_insert(number);
+                self.events.push(Standing::UNSENT);
+                continue;
+            };
+            let mut before = first;
+            while let Some(successor) = self.successors.get(&before) {
+                before = *successor;
+            }
+            self.events.push(Standing::Behind(before));
+            self.twins.entry(before).or_default().push(number);
+            if let Standing::Over(outcome) = &self.events[before] {
+                self.settle_twins(before, &outcome.clone());
+            }
         }
     }
 
@@ -295,6 +360,7 @@ impl Round {
         match outcome {
             Outcome::Failed(failure) if !failure.temporary => {
                 let next = twins.remove(0);
+                self.successors.insert(first, next);
                 self.events[next] = Standing::UNSENT;
                 for twin in &twins {
                     self.events[*twin] = Standing::Behind(next);
@@ -359,7 +425,13 @@ mod tests {
     }
 
     fn round(ids: &[u8]) -> Round {
-        Round::new(&events(ids), &target("http://host/events"), Limits::default())
+        round_at("http://host/events", &events(ids))
+    }
+
+    fn round_at(url: &str, events: &[Event]) -> Round {
+        let mut round = Round::new(Limits::default());
+        round.add(events, &target(url));
+        round
     }
 
     fn waiting(round: &Round) -> Vec<usize> {
@@ -405,7 +477,7 @@ mod tests {
     fn one_id_in_two_indices_is_two_documents() {
         let mut events = events(&[1, 1]);
         events[1].time += chrono::Duration::days(40);
-        let waiting = |url| Round::new(&events, &target(url), Limits::default()).waiting().count();
+        let waiting = |url| round_at(url, &events).waiting().count();
         assert_eq!(
             (waiting("http://host/events-%Y.%m"), waiting("http://host/events")),
             (2, 1)
@@ -418,14 +490,28 @@ mod tests {
         #[test]
         fn what_is_counted_is_what_was_stored(
             ids in prop::collection::vec(0_u8..6, 1..24),
+            // How many events have come before the first request, and how many come after each verdict.
+            first in 1_usize..24,
+            more in 0_usize..4,
             before in prop::collection::btree_set(0_u8..6, 0..3),
             chances in prop::collection::vec(0_u8..6, 1..200),
         ) {
-            let mut round = round(&ids);
+            let all = events(&ids);
+            let target = target("http://host/events");
+            let mut come = first.min(ids.len());
+            let mut round = Round::new(Limits::default());
+            round.add(&all[..come], &target);
             let mut stored = before.clone();
             let mut chances = chances.into_iter();
             for _ in 0..200 {
-                let Some(member) = round.waiting().next() else { break };
+                let Some(member) = round.waiting().next() else {
+                    if come == ids.len() {
+                        break;
+                    }
+                    come += 1;
+                    round.add(&all[..come], &target);
+                    continue;
+                };
                 let id = ids[member];
                 let lost = round.may_be_ours(member);
                 let fate = match chances.next().unwrap_or(0) {
@@ -442,7 +528,10 @@ mod tests {
                     _ => Fate::Over(Outcome::Duplicate),
                 };
                 round.settle(member, fate);
+                come = (come + more).min(ids.len());
+                round.add(&all[..come], &target);
             }
+            round.add(&all, &target);
             let outcomes = round.end();
             prop_assert_eq!(outcomes.len(), ids.len());
             for id in 0..6 {

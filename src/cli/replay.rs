@@ -17,11 +17,13 @@ use tokio::task::JoinSet;
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
 use super::{DestinationArgument, configuration};
-use crate::config::Config;
+use crate::aws::bulk::Patience;
+use crate::config::{CodeStanding, Config};
 use crate::delivery::bulk::Tally;
 use crate::delivery::undelivered::undelivered;
-use crate::delivery::{Destination, Outcome};
+use crate::delivery::{Destination, Ignored, Outcome};
 use crate::event::Event;
+use crate::manage::index::heed;
 use crate::terminal::{print, printable, talk};
 use source::{Marks, PIECE, Piece, Refused, Source, Total};
 
@@ -125,7 +127,7 @@ async fn replay(
     let bar = progress(&total, arguments);
     let mut summary = Summary::new(arguments, destination);
     let mut refusals = Refusals::new(&arguments.refused);
-    let mut under_way: JoinSet<(Piece, Vec<Outcome>)> = JoinSet::new();
+    let mut under_way: JoinSet<anyhow::Result<(Piece, Vec<Outcome>)>> = JoinSet::new();
     let at_once = sink.as_ref().map_or(1, Sink::under_way);
     let pacer = Pacer::new(arguments.rate);
     let (mut number, mut exhausted) = (0, false);
@@ -149,13 +151,13 @@ async fn replay(
             number += 1;
             match &sink {
                 Some(sink) => {
-                    let sink = sink.clone();
+                    let (sink, standing) = (sink.clone(), config.code_standing);
                     under_way.spawn(async move {
                         let mut piece = piece;
                         let events = std::mem::take(&mut piece.events);
-                        let (events, outcomes) = sink.deliver_kept(events).await;
+                        let (events, outcomes) = deliver(sink, events, standing).await?;
                         piece.events = events;
-                        (piece, outcomes)
+                        anyhow::Ok((piece, outcomes))
                     });
                 }
                 None => bar.inc(piece.size),
@@ -164,7 +166,7 @@ async fn replay(
         let Some(ended) = under_way.join_next().await else {
             break;
         };
-        let (piece, outcomes) = ended.context("storing the events has failed")?;
+        let (piece, outcomes) = ended.context("storing the events has failed")??;
         let hopeless = summary.note(&piece, &outcomes, &mut refusals, destination)?;
         pieces.settle(&piece.marks, &outcomes).await?;
         if hopeless {
@@ -181,6 +183,35 @@ async fn replay(
     summary.interruption = stop.signal().filter(|_| !summary.gave_up && !exhausted);
     summary.took = summary.began.elapsed();
     Ok(summary)
+}
+
+/// Delivers events, and says of each in its place what became of it. Where that is wanted, an index is asked first how their
+/// codes stand.
+async fn deliver(
+    sink: Sink,
+    mut events: Vec<Event>,
+    standing: CodeStanding,
+) -> anyhow::Result<(Vec<Event>, Vec<Outcome>)> {
+    let asked = sink.index().filter(|_| standing == CodeStanding::Index);
+    let Some(index) = asked else {
+        return Ok(sink.deliver_kept(events).await);
+    };
+    let codes: Vec<_> = events.iter().map(Event::code).collect();
+    let opted_out = heed(index, &mut events, &codes, Patience::default().budget).await;
+    let opted_out = opted_out.context("cannot look up how the codes stand (`PIXEL_CODE_STANDING`)")?;
+    let (mut kept, mut gone) = (Vec::with_capacity(events.len()), Vec::new());
+    for (event, opted_out) in events.into_iter().zip(&opted_out) {
+        if *opted_out { &mut gone } else { &mut kept }.push(event);
+    }
+    let (kept, outcomes) = sink.deliver_kept(kept).await;
+    let mut kept = kept.into_iter().zip(outcomes);
+    let mut gone = gone
+        .into_iter()
+        .map(|event| (event, Outcome::Ignored(Ignored::OptedOut)));
+    let all = opted_out.into_iter();
+    Ok(all
+        .filter_map(|opted_out| if opted_out { gone.next() } else { kept.next() })
+        .unzip())
 }
 
 fn progress(total: &Total, arguments: &Arguments) -> ProgressBar {
@@ -329,6 +360,8 @@ struct Summary {
     other_lines: u64,
     tally: Tally,
     refused: u64,
+    /// Of recipients who have opted out.
+    ignored: u64,
     failed: u64,
     kept_in_queue: u64,
     gave_up: bool,
@@ -348,6 +381,7 @@ impl Summary {
             other_lines: 0,
             tally: Tally::default(),
             refused: 0,
+            ignored: 0,
             failed: 0,
             kept_in_queue: 0,
             gave_up: false,
@@ -381,6 +415,7 @@ impl Summary {
         let mut lines = String::new();
         for (event, outcome) in piece.events.iter().zip(outcomes) {
             self.tally.add(outcome);
+            self.ignored += u64::from(matches!(outcome, Outcome::Ignored(_)));
             if let Outcome::Failed(failure) = outcome {
                 if failure.temporary {
                     failed += 1;
@@ -414,6 +449,7 @@ impl Summary {
             "indexed": self.tally.indexed,
             "already_there": self.tally.duplicate,
             "refused": self.refused,
+            "ignored": self.ignored,
             "failed": self.failed,
             "kept_in_queue": self.kept_in_queue,
             "other_lines": self.other_lines,
@@ -437,6 +473,7 @@ impl Summary {
             lines.push(format!("  {count:>8} x {}", printable(reason, 300)));
         }
         for (name, count) in [
+            ("opted out", self.ignored),
             ("not now", self.failed),
             ("kept in queue", self.kept_in_queue),
             ("other lines", self.other_lines),

@@ -68,6 +68,14 @@ impl Sink {
         }
     }
 
+    /// The index that it is.
+    pub(super) fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::Index(deliverer) => Some(deliverer),
+            Self::Store(_) | Self::Message(_) => None,
+        }
+    }
+
     /// The same for one who still needs the events.
     pub(super) async fn deliver_kept(self, events: Vec<Event>) -> (Vec<Event>, Vec<Outcome>) {
         match self {

@@ -4,6 +4,7 @@
 //! (`rest.action.multi.allow_explicit_index`); where a date pattern gives several indices, each gets requests of its own.
 //! Events are written with `create` and their id, so that sending one again never stores it twice.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -24,8 +25,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Half of the usual size, for a batch that is sent in two requests at the same time: the index works on one while the
-    /// next is written.
+    /// Half of the usual size, for what is sent in two requests at the same time: the index works on one while the next is
+    /// written.
     pub const HALF: Self = Self {
         bytes: 5 * 1024 * 1024 / 2,
         events: 5_000,
@@ -71,36 +72,34 @@ pub struct Batch {
     pub members: Vec<usize>,
 }
 
-/// A request that is still to be written, so that only one at a time takes memory.
+/// A request that is still to be written, so that few of them take memory.
 #[derive(Clone, Debug)]
-pub struct Planned<'a> {
+pub struct Planned {
     request: StoreRequest,
-    members: Vec<(usize, &'a Event)>,
+    /// The events' numbers, and the bytes of their lines.
+    members: Vec<(usize, usize)>,
     /// Of the body.
     bytes: usize,
-    form: Form,
+    /// What it will be written like.
+    pub form: Form,
 }
 
 impl Target {
-    /// The requests that store these numbered events, those of an index in their order.
-    pub fn bulk<'a>(
-        &self,
-        events: impl IntoIterator<Item = (usize, &'a Event)>,
-        form: Form,
-        limits: Limits,
-    ) -> Vec<Batch> {
-        self.plan(events, form, limits).iter().map(Planned::write).collect()
+    /// The requests that store these events, those of an index in their order.
+    pub fn bulk(&self, events: &[Event], form: Form, limits: Limits) -> Vec<Batch> {
+        let planned = self.plan(events.iter().enumerate(), form, limits);
+        planned.iter().map(|planned| planned.write(events)).collect()
     }
 
-    /// The same, not yet written.
+    /// The same of numbered events, not yet written.
     pub fn plan<'a>(
         &self,
         events: impl IntoIterator<Item = (usize, &'a Event)>,
         form: Form,
         limits: Limits,
-    ) -> Vec<Planned<'a>> {
+    ) -> Vec<Planned> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
-        let mut whole: Vec<Planned<'a>> = Vec::new();
+        let mut whole: Vec<Planned> = Vec::new();
         let mut last: Option<(i64, usize)> = None;
         for (number, event) in events {
             // No pattern tells more than hours, and most events have the hour of the one before.
@@ -113,13 +112,14 @@ impl Target {
                 }),
             };
             last = Some((hour, place));
-            whole[place].bytes += length(event, form.ids);
-            whole[place].members.push((number, event));
+            let bytes = length(event, form.ids);
+            whole[place].bytes += bytes;
+            whole[place].members.push((number, bytes));
         }
         whole.into_iter().flat_map(|planned| planned.split(limits)).collect()
     }
 
-    fn planned(&self, index: &str, form: Form) -> Planned<'static> {
+    fn planned(&self, index: &str, form: Form) -> Planned {
         let base = &self.base;
         let doc_type = if form.doc_type { "/_doc" } else { "" };
         let url = format!("{base}/{index}{doc_type}/_bulk?filter_path=errors,error,items.*.status,items.*.error");
@@ -132,7 +132,7 @@ impl Target {
     }
 }
 
-impl Planned<'_> {
+impl Planned {
     /// Requests within the limits, about the same size each, so that there is no small one for the rest.
     fn split(self, limits: Limits) -> Vec<Self> {
         let share = self.bytes.div_ceil(self.bytes.div_ceil(limits.bytes.max(1)).max(1));
@@ -148,7 +148,7 @@ impl Planned<'_> {
         let mut split = Vec::new();
         let mut open = empty(Vec::new());
         for member in self.members {
-            let bytes = length(member.1, self.form.ids);
+            let bytes = member.1;
             let room = open.bytes < share && open.bytes + bytes <= limits.bytes && open.members.len() < limits.events;
             if !room && !open.members.is_empty() {
                 split.push(std::mem::replace(&mut open, empty(Vec::new())));
@@ -160,11 +160,11 @@ impl Planned<'_> {
         split
     }
 
-    /// The request with its body.
-    pub fn write(&self) -> Batch {
+    /// The request with its body; `events` are all of which some were planned, by their numbers.
+    pub fn write<E: Borrow<Event>>(&self, events: &[E]) -> Batch {
         let mut body = Vec::with_capacity(self.bytes);
-        for (_, event) in &self.members {
-            write_lines(event, self.form.ids, &mut body);
+        for (number, _) in &self.members {
+            write_lines(events[*number].borrow(), self.form.ids, &mut body);
         }
         Batch {
             request: self.request.clone(),
@@ -332,15 +332,10 @@ mod tests {
         }
     }
 
-    fn numbered(events: &[Event]) -> impl Iterator<Item = (usize, &Event)> {
-        events.iter().enumerate()
-    }
-
     #[test]
     fn a_body_has_two_lines_for_each_event() {
         let events = [event(0, 0, 3), event(1, 0, 0)];
-        let batches =
-            target("http://host:9200/search/events").bulk(numbered(&events), Form::default(), Limits::default());
+        let batches = target("http://host:9200/search/events").bulk(&events, Form::default(), Limits::default());
         let [batch] = batches.as_slice() else {
             panic!("{batches:?}")
         };
@@ -377,7 +372,7 @@ mod tests {
                 let mut lines = Vec::new();
                 write_lines(&event, ids, &mut lines);
                 assert_eq!(length(&event, ids), lines.len(), "{id:?}");
-                let batches = target("http://host/events").bulk([(0, &event)], form, Limits::default());
+                let batches = target("http://host/events").bulk(std::slice::from_ref(&event), form, Limits::default());
                 assert_eq!(batches[0].body, lines, "{id:?}");
             }
         }
@@ -390,7 +385,7 @@ mod tests {
             ids: false,
             doc_type: true,
         };
-        let batches = target("http://host/events").bulk(numbered(&events), form, Limits::default());
+        let batches = target("http://host/events").bulk(&events, form, Limits::default());
         assert!(batches[0].request.url.starts_with("http://host/events/_doc/_bulk?"));
         assert!(batches[0].body.starts_with(b"{\"create\":{}}\n{"));
     }
@@ -399,7 +394,7 @@ mod tests {
     fn bodies_are_split_by_bytes_and_by_count() {
         let events: Vec<_> = (0..10).map(|number| event(number, 0, 1_000)).collect();
         let split = |limits| {
-            let batches = target("http://host/events").bulk(numbered(&events), Form::default(), limits);
+            let batches = target("http://host/events").bulk(&events, Form::default(), limits);
             assert!(batches.iter().all(|batch| batch.body.ends_with(b"}\n")));
             batches.into_iter().map(|batch| batch.members).collect::<Vec<_>>()
         };
@@ -417,7 +412,7 @@ mod tests {
         // Each is larger than the limit, and goes alone.
         assert_eq!(split(Limits { bytes: 10, events: 100 }).len(), 10);
         assert_eq!(
-            target("http://host/events").bulk([], Form::default(), Limits::default()),
+            target("http://host/events").bulk(&[], Form::default(), Limits::default()),
             []
         );
     }
@@ -426,7 +421,7 @@ mod tests {
     fn a_limit_is_never_exceeded_by_more_than_one_event() {
         let events: Vec<_> = (0..4_000).map(|number| event(number, 0, 3_000)).collect();
         let limits = Limits::default();
-        let batches = target("http://host/events").bulk(numbered(&events), Form::default(), limits);
+        let batches = target("http://host/events").bulk(&events, Form::default(), limits);
         assert!(batches.len() > 2);
         assert!(batches.iter().all(|batch| batch.body.len() <= limits.bytes));
     }
@@ -434,7 +429,7 @@ mod tests {
     #[test]
     fn dated_indices_get_bodies_of_their_own() {
         let events: Vec<_> = (0..6).map(|number| event(number, [0, 1, 40][number % 3], 10)).collect();
-        let batches = target("http://host/events-%Y.%m").bulk(numbered(&events), Form::default(), Limits::default());
+        let batches = target("http://host/events-%Y.%m").bulk(&events, Form::default(), Limits::default());
         let found: Vec<_> = batches
             .iter()
             .map(|batch| {

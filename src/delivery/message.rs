@@ -395,7 +395,8 @@ fn allowed(document: &str) -> Cow<'_, str> {
 
 /// JSON text on one line: a line break in it can only stand between its parts.
 pub(crate) fn one_line(document: &str) -> Cow<'_, str> {
-    if !document.contains(['\n', '\r']) {
+    // One at a time, which is many times as fast as both at once.
+    if !document.contains('\n') && !document.contains('\r') {
         return Cow::Borrowed(document);
     }
     Cow::Owned(document.replace(['\n', '\r'], " "))

@@ -6,7 +6,6 @@
 //! (AWS Lambda developer guide, "Lambda Extensions API"). A task merely left running after the reply would be frozen.
 
 mod extension;
-mod invocations;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,13 +15,12 @@ use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use invocations::{Invocation, Invocations};
-
+use super::invocations::{Invocation, Invocations};
 use super::{BoxError, Function, MARGIN, log};
 use crate::capture::{self, Answer};
 use crate::config::{CodeStanding, Journal, ReplyOrder, Variables};
 use crate::delivery::counts::Counts;
-use crate::delivery::{Ignored, Outcome};
+use crate::delivery::{Destination, Ignored, Outcome};
 use crate::event::Event;
 use crate::hit::{Circumstances, code_of};
 use crate::manage::index::{Standing, standing};
@@ -218,6 +216,9 @@ fn standing_unasked(function: &Function) -> Option<String> {
     let why = match (function.config.journal, function.courier.index()) {
         (Journal::Log, _) => {
             "`PIXEL_JOURNAL` is `log`, which writes the event before its code can be looked up".to_owned()
+        }
+        (Journal::None, Err(_)) if matches!(function.config.destination, Some(Destination::Message(_))) => {
+            "`PIXEL_DESTINATION` is no index; behind a queue, set it where `Handler: index` reads that".to_owned()
         }
         (Journal::None, Err(reason)) => reason,
         (Journal::None, Ok(_)) => return None,

@@ -9,19 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Utc;
-use lambda_runtime::{Context, Diagnostic, LambdaEvent, Runtime, service_fn};
+use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{BoxError, Function, MARGIN, deadline, log};
+use super::invocations::Invocations;
+use super::{BoxError, Function, MARGIN, log};
 use crate::aws::bulk::Patience;
 use crate::aws::client::Deliverer;
-use crate::config::Variables;
+use crate::config::{CodeStanding, Variables};
 use crate::delivery::bulk::Limits;
 use crate::delivery::counts::Counts;
-use crate::delivery::{Failure, Outcome};
+use crate::delivery::{Failure, Ignored, Outcome};
 use crate::event::Event;
-use crate::queue::{BATCH, Batch, Message};
+use crate::manage::index::heed;
+use crate::queue::{BATCH, Message, Messages, NotABatch};
 use crate::recover::{self, Origin, Unusable};
 
 /// Runs the role.
@@ -29,60 +31,72 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     let function = Arc::new(Function::new(variables));
     let prepared = Arc::clone(&function);
     let _preparation = tokio::spawn(async move { prepared.courier.prepare().await });
-    let handler = service_fn(|invocation: LambdaEvent<Batch>| {
-        let function = Arc::clone(&function);
-        async move { index(function, invocation).await }
-    });
-    Runtime::new(handler).run().await
+    let invocations = Invocations::new(variables)?;
+    loop {
+        let mut invocation = invocations.next().await?;
+        let payload = std::mem::take(&mut invocation.payload);
+        let answer = index(&function, payload, invocation.deadline).await;
+        let answer = answer.map(|answer| answer.to_string());
+        invocations.end(&invocation, answer).await?;
+    }
 }
 
-async fn index(function: Arc<Function>, invocation: LambdaEvent<Batch>) -> Result<Value, Diagnostic> {
-    let LambdaEvent { payload, context } = invocation;
-    let Batch::Messages(messages) = payload else {
-        let reason = "the payload is no batch of SQS; connect this function to a queue";
-        log(&json!({"level": "ERROR", "message": BATCH, "reason": reason}));
-        return Err(Diagnostic {
-            error_type: "NoBatch".to_owned(),
-            error_message: reason.to_owned(),
-        });
+async fn index(function: &Arc<Function>, payload: String, deadline: SystemTime) -> Result<Value, Diagnostic> {
+    let begun = Instant::now();
+    let Ok(messages) = Messages::of(payload) else {
+        return Err(not_a_batch());
     };
-    let (begun, total, spare) = (Instant::now(), messages.len(), Arc::clone(&function));
-    let work = guarded(total, async move { work(&function, messages, &context).await });
-    let (done, panicked) = work.await;
-    let answer = done.told(&spare, total, begun);
-    if panicked {
-        return Err(Diagnostic {
-            error_type: "Panic".to_owned(),
-            error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
-        });
+    let (spare, again) = (Arc::clone(function), messages.clone());
+    let work = async move { work(&spare, messages, left(deadline)).await };
+    match guarded(work).await {
+        Some(Ok(done)) => Ok(done.told(function, begun)),
+        Some(Err(NotABatch)) => Err(not_a_batch()),
+        None => {
+            Done::panicked(again.count()).told(function, begun);
+            Err(Diagnostic {
+                error_type: "Panic".to_owned(),
+                error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
+            })
+        }
     }
-    Ok(answer)
 }
 
-/// What `work` says became of a batch; should it panic, the whole batch stays in the queue, also what was done of it: nobody
-/// knows any more which that was, and a document that comes again is there already.
-async fn guarded(messages: usize, work: impl Future<Output = Done> + Send + 'static) -> (Done, bool) {
-    match tokio::spawn(work).await {
-        Ok(done) => (done, false),
-        Err(_) => (Done::panicked(messages), true),
+fn not_a_batch() -> Diagnostic {
+    let reason = "the payload is no batch of SQS; connect this function to a queue";
+    log(&json!({"level": "ERROR", "message": BATCH, "reason": reason}));
+    Diagnostic {
+        error_type: "NoBatch".to_owned(),
+        error_message: reason.to_owned(),
     }
+}
+
+/// What `work` comes to; none when it panics. Then the whole batch stays in the queue, also what was done of it: nobody knows
+/// any more which that was, and a document that comes again is there already.
+async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    tokio::spawn(work).await.ok()
 }
 
 /// What became of a batch.
 #[derive(Default)]
 struct Done {
+    messages: usize,
     counts: Counts,
     /// Messages that stay in the queue, and how many these are.
     failures: Vec<String>,
     back_to_queue: usize,
     /// The first different reasons, and how many messages have each.
     reasons: Vec<(String, u64)>,
+    /// Why nobody knows how the codes of the batch stand.
+    code_standing: Option<String>,
 }
 
 impl Done {
     /// A batch of which nothing is known: the error of the invocation names all its messages.
     fn panicked(messages: usize) -> Self {
-        let mut done = Self::default();
+        let mut done = Self {
+            messages,
+            ..Self::default()
+        };
         for _ in 0..messages {
             done.counts.add_named("returned");
         }
@@ -119,7 +133,7 @@ impl Done {
     }
 
     /// Logs what became of the batch, and answers it.
-    fn told(self, function: &Function, messages: usize, begun: Instant) -> Value {
+    fn told(self, function: &Function, begun: Instant) -> Value {
         let reasons: Vec<_> = self
             .reasons
             .iter()
@@ -128,11 +142,14 @@ impl Done {
         let mut line = json!({
             "level": if self.back_to_queue == 0 { "INFO" } else { "ERROR" },
             "message": BATCH,
-            "messages": messages,
+            "messages": self.messages,
             "back_to_queue": self.back_to_queue,
             "reasons": reasons,
             "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
+        if let Some(unknown) = self.code_standing {
+            line["code_standing"] = unknown.into();
+        }
         function.note_clock(&mut line);
         function.count(&mut line, &self.counts);
         log(&line);
@@ -141,38 +158,126 @@ impl Done {
     }
 }
 
-async fn work(function: &Arc<Function>, messages: Vec<Message>, context: &Context) -> Done {
-    let mut done = Done::default();
-    let courier = &function.courier;
-    let left = left(context);
-    let deadline = Instant::now() + left;
-    let (mut ids, mut events) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
-    let mut hopeless = Vec::new();
-    for message in messages {
+/// A batch that is being read, and what is known of its messages by then.
+struct Reading<'a> {
+    function: &'a Function,
+    messages: Messages,
+    /// The messages of the events that were read, in their order.
+    ids: Vec<String>,
+    /// The codes of these events, where they are wanted.
+    codes: Vec<Option<String>>,
+    hopeless: Vec<Hopeless>,
+    done: Done,
+    broken: Result<(), NotABatch>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(function: &'a Function, messages: Messages) -> Self {
+        Self {
+            function,
+            messages,
+            ids: Vec::new(),
+            codes: Vec::new(),
+            hopeless: Vec::new(),
+            done: Done::default(),
+            broken: Ok(()),
+        }
+    }
+
+    /// The events of the next messages; none when there are no more.
+    fn next(&mut self) -> Option<Vec<Event>> {
+        match self.messages.part() {
+            Ok(part) => part.map(|part| part.into_iter().filter_map(|message| self.event(message)).collect()),
+            Err(error) => {
+                self.broken = Err(error);
+                None
+            }
+        }
+    }
+
+    fn event(&mut self, message: Message) -> Option<Event> {
         let Message { id, body, sent } = message;
         let origin = Origin {
             id: &id,
             time: sent.unwrap_or_else(Utc::now),
         };
-        match recover::event(body, origin, &function.config) {
+        self.done.messages += 1;
+        let config = &self.function.config;
+        let read = match config.code_standing {
+            CodeStanding::None => recover::event(body, origin, config),
+            CodeStanding::Index => recover::event_and_code(body, origin, config).map(|(event, code)| {
+                self.codes.push(code);
+                event
+            }),
+        };
+        match read {
             Ok(event) => {
-                ids.push(id);
-                events.push(event);
+                self.ids.push(id);
+                return Some(event);
             }
-            Err(Unusable::Ignored(why)) => done.note(id, Outcome::Ignored(why)),
-            Err(Unusable::Poison { reason, text }) => hopeless.push(Hopeless {
+            Err(Unusable::Ignored(why)) => self.done.note(id, Outcome::Ignored(why)),
+            Err(Unusable::Poison { reason, text }) => self.hopeless.push(Hopeless {
                 event: poison(&id, text),
                 message: id,
                 reason,
             }),
         }
+        None
     }
+
+    /// All events that are to be stored after a look at how their codes stand, which may take a part of the time. Nothing is
+    /// lost when that fails.
+    async fn look_up(&mut self, index: &Deliverer, left: Duration) -> Vec<Event> {
+        const PART: u32 = 4;
+        let mut events: Vec<_> = std::iter::from_fn(|| self.next()).flatten().collect();
+        let opted_out = match heed(index, &mut events, &self.codes, left / PART).await {
+            Ok(opted_out) => opted_out,
+            Err(error) => {
+                self.done.code_standing = Some(format!("unknown: {error}"));
+                return events;
+            }
+        };
+        let ids = std::mem::take(&mut self.ids);
+        let mut kept = Vec::with_capacity(events.len());
+        for ((id, event), opted_out) in ids.into_iter().zip(events).zip(opted_out) {
+            if opted_out {
+                self.done.note(id, Outcome::Ignored(Ignored::OptedOut));
+            } else {
+                self.ids.push(id);
+                kept.push(event);
+            }
+        }
+        kept
+    }
+}
+
+async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> Result<Done, NotABatch> {
+    let courier = &function.courier;
+    let deadline = Instant::now() + left;
+    let mut reading = Reading::new(function, messages);
     // The good ones first, so that the bad ones cannot take their time.
-    let outcomes = match courier.index() {
-        Ok(deliverer) => deliver(deliverer, &events, left.saturating_sub(courier.reserve(left))).await,
+    let (events, outcomes) = match courier.index() {
+        Ok(index) if function.config.code_standing == CodeStanding::Index => {
+            let mut all = Some(reading.look_up(index, left).await);
+            let left = deadline.saturating_duration_since(Instant::now());
+            deliver(index, || all.take(), left.saturating_sub(courier.reserve(left))).await
+        }
+        Ok(index) => deliver(index, || reading.next(), left.saturating_sub(courier.reserve(left))).await,
         // What has nowhere to go stays in the queue.
-        Err(reason) => events.iter().map(|_| failed(&reason, true)).collect(),
+        Err(reason) => {
+            let events: Vec<_> = std::iter::from_fn(|| reading.next()).flatten().collect();
+            let outcomes = events.iter().map(|_| failed(&reason, true)).collect();
+            (events, outcomes)
+        }
     };
+    let Reading {
+        ids,
+        mut hopeless,
+        mut done,
+        broken,
+        ..
+    } = reading;
+    broken?;
     for ((message, event), outcome) in ids.into_iter().zip(events).zip(outcomes) {
         match outcome {
             Outcome::Failed(Failure {
@@ -183,12 +288,12 @@ async fn work(function: &Arc<Function>, messages: Vec<Message>, context: &Contex
         }
     }
     keep_all(function, hopeless, deadline, &mut done).await;
-    done
+    Ok(done)
 }
 
 /// What is left of the invocation for delivery.
-fn left(context: &Context) -> Duration {
-    until(deadline(context).duration_since(SystemTime::now()).unwrap_or_default())
+fn left(deadline: SystemTime) -> Duration {
+    until(deadline.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// Of what is left of the invocation, the part before the answer is made: thousands of outcomes are counted and written then,
@@ -205,12 +310,17 @@ const LONGEST_MARGIN: Duration = Duration::from_secs(3);
 /// The time for a batch when the clock contradicts the deadline.
 const BLIND: Duration = Duration::from_secs(5);
 
-async fn deliver(deliverer: &Deliverer, events: &[Event], budget: Duration) -> Vec<Outcome> {
+/// Delivers events while others are still being read.
+async fn deliver(
+    index: &Deliverer,
+    next: impl FnMut() -> Option<Vec<Event>> + Send,
+    budget: Duration,
+) -> (Vec<Event>, Vec<Outcome>) {
     let patience = Patience {
         attempt: budget.min(Patience::default().attempt),
         budget,
     };
-    deliverer.deliver_all(events, Limits::HALF, patience).await
+    index.deliver_parts(next, Limits::HALF, patience).await
 }
 
 fn failed(reason: &str, temporary: bool) -> Outcome {
@@ -299,8 +409,8 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("a fault in the middle");
         };
-        let (done, panicked) = guarded(3, work).await;
-        assert!(panicked);
+        assert!(guarded(work).await.is_none());
+        let done = Done::panicked(3);
         assert_eq!(
             (done.counts.get("returned"), done.counts.total(), done.back_to_queue),
             (3, 3, 3)
@@ -319,7 +429,7 @@ mod tests {
             done.note(id.to_owned(), outcome);
         }
         assert_eq!((done.counts.get("returned"), done.counts.get("failed")), (2, 0));
-        let answer = done.told(&function(), 4, Instant::now());
+        let answer = done.told(&function(), Instant::now());
         assert_eq!(
             answer,
             json!({"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "c"}]})

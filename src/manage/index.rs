@@ -1,5 +1,6 @@
 //! Codes beside the events of an index: an index of their own, one document for each.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,6 +11,7 @@ use super::{Change, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
 use crate::code::Listing;
+use crate::event::Event;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
 const ANSWER_BYTES: usize = 8 << 20;
@@ -137,8 +139,7 @@ pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> 
     } else {
         let left = patience.saturating_sub(begun.elapsed());
         match find(deliverer, CODES, code, left).await? {
-            Found::Document(code) if code["revoked"].is_number() => Listing::Revoked,
-            Found::Document(_) => Listing::Listed,
+            Found::Document(code) => listing(&code),
             // The index itself comes with the first code of the list.
             Found::Missing => Listing::Missing,
             Found::NoIndex => Listing::None,
@@ -147,15 +148,104 @@ pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> 
     Ok(Standing { listing, opted_out })
 }
 
+/// So many codes are looked up with one request.
+const AT_ONCE: usize = 1_000;
+
+/// Looks up how the codes of many events stand at this moment, marks the events by that, and says of each whether its
+/// recipient has opted out.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked within `patience`; then nothing is marked.
+pub async fn heed(
+    deliverer: &Deliverer,
+    events: &mut [Event],
+    codes: &[Option<String>],
+    patience: Duration,
+) -> Result<Vec<bool>, AskError> {
+    let deadline = Instant::now() + patience;
+    let distinct: BTreeSet<&str> = codes.iter().flatten().map(String::as_str).collect();
+    let distinct: Vec<&str> = distinct.into_iter().filter(|code| can_be_id(code)).collect();
+    let (mut listings, mut opted_out) = (HashMap::new(), HashSet::new());
+    for some in distinct.chunks(AT_ONCE) {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let found = documents_of(deliverer, OPT_OUTS, "false", some, left()).await?;
+        opted_out.extend(found.into_iter().flatten().map(|document| document.code));
+        // The index itself comes with the first code of the list.
+        if let Some(found) = documents_of(deliverer, CODES, "revoked", some, left()).await? {
+            listings.extend(some.iter().map(|code| ((*code).to_owned(), Listing::Missing)));
+            listings.extend(found.into_iter().map(|document| (document.code, listing(&document.source))));
+        }
+    }
+    for (event, code) in events.iter_mut().zip(codes) {
+        if let Some(listing) = code.as_ref().and_then(|code| listings.get(code)) {
+            event.mark(*listing);
+        }
+    }
+    let has_opted_out = |code: &Option<String>| code.as_ref().is_some_and(|code| opted_out.contains(code));
+    Ok(codes.iter().map(has_opted_out).collect())
+}
+
+/// How a code stands whose document is this.
+fn listing(document: &Value) -> Listing {
+    if document["revoked"].is_number() {
+        Listing::Revoked
+    } else {
+        Listing::Listed
+    }
+}
+
+/// The document of one of many codes.
+struct Document {
+    code: String,
+    source: Value,
+}
+
+/// Those documents of codes that there are, with one member of each or none of them; none where there is not even the index.
+async fn documents_of(
+    deliverer: &Deliverer,
+    what: &str,
+    source: &str,
+    codes: &[&str],
+    patience: Duration,
+) -> Result<Option<Vec<Document>>, AskError> {
+    let path = format!("/_mget?_source={source}&filter_path=docs._id,docs.found,docs._source,docs.error.type");
+    let body = json!({"ids": codes});
+    let (status, mut answer) = send_within(deliverer, what, "POST", &path, Some(&body), patience).await?;
+    let documents = match (status, answer["docs"].as_array_mut()) {
+        (404, _) => return Ok(None),
+        (200, Some(documents)) if documents.len() == codes.len() => documents,
+        _ => return unexpected(what, status),
+    };
+    let mut found = Vec::new();
+    for document in documents {
+        match (document["found"].as_bool(), document["error"]["type"].as_str()) {
+            (Some(true), _) => found.push(Document {
+                code: document["_id"].as_str().unwrap_or_default().to_owned(),
+                source: document["_source"].take(),
+            }),
+            (Some(false), _) => {}
+            (None, Some("index_not_found_exception")) => return Ok(None),
+            (None, error) => {
+                let error = error.unwrap_or("nothing of one of them");
+                return Err(AskError::Unavailable(format!(
+                    "the index of {what} answered with {error}"
+                )));
+            }
+        }
+    }
+    Ok(Some(found))
+}
+
 /// The codes whose recipients have opted out.
 ///
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked.
 #[cfg(feature = "cli")]
-pub async fn opted_out(deliverer: &Deliverer) -> Result<std::collections::BTreeSet<String>, AskError> {
+pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskError> {
     const PAGE: usize = 5000;
-    let mut codes = std::collections::BTreeSet::new();
+    let mut codes = BTreeSet::new();
     let mut body = json!({"size": PAGE, "sort": [{"code.keyword": {"order": "asc", "unmapped_type": "keyword"}}]});
     loop {
         let path = "/_search?ignore_unavailable=true";

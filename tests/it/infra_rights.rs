@@ -10,11 +10,13 @@ use std::time::Duration;
 use chrono::Utc;
 use serde_json::{Value, json};
 
+use crate::index_role::batch;
 use crate::index_setup::{pixel, succeeded};
 use crate::infra::resolve;
 use crate::lambda_rig::{Rig, RigOptions};
 use crate::lifecycle::asked_of_state_management;
 use crate::servers::{self, Running, Server};
+use crate::serving::wait_for;
 use crate::small_server::{Asked, Reaction, SmallServer};
 
 const ENDPOINT: &str = "https://index.example.org";
@@ -125,6 +127,22 @@ fn wildcards_are_iam_s() {
     ] {
         assert_eq!(covers(pattern, text), expected, "{pattern} {text}");
     }
+}
+
+/// What stands on its own reads its queue with the rights of the other's reader.
+#[test]
+fn both_readers_of_a_queue_have_the_same_rights() {
+    let parameters = |standing: &'static str| {
+        let domain = [&format!("Endpoint={ENDPOINT}"), "DomainName=search", standing];
+        rights(&resolve("queue.yaml", &domain)["resources"], "IndexRole")
+    };
+    let with_lists = rights(&stack("events", "monthly", "queue"), "IndexRole");
+    assert_eq!(parameters("CodeStanding=index"), with_lists);
+    let without: Vec<_> = with_lists
+        .into_iter()
+        .filter(|(_, path)| !path.ends_with("/_mget"))
+        .collect();
+    assert_eq!(parameters("CodeStanding=none"), without);
 }
 
 #[test]
@@ -435,7 +453,25 @@ async fn the_functions_may_do_what_they_do() {
         assert!(!batches.is_empty(), "{rotation}");
         let allowed = rights(&queue, "IndexRole");
         assert_eq!(refused(&allowed, &batches), BTreeSet::new(), "{rotation}");
-        index_rights.note(&allowed, &batches, &index);
+
+        let reader = domain.acting_as("pixel_writer");
+        let reads = function(&queue, "IndexFunction", &reader.url()).await;
+        let payload = batch(&[("message-1".to_owned(), hit("hit-2"))]);
+        let reply = reads.invoke(payload).await.reply_json();
+        assert_eq!(
+            reply,
+            json!({"batchItemFailures": []}),
+            "{rotation}: {:?}",
+            reads.log_lines()
+        );
+        let line = reads.wait_for_log("the batch", |line| line.contains("\"batch\"")).await;
+        assert!(!line.contains("code_standing"), "{rotation}: {line}");
+        wait_for("the preparation", || {
+            let asked = reader.asked();
+            asked.iter().any(|asked| asked.method == "HEAD").then_some(())
+        });
+        assert_eq!(refused(&allowed, &reader.asked()), BTreeSet::new(), "{rotation}");
+        index_rights.note(&allowed, &reader.asked(), &index);
         assert_eq!(
             rights(&queue, "CaptureRole"),
             [],
@@ -486,8 +522,7 @@ async fn the_functions_may_do_what_they_do() {
             "es:ESHttpPut /_template/pixel-INDEX",
         ],
         &[],
-        // The function's own, not the loader's.
-        &["es:ESHttpHead /"],
+        &[],
         // A stream's first index is not old yet.
         &["es:ESHttpDelete /.ds-INDEX-*"],
         &[],

@@ -53,6 +53,7 @@ impl Ran {
             "indexed",
             "already_there",
             "refused",
+            "ignored",
             "failed",
             "kept_in_queue",
             "other_lines",

@@ -224,16 +224,21 @@ impl Pieces {
         }
     }
 
-    /// Removes from a queue what is stored elsewhere now.
+    /// Removes from a queue what is stored elsewhere now, or is not to be stored.
     pub(super) async fn settle(&self, marks: &Marks, outcomes: &[Outcome]) -> anyhow::Result<()> {
         let (Self::Queue { queue, .. }, Marks::Receipts { receipts, .. }) = (self, marks) else {
             return Ok(());
         };
-        let stored = |outcome: &Outcome| matches!(outcome, Outcome::Indexed | Outcome::Duplicate | Outcome::Queued);
+        let is_over = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Indexed | Outcome::Duplicate | Outcome::Queued | Outcome::Ignored(_)
+            )
+        };
         let done: Vec<&str> = receipts
             .iter()
             .zip(outcomes)
-            .filter(|(_, outcome)| stored(outcome))
+            .filter(|(_, outcome)| is_over(outcome))
             .map(|(receipt, _)| receipt.as_str())
             .collect();
         for receipts in done.chunks(10) {

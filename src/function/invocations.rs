@@ -2,9 +2,10 @@
 //!
 //! The runtime's crate puts the trace id of each invocation into the process's environment, and the C library keeps every
 //! value that a variable has ever had: some 140 bytes for each hit (measured), and after a million hits the memory of a
-//! sandbox. Nothing in this role reads that variable. So it asks for its invocations by itself, with that crate's client. The
-//! paths and headers are those of the Lambda developer guide, "Using the Lambda runtime API for custom runtimes";
-//! `Lambda-Runtime-Invocation-Id` is handed back where there is one, as the runtime's crate does.
+//! sandbox. Nothing in the roles that hits go through reads that variable. So they ask for their invocations by themselves,
+//! with that crate's client, and read the payload in their own way. The paths and headers are those of the Lambda developer
+//! guide, "Using the Lambda runtime API for custom runtimes"; `Lambda-Runtime-Invocation-Id` is handed back where there is one,
+//! as the runtime's crate does.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use lambda_runtime::Diagnostic;
 use lambda_runtime_api_client::{PooledClient, body::Body};
 use serde_json::json;
 
-use super::super::api::{client, read};
+use super::api::{client, read};
 use super::{BoxError, log};
 use crate::config::Variables;
 

@@ -1,0 +1,138 @@
+//! The code in an event that is made already, and the mark that it gets by how its code stands in its owner's list.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Event;
+use crate::code::{Listing, Signature};
+
+#[derive(Deserialize)]
+struct Top<'a> {
+    #[serde(borrow)]
+    pixel: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Pixel<'a> {
+    #[serde(borrow, default)]
+    code: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    signature: Option<&'a RawValue>,
+}
+
+/// What the document says of its pixel.
+fn pixel(document: &str) -> Option<(&str, Pixel<'_>)> {
+    let Top { pixel } = serde_json::from_str(document).ok()?;
+    let text = pixel.get();
+    // An array would be taken for an object's values.
+    let read = text.starts_with('{').then(|| serde_json::from_str(text).ok());
+    Some((text, read.flatten()?))
+}
+
+impl Event {
+    /// The code of its hit, as it is stored: where it named a person, it is something else than the hit's.
+    pub fn code(&self) -> Option<String> {
+        let (_, Pixel { code, .. }) = pixel(&self.document)?;
+        code.map(Cow::into_owned)
+    }
+
+    /// Marks it by how its code stands in the list. Nothing else of the document changes.
+    pub fn mark(&mut self, listing: Listing) {
+        let Some((text, Pixel { signature, .. })) = pixel(&self.document) else {
+            return;
+        };
+        let written = signature.and_then(|text| serde_json::from_str(text.get()).ok());
+        let before = written.and_then(Signature::named).unwrap_or(Signature::None);
+        let after = before.with(listing);
+        if after == before {
+            return;
+        }
+        let mark = format!("\"{}\"", after.name());
+        let place = |part: &str| part.as_ptr().addr() - self.document.as_ptr().addr();
+        let (range, mark) = match signature.map(RawValue::get) {
+            Some(signature) => (place(signature)..place(signature) + signature.len(), mark),
+            None => {
+                let begin = place(text) + 1;
+                (begin..begin, format!("\"signature\":{mark},"))
+            }
+        };
+        self.document.replace_range(range, &mark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn event(document: &str) -> Event {
+        Event {
+            id: "a".to_owned(),
+            time: DateTime::from_timestamp(1_780_000_000, 0).expect("a time"),
+            document: document.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_mark_changes_nothing_else() {
+        for (before, after) in [
+            (
+                r#"{"n":1.10,"pixel":{"code":"a","signature":"none"},"params":{"pixel":{"signature":"none"}}}"#,
+                r#"{"n":1.10,"pixel":{"code":"a","signature":"revoked"},"params":{"pixel":{"signature":"none"}}}"#,
+            ),
+            (
+                r#"{"params":{"pixel":{"signature":"none"}},"pixel": { "signature" : "valid" , "code": "a" } }"#,
+                r#"{"params":{"pixel":{"signature":"none"}},"pixel": { "signature" : "revoked" , "code": "a" } }"#,
+            ),
+            (
+                r#"{"pixel":{"code":"a"}}"#,
+                r#"{"pixel":{"signature":"revoked","code":"a"}}"#,
+            ),
+        ] {
+            let mut event = event(before);
+            assert_eq!(event.code().as_deref(), Some("a"), "{before}");
+            event.mark(Listing::Revoked);
+            assert_eq!(event.document, after);
+            event.mark(Listing::Revoked);
+            assert_eq!(event.document, after);
+        }
+    }
+
+    #[test]
+    fn what_was_signed_stays_so_unless_it_is_revoked() {
+        for (before, listing, after) in [
+            ("none", Listing::Listed, "listed"),
+            ("none", Listing::Missing, "unknown"),
+            ("none", Listing::None, "none"),
+            ("valid", Listing::Missing, "valid"),
+            ("invalid", Listing::Listed, "invalid"),
+            ("valid", Listing::Revoked, "revoked"),
+        ] {
+            let document = |signature| format!(r#"{{"pixel":{{"code":"a","signature":"{signature}"}}}}"#);
+            let mut event = event(&document(before));
+            event.mark(listing);
+            assert_eq!(event.document, document(after), "{listing:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_of_ours_has_no_code() {
+        for document in [
+            "{}",
+            "[]",
+            "no JSON",
+            r#"{"pixel":7}"#,
+            r#"{"pixel":["a","none"]}"#,
+            r#"{"pixel":{"code":7}}"#,
+            r#"{"code":"a"}"#,
+        ] {
+            let mut event = event(document);
+            assert_eq!(event.code(), None, "{document}");
+            event.mark(Listing::Revoked);
+            assert_eq!(event.document, document);
+        }
+    }
+}
