@@ -1,5 +1,5 @@
-//! The function's figures beside the floor: the real `bootstrap`, in both orders of replying and indexing, and a hello world
-//! of the runtime's crate, each in an environment like Lambda's, taking turns so that all see the same machine.
+//! The function's figures beside the floor: the real `bootstrap`, in both orders of replying and indexing, each before an index
+//! that speaks plain HTTP and one that speaks TLS, and a hello world of the runtime's crate, each in an environment like Lambda's, taking turns so that all see the same machine.
 //!
 //! `cargo bench --bench function [-- --starts N --hits N --json FILE --bootstrap FILE]`; `benches/README.md` says how to read
 //! the table.
@@ -16,6 +16,8 @@ mod index_stub;
 #[path = "../tests/it/lambda_rig.rs"]
 mod lambda_rig;
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use serde_json::{Value, json};
 use index_stub::{Behaviour, IndexStub};
 use lambda_rig::{InvokeResult, Rig, RigOptions};
 use support::{Options, Sample, build, cpu, machine, memory, milliseconds, size, table, user_and_system};
+use tls::TlsFront;
 
 const HIT: &str = include_str!("hit.json");
 const HIT_ID: &str = "JKJaXmPLvHcESHA=";
@@ -47,6 +50,8 @@ struct Contender {
     /// `PIXEL_REPLY`; none for the one that indexes nothing.
     order: Option<&'static str>,
     stub: IndexStub,
+    /// What stands between the program and the index.
+    tls: Option<TlsFront>,
     /// Hits sent so far: every one has an id of its own.
     hits: usize,
     figures: Figures,
@@ -79,7 +84,15 @@ fn main() {
         let mut contenders = vec![
             Contender::new("hello world", hello, None).await,
             Contender::new("reply first", bootstrap.clone(), Some("first")).await,
-            Contender::new("after indexing", bootstrap, Some("after-indexing")).await,
+            Contender::new("after indexing", bootstrap.clone(), Some("after-indexing")).await,
+            Contender::new("first, TLS", bootstrap.clone(), Some("first"))
+                .await
+                .over_tls()
+                .await,
+            Contender::new("after, TLS", bootstrap, Some("after-indexing"))
+                .await
+                .over_tls()
+                .await,
         ];
         measure_starts(&mut contenders, starts).await;
         measure_hits(&mut contenders, hits).await;
@@ -165,18 +178,31 @@ impl Contender {
             program,
             order,
             stub: IndexStub::start().await,
+            tls: None,
             hits: 0,
             figures: Figures::default(),
+        }
+    }
+
+    async fn over_tls(self) -> Self {
+        let front = TlsFront::start(self.stub.address()).await;
+        Self {
+            tls: Some(front),
+            ..self
         }
     }
 
     async fn start(&self) -> Rig {
         let mut options = RigOptions::new(&self.program);
         if let Some(order) = self.order {
+            let url = self.tls.as_ref().map_or_else(|| self.stub.url(), TlsFront::url);
             options = options
-                .env("PIXEL_DESTINATION", format!("{}/events", self.stub.url()))
+                .env("PIXEL_DESTINATION", format!("{url}/events"))
                 .env("PIXEL_AUTH", "es")
                 .env("PIXEL_REPLY", order);
+        }
+        if let Some(tls) = &self.tls {
+            options = options.env("PIXEL_CA_FILE", tls.certificate().to_string_lossy());
         }
         let rig = Rig::start(options).await;
         assert_eq!(rig.init_error(), None, "{} starts", self.name);

@@ -232,7 +232,9 @@ fn deadline(context: &lambda_runtime::Context) -> std::time::SystemTime {
     std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(context.deadline)
 }
 
-/// One line to the log. A log that cannot be written is no reason to fail a visitor.
+/// One line to the log, in one piece. A log that cannot be written is no reason to fail a visitor.
 fn log(line: &Value) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    let _ = std::io::stdout().lock().write_all(&text);
 }

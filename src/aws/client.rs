@@ -146,7 +146,7 @@ impl Remote for Outlet {
 pub struct Request {
     /// The method.
     pub method: &'static str,
-    /// The whole URL, encoded as it will be sent.
+    /// The whole URL, encoded as it will be sent; it begins with the remote's.
     pub url: String,
     /// The media type of the body.
     pub content_type: &'static str,
@@ -185,6 +185,8 @@ impl Request {
 pub struct Deliverer<R = Target> {
     http: reqwest::Client,
     remote: R,
+    /// The `Host` header of all its requests.
+    host: Result<String, SendError>,
     timing: Timing,
     credentials: Option<Kept>,
     /// By how many seconds the server's clock is ahead of ours, as far as it has said so.
@@ -229,6 +231,7 @@ impl<R: Endpoint> Deliverer<R> {
     ) -> Self {
         Self {
             http,
+            host: host(remote.base()),
             remote,
             timing,
             credentials: credentials.map(Kept::new),
@@ -285,6 +288,7 @@ impl<R: Endpoint> Deliverer<R> {
             let headers = authentication(
                 Unauthenticated::of(&request),
                 self.remote.auth(),
+                || self.host.clone(),
                 credentials.as_ref(),
                 time,
             )?;
@@ -490,10 +494,10 @@ pub async fn authenticated(
         (Auth::SigV4 { .. }, Some(provider)) => Some(provider.provide_credentials().await.map_err(no_credentials)?),
         _ => None,
     };
-    authentication(request, auth, credentials.as_ref(), now())
+    authentication(request, auth, || host(request.url), credentials.as_ref(), now())
 }
 
-/// The same with credentials that are known, at a time by the server's clock.
+/// The same with credentials that are known, for the `Host` of `host`, at a time by the server's clock.
 ///
 /// # Errors
 ///
@@ -501,6 +505,7 @@ pub async fn authenticated(
 fn authentication(
     request: Unauthenticated<'_>,
     auth: &Auth,
+    host: impl FnOnce() -> Result<String, SendError>,
     credentials: Option<&Credentials>,
     time: SystemTime,
 ) -> Result<HeaderMap, SendError> {
@@ -521,7 +526,7 @@ fn authentication(
             headers.insert(AUTHORIZATION, sensitive(&format!("ApiKey {}", key.expose()))?);
         }
         Auth::SigV4 { service, region } => {
-            let host = host(request.url)?;
+            let host = host()?;
             let credentials = credentials.ok_or_else(|| no_credentials("none were found"))?;
             let unsigned = sign::Unsigned {
                 method: request.method,

@@ -7,8 +7,11 @@
 
 mod extension;
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use lambda_runtime::Diagnostic;
@@ -41,14 +44,14 @@ async fn reply_first(capture: Arc<Capture>, variables: &Variables) -> Result<(),
     let preparation = tokio::spawn(Arc::clone(&capture).prepare());
     let extension = extension::Extension::register(variables).await?;
     let replying = reply(&capture, Invocations::new(variables)?, replied);
-    tokio::try_join!(replying, extension.run(Arc::clone(&capture), jobs, preparation)).map(|_| ())
+    tokio::try_join!(replying, extension.run(&capture, jobs, preparation)).map(|_| ())
 }
 
 /// Answers one invocation after the other, and hands over what is left to do once each reply has been sent, whatever became
 /// of it.
 async fn reply(
     capture: &Capture,
-    invocations: Invocations,
+    mut invocations: Invocations,
     replied: mpsc::UnboundedSender<Option<Job>>,
 ) -> Result<(), BoxError> {
     loop {
@@ -64,12 +67,12 @@ async fn reply(
 async fn reply_after_indexing(capture: Arc<Capture>, variables: &Variables) -> Result<(), BoxError> {
     // Asked for now, finished while the first event is on its way.
     let _preparation = tokio::spawn(Arc::clone(&capture).prepare());
-    let invocations = Invocations::new(variables)?;
+    let mut invocations = Invocations::new(variables)?;
     loop {
         let invocation = invocations.next().await?;
         let (reply, job) = capture.answer(&invocation);
         if let Some(job) = job {
-            finish(Arc::clone(&capture), job).await;
+            finish(&capture, job).await;
         }
         invocations.end(&invocation, reply).await?;
     }
@@ -235,19 +238,23 @@ fn within(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
 
 /// Makes the event of a job and delivers it within what is left of the invocation. A panic on the way is this hit's
 /// outcome, not the function's end.
-async fn finish(capture: Arc<Capture>, job: Job) {
-    let spare = Arc::clone(&capture);
+async fn finish(capture: &Capture, job: Job) {
     let ingress = job.work.ingress();
-    if tokio::spawn(deliver_job(capture, job)).await.is_err() {
+    let mut delivery = pin!(deliver_job(capture, job));
+    let guarded = poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| delivery.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(Err(())), |polled| polled.map(Ok))
+    });
+    if guarded.await.is_err() {
         let mut line = json!({"level": "ERROR", "message": "hit", "outcome": "failed", "reason": "panic", "ingress": ingress.map(Ingress::name)});
         let mut counts = Counts::default();
         counts.add_named("failed");
-        spare.function.count(&mut line, &counts);
+        capture.function.count(&mut line, &counts);
         log(&line);
     }
 }
 
-async fn deliver_job(capture: Arc<Capture>, job: Job) {
+async fn deliver_job(capture: &Capture, job: Job) {
     let begun = Instant::now();
     let function = &capture.function;
     let config = &function.config;

@@ -31,7 +31,7 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     let function = Arc::new(Function::new(variables));
     let prepared = Arc::clone(&function);
     let _preparation = tokio::spawn(async move { prepared.courier.prepare().await });
-    let invocations = Invocations::new(variables)?;
+    let mut invocations = Invocations::new(variables)?;
     loop {
         let mut invocation = invocations.next().await?;
         let payload = std::mem::take(&mut invocation.payload);

@@ -3,7 +3,7 @@
 //! The runtime's crate puts the trace id of each invocation into the process's environment, and the C library keeps every
 //! value that a variable has ever had: some 140 bytes for each hit (measured), and after a million hits the memory of a
 //! sandbox. Nothing in the roles that hits go through reads that variable. So they ask for their invocations by themselves,
-//! with that crate's client, and read the payload in their own way. The paths and headers are those of the Lambda developer
+//! and read the payload in their own way. The paths and headers are those of the Lambda developer
 //! guide, "Using the Lambda runtime API for custom runtimes"; `Lambda-Runtime-Invocation-Id` is handed back where there is one,
 //! as the runtime's crate does.
 
@@ -11,10 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request};
 use lambda_runtime::Diagnostic;
-use lambda_runtime_api_client::{PooledClient, body::Body};
 use serde_json::json;
 
-use super::api::{client, read};
+use super::api::Api;
 use super::{BoxError, log};
 use crate::config::Variables;
 
@@ -22,7 +21,7 @@ const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
 
 /// The Runtime API.
 pub(super) struct Invocations {
-    client: PooledClient,
+    api: Api,
 }
 
 /// One invocation.
@@ -40,7 +39,7 @@ pub(super) struct Invocation {
 
 impl Invocations {
     pub(super) fn new(variables: &Variables) -> Result<Self, BoxError> {
-        client(variables).map(|client| Self { client })
+        Api::new(variables).map(|api| Self { api })
     }
 
     /// Waits for the next invocation.
@@ -49,11 +48,9 @@ impl Invocations {
     ///
     /// When the Runtime API does not answer, or answers something else. Then there is nothing left to wait for: Lambda starts
     /// another sandbox.
-    pub(super) async fn next(&self) -> Result<Invocation, BoxError> {
+    pub(super) async fn next(&mut self) -> Result<Invocation, BoxError> {
         let request = Request::get("/2018-06-01/runtime/invocation/next");
-        let answer = self.client.call(request.body(Body::empty())?).await?;
-        let (head, body) = answer.into_parts();
-        let body = read(body).await?;
+        let (head, body) = self.api.call(request.body(String::new())?).await?.into_parts();
         let found = (
             text(&head.headers, "lambda-runtime-aws-request-id"),
             text(&head.headers, "lambda-runtime-deadline-ms").and_then(|time| time.parse().ok()),
@@ -79,22 +76,24 @@ impl Invocations {
     /// # Errors
     ///
     /// When the Runtime API does not answer.
-    pub(super) async fn end(&self, invocation: &Invocation, reply: Result<String, Diagnostic>) -> Result<(), BoxError> {
+    pub(super) async fn end(
+        &mut self,
+        invocation: &Invocation,
+        reply: Result<String, Diagnostic>,
+    ) -> Result<(), BoxError> {
         let id = &invocation.id;
         let request = match reply {
-            Ok(reply) => Request::post(format!("/2018-06-01/runtime/invocation/{id}/response")).body(Body::from(reply)),
+            Ok(reply) => Request::post(format!("/2018-06-01/runtime/invocation/{id}/response")).body(reply),
             Err(error) => Request::post(format!("/2018-06-01/runtime/invocation/{id}/error"))
                 .header("lambda-runtime-function-error-type", "unhandled")
-                .body(Body::from(serde_json::to_string(&error)?)),
+                .body(serde_json::to_string(&error)?),
         };
         let mut request = request?;
         let mark = invocation.mark.clone();
         request
             .headers_mut()
             .extend(mark.map(|value| (http::HeaderName::from_static(INVOCATION_ID), value)));
-        let answer = self.client.call(request).await?;
-        let status = answer.status();
-        read(answer.into_body()).await?;
+        let status = self.api.call(request).await?.status();
         if !status.is_success() {
             let reason = format!("the Runtime API answered the reply with {status}");
             log(&json!({"level": "ERROR", "message": "reply", "reason": reason}));

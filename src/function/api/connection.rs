@@ -1,0 +1,124 @@
+//! A connection to one of the APIs, for one question after the other.
+//!
+//! Whoever asks has a connection of its own, since an answer may take hours. It works in the task that waits for the answer:
+//! in a pool, or in a task of its own, it has to be woken for each request, and wakes for each answer.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::BoxError;
+use crate::config::Variables;
+
+/// One of the two APIs.
+pub(in crate::function) struct Api {
+    address: String,
+    host: HeaderValue,
+    connection: Option<Connection>,
+}
+
+impl Api {
+    /// No connection is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// When Lambda has not said where its APIs are.
+    pub(in crate::function) fn new(variables: &Variables) -> Result<Self, BoxError> {
+        let address = super::address(variables)?;
+        Ok(Self {
+            host: HeaderValue::from_str(address)?,
+            address: address.to_owned(),
+            connection: None,
+        })
+    }
+
+    /// The answer to a request.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or half of one.
+    pub(in crate::function) async fn call(
+        &mut self,
+        mut request: Request<String>,
+    ) -> Result<Response<Vec<u8>>, BoxError> {
+        request.headers_mut().insert(HOST, self.host.clone());
+        // What has ended meanwhile is opened anew; what fails on the way is not sent again.
+        let kept = match self.connection.take() {
+            Some(kept) => kept.ready().await,
+            None => None,
+        };
+        let mut connection = match kept {
+            Some(kept) => kept,
+            None => Connection::open(&self.address).await?,
+        };
+        let answer = connection.sender.send_request(request);
+        let answer = connection.until(async {
+            let (head, body) = answer.await?.into_parts();
+            Ok::<_, hyper::Error>(Response::from_parts(head, read(body).await?))
+        });
+        let answer = answer.await?;
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+}
+
+/// Opened, and kept for one request after the other.
+struct Connection {
+    sender: http1::SendRequest<String>,
+    driver: http1::Connection<TokioIo<TcpStream>, String>,
+    has_ended: bool,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Result<Self, BoxError> {
+        let stream = TcpStream::connect(address).await?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self {
+            sender,
+            driver,
+            has_ended: false,
+        })
+    }
+
+    /// The connection, when it takes another request.
+    async fn ready(mut self) -> Option<Self> {
+        let ready = poll_fn(|context| {
+            self.work(context);
+            self.sender.poll_ready(context)
+        });
+        ready.await.is_ok().then_some(self)
+    }
+
+    /// Writes and reads what can be. An error is told to whoever waits for the answer.
+    fn work(&mut self, context: &mut std::task::Context<'_>) {
+        self.has_ended = self.has_ended || Pin::new(&mut self.driver).poll(context).is_ready();
+    }
+
+    /// What is waited for, while the connection works.
+    async fn until<T>(&mut self, awaited: impl Future<Output = T>) -> T {
+        let mut awaited = pin!(awaited);
+        poll_fn(|context| {
+            self.work(context);
+            awaited.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+/// Reads an answer to its end, so that its connection can be used again.
+async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+    let mut read = Vec::with_capacity(expected);
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        if let Ok(data) = frame?.into_data() {
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok(read)
+}
