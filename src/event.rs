@@ -637,7 +637,7 @@ impl<'a> Keeper<'a> {
         {
             return Cow::Owned(replaced);
         }
-        if self.anonymous && campaign::CLICK_IDS.contains(&name) {
+        if self.anonymous && campaign::is_click_id(name) {
             return Cow::Borrowed(privacy::REPLACEMENT);
         }
         self.known_value(place, name, value)
