@@ -104,6 +104,16 @@ pub struct Checked {
     pub contents: Contents,
 }
 
+impl Checked {
+    /// Whether this code may stand for one person: it names a recipient, or it has the form that can, and no key of ours
+    /// tells that it does not. The owner's own words and the short form are those of mails.
+    pub fn may_name_person(&self, code: &str) -> bool {
+        let is_ours = matches!(self.signature, Signature::Valid | Signature::Expired);
+        let is_read = is_ours || self.contents != Contents::default();
+        self.contents.recipient.is_some() || !is_read && can_name_person(code)
+    }
+}
+
 /// One key.
 #[derive(Clone)]
 struct Key {
@@ -318,6 +328,11 @@ impl Keys {
 pub fn looks_signed(code: &str) -> bool {
     let encoded = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     code.starts_with(MARK) && code.len() >= SHORT_LENGTH && code.bytes().all(encoded)
+}
+
+/// Whether a code has the form in which a recipient can stand.
+pub fn can_name_person(code: &str) -> bool {
+    looks_signed(code) && code.len() > SHORT_LENGTH
 }
 
 fn read(said: &[u8]) -> Option<Contents> {

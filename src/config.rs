@@ -134,7 +134,7 @@ pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_PRIVACY_SIGNAL",
         "`anonymise`",
-        "hits with `Sec-GPC: 1` or `DNT: 1`: `record`, `anonymise` (no address, no ids) or `ignore` them",
+        "hits with `Sec-GPC: 1` or `DNT: 1`: `record`, `anonymise` (no address, no ids, no code that stands for one person) or `ignore` them",
     ),
     variable(
         "PIXEL_PRIVACY_OPT_OUT",

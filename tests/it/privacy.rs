@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use pixel::capture::{self, journal_line, log_line};
+use pixel::code::{Contents, Keys};
 use pixel::config::{Config, Variables};
 use pixel::delivery::message::Outlet;
 use pixel::delivery::{Delivered, Failure, Ignored, Outcome};
@@ -368,6 +369,79 @@ fn a_wish_not_to_be_tracked_is_followed() {
     assert_eq!(
         (&no_wish["privacy"]["dnt"], &no_wish["client"]["ip"]),
         (&json!(false), &json!("203.0.113.0"))
+    );
+}
+
+/// A code for one recipient, as it is sent to her alone.
+#[test]
+fn a_wish_not_to_be_tracked_holds_for_signed_codes_too() {
+    let (config, problems) = config(&[("PIXEL_CODE_KEYS", "1:MDEyMzQ1Njc4OWFiY2RlZg")]);
+    assert_eq!(problems, 0);
+    let keys = Keys::parse("1:MDEyMzQ1Njc4OWFiY2RlZg").expect("keys");
+    let contents = |recipient: Option<&str>| Contents {
+        campaign: Some("spring".to_owned()),
+        recipient: recipient.map(|recipient| keys.recipient(recipient).expect("a key")),
+        sent: DateTime::from_timestamp(1_772_000_000, 0),
+        expires: None,
+    };
+    let hers = keys.sign(&contents(Some("ann@shop.example"))).expect("it fits");
+    let recipient = keys.recipient("ann@shop.example").expect("a key").to_string();
+    let everybodys = keys.sign(&contents(None)).expect("it fits");
+    let listed = keys.short([1, 2, 3, 4]).expect("a key");
+
+    let page = |code: &str| format!("https://shop.example/mail?from={code}&gclid=click-7&n=1");
+    let at = |code: &str, place: &str, wish: &[(&str, &str)]| {
+        let (page, ending) = (page(code), format!("{code}.gif"));
+        let referrer = format!("https://shop.example/pixel/{code}");
+        let headers = [&[("user-agent", "Mail/7"), ("referer", &*referrer)], wish].concat();
+        let mut request = a_request(&[("url", &*page)], &headers);
+        if place == "path" {
+            request.path = format!("/prod/pixel/{ending}");
+            request.path_parameters = pairs(&[("code", &*ending)]);
+            request
+                .context
+                .push(("resource-path".to_owned(), format!("/pixel/{ending}")));
+        } else {
+            request.path = "/pixel".to_owned();
+            request.path_parameters.clear();
+            request.query.push(("code".to_owned(), code.to_owned()));
+        }
+        request
+    };
+    for (name, value) in [("sec-gpc", "1"), ("dnt", "1")] {
+        let wish = [(name, value)];
+        for place in ["path", "query"] {
+            let event = document(at(&hers, place, &wish), &config);
+            let text = event.to_string();
+            for secret in [&recipient, &hers, &hers[1..], "click-7"] {
+                assert!(!text.contains(secret), "{secret} is in {event:#}");
+            }
+            assert_eq!(
+                event["pixel"],
+                json!({"signature": "valid", "campaign": "spring"}),
+                "{event:#}"
+            );
+            // Who it is sent to is not known without the key, and is in it all the same.
+            let event = document(at(&hers, place, &wish), &Config::default());
+            assert!(!event.to_string().contains(&hers[1..]), "{event:#}");
+            // What stands for a mail stays, so that the mail can be counted.
+            for code in [&everybodys, &listed, "spring"] {
+                let event = document(at(code, place, &wish), &config);
+                assert_eq!(event["pixel"]["code"], *code, "{event:#}");
+                assert!(!event["params"].to_string().contains("redacted]\""), "{event:#}");
+            }
+        }
+    }
+    // Hers in the address of a page whose own image has another code.
+    let mut request = at("spring", "path", &[("dnt", "1")]);
+    request.query = pairs(&[("url", &*format!("https://shop.example/r?to=%2Fpixel%2F{hers}"))]);
+    let event = document(request, &config);
+    assert!(!event.to_string().contains(&hers[1..]), "{event:#}");
+    // Nobody has asked for less.
+    let event = document(at(&hers, "path", &[]), &config);
+    assert_eq!(
+        (&event["pixel"]["recipient"], &event["pixel"]["code"]),
+        (&json!(recipient), &json!(hers))
     );
 }
 
