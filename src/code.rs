@@ -149,6 +149,13 @@ impl Key {
         code
     }
 
+    fn recipient_of(&self, recipient: &str) -> Recipient {
+        let named = self.recipient.clone().chain_update(recipient.trim().to_lowercase());
+        let mut beginning = [0; 8];
+        beginning.copy_from_slice(&named.finalize().into_bytes()[..8]);
+        Recipient(beginning)
+    }
+
     /// In a time that does not depend on how much of the authentication is right.
     fn made(&self, bytes: &[u8], tag: &[u8]) -> bool {
         self.sign.clone().chain_update(bytes).verify_truncated_left(tag).is_ok()
@@ -228,14 +235,12 @@ impl Keys {
     ///
     /// When there is no key.
     pub fn recipient(&self, recipient: &str) -> Result<Recipient, CodeError> {
-        let hash = self.first()?.recipient.clone();
-        let hash = hash
-            .chain_update(recipient.trim().to_lowercase())
-            .finalize()
-            .into_bytes();
-        let mut beginning = [0; 8];
-        beginning.copy_from_slice(&hash[..8]);
-        Ok(Recipient(beginning))
+        Ok(self.first()?.recipient_of(recipient))
+    }
+
+    /// The keyed hashes of a recipient, of every key.
+    pub fn recipients(&self, recipient: &str) -> Vec<Recipient> {
+        self.0.iter().map(|key| key.recipient_of(recipient)).collect()
     }
 
     /// Makes a code.

@@ -11,13 +11,18 @@ use crate::aws::client::{Answer, Deliverer, Request};
 use crate::config::Config;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::{Archive as File, Change};
+use crate::event::fields::{FIELDS, Kind};
 use crate::terminal::printable;
 
 /// Whose events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// A user's: the id as it was given, and its hash.
-    User { id: String, hash: String },
+    /// A user's: the id as it was given, its hash, and the hashes that signed codes carry of it.
+    User {
+        id: String,
+        hash: String,
+        recipients: Vec<String>,
+    },
     /// A visitor's of one day.
     Visitor(String),
     /// A code's.
@@ -40,14 +45,17 @@ impl Subject {
             let exact = [field.to_owned(), format!("{field}.keyword")];
             exact.map(|field| json!({"term": {field: value}}))
         };
-        let within = |field: &str, value: &str| json!({"wildcard": {field: {"value": format!("*{value}*")}}});
+        let within = |field: &str, value: &str| {
+            let exact = [field.to_owned(), format!("{field}.keyword")];
+            exact.map(|field| json!({"wildcard": {field: {"value": format!("*{value}*")}}}))
+        };
         let should: Vec<Value> = match self {
-            Self::User { id, hash } => {
+            Self::User { id, hash, recipients } => {
                 let mut should = [term("user.id", id), term("user.id", hash)].concat();
-                // A mail address may have stood anywhere.
-                should.extend(
-                    ["labels", "url.full", "http.request.referrer", "pixel.code"].map(|field| within(field, hash)),
-                );
+                should.extend(recipients.iter().flat_map(|hash| term("pixel.recipient", hash)));
+                // A mail address may have stood in any text.
+                let texts = FIELDS.iter().filter(|field| matches!(field.kind, Kind::Keyword(_)));
+                should.extend(texts.flat_map(|field| within(field.name, hash)));
                 should
             }
             Self::Visitor(id) => term("visitor.id", id).to_vec(),
@@ -60,7 +68,11 @@ impl Subject {
     fn holds(&self, text: &str, document: &Value) -> bool {
         let is = |pointer: &str, value: &str| document.pointer(pointer).and_then(Value::as_str) == Some(value);
         match self {
-            Self::User { id, hash } => is("/user/id", id) || text.contains(hash.as_str()),
+            Self::User { id, hash, recipients } => {
+                is("/user/id", id)
+                    || text.contains(hash.as_str())
+                    || recipients.iter().any(|hash| is("/pixel/recipient", hash))
+            }
             Self::Visitor(id) => is("/visitor/id", id),
             Self::Code(code) => is("/pixel/code", code),
         }

@@ -741,7 +741,7 @@ async fn no_configuration_breaks_the_image_or_loses_the_event() {
         wrong(
             &signed,
             "AWS_REGION",
-            Some("`AWS_REGION` is ``: give the region"),
+            Some("`AWS_REGION` is not set: give the region"),
             unset,
         ),
         wrong(
