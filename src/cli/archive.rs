@@ -274,7 +274,7 @@ fn merge(document: &mut Value, change: Value) {
 }
 
 /// Pages of an index: a scroll, and where there is none, after the last event's time and id.
-struct Pages<'a> {
+pub(super) struct Pages<'a> {
     deliverer: &'a Deliverer,
     query: Value,
     scroll: Option<String>,
@@ -283,7 +283,7 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    const fn new(deliverer: &'a Deliverer, query: Value) -> Self {
+    pub(super) const fn new(deliverer: &'a Deliverer, query: Value) -> Self {
         Self {
             deliverer,
             query,
@@ -293,7 +293,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<Vec<Stored>>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<Stored>>> {
         if self.done {
             return Ok(None);
         }
@@ -336,7 +336,7 @@ impl<'a> Pages<'a> {
     }
 
     /// Gives the scroll back; the server would forget it by itself.
-    async fn end(&self) {
+    pub(super) async fn end(&self) {
         if let Some(scroll) = &self.scroll {
             let body = json!({"scroll_id": [scroll]});
             let _ = ask_server(self.deliverer, "DELETE", "/_search/scroll", &body).await;
