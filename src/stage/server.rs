@@ -168,7 +168,7 @@ impl Source {
 pub struct Report {
     /// When it arrived.
     pub time: chrono::DateTime<Utc>,
-    /// The request line's method and path.
+    /// The method and the resource; what stands for `{code}` in it is known of the event alone, after policy.
     pub request: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -407,7 +407,8 @@ impl Stage {
         if self.reports.is_closed() {
             return;
         }
-        let request = format!("{} {}", arrived.method, arrived.path);
+        let note = Note::of(arrived);
+        let request = format!("{} {}", note.method, note.resource);
         let _ = self.reports.try_send(Report {
             time: arrived.time,
             request,

@@ -519,6 +519,33 @@ fn who_opts_out_is_not_counted() {
     assert_eq!(gpc["gpc"], true);
 }
 
+/// The lines of hits go to whoever collects the output of programs.
+#[test]
+fn nothing_private_is_in_the_lines_of_hits() {
+    let plain = serve().argument("--ingress=http-api").start();
+    let json = serve().argument("--json").start();
+    for served in [&plain, &json] {
+        let get = |path: &str, headers: &[(&str, &[u8])]| send(served.address, &request("GET", path, headers)).status;
+        assert_eq!(get("/pixel/anna%40shop.example.gif", &[]), 200);
+        assert_eq!(get("/203.0.113.77/anna%40shop.example/pixel/spring.gif", &[]), 200);
+        assert_eq!(
+            get("/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm5hIn0.c2lnbmF0dXJl/pixel.gif", &[]),
+            200
+        );
+        assert_eq!(get("/pixel/mail-7.gif", &[("Cookie", b"pixel-opt-out=1")]), 200);
+        assert_ne!(get("/of/anna%40shop.example", &[]), 200);
+        let lines = served.stdout.wait_for_count("five lines", 5, |_| true);
+        let text = lines.join("\n");
+        for secret in ["anna", "203.0.113.77", "eyJ", "mail-7"] {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+        assert!(
+            text.contains("GET /pixel/spring") && text.contains("GET /pixel.gif"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn an_opt_out_outlives_the_stage_and_the_switch_stops_everything() {
     let stage = serve().argument("--ingress=rest-proxy");
