@@ -666,11 +666,6 @@ impl<'a> Keeper<'a> {
     fn known_value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
         match name {
             "user-agent" => self.agent(place, value),
-            // A host may be an address; it is the owner's.
-            "host" | "domain-name" => {
-                let host = format!("://{value}");
-                self.text(place, &host).into_owned().split_off(3).into()
-            }
             _ if name.starts_with("sec-") => self.agent(place, value),
             "referer" => {
                 let bare = self.without_query(value);
