@@ -437,7 +437,14 @@ async fn answer(
     if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
         return Ok(page);
     }
-    if let Some(page) = opt_out::answer(&arrived, &stage.opt_outs, stage.sink.index()).await {
+    if let Some(page) = opt_out::answer(
+        &arrived,
+        &stage.opt_outs,
+        stage.config.policy.signal,
+        stage.sink.index(),
+    )
+    .await
+    {
         return Ok(of_reply(page));
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));

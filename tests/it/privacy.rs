@@ -632,6 +632,47 @@ fn nothing_private_is_in_the_lines_of_hits() {
 }
 
 #[test]
+fn what_is_said_in_public_is_what_is_done() {
+    let said = |policy: &str| -> Value {
+        let served = serve().variable("PIXEL_PRIVACY_SIGNAL", policy).start();
+        serde_json::from_slice(&served.get("/.well-known/gpc.json").body).expect("JSON")
+    };
+    let template =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/infra/pixel.yaml")).expect("a template");
+    for (policy, promised) in [("record", false), ("anonymise", true), ("ignore", true)] {
+        let said = said(policy);
+        assert_eq!(said["gpc"], promised, "{policy}");
+        // The day of the statement, and not of the question.
+        let day = said["lastUpdate"].as_str().expect("a day");
+        assert!(template.contains(&format!("\"lastUpdate\": \"{day}\"")), "{day}");
+    }
+}
+
+#[test]
+fn the_page_to_opt_out_promises_no_more_than_is_done() {
+    let served = serve()
+        .variable("PIXEL_PRIVACY_USER_ID", "plain")
+        .variable("PIXEL_PRIVACY_IP", "full")
+        .start();
+    let page = |headers: &[(&str, &[u8])]| {
+        let reply = send(served.address, &request("GET", "/opt-out", headers));
+        String::from_utf8_lossy(&reply.body).into_owned()
+    };
+    let cookie: (&str, &[u8]) = ("Cookie", b"pixel-opt-out=1");
+    let https: (&str, &[u8]) = ("X-Forwarded-Proto", b"https");
+    assert!(page(&[https]).contains("This browser is counted."));
+    assert!(!page(&[https]).contains("names you"));
+    // A cookie that no other site's page sends keeps nobody from being counted there.
+    let limit = "other sites";
+    assert!(
+        page(&[]).contains(limit) && page(&[cookie]).contains(limit),
+        "{}",
+        page(&[cookie])
+    );
+    assert!(!page(&[https]).contains(limit) && !page(&[cookie, https]).contains(limit));
+}
+
+#[test]
 fn an_opt_out_outlives_the_stage_and_the_switch_stops_everything() {
     let stage = serve().argument("--ingress=rest-proxy");
     let served = stage.clone().start();
