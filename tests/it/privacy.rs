@@ -517,9 +517,12 @@ fn a_wish_not_to_be_tracked_holds_for_signed_codes_too() {
             }
         }
     }
-    // Hers in the address of a page whose own image has another code.
+    // Hers in the address of a page whose own image has another code, and as a name.
     let mut request = at("spring", "path", &[("dnt", "1")]);
-    request.query = pairs(&[("url", &*format!("https://shop.example/r?to=%2Fpixel%2F{hers}"))]);
+    request.query = pairs(&[
+        ("url", &*format!("https://shop.example/r?to=%2Fpixel%2F{hers}")),
+        (&hers, "1"),
+    ]);
     let event = document(request, &config);
     assert!(!event.to_string().contains(&hers[1..]), "{event:#}");
     // Nobody has asked for less.
