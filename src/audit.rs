@@ -1,6 +1,7 @@
 //! Whether every hit is accounted for: what the stage answered, what the function said became of it, and where it is now.
 //!
-//! With ids (an access log, or a file of ids) each hit is looked for by its own; with a number alone, numbers are compared.
+//! With ids (an access log, or a file of ids) each hit is looked for by its own; with a number alone, numbers are compared, and
+//! a hit that is in several places counts once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,16 +69,28 @@ struct Access {
 /// Asked for by pages, and no hit.
 const SCRIPT: &str = "/pixel.js";
 
-/// The id of the hit that a line of an access log tells of. None when the line is another's, was outside of the window, or
-/// tells of a request that was not to be stored.
-pub fn answered(line: &str, window: &Window) -> Option<String> {
+/// What a line of an access log tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// The hit of this id.
+    Hit(String),
+    /// A request outside of the window, or one that was not to be stored.
+    NoHit,
+}
+
+/// Reads a line of an access log. None when the line is another's.
+pub fn noted(line: &str, window: &Window) -> Option<Noted> {
     let line: Access = serde_json::from_str(&line[line.find('{')?..]).ok()?;
     let time = DateTime::from_timestamp_millis(line.time.parse().ok()?)?;
     let stored = line.answer.is_none_or(|answer| answer.starts_with("accepted"));
     let hit = matches!(line.method.as_str(), "GET" | "HEAD" | "POST")
         && line.status == "200"
         && !["-", SCRIPT].contains(&line.resource.as_str());
-    (window.holds(time) && hit && stored).then_some(line.id)
+    Some(if window.holds(time) && hit && stored {
+        Noted::Hit(line.id)
+    } else {
+        Noted::NoHit
+    })
 }
 
 /// What a log says became of hits.
@@ -87,8 +100,8 @@ pub struct Told {
     pub counts: Counts,
     /// The outcome of each hit that is named; the last one counts.
     pub outcomes: BTreeMap<String, String>,
-    /// Hits whose events the log holds whole.
-    pub held: BTreeSet<String>,
+    /// Hits whose events the log holds whole, and when they were received.
+    pub held: BTreeMap<String, DateTime<Utc>>,
 }
 
 #[derive(Deserialize)]
@@ -118,7 +131,7 @@ impl Told {
         if [UNDELIVERED, JOURNAL].contains(&line.message.as_str())
             && let Ok(Found::Event(event)) = find(text.to_owned())
         {
-            self.held.insert(event.id);
+            self.held.insert(event.id, event.time);
         }
         let Some(outcome) = line.outcome else { return };
         if self.counts.add_named(&outcome)
@@ -132,12 +145,51 @@ impl Told {
 /// Where hits are now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// How often each id was found in the destination, and how many events of the window it holds.
+    /// The destination; where numbers are compared, it was asked for the ids of the other places.
     pub destination: Holding,
-    /// The same of the fallback.
-    pub fallback: Holding,
-    /// Messages that queues hold, about.
+    /// Where events go that it does not take.
+    pub fallback: Fallback,
+    /// Messages that queues on the way hold, about.
     pub queued: u64,
+}
+
+/// Where events go that the destination does not take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// To the log alone.
+    #[default]
+    Log,
+    /// To a place that can be looked into. Where numbers are compared, `found` are its events of the window.
+    Seen(Holding),
+    /// To one that cannot, so that the log is believed; a queue says about how many messages it holds.
+    Unseen(u64),
+}
+
+impl Fallback {
+    fn holds(&self, id: &str, told: &Told) -> bool {
+        match self {
+            Self::Log => false,
+            Self::Seen(holding) => holding.found.contains_key(id),
+            Self::Unseen(_) => told.outcomes.get(id).is_some_and(|outcome| outcome == "fallback"),
+        }
+    }
+
+    /// The ids of what it holds, as far as they are known without asking for each.
+    pub fn ids<'a>(&'a self, told: &'a Told) -> Box<dyn Iterator<Item = &'a String> + 'a> {
+        match self {
+            Self::Log => Box::new(std::iter::empty()),
+            Self::Seen(holding) => Box::new(holding.found.keys()),
+            Self::Unseen(_) => Box::new(told.outcomes.keys().filter(|id| self.holds(id, told))),
+        }
+    }
+
+    /// The messages that stand for none of so many hits of which it is known that they are here.
+    const fn more_than(&self, known: u64) -> u64 {
+        match self {
+            Self::Log | Self::Seen(_) => 0,
+            Self::Unseen(messages) => messages.saturating_sub(known),
+        }
+    }
 }
 
 /// What a place holds.
@@ -203,9 +255,9 @@ fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
     for id in ids {
         if places.destination.found.contains_key(id) {
             report.indexed += 1;
-        } else if places.fallback.found.contains_key(id) || outcome(id) == Some("fallback") {
+        } else if places.fallback.holds(id, told) {
             report.fallback += 1;
-        } else if told.held.contains(id) {
+        } else if told.held.contains_key(id) {
             report.logged += 1;
         } else if outcome(id) == Some("ignored") {
             report.ignored += 1;
@@ -214,7 +266,8 @@ fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
         }
     }
     // A queue cannot be looked into without taking from it: as many as it holds may be there, no more.
-    report.queued = places.queued.min(missing.len() as u64);
+    let waiting = places.queued + places.fallback.more_than(report.fallback);
+    report.queued = waiting.min(missing.len() as u64);
     report.unaccounted = missing.len() as u64 - report.queued;
     if report.unaccounted > 0 {
         missing.truncate(NAMED);
@@ -224,14 +277,15 @@ fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
 }
 
 fn by_number(number: u64, told: &Told, places: &Places) -> Report {
-    let (indexed, fallback, logged) = (
-        places.destination.events,
-        places.fallback.events,
-        told.held.len() as u64,
-    );
+    let is_apart = |id: &&String| !places.destination.found.contains_key(*id);
+    let indexed = places.destination.events;
+    let fallback = places.fallback.ids(told).filter(is_apart).count() as u64;
+    let logged = told.held.keys().filter(is_apart);
+    let logged = logged.filter(|id| !places.fallback.holds(id, told)).count() as u64;
     let ignored = told.counts.get("ignored");
     let known = indexed + fallback + logged + ignored;
-    let queued = places.queued.min(number.saturating_sub(known));
+    let waiting = places.queued + places.fallback.more_than(fallback);
+    let queued = waiting.min(number.saturating_sub(known));
     Report {
         answered: number,
         told: told.counts,
@@ -312,13 +366,11 @@ mod tests {
             json!({"time": time, "id": "a=", "method": method, "resource": resource, "status": status}).to_string()
         };
         let good = line("1780000000000", "GET", "/pixel.gif", "200");
-        assert_eq!(answered(&good, &window()).as_deref(), Some("a="));
-        assert_eq!(
-            answered(&format!("2026-05-28 {good}"), &window()).as_deref(),
-            Some("a=")
-        );
+        let hit = Some(Noted::Hit("a=".to_owned()));
+        assert_eq!(noted(&good, &window()), hit);
+        assert_eq!(noted(&format!("2026-05-28 {good}"), &window()), hit);
         let with = |answer: &str| good.replace('}', &format!(",\"answer\":\"{answer}\"}}"));
-        assert!(answered(&with("accepted; not yet stored"), &window()).is_some());
+        assert_eq!(noted(&with("accepted; not yet stored"), &window()), hit);
         for other in [
             line("1779999999999", "GET", "/pixel.gif", "200"),
             line("1780003600000", "GET", "/pixel.gif", "200"),
@@ -327,10 +379,11 @@ mod tests {
             line("1780000000000", "GET", "-", "200"),
             line("1780000000000", "GET", "/pixel.js", "200"),
             with("ignored; reason=health_check"),
-            "START RequestId".to_owned(),
-            String::new(),
         ] {
-            assert_eq!(answered(&other, &window()), None, "{other}");
+            assert_eq!(noted(&other, &window()), Some(Noted::NoHit), "{other}");
+        }
+        for other in ["START RequestId", "", "{}", r#"{"time":"soon"}"#] {
+            assert_eq!(noted(other, &window()), None, "{other}");
         }
     }
 
@@ -350,7 +403,11 @@ mod tests {
         }
         let mut places = Places::default();
         places.destination.found = BTreeMap::from([("a".to_owned(), 1), ("twice".to_owned(), 2)]);
-        places.fallback.found = BTreeMap::from([("d".to_owned(), 1)]);
+        // The log says that `b` is there, and it is not.
+        places.fallback = Fallback::Seen(Holding {
+            found: BTreeMap::from([("d".to_owned(), 1)]),
+            events: 1,
+        });
         let answered = Answered::Ids(ids(&["a", "b", "c", "d", "lost", "twice"]));
         let report = audit(&answered, &told, &places);
         let counted = (
@@ -360,21 +417,32 @@ mod tests {
             report.doubled,
             report.unaccounted,
         );
-        assert_eq!(counted, (2, 2, 1, 1, 1));
+        assert_eq!(counted, (2, 1, 1, 1, 2));
         let said = ["indexed", "duplicate", "returned", "fallback"].map(|name| told.counts.get(name));
         assert_eq!(said, [7, 1, 3, 1]);
-        assert_eq!(report.missing, ["lost"]);
-        assert_eq!(report.rows().last(), Some(&("unaccounted for".to_owned(), 1)));
+        assert_eq!(report.missing, ["b", "lost"]);
+        assert_eq!(report.rows().last(), Some(&("unaccounted for".to_owned(), 2)));
         places.queued = 5;
         let report = audit(&answered, &told, &places);
-        assert_eq!((report.queued, report.unaccounted, report.is_clean()), (1, 0, false));
+        assert_eq!((report.queued, report.unaccounted, report.is_clean()), (2, 0, false));
+        // Nobody can look into a queue: what it holds is `b`, as the log says, and then `d`, perhaps.
+        for (messages, queued, unaccounted) in [(0, 0, 2), (1, 0, 2), (2, 1, 1), (9, 2, 0)] {
+            (places.fallback, places.queued) = (Fallback::Unseen(messages), 0);
+            let report = audit(&answered, &told, &places);
+            let counted = (report.fallback, report.queued, report.unaccounted);
+            assert_eq!(counted, (1, queued, unaccounted), "{messages}");
+        }
     }
 
     #[test]
     fn numbers_alone_are_compared_in_both_directions() {
         let mut places = Places::default();
         places.destination.events = 95;
-        places.fallback.events = 3;
+        let three = ["a", "b", "c"].map(|id| (id.to_owned(), 1));
+        places.fallback = Fallback::Seen(Holding {
+            found: BTreeMap::from(three),
+            events: 3,
+        });
         let check = |number, places: &Places| audit(&Answered::Number(number), &Told::default(), places).unaccounted;
         assert_eq!(check(98, &places), 0);
         assert_eq!(check(100, &places), 2);

@@ -24,7 +24,23 @@ pub struct Campaign<'a> {
 }
 
 /// The parameters in which ad networks send a click's id.
-pub const CLICK_IDS: [&str; 6] = ["gclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id"];
+pub const CLICK_IDS: [&str; 10] = [
+    "gclid",
+    "fbclid",
+    "msclkid",
+    "ttclid",
+    "twclid",
+    "li_fat_id",
+    "dclid",
+    "gbraid",
+    "wbraid",
+    "yclid",
+];
+
+/// Whether a parameter of this name holds a click's id.
+pub fn is_click_id(name: &str) -> bool {
+    CLICK_IDS.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
 
 /// Reads a campaign from the hit's query, else from that of the tracked page: Google's names, Matomo's, and the plain ones
 /// `source` and `ref`. A `ref` that is a URL says where the page's visitor came from instead.
@@ -62,4 +78,82 @@ pub fn page_query(page: Option<&str>) -> Pairs {
         .and_then(|page| page.split_once('?'))
         .map(|(_, query)| query.split('#').next().unwrap_or_default());
     query.map_or_else(Pairs::new, |query| crate::request::parse_query(query, &mut Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(given: &[(&str, &str)]) -> Pairs {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        given.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn every_name_of_a_campaign_s_parts_is_read() {
+        type Part = for<'a> fn(&'a Campaign<'_>) -> Option<&'a str>;
+        let table: [(&[&str], Part); 6] = [
+            (
+                &["utm_source", "mtm_source", "pk_source", "source", "ref"],
+                |campaign| campaign.source.as_deref(),
+            ),
+            (&["utm_medium", "mtm_medium", "pk_medium"], |campaign| {
+                campaign.medium.as_deref()
+            }),
+            (&["utm_campaign", "mtm_campaign", "pk_campaign"], |campaign| {
+                campaign.name.as_deref()
+            }),
+            (
+                &["utm_term", "mtm_keyword", "mtm_kwd", "pk_keyword", "pk_kwd"],
+                |campaign| campaign.term.as_deref(),
+            ),
+            (&["utm_content", "mtm_content", "pk_content"], |campaign| {
+                campaign.content.as_deref()
+            }),
+            (&["utm_id", "mtm_cid", "pk_cid"], |campaign| campaign.id.as_deref()),
+        ];
+        for (names, part) in table {
+            for (place, name) in names.iter().enumerate() {
+                let (here, there) = (pairs(&[(name, "here")]), pairs(&[(name, "there")]));
+                assert_eq!(part(&of(&here, &there)), Some("here"), "{name}");
+                assert_eq!(part(&of(&[], &there)), Some("there"), "{name} of the page");
+                assert_eq!(part(&of(&pairs(&[(name, "")]), &[])), None, "{name} without a value");
+                // Of several names the first in the list counts.
+                for later in &names[place + 1..] {
+                    let both = pairs(&[(later, "later"), (name, "first")]);
+                    assert_eq!(part(&of(&both, &[])), Some("first"), "{name} before {later}");
+                }
+            }
+        }
+        for url in ["https://a.example/", "https%3A%2F%2Fa.example"] {
+            assert_eq!(
+                of(&pairs(&[("ref", url)]), &[]).source,
+                None,
+                "{url} is where somebody came from"
+            );
+        }
+    }
+
+    #[test]
+    fn every_click_s_id_is_read_and_known_as_one() {
+        let known = [
+            "gclid",
+            "dclid",
+            "gbraid",
+            "wbraid",
+            "fbclid",
+            "msclkid",
+            "ttclid",
+            "twclid",
+            "yclid",
+            "li_fat_id",
+        ];
+        for name in known {
+            let here = pairs(&[(name, "7")]);
+            assert_eq!(of(&here, &[]).clicks, [(name, Cow::Borrowed("7"))]);
+            assert_eq!(of(&[], &here).clicks, [(name, Cow::Borrowed("7"))]);
+            assert!(is_click_id(name) && is_click_id(&name.to_uppercase()), "{name}");
+        }
+        assert_eq!(known.len(), CLICK_IDS.len());
+    }
 }

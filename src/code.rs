@@ -151,6 +151,16 @@ pub struct Checked {
     pub contents: Contents,
 }
 
+impl Checked {
+    /// Whether this code may stand for one person: it names a recipient, or it has the form that can, and no key of ours
+    /// tells that it does not. The owner's own words and the short form are those of mails.
+    pub fn may_name_person(&self, code: &str) -> bool {
+        let is_ours = matches!(self.signature, Signature::Valid | Signature::Expired);
+        let is_read = is_ours || self.contents != Contents::default();
+        self.contents.recipient.is_some() || !is_read && can_name_person(code)
+    }
+}
+
 /// One key.
 #[derive(Clone)]
 struct Key {
@@ -184,6 +194,13 @@ impl Key {
         code.push(MARK);
         URL_SAFE_NO_PAD.encode_string(&bytes, &mut code);
         code
+    }
+
+    fn recipient_of(&self, recipient: &str) -> Recipient {
+        let named = self.recipient.clone().chain_update(recipient.trim().to_lowercase());
+        let mut beginning = [0; 8];
+        beginning.copy_from_slice(&named.finalize().into_bytes()[..8]);
+        Recipient(beginning)
     }
 
     /// In a time that does not depend on how much of the authentication is right.
@@ -270,14 +287,12 @@ impl Keys {
     ///
     /// When there is no key.
     pub fn recipient(&self, recipient: &str) -> Result<Recipient, CodeError> {
-        let hash = self.first()?.recipient.clone();
-        let hash = hash
-            .chain_update(recipient.trim().to_lowercase())
-            .finalize()
-            .into_bytes();
-        let mut beginning = [0; 8];
-        beginning.copy_from_slice(&hash[..8]);
-        Ok(Recipient(beginning))
+        Ok(self.first()?.recipient_of(recipient))
+    }
+
+    /// The keyed hashes of a recipient, of every key.
+    pub fn recipients(&self, recipient: &str) -> Vec<Recipient> {
+        self.0.iter().map(|key| key.recipient_of(recipient)).collect()
     }
 
     /// Makes a code.
@@ -370,6 +385,11 @@ impl Keys {
 pub fn looks_signed(code: &str) -> bool {
     let encoded = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     code.starts_with(MARK) && code.len() >= SHORT_LENGTH && code.bytes().all(encoded)
+}
+
+/// Whether a code has the form in which a recipient can stand.
+pub fn can_name_person(code: &str) -> bool {
+    looks_signed(code) && code.len() > SHORT_LENGTH
 }
 
 fn read(said: &[u8]) -> Option<Contents> {

@@ -134,7 +134,7 @@ pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_PRIVACY_SIGNAL",
         "`anonymise`",
-        "hits with `Sec-GPC: 1` or `DNT: 1`: `record`, `anonymise` (no address, no ids) or `ignore` them",
+        "hits with `Sec-GPC: 1` or `DNT: 1`: `record`, `anonymise` (no address, no ids, no code that stands for one person) or `ignore` them",
     ),
     variable(
         "PIXEL_PRIVACY_OPT_OUT",
@@ -307,7 +307,7 @@ pub struct Config {
 pub struct Problem {
     /// The variable.
     pub variable: String,
-    /// Its value, hidden when it is or holds a secret.
+    /// Its value, hidden when it is or holds a secret; empty when it is not set.
     pub value: String,
     /// What would be right.
     pub remedy: String,
@@ -315,7 +315,15 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "`{}` is `{}`: {}", self.variable, self.value, self.remedy)
+        let Self {
+            variable,
+            value,
+            remedy,
+        } = self;
+        if value.is_empty() {
+            return write!(formatter, "`{variable}` is not set: {remedy}");
+        }
+        write!(formatter, "`{variable}` is `{value}`: {remedy}")
     }
 }
 

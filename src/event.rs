@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::code::Checked;
 use crate::enrich::Enriched;
 use crate::hit::{Hit, Screen};
-use crate::privacy::text::{self, Cleaner};
+use crate::privacy::text::{self, Anonymous, Cleaner};
 use crate::privacy::{self, AddressPolicy, Applied, HeaderPolicy, Key, SignalPolicy, UserPolicy, Wishes};
 use crate::request::{Oddity, Pairs, passthrough};
 use crate::user_agent::Device;
@@ -228,12 +228,26 @@ struct PixelFields<'a> {
 impl<'a> PixelFields<'a> {
     fn new(hit: &'a Hit, keeper: &mut Keeper<'_>) -> Self {
         let Checked { signature, contents } = &hit.checked;
+        let code = hit.code.as_deref();
+        let signature = signature.name();
+        let campaign = keeper.optional("pixel.campaign", contents.campaign.as_deref());
+        // A code for one person is as good as her name, and so may be the second in which her mail was sent.
+        if keeper.anonymous && code.is_some_and(|code| hit.checked.may_name_person(code)) {
+            return Self {
+                code: None,
+                signature,
+                sent: None,
+                seconds_since_sent: None,
+                campaign,
+                recipient: None,
+            };
+        }
         Self {
-            code: keeper.optional("pixel.code", hit.code.as_deref()),
-            signature: signature.name(),
+            code: keeper.optional("pixel.code", code),
+            signature,
             sent: contents.sent.map(iso),
             seconds_since_sent: hit.seconds_since_sent(),
-            campaign: keeper.optional("pixel.campaign", contents.campaign.as_deref()),
+            campaign,
             recipient: contents.recipient.map(|recipient| recipient.to_string()),
         }
     }
@@ -517,6 +531,8 @@ impl<'a> Keeper<'a> {
     fn new(hit: &Hit, policy: &Policy, limits: &'a Limits, anonymous: bool) -> Self {
         let told = hit.request.context("source-ip").map(ToOwned::to_owned);
         let own = hit.address.iter().map(ToString::to_string).chain(told).collect();
+        let code = hit.code.as_deref();
+        let of_mail = code.filter(|code| !hit.checked.may_name_person(code));
         Self {
             limits,
             cleaner: Cleaner {
@@ -524,6 +540,9 @@ impl<'a> Keeper<'a> {
                 key: policy.key,
                 address: if anonymous { AddressPolicy::Drop } else { policy.address },
                 own,
+                anonymous: anonymous.then(|| Anonymous {
+                    of_mail: of_mail.map(ToOwned::to_owned),
+                }),
             },
             anonymous,
             clean_agent: None,
@@ -638,7 +657,7 @@ impl<'a> Keeper<'a> {
         {
             return Cow::Owned(replaced);
         }
-        if self.anonymous && campaign::CLICK_IDS.contains(&name) {
+        if self.anonymous && campaign::is_click_id(name) {
             return Cow::Borrowed(privacy::REPLACEMENT);
         }
         self.known_value(place, name, value)
@@ -648,11 +667,6 @@ impl<'a> Keeper<'a> {
     fn known_value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
         match name {
             "user-agent" => self.agent(place, value),
-            // A host may be an address; it is the owner's.
-            "host" | "domain-name" => {
-                let host = format!("://{value}");
-                self.text(place, &host).into_owned().split_off(3).into()
-            }
             _ if name.starts_with("sec-") => self.agent(place, value),
             "referer" => {
                 let bare = self.without_query(value);
@@ -746,7 +760,9 @@ impl<'a> Keeper<'a> {
             let value = self.value(PLACE, name, value);
             let named = self.text(PLACE, name);
             let label = format!("{name}={value}");
-            let cleaned = if text::is_clean_pair(name, &value) {
+            // A name may be a code, too.
+            let is_clean = !self.anonymous && text::is_clean_pair(name, &value);
+            let cleaned = if is_clean {
                 Cow::Owned(label)
             } else {
                 Cow::Owned(self.cleaner.clean(&label, &mut self.applied).into_owned())

@@ -54,7 +54,10 @@ pub fn code_of_path(path: &str) -> Option<&str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
     /// The browser that asks.
-    Browser,
+    Browser {
+        /// Whether it asks over TLS; else it keeps the cookie to this site's own pages.
+        secure: bool,
+    },
     /// The recipient of a mail.
     Recipient,
 }
@@ -62,12 +65,18 @@ pub enum Whom {
 /// The page, with a button for the other way.
 pub fn page(whom: Whom, is_out: bool) -> Reply {
     let (state, button) = match (whom, is_out) {
-        (Whom::Browser, true) => (
+        (Whom::Browser { secure: true }, true) => (
             "This browser is not counted: nothing is stored when it loads the pixel.",
             "Count me again",
         ),
-        (Whom::Browser, false) => (
-            "This browser is counted. Nothing that names you is stored.",
+        (Whom::Browser { secure: false }, true) => (
+            "This browser is not counted when a page of this site loads the pixel: nothing is stored then. On other sites it is, \
+             because without HTTPS it does not send your wish from there.",
+            "Count me again",
+        ),
+        (Whom::Browser { secure: true }, false) => ("This browser is counted.", "Do not count me"),
+        (Whom::Browser { secure: false }, false) => (
+            "This browser is counted. Without HTTPS it can only be left out on pages of this site, not on other sites.",
             "Do not count me",
         ),
         (Whom::Recipient, true) => (

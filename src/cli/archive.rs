@@ -11,13 +11,18 @@ use crate::aws::client::{Answer, Deliverer, Request};
 use crate::config::Config;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::{Archive as File, Change};
+use crate::event::fields::{FIELDS, Kind};
 use crate::terminal::printable;
 
 /// Whose events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// A user's: the id as it was given, and its hash.
-    User { id: String, hash: String },
+    /// A user's: the id as it was given, its hash, and the hashes that signed codes carry of it.
+    User {
+        id: String,
+        hash: String,
+        recipients: Vec<String>,
+    },
     /// A visitor's of one day.
     Visitor(String),
     /// A code's.
@@ -40,14 +45,17 @@ impl Subject {
             let exact = [field.to_owned(), format!("{field}.keyword")];
             exact.map(|field| json!({"term": {field: value}}))
         };
-        let within = |field: &str, value: &str| json!({"wildcard": {field: {"value": format!("*{value}*")}}});
+        let within = |field: &str, value: &str| {
+            let exact = [field.to_owned(), format!("{field}.keyword")];
+            exact.map(|field| json!({"wildcard": {field: {"value": format!("*{value}*")}}}))
+        };
         let should: Vec<Value> = match self {
-            Self::User { id, hash } => {
+            Self::User { id, hash, recipients } => {
                 let mut should = [term("user.id", id), term("user.id", hash)].concat();
-                // A mail address may have stood anywhere.
-                should.extend(
-                    ["labels", "url.full", "http.request.referrer", "pixel.code"].map(|field| within(field, hash)),
-                );
+                should.extend(recipients.iter().flat_map(|hash| term("pixel.recipient", hash)));
+                // A mail address may have stood in any text.
+                let texts = FIELDS.iter().filter(|field| matches!(field.kind, Kind::Keyword(_)));
+                should.extend(texts.flat_map(|field| within(field.name, hash)));
                 should
             }
             Self::Visitor(id) => term("visitor.id", id).to_vec(),
@@ -60,7 +68,11 @@ impl Subject {
     fn holds(&self, text: &str, document: &Value) -> bool {
         let is = |pointer: &str, value: &str| document.pointer(pointer).and_then(Value::as_str) == Some(value);
         match self {
-            Self::User { id, hash } => is("/user/id", id) || text.contains(hash.as_str()),
+            Self::User { id, hash, recipients } => {
+                is("/user/id", id)
+                    || text.contains(hash.as_str())
+                    || recipients.iter().any(|hash| is("/pixel/recipient", hash))
+            }
             Self::Visitor(id) => is("/visitor/id", id),
             Self::Code(code) => is("/pixel/code", code),
         }
@@ -262,7 +274,7 @@ fn merge(document: &mut Value, change: Value) {
 }
 
 /// Pages of an index: a scroll, and where there is none, after the last event's time and id.
-struct Pages<'a> {
+pub(super) struct Pages<'a> {
     deliverer: &'a Deliverer,
     query: Value,
     scroll: Option<String>,
@@ -271,7 +283,7 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    const fn new(deliverer: &'a Deliverer, query: Value) -> Self {
+    pub(super) const fn new(deliverer: &'a Deliverer, query: Value) -> Self {
         Self {
             deliverer,
             query,
@@ -281,7 +293,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<Vec<Stored>>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<Stored>>> {
         if self.done {
             return Ok(None);
         }
@@ -324,7 +336,7 @@ impl<'a> Pages<'a> {
     }
 
     /// Gives the scroll back; the server would forget it by itself.
-    async fn end(&self) {
+    pub(super) async fn end(&self) {
         if let Some(scroll) = &self.scroll {
             let body = json!({"scroll_id": [scroll]});
             let _ = ask_server(self.deliverer, "DELETE", "/_search/scroll", &body).await;

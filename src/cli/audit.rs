@@ -10,8 +10,9 @@ use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::archive::Pages;
 use super::{DestinationArgument, configuration, connect, queue};
-use crate::audit::{Answered, Holding, Places, Report, Told, Window, answered, audit};
+use crate::audit::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
 use crate::aws::client::{Deliverer, Endpoint, Request, SendError, http_client};
 use crate::cloudwatch::{self, Counted, Dimensions};
 use crate::config::Config;
@@ -38,13 +39,15 @@ pub(super) struct Arguments {
     /// The ids of what the stage answered, one in a line
     #[arg(long, value_name = "FILE", group = "stage")]
     ids: Option<PathBuf>,
-    /// How much the stage answered, as API Gateway's metric `Count` says; numbers alone are compared then
+    /// How much the stage answered, as API Gateway's metric `Count` says; numbers alone are compared then, and only ids are
+    /// exact: it also counts what no function is asked for, as `/opt-out`
     #[arg(long, value_name = "NUMBER", group = "stage")]
     count: Option<u64>,
     /// The same as `aws cloudwatch get-metric-data` or `get-metric-statistics` prints it of the metric `Count`
     #[arg(long, value_name = "FILE", group = "stage")]
     metrics: Vec<PathBuf>,
-    /// The same, asked of `CloudWatch` by the API's dimensions, as in `ApiName=pixel,Stage=prod` (REST) or `ApiId=a1b2c3` (HTTP)
+    /// The same, asked of `CloudWatch` by the API's dimensions, as in `ApiName=pixel,Stage=prod` (REST) or `ApiId=a1b2c3` (HTTP);
+    /// where it has detailed metrics, `Method=GET,Resource=/pixel.gif` with them counts that one alone
     #[arg(long, value_name = "DIMENSIONS", group = "stage")]
     api: Option<Dimensions>,
     /// Where `CloudWatch` is [default: `https://monitoring.$AWS_REGION.amazonaws.com`]
@@ -81,7 +84,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for path in &arguments.log {
         lines(path, |line| told.read(line))?;
     }
-    let places = runtime.block_on(places(arguments, &config, &stage, &window))?;
+    if let Answered::Number(_) = stage {
+        // A log may be of a longer time.
+        told.held.retain(|_, time| window.holds(*time));
+    }
+    if stage.is_empty() {
+        talk(&format!(
+            "no hit was answered from {} to {}",
+            iso(window.from),
+            iso(window.to)
+        ));
+    }
+    let places = runtime.block_on(places(arguments, &config, &stage, &told, &window))?;
     let report = audit(&stage, &told, &places);
     show(arguments, &report)?;
     let (lost, doubled) = (report.unaccounted, report.doubled);
@@ -113,13 +127,26 @@ async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyho
                 ids.insert(id.to_owned());
             }
         })?;
+        ensure!(!ids.is_empty(), "the file `{}` holds no id", path.display());
         return Ok(Answered::Ids(ids));
     }
     if arguments.access_log.is_empty() {
         bail!("say what the stage answered: give `--access-log`, `--ids`, `--count`, `--metrics` or `--api`");
     }
     for path in &arguments.access_log {
-        lines(path, |line| ids.extend(answered(line, window)))?;
+        let mut understood = false;
+        lines(path, |line| {
+            let noted = noted(line, window);
+            understood |= noted.is_some();
+            if let Some(Noted::Hit(id)) = noted {
+                ids.insert(id);
+            }
+        })?;
+        ensure!(
+            understood,
+            "the file `{}` holds no line of an access log; give what `pixel serve --access-log` or the deployed API writes",
+            path.display()
+        );
     }
     Ok(Answered::Ids(ids))
 }
@@ -266,72 +293,139 @@ fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn places(arguments: &Arguments, config: &Config, stage: &Answered, window: &Window) -> anyhow::Result<Places> {
-    let mut places = Places::default();
+async fn places(
+    arguments: &Arguments,
+    config: &Config,
+    stage: &Answered,
+    told: &Told,
+    window: &Window,
+) -> anyhow::Result<Places> {
     let destination = config.destination.as_ref().context("no destination")?;
     ensure!(
         !matches!(destination, Destination::Message(_)),
         "{destination} cannot be looked into; give the index that its events come to as `--destination`, and a queue on the way as `--queue`"
     );
-    places.destination = holding(config, destination, stage, window).await?;
-    match &config.fallback {
+    let queued = waiting(arguments, config).await?;
+    let fallback = match &config.fallback {
         Some(Destination::Message(outlet)) if outlet.kind == Kind::Sqs => {
-            places.queued += queue::count(&queue::open(config, outlet).await?).await?;
+            Fallback::Unseen(queue::count(&queue::open(config, outlet).await?).await?)
         }
-        Some(Destination::Message(outlet)) => talk(&format!("{outlet} cannot be looked into and is left out")),
-        Some(fallback) => places.fallback = holding(config, fallback, stage, window).await?,
-        None => {}
-    }
+        Some(Destination::Message(outlet)) => {
+            talk(&format!("{outlet} cannot be looked into; the log is believed of it"));
+            Fallback::Unseen(0)
+        }
+        Some(fallback) => Fallback::Seen(in_fallback(config, fallback, stage, window).await?),
+        None => Fallback::Log,
+    };
+    let ids: BTreeSet<&str> = match stage {
+        Answered::Ids(ids) => ids.iter().map(String::as_str).collect(),
+        // What is there, too, is not to count twice.
+        Answered::Number(_) => fallback.ids(told).chain(told.held.keys()).map(String::as_str).collect(),
+    };
+    let ids: Vec<&str> = ids.into_iter().collect();
+    let held = match destination {
+        Destination::Sqlite(path) => in_file(path, &ids, window)?,
+        Destination::OpenSearch(target) => in_index(&connect::deliverer(config, target).await?, &ids, window).await?,
+        Destination::Message(_) => None,
+    };
+    Ok(Places {
+        destination: held.with_context(|| format!("there is no index at {destination}; name where the events are"))?,
+        fallback,
+        queued,
+    })
+}
+
+/// The messages of the queues on the way.
+async fn waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> {
     let region = super::environment().get("AWS_REGION").cloned();
+    let mut queued = 0;
     for url in &arguments.queue {
         let outlet = match Outlet::parse(url, region.as_deref()) {
             Some(outlet) => outlet?,
             None => bail!("`{}` is no queue; give `sqs://HOST/ACCOUNT/QUEUE`", printable(url, 200)),
         };
-        places.queued += queue::count(&queue::open(config, &outlet).await?).await?;
+        queued += queue::count(&queue::open(config, &outlet).await?).await?;
     }
-    Ok(places)
+    Ok(queued)
 }
 
-async fn holding(
+/// What a fallback holds that can be looked into: of the ids, or of the window. One that no event has come to is not there yet.
+async fn in_fallback(
     config: &Config,
-    destination: &Destination,
+    fallback: &Destination,
     stage: &Answered,
     window: &Window,
 ) -> anyhow::Result<Holding> {
-    let ids: Vec<&str> = match stage {
-        Answered::Ids(ids) => ids.iter().map(String::as_str).collect(),
-        Answered::Number(_) => Vec::new(),
-    };
-    match destination {
-        Destination::Sqlite(path) if !path.exists() => Ok(Holding::default()),
-        Destination::Sqlite(path) => {
-            let reader = Reader::open(path)?;
-            let mut holding = Holding {
-                events: reader.count_between(window.from, window.to)?,
-                ..Holding::default()
-            };
-            for id in ids {
-                if reader.holds(id)? {
-                    holding.found.insert(id.to_owned(), 1);
-                }
-            }
-            Ok(holding)
+    let held = match (fallback, stage) {
+        (Destination::Sqlite(path), _) if !path.exists() => None,
+        (Destination::Sqlite(path), Answered::Ids(ids)) => {
+            in_file(path, &ids.iter().map(String::as_str).collect::<Vec<_>>(), window)?
         }
-        Destination::OpenSearch(target) => in_index(&connect::deliverer(config, target).await?, &ids, window).await,
-        Destination::Message(_) => Ok(Holding::default()),
+        (Destination::Sqlite(path), Answered::Number(_)) => {
+            Some(of_ids(Reader::open(path)?.ids_between(window.from, window.to)?))
+        }
+        (Destination::OpenSearch(target), Answered::Ids(ids)) => {
+            let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+            in_index(&connect::deliverer(config, target).await?, &ids, window).await?
+        }
+        (Destination::OpenSearch(target), Answered::Number(_)) => {
+            Some(of_window(&connect::deliverer(config, target).await?, window).await?)
+        }
+        (Destination::Message(_), _) => None,
+    };
+    Ok(held.unwrap_or_default())
+}
+
+fn of_ids(ids: Vec<String>) -> Holding {
+    Holding {
+        events: ids.len() as u64,
+        found: ids.into_iter().map(|id| (id, 1)).collect(),
     }
+}
+
+fn in_file(path: &Path, ids: &[&str], window: &Window) -> anyhow::Result<Option<Holding>> {
+    let reader = Reader::open(path)?;
+    let mut holding = Holding {
+        events: reader.count_between(window.from, window.to)?,
+        ..Holding::default()
+    };
+    for id in ids {
+        if reader.holds(id)? {
+            holding.found.insert((*id).to_owned(), 1);
+        }
+    }
+    Ok(Some(holding))
+}
+
+/// The events of a window: those of a time.
+fn range(window: &Window) -> Value {
+    json!({"range": {"@timestamp": {"gte": iso(window.from), "lt": iso(window.to)}}})
+}
+
+/// All ids of a window.
+async fn of_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<Holding> {
+    let _ = search(deliverer, "_refresh", &Value::Null).await;
+    let (mut ids, mut pages) = (Vec::new(), Pages::new(deliverer, range(window)));
+    while let Some(page) = pages.next().await? {
+        let id = |document: &Value| document.pointer("/event/id")?.as_str().map(ToOwned::to_owned);
+        ids.extend(page.iter().filter_map(|stored| id(&stored.document)));
+    }
+    pages.end().await;
+    Ok(of_ids(ids))
 }
 
 /// Ids asked for at once; servers take 65,536 terms, and each answer has as many hits.
 const AT_ONCE: usize = 1_000;
 
-async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Holding> {
+/// None where there is no such index; a collection does not say.
+async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Option<Holding>> {
     // What was written is to be found, however seldom the index refreshes; a collection does so by itself and knows no such
     // request.
     let _ = search(deliverer, "_refresh", &Value::Null).await;
-    let range = json!({"range": {"@timestamp": {"gte": iso(window.from), "lt": iso(window.to)}}});
-    let count = search(deliverer, "_count", &json!({ "query": range })).await?;
+    let count = search(deliverer, "_count", &json!({ "query": range(window) })).await?;
+    if !deliverer.target().serverless && count["_shards"]["total"] == 0 {
+        return Ok(None);
+    }
     let mut holding = Holding {
         events: count["count"].as_u64().unwrap_or_default(),
         found: BTreeMap::new(),
@@ -353,7 +447,7 @@ async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyho
             }
         }
     }
-    Ok(holding)
+    Ok(Some(holding))
 }
 
 async fn search(deliverer: &Deliverer, what: &str, body: &Value) -> anyhow::Result<Value> {

@@ -8,7 +8,7 @@ use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
 use crate::delivery::Destination;
 use crate::event::iso;
-use crate::terminal::{json_line, print, printable};
+use crate::terminal::{json_line, print, printable, talk};
 
 /// Whose events.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,12 @@ impl SubjectArgument {
                 } else {
                     config.policy.key.user(id)
                 };
-                Ok(Subject::User { id: id.clone(), hash })
+                let recipients = config.code_keys.recipients(id);
+                Ok(Subject::User {
+                    id: id.clone(),
+                    hash,
+                    recipients: recipients.iter().map(ToString::to_string).collect(),
+                })
             }
             (_, Some(visitor), _) => Ok(Subject::Visitor(visitor.clone())),
             (_, _, code) => Ok(Subject::Code(code.clone().unwrap_or_default())),
@@ -80,6 +85,26 @@ const BEYOND: [&str; 3] = [
     "other destinations; run this for each of them",
 ];
 
+/// Where an index does not search for the hash of a mail address; a file is searched whole.
+const UNSEARCHED: &str = "mail addresses that stood only where an index does not search: in headers, the body and the rest of `params`, \
+    `context`, `stage-variables` and `body-json`, or in texts that are longer than the index takes (1024 characters, of most \
+    fields 256)";
+
+/// What a search for a user does not find.
+fn not_found(arguments: &SubjectArgument, config: &Config) -> Option<&'static str> {
+    let user = arguments.user.as_deref()?;
+    if user.starts_with("u-") {
+        return Some(
+            "hits of signed codes for this user: their recipient has another hash; give the id or mail address itself",
+        );
+    }
+    Some(if config.code_keys.is_empty() {
+        "hits of signed codes for this user: `PIXEL_CODE_KEYS` is not set, without which nobody can tell them"
+    } else {
+        "hits of signed codes of keys that have been taken out of `PIXEL_CODE_KEYS`"
+    })
+}
+
 /// Deletes, counts again, and prints what became of it.
 pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
@@ -87,6 +112,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let places = config.destination.iter().chain(&config.fallback);
         let (mut erased, mut beyond) = (Vec::new(), BEYOND.map(ToOwned::to_owned).to_vec());
+        beyond.extend(not_found(&arguments.subject, &config).map(ToOwned::to_owned));
         let mut missed = 0;
         for place in places {
             match place {
@@ -98,7 +124,13 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
                 }
                 // A place that is out of reach keeps no other from being cleared.
                 place => match erase_from(&config, place, &subject, arguments.dry_run).await {
-                    Ok(done) => erased.push(done),
+                    Ok(done) => {
+                        let in_texts = matches!(subject, Subject::User { .. });
+                        if in_texts && matches!(place, Destination::OpenSearch(_)) {
+                            beyond.push(format!("{place}: {UNSEARCHED}"));
+                        }
+                        erased.push(done);
+                    }
                     Err(error) => {
                         missed += 1;
                         beyond.push(printable(&format!("{place}: {error:#}; run this again"), 400));
@@ -194,10 +226,20 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let archive = Archive::open(&config).await?;
         archive.refresh().await;
+        let mut count = 0;
         let each = archive.each(Some(&subject), |page| {
+            count += page.len();
             page.iter().try_for_each(|stored| print(&json_line(&stored.document)))?;
             Ok(Vec::new())
         });
-        each.await
+        each.await?;
+        let beyond = not_found(&arguments.subject, &config).filter(|_| config.code_keys.is_empty());
+        if let Some(beyond) = beyond {
+            talk(&format!("not among them: {beyond}"));
+        }
+        if count == 0 {
+            talk(&format!("no events of {}", subject.name()));
+        }
+        Ok(())
     })
 }

@@ -335,8 +335,24 @@ fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::t
     })
 }
 
+/// The event of a report; null where there is none.
+fn event_of(report: &Report) -> Value {
+    let event = report.event.as_ref();
+    let read = event.and_then(|event| serde_json::from_str(&event.document).ok());
+    read.unwrap_or_default()
+}
+
+/// The request with the code as it is stored.
+fn request_of(report: &Report, event: &Value) -> String {
+    match event.pointer("/pixel/code").and_then(Value::as_str) {
+        Some(code) => report.request.replace("{code}", code),
+        None => report.request.clone(),
+    }
+}
+
 fn as_json(report: &Report) -> Value {
-    let mut line = json!({"time": iso(report.time), "request": report.request, "outcome": report.outcome.name()});
+    let request = request_of(report, &event_of(report));
+    let mut line = json!({"time": iso(report.time), "request": request, "outcome": report.outcome.name()});
     match &report.outcome {
         Outcome::Ignored(why) => line["reason"] = why.name().into(),
         Outcome::Failed(failure) | Outcome::Returned(failure) | Outcome::Fallback(failure) => {
@@ -351,17 +367,13 @@ fn as_json(report: &Report) -> Value {
 }
 
 fn as_text(report: &Report) -> String {
-    let event: Value = report
-        .event
-        .as_ref()
-        .and_then(|event| serde_json::from_str(&event.document).ok())
-        .unwrap_or_default();
+    let event = event_of(report);
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
     format!(
         "{}  {:<9}  {}  {}  {}",
         report.time.format("%H:%M:%S"),
         report.outcome.to_string(),
-        printable(&report.request, 60),
+        printable(&request_of(report, &event), 60),
         text("/client/ip"),
         printable(&text("/user_agent/original"), 60)
     )

@@ -53,7 +53,7 @@ const SHORT: Kind = Kind::Keyword(256);
 const LONG: Kind = Kind::Keyword(1024);
 
 /// All fields, in the order of the documentation.
-pub const FIELDS: [Field; 61] = [
+pub const FIELDS: [Field; 65] = [
     field("@timestamp", Kind::Date, "when the request was received"),
     field("date", Kind::EpochMillis, "the same"),
     field(
@@ -187,4 +187,16 @@ pub const FIELDS: [Field; 61] = [
         SHORT,
         "the recipient's hash that a signed code carries",
     ),
+    field("campaign.click_id.dclid", SHORT, "Google Marketing Platform's click id"),
+    field(
+        "campaign.click_id.gbraid",
+        SHORT,
+        "Google Ads' id of clicks that lead to an app",
+    ),
+    field(
+        "campaign.click_id.wbraid",
+        SHORT,
+        "Google Ads' id of clicks in an app that lead to a page",
+    ),
+    field("campaign.click_id.yclid", SHORT, "Yandex Direct's click id"),
 ];

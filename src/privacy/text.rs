@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 
 use super::{AddressPolicy, Applied, Key, REPLACEMENT, UserPolicy, is_secret, names_person};
+use crate::campaign::is_click_id;
+use crate::code::{self, can_name_person};
 
 /// What texts are cleaned by.
 #[derive(Clone, Debug)]
@@ -19,6 +21,15 @@ pub struct Cleaner {
     pub address: AddressPolicy,
     /// The visitor's own addresses as texts, as far as they are known.
     pub own: Vec<String>,
+    /// What more is removed where nothing is to tell a visitor from others.
+    pub anonymous: Option<Anonymous>,
+}
+
+/// Where nothing is to tell a visitor from others, ids of clicks go, and codes that may stand for one person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Anonymous {
+    /// A code that is known to stand for a mail, and stays.
+    pub of_mail: Option<String>,
 }
 
 /// What a text is.
@@ -43,11 +54,15 @@ impl Cleaner {
     }
 
     fn clean_as<'t>(&self, kind: Kind, text: &'t str, applied: &mut Changes) -> Cow<'t, str> {
-        let marks = Marks::of(text);
+        let anonymous = self.anonymous.as_ref();
+        let mut cleaned = match anonymous.and_then(|anonymous| without_codes(text, anonymous)) {
+            Some(changed) => Cow::Owned(changed),
+            None => Cow::Borrowed(text),
+        };
+        let marks = Marks::of(&cleaned);
         if !marks.any() {
-            return Cow::Borrowed(text);
+            return cleaned;
         }
-        let mut cleaned = Cow::Borrowed(text);
         if marks.parameters()
             && let Some(changed) = self.secrets(&cleaned, marks, applied)
         {
@@ -104,8 +119,11 @@ impl Cleaner {
         }
         let cleaned = clean_parameters(
             &bare,
-            |name| is_secret(name) || names_person(name),
+            |name| is_secret(name) || names_person(name) || self.anonymous.is_some() && is_click_id(name),
             |name, value| {
+                if self.anonymous.is_some() && is_click_id(name) {
+                    return Some(REPLACEMENT.to_owned());
+                }
                 if is_secret(name) {
                     applied.insert(Applied::SecretParameters);
                     return Some(REPLACEMENT.to_owned());
@@ -390,6 +408,62 @@ fn clean_parameters(
         cleaned.push_str(&text[kept..]);
         cleaned
     })
+}
+
+/// Without the codes that may stand for one person.
+fn without_codes(text: &str, anonymous: &Anonymous) -> Option<String> {
+    let found = codes(text, |code| {
+        can_name_person(code) && anonymous.of_mail.as_deref() != Some(code)
+    });
+    replace(text, &found, |_| REPLACEMENT.to_owned())
+}
+
+/// Where signed codes stand, plain or encoded, that are `wanted`.
+fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<std::ops::Range<usize>> {
+    let bytes = text.as_bytes();
+    let (mut found, mut place) = (Vec::new(), 0);
+    while place < bytes.len() {
+        let (mut code, mut end) = (String::new(), place);
+        while let Some((character, length)) = of_code(&bytes[end..]) {
+            code.push(character);
+            end += length;
+        }
+        if code.starts_with(code::MARK) && wanted(&code) {
+            found.push(place..end);
+        }
+        // The two digits behind `%` are no part of what follows.
+        place = match bytes.get(end) {
+            Some(b'%') => end + escape(&bytes[end..]),
+            _ => end + 1,
+        };
+    }
+    found
+}
+
+/// The character of a code at the beginning of a text, plain or encoded, and its length there.
+fn of_code(text: &[u8]) -> Option<(char, usize)> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match text {
+        [b'%', ..] => {
+            let length = escape(text);
+            let byte = hex(*text.get(length.checked_sub(2)?)?, *text.get(length - 1)?)?;
+            is_part(byte).then_some((char::from(byte), length))
+        }
+        [byte, ..] => is_part(*byte).then_some((char::from(*byte), 1)),
+        [] => None,
+    }
+}
+
+/// The length of what an encoded character is written as, however often it is encoded; that of `%` alone where it is none.
+fn escape(text: &[u8]) -> usize {
+    let mut length = 1;
+    while text[length..].starts_with(b"25") {
+        length += 2;
+    }
+    match text.get(length..length + 2) {
+        Some([high, low]) if hex(*high, *low).is_some() => length + 2,
+        _ => 1,
+    }
 }
 
 /// Without tokens.

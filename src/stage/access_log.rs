@@ -16,19 +16,26 @@ use crate::terminal::talk;
 pub struct Note {
     time: i64,
     id: String,
-    method: String,
-    resource: String,
+    pub(super) method: &'static str,
+    pub(super) resource: &'static str,
 }
 
+/// The methods that are named; a visitor may send any word as one.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"];
+
+/// Stands where there is nothing of ours to name.
+const OTHER: &str = "-";
+
 impl Note {
-    /// Of a request; of its path only the resource that it matched, since the rest is the visitor's.
+    /// Of a request; of its method and path only what is ours, since the rest is the visitor's.
     pub fn of(arrived: &Arrived) -> Self {
         let resource = super::gateway::resource(&arrived.path);
+        let method = METHODS.into_iter().find(|method| *method == arrived.method);
         Self {
             time: arrived.time.timestamp_millis(),
             id: arrived.id.clone(),
-            method: arrived.method.clone(),
-            resource: resource.map_or_else(|| "-".to_owned(), |(route, ..)| route.path.to_owned()),
+            method: method.unwrap_or(OTHER),
+            resource: resource.map_or(OTHER, |(route, ..)| route.path),
         }
     }
 }

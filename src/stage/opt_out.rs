@@ -14,7 +14,7 @@ use super::gateway::Arrived;
 use crate::aws::client::Deliverer;
 use crate::manage::{Reply, index};
 use crate::opt_out::{self, Whom, Wish};
-use crate::privacy::{OPT_OUT_COOKIE, says_opt_out};
+use crate::privacy::{OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
 use crate::terminal::talk;
 
 /// The codes whose recipients have opted out.
@@ -108,9 +108,14 @@ fn keep(file: &Mutex<Connection>, code: &str, out: bool) -> rusqlite::Result<()>
 
 /// Answers the paths of this module: `/opt-out`, `/opt-out/{code}` and `/.well-known/gpc.json`.
 /// `index` is where events go, when that is an index.
-pub async fn answer(arrived: &Arrived, opt_outs: &OptOuts, index: Option<&Deliverer>) -> Option<Reply> {
+pub async fn answer(
+    arrived: &Arrived,
+    opt_outs: &OptOuts,
+    signal: SignalPolicy,
+    index: Option<&Deliverer>,
+) -> Option<Reply> {
     if arrived.path == "/.well-known/gpc.json" {
-        return Some(gpc(arrived));
+        return Some(gpc(signal));
     }
     let code = match arrived.path.strip_prefix("/opt-out")? {
         "" | "/" => None,
@@ -118,7 +123,10 @@ pub async fn answer(arrived: &Arrived, opt_outs: &OptOuts, index: Option<&Delive
     };
     let reply = match (Wish::of(&arrived.method, &arrived.decoded_query()), code) {
         (None, _) => opt_out::wrong_method(),
-        (Some(Wish::See), None) => opt_out::page(Whom::Browser, says_opt_out(&arrived.headers)),
+        (Some(Wish::See), None) => {
+            let secure = is_secure(arrived);
+            opt_out::page(Whom::Browser { secure }, says_opt_out(&arrived.headers))
+        }
         (Some(wish), None) => set_cookie(arrived, wish == Wish::Out),
         (Some(_), Some(code)) if !opt_out::is_possible(&code) => opt_out::unknown(),
         (Some(Wish::See), Some(code)) => opt_out::page(Whom::Recipient, opt_outs.read().contains(&code)),
@@ -133,21 +141,27 @@ fn decoded(text: &str) -> String {
         .into_owned()
 }
 
-/// Global Privacy Control, "GPC Support Resource".
-fn gpc(arrived: &Arrived) -> Reply {
-    let last = arrived.time.format("%F");
+/// When what is said of the signal last changed; `infra/pixel.yaml` says the same.
+const GPC_UPDATED: &str = "2026-03-01";
+
+/// Global Privacy Control, "GPC Support Resource": whether the signal has an effect.
+fn gpc(signal: SignalPolicy) -> Reply {
+    let heeded = signal != SignalPolicy::Record;
     Reply {
         status: 200,
         headers: vec![("content-type", "application/json".to_owned())],
-        body: format!("{{\"gpc\": true, \"lastUpdate\": \"{last}\"}}\n"),
+        body: format!("{{\"gpc\": {heeded}, \"lastUpdate\": \"{GPC_UPDATED}\"}}\n"),
     }
+}
+
+fn is_secure(arrived: &Arrived) -> bool {
+    arrived.header("x-forwarded-proto") == Some("https")
 }
 
 /// Sets the cookie for a year, or takes it back. Other sites' pages send it with the image only over TLS and when it may go
 /// to other sites.
 fn set_cookie(arrived: &Arrived, out: bool) -> Reply {
-    let secure = arrived.header("x-forwarded-proto") == Some("https");
-    let reach = if secure {
+    let reach = if is_secure(arrived) {
         "SameSite=None; Secure"
     } else {
         "SameSite=Lax"

@@ -168,7 +168,7 @@ impl Source {
 pub struct Report {
     /// When it arrived.
     pub time: chrono::DateTime<Utc>,
-    /// The request line's method and path.
+    /// The method and the resource; what stands for `{code}` in it is known of the event alone, after policy.
     pub request: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -407,7 +407,8 @@ impl Stage {
         if self.reports.is_closed() {
             return;
         }
-        let request = format!("{} {}", arrived.method, arrived.path);
+        let note = Note::of(arrived);
+        let request = format!("{} {}", note.method, note.resource);
         let _ = self.reports.try_send(Report {
             time: arrived.time,
             request,
@@ -436,7 +437,14 @@ async fn answer(
     if let Some(page) = page(&arrived).or_else(|| status(&stage, &arrived)) {
         return Ok(page);
     }
-    if let Some(page) = opt_out::answer(&arrived, &stage.opt_outs, stage.sink.index()).await {
+    if let Some(page) = opt_out::answer(
+        &arrived,
+        &stage.opt_outs,
+        stage.config.policy.signal,
+        stage.sink.index(),
+    )
+    .await
+    {
         return Ok(of_reply(page));
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
 
+use pixel::code::{Contents, Keys};
 use pixel::delivery::sqlite::{Archive, Change};
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -13,7 +14,10 @@ use crate::serving;
 
 /// A destination under test.
 trait Place {
-    fn pixel(&self, arguments: &[&str]) -> Output;
+    fn pixel(&self, arguments: &[&str]) -> Output {
+        self.pixel_with(&[], arguments)
+    }
+    fn pixel_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output;
     fn all(&self) -> Vec<Value>;
     /// Puts another class into the event of this id.
     fn misclass(&self, id: &str, visit: &Value);
@@ -22,8 +26,10 @@ trait Place {
 struct File<'a>(&'a Path);
 
 impl Place for File<'_> {
-    fn pixel(&self, arguments: &[&str]) -> Output {
-        serving::run(self.0, arguments)
+    fn pixel_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let mut command = serving::pixel(self.0);
+        command.args(arguments).envs(variables.iter().copied());
+        command.output().expect("pixel starts")
     }
 
     fn all(&self) -> Vec<Value> {
@@ -52,9 +58,13 @@ impl Place for File<'_> {
 }
 
 impl Place for Index {
-    fn pixel(&self, arguments: &[&str]) -> Output {
+    fn pixel_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         let destination = self.subject.destination(&self.name);
-        self.subject.pixel(&[arguments, &["-d", &destination]].concat())
+        let folder = tempdir().expect("a folder can be made");
+        let mut command = serving::pixel(folder.path());
+        command.args(arguments).args(["-d", &destination]);
+        command.envs(self.subject.variables()).envs(variables.iter().copied());
+        command.output().expect("pixel starts")
     }
 
     fn all(&self) -> Vec<Value> {
@@ -201,7 +211,108 @@ fn without_the_key_a_user_is_not_said_to_be_unknown() {
     let output = serving::run(folder.path(), &["erase", "--user", "anna@shop.example"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert!(errors.contains("PIXEL_PRIVACY_KEY"), "{errors}");
+    assert!(errors.contains("`PIXEL_PRIVACY_KEY` is not set: "), "{errors}");
+}
+
+const FIRST: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
+const SECOND: &str = "2:ZmVkY2JhOTg3NjU0MzIxMA";
+const SECRET: (&str, &str) = ("PIXEL_PRIVACY_KEY", "the secret of the tests");
+
+/// Serves what a person leaves behind who names herself nowhere but in her program's name, and to whom mails were sent with
+/// codes of two keys; and what others leave.
+fn served_to_ann() -> serving::Serve {
+    let both = format!("{SECOND},{FIRST}");
+    let served = serving::serve()
+        .variable(SECRET.0, SECRET.1)
+        .variable("PIXEL_CODE_KEYS", &both)
+        .start();
+    let code = |keys: &str, recipient: &str| {
+        let keys = Keys::parse(keys).expect("keys");
+        let recipient = keys.recipient(recipient).ok();
+        keys.sign(&Contents {
+            recipient,
+            ..Contents::default()
+        })
+        .expect("it fits")
+    };
+    let get = |code: &str, agent: &str| {
+        let headers: [(&str, &[u8]); 1] = [("User-Agent", agent.as_bytes())];
+        let request = serving::request("GET", &format!("/pixel/{code}.gif"), &headers);
+        assert_eq!(serving::send(served.address, &request).status, 200);
+    };
+    get(&code(FIRST, "ann@shop.example"), BROWSER);
+    get(&code(SECOND, "Ann@shop.example"), BROWSER);
+    get("spring", "Mail/7 (ann@shop.example)");
+    get(&code(SECOND, "bob@shop.example"), BROWSER);
+    get("spring", BROWSER);
+    served.signal("TERM");
+    served.ended().1
+}
+
+fn check_person(place: &impl Place) {
+    let ann = ["--user", "ann@shop.example"];
+    let both = format!("{SECOND},{FIRST}");
+    let keys = [SECRET, ("PIXEL_CODE_KEYS", &*both)];
+    let erase = |variables: &[(&str, &str)], more: &[&str]| -> (Value, String) {
+        let receipt = succeeded(&place.pixel_with(variables, &[&["erase", "--json"], &ann[..], more].concat()));
+        let receipt: Value = serde_json::from_str(receipt.trim()).expect("a receipt");
+        let beyond = receipt["not_reached"].to_string();
+        (receipt, beyond)
+    };
+    let export = |variables: &[(&str, &str)]| {
+        let output = place.pixel_with(variables, &[&["export"], &ann[..]].concat());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (succeeded(&output).lines().count(), errors)
+    };
+    // Without the keys of codes nobody can tell to whom a mail was sent, and that is said.
+    let (receipt, beyond) = erase(&[SECRET], &["--dry-run"]);
+    assert_eq!(receipt["found"], 1, "{receipt}");
+    assert!(beyond.contains("PIXEL_CODE_KEYS"), "{receipt}");
+    let (count, errors) = export(&[SECRET]);
+    assert!(count == 1 && errors.contains("PIXEL_CODE_KEYS"), "{count}: {errors}");
+
+    let (count, errors) = export(&keys);
+    assert_eq!((count, errors.as_str()), (3, ""));
+    let (receipt, beyond) = erase(&keys, &[]);
+    assert_eq!(
+        (&receipt["found"], &receipt["deleted"], &receipt["left"]),
+        (&json!(3), &json!(3), &json!(0)),
+        "{receipt}"
+    );
+    assert!(!beyond.contains("PIXEL_CODE_KEYS` is not set"), "{receipt}");
+    assert_eq!(place.all().len(), 2);
+    let (count, errors) = export(&keys);
+    assert_eq!((count, errors.lines().count()), (0, 1), "{errors}");
+    assert!(errors.contains("no events of user u-"), "{errors}");
+}
+
+#[test]
+fn a_person_is_found_in_a_file_by_what_her_mails_and_her_program_say() {
+    let serve = served_to_ann();
+    check_person(&File(serve.folder()));
+}
+
+#[test]
+fn a_person_is_found_in_an_index_by_what_her_mails_and_her_program_say() {
+    let serve = served_to_ann();
+    let file = format!("sqlite:{}", serve.folder().join("pixel.db").display());
+    matrix::each(|subject| {
+        for (what, made_ready) in [("person", true), ("anyone", false)] {
+            let index = Index::new(subject, what);
+            let destination = subject.destination(&index.name);
+            if made_ready {
+                succeeded(&subject.pixel(&["setup", "-d", &destination]));
+            }
+            succeeded(&subject.pixel(&["replay", &file, "-d", &destination]));
+            let dry = index.pixel_with(
+                &[SECRET],
+                &["erase", "--user", "ann@shop.example", "--dry-run", "--json"],
+            );
+            // An index does not look into everything that it keeps.
+            assert!(succeeded(&dry).contains("`params`"), "{}", subject.name);
+            check_person(&index);
+        }
+    });
 }
 
 #[test]

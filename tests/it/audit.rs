@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
+use pixel::delivery::sqlite::Store;
 use serde_json::{Value, json};
 
 use crate::matrix::{Index, each};
@@ -43,6 +44,11 @@ fn metric(served: &Served, name: &str) -> u64 {
 
 fn outcome(served: &Served, name: &str) -> u64 {
     metric(served, &format!("pixel_hits_total{{outcome=\"{name}\"}}"))
+}
+
+/// A store in which there is nothing yet.
+fn empty_store(folder: &Path, name: &str) {
+    Store::open(&folder.join(name)).expect("a store can be made").close();
 }
 
 /// Stops, so that the access log is complete.
@@ -134,7 +140,11 @@ fn the_fallback_and_the_log_are_places_too_and_replay_brings_all_home() {
     wait_for("the log to have all", || {
         (outcome(&second, "failed") == 3).then_some(())
     });
-    let log = second.stderr.all().join("\n");
+    // What was written may still be on its way to us.
+    let log = second
+        .stderr
+        .wait_for_count("three events in the log", 3, |line| line.contains("undelivered event"));
+    let log = log.join("\n");
     std::fs::write(folder.join("stage.log"), log).expect("the log is written");
     let _second = stopped(second);
 
@@ -146,6 +156,7 @@ fn the_fallback_and_the_log_are_places_too_and_replay_brings_all_home() {
         "-d",
         "sqlite:pixel.db",
     ];
+    empty_store(folder, "pixel.db");
     let fallback = [("PIXEL_FALLBACK", "sqlite:fallback.db")];
     let (code, report) = audit(folder, &fallback, &sources);
     let numbers = ["answered", "destination", "fallback", "log", "unaccounted"].map(|name| report[name].clone());
@@ -197,6 +208,21 @@ fn an_index_is_asked_for_each_id_also_for_those_it_has_twice() {
             subject.name
         );
 
+        // Each event counts once, wherever else it is.
+        let twice = [&variables[..], &[("PIXEL_FALLBACK", read.as_str())]].concat();
+        let (code, report) = audit(folder, &twice, &["--count", "12", "-d", &read]);
+        assert_eq!(
+            (
+                code,
+                &report["destination"],
+                &report["fallback"],
+                &report["unaccounted"]
+            ),
+            (Some(0), &json!(12), &json!(0), &json!(0)),
+            "{}",
+            subject.name
+        );
+
         // The same event in the index of another year.
         let stored = subject.expect("POST", &format!("/{}-*/_search", index.name), None);
         let first = stored.pointer("/hits/hits/0").expect("an event");
@@ -229,6 +255,7 @@ fn what_a_queue_holds_may_be_there_and_no_more() {
     });
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("ids"), "a\nb\n\nc\n").expect("it is written");
+    empty_store(folder.path(), "none.db");
     let url = format!("{}/000000000000/pixel", queue.url().replace("http://", "sqs+http://"));
     let (code, report) = audit(
         folder.path(),
@@ -249,6 +276,201 @@ fn what_a_queue_holds_may_be_there_and_no_more() {
         (code, &report["queue"], &report["unaccounted"]),
         (Some(1), &json!(3), &json!(1))
     );
+}
+
+/// A queue that holds so many messages.
+fn queue_of(messages: u64) -> (SmallServer, String) {
+    let queue = SmallServer::start(move |_| {
+        let attributes = json!({
+            "ApproximateNumberOfMessages": messages.to_string(), "ApproximateNumberOfMessagesNotVisible": "0",
+            "ApproximateNumberOfMessagesDelayed": "0",
+        });
+        Reaction::json(200, &json!({ "Attributes": attributes }))
+    });
+    let url = format!("{}/000000000000/pixel", queue.url().replace("http://", "sqs+http://"));
+    (queue, url)
+}
+
+/// What the function says of hits, one in a line.
+fn said(outcomes: &[(&str, &str)]) -> String {
+    let line = |(id, outcome): &(&str, &str)| json!({"message": "hit", "outcome": outcome, "event_id": id}).to_string();
+    outcomes.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_message_of_the_fallback_s_queue_stands_for_one_hit() {
+    let (_queue, url) = queue_of(5);
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    empty_store(folder, "pixel.db");
+    let ids: Vec<_> = (0..10).map(|number| format!("id-{number}")).collect();
+    std::fs::write(folder.join("ids"), ids.join("\n")).expect("it is written");
+    let outcomes = ids
+        .iter()
+        .enumerate()
+        .map(|(number, id)| (id.as_str(), if number < 5 { "fallback" } else { "indexed" }));
+    std::fs::write(folder.join("log"), said(&outcomes.collect::<Vec<_>>())).expect("it is written");
+    let fallback = [("PIXEL_FALLBACK", url.as_str())];
+    let (code, report) = audit(folder, &fallback, &["--ids", "ids", "--log", "log"]);
+    let numbers = ["fallback", "queue", "unaccounted"].map(|name| report[name].clone());
+    assert_eq!(
+        (code, numbers),
+        (Some(1), [5, 0, 5].map(|number| json!(number))),
+        "{report}"
+    );
+    assert_eq!(report["missing"], json!(ids[5..]));
+    // Another queue's messages may be those that are missing.
+    let (_other, way) = queue_of(3);
+    let (_, report) = audit(folder, &fallback, &["--ids", "ids", "--log", "log", "--queue", &way]);
+    assert_eq!((&report["queue"], &report["unaccounted"]), (&json!(3), &json!(2)));
+    let (_, report) = audit(folder, &fallback, &["--count", "10", "--log", "log"]);
+    assert_eq!(report["unaccounted"], 5, "{report}");
+}
+
+#[test]
+fn a_log_is_believed_of_the_fallback_only_where_nobody_can_look() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    for store in ["pixel.db", "fallback.db"] {
+        empty_store(folder, store);
+    }
+    std::fs::write(folder.join("ids"), "a\nb\n").expect("it is written");
+    std::fs::write(folder.join("log"), said(&[("a", "fallback"), ("b", "fallback")])).expect("it is written");
+    let check = |fallback: &str| {
+        let (code, report) = audit(
+            folder,
+            &[("PIXEL_FALLBACK", fallback)],
+            &["--ids", "ids", "--log", "log"],
+        );
+        (code, report["fallback"].clone(), report["unaccounted"].clone())
+    };
+    assert_eq!(check("sqlite:fallback.db"), (Some(1), json!(0), json!(2)));
+    assert_eq!(check("sqlite:never.db"), (Some(1), json!(0), json!(2)));
+    let stream = "firehose+http://127.0.0.1:9/hits";
+    assert_eq!(check(stream), (Some(0), json!(2), json!(0)));
+    each(|subject| {
+        let index = Index::new(subject, "unfilled");
+        subject.expect("PUT", &format!("/{}", index.name), None);
+        let destination = subject.destination(&index.name);
+        let mut variables = subject.variables();
+        variables.push(("PIXEL_FALLBACK", destination));
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let (code, report) = audit(folder, &variables, &["--ids", "ids", "--log", "log"]);
+        assert_eq!((code, &report["unaccounted"]), (Some(1), &json!(2)), "{}", subject.name);
+    });
+}
+
+#[test]
+fn a_hit_in_many_places_counts_once() {
+    let served = serve().start();
+    for number in 0..5 {
+        assert_eq!(served.get(&format!("/pixel.gif?n={number}")).status, 200);
+    }
+    let serve = stopped(served);
+    let folder = serve.folder();
+    let documents: Vec<Value> = crate::serving::documents(folder)
+        .iter()
+        .map(|text| serde_json::from_str(text).expect("JSON"))
+        .collect();
+    // `PIXEL_JOURNAL=log`; of an event of another day, too.
+    let mut old = documents[0].clone();
+    old["@timestamp"] = json!("2001-01-01T00:00:00.000Z");
+    old["event"]["id"] = json!("old");
+    let journal: Vec<_> = documents
+        .iter()
+        .chain([&old])
+        .map(|event| {
+            json!({"level": "INFO", "message": "journal", "event_id": event["event"]["id"], "event": event}).to_string()
+        })
+        .collect();
+    std::fs::write(folder.join("log"), journal.join("\n")).expect("it is written");
+    let numbers = |variables: &[(&str, &str)], sources: &[&str]| {
+        let (code, report) = audit(folder, variables, sources);
+        let numbers =
+            ["destination", "fallback", "log", "unaccounted"].map(|name| report[name].as_u64().expect("a number"));
+        (code, numbers)
+    };
+    assert_eq!(numbers(&[], &["--count", "5", "--log", "log"]), (Some(0), [5, 0, 0, 0]));
+    // After a replay from a fallback that keeps what it holds.
+    let replayed = run(folder, &["replay", "sqlite:pixel.db", "-d", "sqlite:fallback.db"]);
+    assert!(replayed.status.success(), "{}", errors(&replayed));
+    let fallback = [("PIXEL_FALLBACK", "sqlite:fallback.db")];
+    assert_eq!(numbers(&fallback, &["--count", "5"]), (Some(0), [5, 0, 0, 0]));
+    for (store, expected) in [("pixel.db", [4, 1, 0, 0]), ("fallback.db", [4, 0, 1, 0])] {
+        let store = rusqlite::Connection::open(folder.join(store)).expect("the store opens");
+        let id = documents[0]["event"]["id"].as_str().expect("an id");
+        store
+            .execute("DELETE FROM events WHERE id = ?1", [id])
+            .expect("it is deleted");
+        assert_eq!(
+            numbers(&fallback, &["--count", "5", "--log", "log"]),
+            (Some(0), expected)
+        );
+    }
+    assert_eq!(numbers(&fallback, &["--count", "5"]), (Some(1), [4, 0, 0, 1]));
+}
+
+#[test]
+fn an_audit_with_nothing_behind_it_is_no_good_news() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    empty_store(folder, "pixel.db");
+    let line = json!({"time": "1780000000000", "id": "a", "method": "GET", "resource": "/pixel.gif", "status": "200"});
+    for (name, text) in [
+        ("other.log", "GET /pixel.gif 200\n{\"a\":1}\n".to_owned()),
+        ("empty", "\n".to_owned()),
+        ("access.ndjson", line.to_string()),
+    ] {
+        std::fs::write(folder.join(name), text).expect("it is written");
+    }
+    let check = |from: &str, sources: &[&str]| {
+        let output = run(
+            folder,
+            &[&["audit", "--from", from, "--to", "2100-01-01"], sources].concat(),
+        );
+        (output.status.code(), errors(&output))
+    };
+    for (sources, names) in [
+        (&["--access-log", "other.log"][..], "`other.log`"),
+        (
+            &["--access-log", "access.ndjson", "--access-log", "other.log"],
+            "`other.log`",
+        ),
+        (&["--access-log", "empty"], "`empty`"),
+        (&["--ids", "empty"], "`empty`"),
+        (&["-d", "sqlite:nofile.db", "--count", "0"], "`nofile.db`"),
+    ] {
+        let (code, said) = check("2026-01-01", sources);
+        assert!(code == Some(1) && said.contains(names), "{sources:?}: {code:?}: {said}");
+    }
+    // A quiet time is no mistake, and is said.
+    let (code, said) = check("2099-01-01", &["--access-log", "access.ndjson"]);
+    assert!(
+        code == Some(0) && said.contains("no hit was answered"),
+        "{code:?}: {said}"
+    );
+    each(|subject| {
+        let variables = subject.variables();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let nothing = subject.destination("nothing-of-this-name");
+        let output = pixel(folder)
+            .args([
+                "audit",
+                "--from",
+                "2026-01-01",
+                "--to",
+                "2100-01-01",
+                "--count",
+                "0",
+                "-d",
+                &nothing,
+            ])
+            .envs(variables)
+            .output()
+            .expect("pixel starts");
+        assert_eq!(output.status.code(), Some(1), "{}", subject.name);
+        assert!(errors(&output).contains("nothing-of-this-name"), "{}", errors(&output));
+    });
 }
 
 /// `CloudWatch` with two periods of one API, on two pages.

@@ -185,9 +185,9 @@ const PROBLEMS: [(&[(&str, &str)], &str); 30] = [
     ),
     (
         &[URL, ("PIXEL_AUTH", "api-key")],
-        "`PIXEL_API_KEY` is ``: give the key, since `PIXEL_AUTH` is `api-key`",
+        "`PIXEL_API_KEY` is not set: give the key, since `PIXEL_AUTH` is `api-key`",
     ),
-    (&[URL, ("PIXEL_AUTH", "es")], "`AWS_REGION` is ``: give the region"),
+    (&[URL, ("PIXEL_AUTH", "es")], "`AWS_REGION` is not set: give the region"),
     (
         &[URL, BASIC],
         "`PIXEL_DESTINATION` is `https://search.example/events`: put user and password into the URL",

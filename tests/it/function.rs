@@ -747,7 +747,7 @@ async fn no_configuration_breaks_the_image_or_loses_the_event() {
         wrong(
             &signed,
             "AWS_REGION",
-            Some("`AWS_REGION` is ``: give the region"),
+            Some("`AWS_REGION` is not set: give the region"),
             unset,
         ),
         wrong(
@@ -812,6 +812,37 @@ async fn what_is_mistyped_keeps_its_default() {
     ] {
         assert!(log.contains(problem), "{problem:?} is not in {log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_as_it_may_be_meant_is_a_warning() {
+    let warnings = |rig: &Rig| -> Vec<String> {
+        let lines = log("warnings", rig).into_iter();
+        let of_start = lines.filter(|line| line["message"] == "configuration" && line["level"] == "WARN");
+        of_start
+            .map(|line| line["reason"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let stub = IndexStub::start().await;
+    let bare = to(&stub, "after-indexing", PATIENT).without("PIXEL_PRIVACY_KEY");
+    let bare = Rig::start(bare.env("PIXEL_GEO_FILE", "places.mmdb")).await;
+    assert_image("bare", &bare.invoke(payload(&hit("id-1"))).await);
+    let told = warnings(&bare);
+    for variable in ["`PIXEL_PRIVACY_KEY` is not set", "`PIXEL_GEO_FILE` is set"] {
+        assert_eq!(
+            told.iter().filter(|reason| reason.contains(variable)).count(),
+            1,
+            "{told:#?}"
+        );
+    }
+    let documents: Vec<_> = stub.documents().into_values().collect();
+    let [stored] = &documents[..] else { panic!("one event") };
+    assert!(format!("{stored:?}").contains("198.51.100.0"));
+    assert!(!format!("{stored:?}").contains("country_iso_code"));
+
+    let whole = Rig::start(to(&stub, "after-indexing", PATIENT)).await;
+    assert_image("whole", &whole.invoke(payload(&hit("id-2"))).await);
+    assert_eq!(warnings(&whole), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

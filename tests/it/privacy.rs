@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use pixel::capture::{self, journal_line, log_line};
+use pixel::code::{Contents, Keys};
 use pixel::config::{Config, Variables};
 use pixel::delivery::message::Outlet;
 use pixel::delivery::{Delivered, Failure, Ignored, Outcome};
@@ -12,6 +13,7 @@ use pixel::event::Event;
 use pixel::hit::Circumstances;
 use pixel::privacy::{AddressPolicy, Key, Recording, SignalPolicy, UserPolicy, clean_url};
 use pixel::request::{Ingress, Pairs, Request};
+use pixel::stage::gateway::{Arrived, payload};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -240,6 +242,90 @@ proptest! {
     }
 }
 
+/// A part of a URL or of a name as a client may write it.
+fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// What arrives at an ingress, with something private in one place of it that no ingress of the function itself decides.
+fn arriving() -> impl Strategy<Value = (Arrived, Vec<String>)> {
+    let places = vec![
+        "before the path",
+        "code",
+        "name of a parameter",
+        "parameter",
+        "page",
+        "host",
+        "user-agent",
+        "referer",
+        "accept",
+        "name of a header",
+        "body",
+    ];
+    let piece = (private(), any::<bool>(), select(places), select(&AROUND[..]));
+    vec(piece, 1..5).prop_map(|pieces| {
+        let mut arrived = Arrived {
+            method: "GET".to_owned(),
+            path: "/pixel/spring.gif".to_owned(),
+            query: "a=1".to_owned(),
+            headers: Pairs::new(),
+            peer: "198.51.100.23".parse().ok(),
+            id: "id-1".to_owned(),
+            time: now(),
+            body: None,
+        };
+        let mut secrets = vec!["198.51.100.23".to_owned()];
+        for (private, plain, place, (before, behind)) in pieces {
+            let text = private.text().to_owned();
+            let around = format!("{before}{text}{behind}");
+            // In a line of a request there are no blanks, and no other character that ends a path.
+            let in_path = if plain { text.clone() } else { encoded(&text) };
+            match place {
+                "before the path" => arrived.path = format!("/{in_path}{}", arrived.path),
+                "code" => arrived.path = arrived.path.replace("spring", &in_path),
+                "name of a parameter" => arrived.query = format!("{}&{}=1", arrived.query, encoded(&around)),
+                "parameter" => arrived.query = format!("{}&q={}", arrived.query, encoded(&around)),
+                "page" => arrived.query = format!("{}&url={}", arrived.query, encoded(&around)),
+                "host" => arrived.headers.push(("Host".to_owned(), text.clone())),
+                // `@` and `:` cannot stand in a header's name.
+                "name of a header" if text.contains(':') => continue,
+                "name of a header" => {
+                    let name = format!("sec-{}", text.replace('@', "%40")).to_lowercase();
+                    arrived.headers.push((name, "1".to_owned()));
+                }
+                "body" => arrived.body = Some(json!({ "a": around, around.clone(): 1 }).to_string().into_bytes()),
+                name => arrived.headers.push((name.to_owned(), around)),
+            }
+            secrets.extend(match &private {
+                Private::Mail(mail) => mail.split('@').next().map(|local| format!("{local}@")),
+                _ => None,
+            });
+            secrets.extend([encoded(&text), text.replace('@', "%40"), text]);
+        }
+        (arrived, secrets)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_private_is_in_the_event_whichever_way_it_came((arrived, secrets) in arriving()) {
+        for ingress in Ingress::ALL {
+            // The API with a resource for each path has none for some of them.
+            let Some(payload) = payload(ingress, &arrived) else { continue };
+            let request = Request::decode(&payload).expect("a request");
+            let event = event_of(request, &Config::default());
+            for secret in &secrets {
+                prop_assert!(
+                    !event.document.contains(secret.as_str()),
+                    "{} is in the event by {}: {}", secret, ingress, event.document
+                );
+            }
+        }
+    }
+}
+
 /// What a property has found once.
 #[test]
 fn a_token_is_found_whatever_words_are_in_it() {
@@ -371,6 +457,82 @@ fn a_wish_not_to_be_tracked_is_followed() {
     );
 }
 
+/// A code for one recipient, as it is sent to her alone.
+#[test]
+fn a_wish_not_to_be_tracked_holds_for_signed_codes_too() {
+    let (config, problems) = config(&[("PIXEL_CODE_KEYS", "1:MDEyMzQ1Njc4OWFiY2RlZg")]);
+    assert_eq!(problems, 0);
+    let keys = Keys::parse("1:MDEyMzQ1Njc4OWFiY2RlZg").expect("keys");
+    let contents = |recipient: Option<&str>| Contents {
+        campaign: Some("spring".to_owned()),
+        recipient: recipient.map(|recipient| keys.recipient(recipient).expect("a key")),
+        sent: DateTime::from_timestamp(1_772_000_000, 0),
+        expires: None,
+    };
+    let hers = keys.sign(&contents(Some("ann@shop.example"))).expect("it fits");
+    let recipient = keys.recipient("ann@shop.example").expect("a key").to_string();
+    let everybodys = keys.sign(&contents(None)).expect("it fits");
+    let listed = keys.short([1, 2, 3, 4]).expect("a key");
+
+    let page = |code: &str| format!("https://shop.example/mail?from={code}&gclid=click-7&n=1");
+    let at = |code: &str, place: &str, wish: &[(&str, &str)]| {
+        let (page, ending) = (page(code), format!("{code}.gif"));
+        let referrer = format!("https://shop.example/pixel/{code}");
+        let headers = [&[("user-agent", "Mail/7"), ("referer", &*referrer)], wish].concat();
+        let mut request = a_request(&[("url", &*page)], &headers);
+        if place == "path" {
+            request.path = format!("/prod/pixel/{ending}");
+            request.path_parameters = pairs(&[("code", &*ending)]);
+            request
+                .context
+                .push(("resource-path".to_owned(), format!("/pixel/{ending}")));
+        } else {
+            request.path = "/pixel".to_owned();
+            request.path_parameters.clear();
+            request.query.push(("code".to_owned(), code.to_owned()));
+        }
+        request
+    };
+    for (name, value) in [("sec-gpc", "1"), ("dnt", "1")] {
+        let wish = [(name, value)];
+        for place in ["path", "query"] {
+            let event = document(at(&hers, place, &wish), &config);
+            let text = event.to_string();
+            for secret in [&recipient, &hers, &hers[1..], "click-7"] {
+                assert!(!text.contains(secret), "{secret} is in {event:#}");
+            }
+            assert_eq!(
+                event["pixel"],
+                json!({"signature": "valid", "campaign": "spring"}),
+                "{event:#}"
+            );
+            // Who it is sent to is not known without the key, and is in it all the same.
+            let event = document(at(&hers, place, &wish), &Config::default());
+            assert!(!event.to_string().contains(&hers[1..]), "{event:#}");
+            // What stands for a mail stays, so that the mail can be counted.
+            for code in [&everybodys, &listed, "spring"] {
+                let event = document(at(code, place, &wish), &config);
+                assert_eq!(event["pixel"]["code"], *code, "{event:#}");
+                assert!(!event["params"].to_string().contains("redacted]\""), "{event:#}");
+            }
+        }
+    }
+    // Hers in the address of a page whose own image has another code, and as a name.
+    let mut request = at("spring", "path", &[("dnt", "1")]);
+    request.query = pairs(&[
+        ("url", &*format!("https://shop.example/r?to=%2Fpixel%2F{hers}")),
+        (&hers, "1"),
+    ]);
+    let event = document(request, &config);
+    assert!(!event.to_string().contains(&hers[1..]), "{event:#}");
+    // Nobody has asked for less.
+    let event = document(at(&hers, "path", &[]), &config);
+    assert_eq!(
+        (&event["pixel"]["recipient"], &event["pixel"]["code"]),
+        (&json!(recipient), &json!(hers))
+    );
+}
+
 #[test]
 fn only_listed_headers_are_stored() {
     let headers = [
@@ -443,6 +605,89 @@ fn who_opts_out_is_not_counted() {
     let gpc = get("/.well-known/gpc.json", &[]);
     let gpc: Value = serde_json::from_slice(&gpc.body).expect("JSON");
     assert_eq!(gpc["gpc"], true);
+}
+
+/// The lines of hits go to whoever collects the output of programs.
+#[test]
+fn nothing_private_is_in_the_lines_of_hits() {
+    let plain = serve().argument("--ingress=http-api").start();
+    let json = serve().argument("--json").start();
+    for served in [&plain, &json] {
+        let get = |path: &str, headers: &[(&str, &[u8])]| send(served.address, &request("GET", path, headers)).status;
+        assert_eq!(get("/pixel/anna%40shop.example.gif", &[]), 200);
+        assert_eq!(get("/203.0.113.77/anna%40shop.example/pixel/spring.gif", &[]), 200);
+        assert_eq!(
+            get("/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm5hIn0.c2lnbmF0dXJl/pixel.gif", &[]),
+            200
+        );
+        assert_eq!(get("/pixel/mail-7.gif", &[("Cookie", b"pixel-opt-out=1")]), 200);
+        assert_ne!(get("/of/anna%40shop.example", &[]), 200);
+        let lines = served.stdout.wait_for_count("five lines", 5, |_| true);
+        let text = lines.join("\n");
+        for secret in ["anna", "203.0.113.77", "eyJ", "mail-7"] {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+        assert!(
+            text.contains("GET /pixel/spring") && text.contains("GET /pixel.gif"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_said_in_public_is_what_is_done() {
+    let said = |policy: &str| -> Value {
+        let served = serve().variable("PIXEL_PRIVACY_SIGNAL", policy).start();
+        serde_json::from_slice(&served.get("/.well-known/gpc.json").body).expect("JSON")
+    };
+    let template =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/infra/pixel.yaml")).expect("a template");
+    for (policy, promised) in [("record", false), ("anonymise", true), ("ignore", true)] {
+        let said = said(policy);
+        assert_eq!(said["gpc"], promised, "{policy}");
+        // The day of the statement, and not of the question.
+        let day = said["lastUpdate"].as_str().expect("a day");
+        assert!(template.contains(&format!("\"lastUpdate\": \"{day}\"")), "{day}");
+    }
+}
+
+#[test]
+fn the_page_to_opt_out_promises_no_more_than_is_done() {
+    let served = serve()
+        .variable("PIXEL_PRIVACY_USER_ID", "plain")
+        .variable("PIXEL_PRIVACY_IP", "full")
+        .start();
+    let page = |headers: &[(&str, &[u8])]| {
+        let reply = send(served.address, &request("GET", "/opt-out", headers));
+        String::from_utf8_lossy(&reply.body).into_owned()
+    };
+    let cookie: (&str, &[u8]) = ("Cookie", b"pixel-opt-out=1");
+    let https: (&str, &[u8]) = ("X-Forwarded-Proto", b"https");
+    assert!(page(&[https]).contains("This browser is counted."));
+    assert!(!page(&[https]).contains("names you"));
+    // A cookie that no other site's page sends keeps nobody from being counted there.
+    let limit = "other sites";
+    assert!(
+        page(&[]).contains(limit) && page(&[cookie]).contains(limit),
+        "{}",
+        page(&[cookie])
+    );
+    assert!(!page(&[https]).contains(limit) && !page(&[cookie, https]).contains(limit));
+}
+
+#[test]
+fn a_random_key_is_told_at_the_start() {
+    let note = |served: &crate::serving::Served| {
+        served
+            .stderr
+            .all()
+            .iter()
+            .any(|line| line.contains("PIXEL_PRIVACY_KEY"))
+    };
+    assert!(note(&serve().start()));
+    assert!(!note(
+        &serve().variable("PIXEL_PRIVACY_KEY", "the secret of the tests").start()
+    ));
 }
 
 #[test]

@@ -585,6 +585,7 @@ proptest! {
             key: Key::of_secret("a secret of the tests"),
             address: AddressPolicy::Shorten,
             own: vec!["192.0.2.7".to_owned()],
+            anonymous: None,
         };
         let value = cleaner.clean(&value, &mut BTreeSet::new()).into_owned();
         if is_clean_pair(&name, &value) && !is_secret(&name) && !names_person(&name) {

@@ -945,7 +945,7 @@ fn each_hit_prints_one_line() {
     }
     let lines = plain.stdout.wait_for_count("two lines", 2, |_| true);
     assert!(
-        lines[0].contains("indexed") && lines[0].contains("GET /image/abc.png"),
+        lines[0].contains("indexed") && lines[0].contains("GET /image/abc "),
         "{lines:?}"
     );
     assert!(lines[1].contains("ignored (unknown_path)"), "{lines:?}");

@@ -134,6 +134,21 @@ impl Reader {
             .map_err(|error| StoreError::new(&self.path, error))
     }
 
+    /// The ids of the events that were received from one time on and before another.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn ids_between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
+        let read = || {
+            let ids = "SELECT id FROM events WHERE time >= ?1 AND time < ?2";
+            let mut statement = self.connection.prepare(ids)?;
+            let rows = statement.query_map([from.timestamp_millis(), to.timestamp_millis()], |row| row.get(0))?;
+            rows.collect::<Result<_, _>>()
+        };
+        read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
+    }
+
     /// How many events there are after `number`.
     ///
     /// # Errors
