@@ -61,7 +61,8 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
     } else {
         String::new()
     };
-    json!({"statusCode": pixel.status, "headers": headers, "body": body, "isBase64Encoded": pixel.body}).to_string()
+    json!({"statusCode": pixel.status.code(), "headers": headers, "body": body, "isBase64Encoded": pixel.body})
+        .to_string()
 }
 
 #[cfg(feature = "cli")]

@@ -12,7 +12,7 @@ use pixel::capture::{self, Answer};
 use pixel::config::Config;
 use pixel::delivery::Ignored;
 use pixel::hit::Circumstances;
-use pixel::pixel::{GIF, Image, PNG, Pixel};
+use pixel::pixel::{GIF, Image, PNG, Pixel, Status};
 use pixel::request::Ingress;
 use pixel::script;
 use pixel::stage::gateway::{Arrived, HttpAnswer, http_answer, payload};
@@ -218,7 +218,7 @@ fn only_its_own_resource_of_a_non_proxy_api_is_the_script() {
     };
     assert_eq!(
         reply,
-        Ingress::Passthrough.reply(&Pixel::new(200, Image::Gif, "accepted"))
+        Ingress::Passthrough.reply(&Pixel::new(Status::Ok, Image::Gif, "accepted"))
     );
     assert_eq!(request.path, "/pixel/pixel.js");
 }
@@ -304,7 +304,39 @@ fn awss_own_types_read_the_payloads_and_the_replies() {
     let multi: AlbTargetGroupResponse = serde_json::from_str(&reply(Ingress::AlbMultiValue)).expect("the same");
     assert!(rest.is_base64_encoded && http.is_base64_encoded && alb.is_base64_encoded && multi.is_base64_encoded);
     assert!(alb.multi_value_headers.is_empty() && multi.headers.is_empty());
-    assert_eq!(alb.status_description.as_deref(), Some("200 OK"));
+}
+
+/// A load balancer passes the description on as the status line.
+#[test]
+fn a_load_balancer_is_given_the_status_that_it_is_told() {
+    for multi_value in [false, true] {
+        let ingress = if multi_value {
+            Ingress::AlbMultiValue
+        } else {
+            Ingress::Alb
+        };
+        let told = |reply: &str| {
+            let reply: Value = serde_json::from_str(reply).expect("a reply is JSON");
+            let line = reply["statusDescription"].as_str().expect("a text").to_owned();
+            let (code, phrase) = line.split_once(' ').expect("a number and a phrase");
+            assert_eq!(code, reply["statusCode"].to_string(), "{reply}");
+            assert!(!phrase.trim().is_empty(), "{reply}");
+            line
+        };
+        for status in Status::ALL {
+            let line = told(&ingress.reply(&Pixel::new(status, Image::Gif, "")));
+            assert_eq!(line, status.line());
+        }
+        let mut known = visit("GET", "/pixel.js", "");
+        known
+            .headers
+            .push(("If-None-Match".to_owned(), script::etag().to_owned()));
+        let payload = payload(ingress, &known).expect("a payload");
+        let Answer::Ignored { reply, .. } = capture::answer(&payload, None) else {
+            panic!("the script is no hit");
+        };
+        assert_eq!(told(&reply), "304 Not Modified");
+    }
 }
 
 /// The crate's type wants a member that API Gateway does not.
