@@ -144,9 +144,9 @@ impl Capture {
                 (Ok(reply), None)
             }
             Answer::Refused(error) => {
-                log(
-                    &json!({"level": "ERROR", "message": "hit", "outcome": "ignored", "reason": error.reason(), "detail": error.to_string()}),
-                );
+                let mut line = json!({"level": "ERROR", "message": "hit", "outcome": "ignored", "reason": error.reason(), "detail": error.to_string()});
+                self.count_one(&mut line, &Outcome::Ignored(Ignored::Unreadable(error.reason())));
+                log(&line);
                 let error = Diagnostic {
                     error_type: "Refused".to_owned(),
                     error_message: error.to_string(),
