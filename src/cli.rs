@@ -118,11 +118,9 @@ pub fn main() -> ExitCode {
                 return interrupted.signal.exit_code();
             }
             talk(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<Misconfigured>() || error.is::<source::WrongOption>() {
-                2
-            } else {
-                1
-            })
+            let asked_wrongly =
+                error.is::<Misconfigured>() || error.is::<source::WrongOption>() || error.is::<WrongArguments>();
+            ExitCode::from(if asked_wrongly { 2 } else { 1 })
         }
     }
 }
@@ -168,6 +166,18 @@ impl std::fmt::Display for Misconfigured {
 }
 
 impl std::error::Error for Misconfigured {}
+
+/// Arguments that contradict each other, or the destination.
+#[derive(Debug)]
+struct WrongArguments(String);
+
+impl std::fmt::Display for WrongArguments {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongArguments {}
 
 /// The environment's variables; those that are no text cannot be ours.
 pub(crate) fn environment() -> Variables {

@@ -239,15 +239,13 @@ impl Server<'_> {
     async fn policy(&self, current: Option<Reply>, write: bool) -> Result<Option<Step>, ServerError> {
         let subject = self.policy_subject();
         let (Some((path, declared)), Some(reply)) = (self.plan.policy(self.lifecycle), current) else {
-            let why = match self.plan.rotation {
-                Rotation::None => {
-                    "one index for ever has no age; choose a rotation, or run `pixel prune` where that suffices"
-                }
-                _ => "this server has no lifecycle management; run `pixel prune --older-than 90d` daily instead",
-            };
-            return Ok(self.plan.wants_policy().then(|| Step {
+            let days = self.plan.keep_days.unwrap_or(90);
+            let why = format!(
+                "this server has no lifecycle management; run `pixel prune --older-than {days}d` daily instead"
+            );
+            return Ok(self.plan.wants_policy().then_some(Step {
                 subject,
-                done: Done::Unavailable(why.to_owned()),
+                done: Done::Unavailable(why),
             }));
         };
         let actual = match self.lifecycle {

@@ -178,6 +178,13 @@ impl Subject {
         self.server == Server::Elasticsearch6
     }
 
+    /// Whether it can put old indices away by itself, in one of the two ways.
+    pub fn has_lifecycle(&self) -> bool {
+        ["/_plugins/_ism/policies", "/_ilm/policy", "/_opendistro/_ism/policies"]
+            .iter()
+            .any(|path| self.ask("GET", path, None).0 == 200)
+    }
+
     pub fn has_data_streams(&self) -> bool {
         self.ask("GET", "/_data_stream/no-such-stream", None).0 == 404
     }
