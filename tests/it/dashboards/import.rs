@@ -12,8 +12,8 @@ use pixel::setup::dashboards::session::{Differing, Options, import};
 use pixel::setup::run::Done;
 use serde_json::{Value, json};
 
-use super::Index;
 use super::stub::{Came, Door, Fault, Objects, Program, Stub, USER};
+use super::{Index, specification};
 use crate::servers::Server;
 
 fn ours() -> Vec<Value> {
@@ -366,6 +366,18 @@ fn setup_imports_beside_a_real_index() {
             variables,
         );
         assert!(output.status.success(), "{door:?}: {output:?}");
+        let stored = stub.objects();
+        let pattern = &stored[&(
+            "global".to_owned(),
+            "index-pattern".to_owned(),
+            "pixel-events".to_owned(),
+        )];
+        assert_eq!(pattern["attributes"]["title"], "other*", "{door:?}");
+        let searched: Vec<_> = stored.values().filter_map(specification).collect();
+        assert!(!searched.is_empty(), "{door:?}");
+        for specification in searched {
+            assert_eq!(specification["data"][0]["url"]["index"], "other*", "{door:?}");
+        }
     }
 }
 
