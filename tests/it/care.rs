@@ -565,3 +565,18 @@ fn a_server_that_is_not_there_is_explained() {
         );
     }
 }
+
+#[test]
+fn a_name_that_no_index_has_is_told() {
+    let subject = any();
+    let url = subject.destination("no-such-index-anywhere-%Y.%m");
+    for more in [&[][..], &["--json"]] {
+        let output = subject.pixel(&[&["prune", "--older-than", "30d", "-d", &url], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("no index matches `no-such-index-anywhere-%Y.%m`"),
+            "{said}"
+        );
+    }
+}
