@@ -292,6 +292,31 @@ fn writable(path: &Path) -> Result<Connection, String> {
     Ok(connection)
 }
 
+/// Writes an event into an existing file and deletes it again, in a transaction of which nothing stays.
+///
+/// # Errors
+///
+/// [`StoreError`] when the file cannot be written or is no store.
+pub fn probe(path: &Path, event: &Event) -> Result<(), StoreError> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let probed = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(text)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(text)?;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(text)?;
+        layout::complete(&transaction)?;
+        let Event { id, time, document } = event;
+        let row = params![id, time.timestamp_millis(), document];
+        let stored = "INSERT INTO events (id, time, document) VALUES (?1, ?2, ?3)";
+        transaction.execute(stored, row).map_err(text)?;
+        let deleted = transaction.execute("DELETE FROM events WHERE id = ?1", [id]);
+        deleted.map(drop).map_err(text)
+    };
+    probed().map_err(|reason| StoreError::new(path, reason))
+}
+
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     // Of a new file. A document has about 2 KiB: three share a page, where of SQLite's own size each would have one.

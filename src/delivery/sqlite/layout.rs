@@ -1,6 +1,6 @@
 //! The layout of the file, and how an older one becomes it.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The layout's number, which the file holds as `user_version`.
 pub(super) const LAYOUT: i64 = 3;
@@ -90,7 +90,14 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(text)?;
     // Another process may have been quicker.
-    let found = version(&transaction)?;
+    complete(&transaction)?;
+    transaction.commit().map_err(text)
+}
+
+/// The same, as a part of a transaction.
+pub(super) fn complete(transaction: &Transaction<'_>) -> Result<(), String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let found = version(transaction)?;
     let tables: i64 = transaction
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(text)?;
@@ -109,8 +116,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
         .iter()
         .try_for_each(|step| transaction.execute_batch(step))
         .map_err(text)?;
-    transaction.pragma_update(None, "user_version", LAYOUT).map_err(text)?;
-    transaction.commit().map_err(text)
+    transaction.pragma_update(None, "user_version", LAYOUT).map_err(text)
 }
 
 fn version(connection: &Connection) -> Result<i64, String> {
