@@ -240,10 +240,17 @@ fn most_opens_are_soon_after_the_send_and_scanners_come_first() {
 fn hours_and_weekdays_have_a_shape() {
     let made = month();
     let mut hours = [0; 24];
-    for event in made {
-        use chrono::Timelike;
+    let mut days = [0; 7];
+    for (event, document) in made.iter().zip(documents(made)) {
+        use chrono::{Datelike, Timelike};
         hours[event.time.hour() as usize] += 1;
+        // Mails are sent on weekdays; who visits the site says when people are about.
+        if document["visit"]["class"] == "human" && document.get("url").is_some() {
+            days[event.time.weekday().num_days_from_monday() as usize] += 1;
+        }
     }
+    let (week, end): (usize, usize) = (days[..5].iter().sum(), days[5..].iter().sum());
+    assert!(end > 0 && week / 5 > end / 2 * 3 / 2, "from Monday: {days:?}");
     let (night, day): (usize, usize) = (hours[1..5].iter().sum(), hours[9..13].iter().sum());
     assert!(day > 2 * night, "{hours:?}");
 }
