@@ -11,7 +11,7 @@ use crate::pixel::Pixel;
 
 /// Decodes the payload.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
-    let mut oddities = Vec::new();
+    let mut oddities = top.oddities();
     let multi_value = top.get("multiValueHeaders").is_some();
     let headers = top.repeated_pairs("multiValueHeaders", "headers", &mut oddities);
     let query = top.repeated_pairs(

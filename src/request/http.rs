@@ -20,7 +20,7 @@ const CONTEXT: [(&str, &[&str]); 8] = [
 
 /// Decodes the payload. The query is read from `rawQueryString`, since the decoded form joins repeated names with commas.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
-    let mut oddities = Vec::new();
+    let mut oddities = top.oddities();
     let mut context = top
         .object("requestContext", &mut oddities)
         .picked(&CONTEXT, &mut oddities);

@@ -42,7 +42,7 @@ const CONTEXT: [(&str, &[&str]); 19] = [
 
 /// Decodes the payload.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
-    let mut oddities = Vec::new();
+    let mut oddities = top.oddities();
     let context = top
         .object("requestContext", &mut oddities)
         .picked(&CONTEXT, &mut oddities);
