@@ -24,6 +24,7 @@ use pixel::event::Event;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::matrix;
 use crate::servers::{self, Server};
 use crate::serving::{pixel, run, signal, wait};
 
@@ -419,6 +420,9 @@ fn the_other_engines_take_it_too() {
 }
 
 fn check_index(engine: Server, pattern: &str) {
+    if !matrix::has(engine, "the demo in an index") {
+        return;
+    }
     let running = servers::start(engine);
     let folder = tempfile::tempdir().expect("a folder");
     let dated = if pattern.is_empty() { "" } else { "-dated" };
