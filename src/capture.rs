@@ -13,7 +13,7 @@ use crate::enrich::{Beside, Enriched};
 use crate::event::Event;
 use crate::geo::Place;
 use crate::hit::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
-use crate::pixel::{Image, Pixel};
+use crate::pixel::{Image, Pixel, Status};
 use crate::privacy::{self, Consent};
 use crate::request::{DecodeError, Ingress, Request};
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ pub fn guarded(payload: &[u8], answer: impl FnOnce() -> Answer + UnwindSafe) -> 
 
 /// The image for a request that could not be read, in the form of its ingress.
 pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
-    let pixel = Pixel::new(200, Image::Gif, explain(why));
+    let pixel = Pixel::new(Status::Ok, Image::Gif, explain(why));
     Answer::Ignored {
         reply: ingress.reply(&pixel),
         ingress,
@@ -131,7 +131,7 @@ fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
     });
     let ignored = |status, why| (Pixel::new(status, image, explain(why)), Some(why));
     if is_health_check(request) {
-        return ignored(200, Ignored::HealthCheck);
+        return ignored(Status::Ok, Ignored::HealthCheck);
     }
     if asks_for_script(request) && matches!(request.method.as_str(), "GET" | "HEAD") {
         let pixel = Pixel::script(request.header("if-none-match"), explain(Ignored::Script));
@@ -139,13 +139,13 @@ fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
         return (if whole { pixel } else { pixel.without_body() }, Some(Ignored::Script));
     }
     match (found, request.method.as_str()) {
-        (None, _) => ignored(404, Ignored::UnknownPath),
-        (Some(_), "GET") => (Pixel::new(200, image, "accepted"), None),
-        (Some(_), "HEAD") => (Pixel::new(200, image, "accepted").without_body(), None),
-        (Some(_), "POST") if takes_beacons(&request.path) => (Pixel::new(200, image, "accepted"), None),
-        (Some(_), "OPTIONS") => ignored(204, Ignored::Preflight),
+        (None, _) => ignored(Status::NotFound, Ignored::UnknownPath),
+        (Some(_), "GET") => (Pixel::new(Status::Ok, image, "accepted"), None),
+        (Some(_), "HEAD") => (Pixel::new(Status::Ok, image, "accepted").without_body(), None),
+        (Some(_), "POST") if takes_beacons(&request.path) => (Pixel::new(Status::Ok, image, "accepted"), None),
+        (Some(_), "OPTIONS") => ignored(Status::NoContent, Ignored::Preflight),
         (Some(_), _) => {
-            let (mut pixel, why) = ignored(405, Ignored::WrongMethod);
+            let (mut pixel, why) = ignored(Status::MethodNotAllowed, Ignored::WrongMethod);
             pixel.headers.push(("Allow", methods(&request.path).into()));
             (pixel, why)
         }
@@ -296,7 +296,7 @@ mod tests {
         ];
         for (payload, expected) in payloads {
             let answer = guarded(payload.as_bytes(), || panic!("a fault in reading"));
-            let pixel = Pixel::new(200, Image::Gif, "ignored; reason=panic");
+            let pixel = Pixel::new(Status::Ok, Image::Gif, "ignored; reason=panic");
             let image = Answer::Ignored {
                 reply: expected.reply(&pixel),
                 ingress: expected,

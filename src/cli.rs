@@ -27,7 +27,10 @@ mod source;
 mod stats;
 mod token;
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -107,6 +110,9 @@ struct DestinationArgument {
     destination: Option<String>,
 }
 
+/// The destination's help where queues and streams are possible, too.
+const ANY_DESTINATION: &str = "Where events go: `sqlite:FILE`, `https://HOST/INDEX` of OpenSearch or Elasticsearch, `sqs://HOST/ACCOUNT/QUEUE`, or `firehose://HOST/STREAM` [default: `$PIXEL_DESTINATION`, else `sqlite:pixel.db`]";
+
 /// Runs the command line and says how the process should end.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -118,11 +124,9 @@ pub fn main() -> ExitCode {
                 return interrupted.signal.exit_code();
             }
             talk(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<Misconfigured>() || error.is::<source::WrongOption>() {
-                2
-            } else {
-                1
-            })
+            let asked_wrongly =
+                error.is::<Misconfigured>() || error.is::<source::WrongOption>() || error.is::<WrongArguments>();
+            ExitCode::from(if asked_wrongly { 2 } else { 1 })
         }
     }
 }
@@ -169,6 +173,18 @@ impl std::fmt::Display for Misconfigured {
 
 impl std::error::Error for Misconfigured {}
 
+/// Arguments that contradict each other, or the destination.
+#[derive(Debug)]
+struct WrongArguments(String);
+
+impl std::fmt::Display for WrongArguments {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongArguments {}
+
 /// The environment's variables; those that are no text cannot be ours.
 pub(crate) fn environment() -> Variables {
     std::env::vars_os()
@@ -214,7 +230,20 @@ fn of_environment(names: &[&str]) -> anyhow::Result<Config> {
 fn days(text: &str) -> Result<u32, String> {
     let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
     days.filter(|days| (1..=36_500).contains(days))
-        .ok_or_else(|| "give days, as in 90d".to_owned())
+        .ok_or_else(|| "give a whole number of days from 1 to 36500, as in 90d".to_owned())
+}
+
+/// Parses a whole number of this range.
+fn whole<T: FromStr + PartialOrd + Display>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    RangeInclusive<T>: Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("give a whole number from {} to {}", range.start(), range.end()))
+    }
 }
 
 /// Parses a day or a moment.

@@ -647,13 +647,13 @@ impl<'a> Reader<'a> {
         for name in names {
             let nearest = VARIABLES
                 .iter()
-                .min_by_key(|variable| distance(variable.name, name))
-                .map_or("", |variable| variable.name);
-            self.problem(
-                name,
-                "…",
-                format!("there is no such variable; did you mean `{nearest}`?"),
-            );
+                .map(|variable| (distance(variable.name, name), variable.name))
+                .min();
+            // With half of its letters changed, a name is like any other.
+            let alike = nearest.filter(|(changes, _)| changes * 2 < name.len() - "PIXEL_".len());
+            let guess = alike.map(|(_, name)| format!("; did you mean `{name}`?"));
+            let guess = guess.unwrap_or_else(|| "; `pixel config` lists them".to_owned());
+            self.problem(name, "…", format!("there is no such variable{guess}"));
         }
         private
     }

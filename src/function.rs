@@ -106,11 +106,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the function until Lambda ends the sandbox.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|info| {
-        // The message could quote what a visitor sent, the place cannot.
-        let place = info.location().map(ToString::to_string);
-        log(&json!({"level": "ERROR", "message": "panic", "place": place}));
-    }));
+    tell_panics();
     let variables: Variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -131,6 +127,14 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has panics logged, by their places alone: a message could quote what a visitor sent.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string);
+        log(&json!({"level": "ERROR", "message": "panic", "place": place}));
+    }));
 }
 
 async fn run(variables: &Variables) -> Result<(), BoxError> {

@@ -97,11 +97,64 @@ impl From<Image> for Content {
     }
 }
 
+/// The HTTP statuses of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The image or the script.
+    Ok,
+    /// To a preflight.
+    NoContent,
+    /// To who has the script.
+    NotModified,
+    /// The image all the same.
+    NotFound,
+    /// The image all the same.
+    MethodNotAllowed,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::NoContent,
+        Self::NotModified,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+    ];
+
+    /// The number.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Ok => 200,
+            Self::NoContent => 204,
+            Self::NotModified => 304,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+        }
+    }
+
+    /// The number and the reason phrase, as in a status line.
+    pub const fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::NoContent => "204 No Content",
+            Self::NotModified => "304 Not Modified",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+        }
+    }
+
+    /// Whether HTTP lets it have a body.
+    const fn has_body(self) -> bool {
+        !matches!(self, Self::NoContent | Self::NotModified)
+    }
+}
+
 /// The answer to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixel {
-    /// HTTP status: 200, or 404 and 405, which carry the image too; 204 answers a preflight, 304 who has the script.
-    pub status: u16,
+    /// HTTP status.
+    pub status: Status,
     /// What it holds.
     pub content: Content,
     /// Whether the answer has a body: not to `HEAD`, nor with status 204 or 304.
@@ -114,11 +167,11 @@ impl Pixel {
     /// An answer with the headers that every answer has. `explanation` is what became of the hit, for people with curl.
     ///
     /// There is no `ETag` and no `Last-Modified`: a revalidation costs a round trip and saves no bytes.
-    pub fn new(status: u16, content: impl Into<Content>, explanation: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(status: Status, content: impl Into<Content>, explanation: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             content: content.into(),
-            body: status != 204,
+            body: status.has_body(),
             headers: vec![
                 ("Cache-Control", Cow::Borrowed(CACHE_CONTROL)),
                 // A page with strict defaults may embed the image nevertheless.
@@ -132,7 +185,7 @@ impl Pixel {
     pub fn script(if_none_match: Option<&str>, explanation: impl Into<Cow<'static, str>>) -> Self {
         let known = if_none_match.is_some_and(script::matches);
         Self {
-            status: if known { 304 } else { 200 },
+            status: if known { Status::NotModified } else { Status::Ok },
             content: Content::Script,
             body: !known,
             headers: vec![
@@ -169,7 +222,10 @@ impl Pixel {
 
     /// All headers, `Content-Type` first. A 204 and a 304 have none.
     pub fn all_headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        let media_type = (!matches!(self.status, 204 | 304)).then_some(("Content-Type", self.content.media_type()));
+        let media_type = self
+            .status
+            .has_body()
+            .then_some(("Content-Type", self.content.media_type()));
         media_type
             .into_iter()
             .chain(self.headers.iter().map(|(name, value)| (*name, value.as_ref())))

@@ -438,8 +438,9 @@ impl<'a> Entries<'a> {
         self.members.is_empty()
     }
 
-    pub(crate) const fn repeated(&self) -> bool {
-        self.repeated
+    /// What is wrong with the members' names.
+    pub(crate) fn oddities(&self) -> Vec<Oddity> {
+        self.repeated.then_some(Oddity::DuplicateKey).into_iter().collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! `pixel config`
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
@@ -9,7 +11,7 @@ use crate::config::{Config, Problem, VARIABLES, Variable, Variables};
 use crate::delivery::hide_password;
 use crate::delivery::message::{Kind, Outlet};
 use crate::delivery::opensearch::{Target, verdict};
-use crate::delivery::sqlite::Store;
+use crate::delivery::sqlite;
 use crate::delivery::{Destination, Verdict};
 use crate::event::Event;
 use crate::geo::file::GeoFile;
@@ -18,6 +20,7 @@ use crate::setup::server;
 use crate::terminal::{print, printable, talk};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
@@ -34,14 +37,40 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (variables, source) = super::variables(&arguments.destination);
     let (config, mut problems) = Config::read(&variables);
     problems.extend(config.geo_file.as_deref().and_then(|file| GeoFile::open(file).err()));
-    show(&variables, source, &problems, arguments.json)?;
+    let wanted = arguments.check && problems.is_empty();
+    if !arguments.json {
+        show(&variables, source)?;
+    }
+    let mut findings = Findings::default();
+    let checked = if wanted {
+        super::runtime()?.block_on(check(&config, &mut findings))
+    } else {
+        Ok(())
+    };
+    if arguments.json {
+        let check = wanted.then(|| findings.json(&checked));
+        show_json(&variables, source, &problems, check)?;
+    }
     if !problems.is_empty() {
         return Err(super::Misconfigured(problems).into());
     }
-    if arguments.check {
-        super::runtime()?.block_on(check(&config))?;
+    checked
+}
+
+/// What a check has found, told at once.
+#[derive(Default)]
+struct Findings(Vec<String>);
+
+impl Findings {
+    fn note(&mut self, line: String) {
+        talk(&line);
+        self.0.push(line);
     }
-    Ok(())
+
+    fn json(&self, checked: &anyhow::Result<()>) -> Value {
+        let error = checked.as_ref().err().map(|error| format!("{error:#}"));
+        json!({"ok": checked.is_ok(), "findings": self.0, "error": error})
+    }
 }
 
 /// One variable as it is in force.
@@ -73,64 +102,96 @@ fn row(variable: &Variable, variables: &Variables, destination: &'static str) ->
     }
 }
 
-fn show(variables: &Variables, destination: &'static str, problems: &[Problem], json: bool) -> anyhow::Result<()> {
-    let rows: Vec<Row> = VARIABLES
+fn rows(variables: &Variables, destination: &'static str) -> impl Iterator<Item = Row> {
+    VARIABLES
         .iter()
-        .map(|variable| row(variable, variables, destination))
-        .collect();
-    if json {
-        let rows: Vec<Value> = rows
-            .iter()
-            .map(|row| json!({"name": row.name, "value": row.value, "source": row.source}))
-            .collect();
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        return print(&json!({"variables": rows, "problems": problems}).to_string());
-    }
-    let lines = rows
-        .iter()
+        .map(move |variable| row(variable, variables, destination))
+}
+
+fn show(variables: &Variables, destination: &'static str) -> anyhow::Result<()> {
+    let lines = rows(variables, destination)
         .map(|row| format!("{:<26}{:<14}{}", row.name, row.source, printable(&row.value, 200)));
     print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-async fn check(config: &Config) -> anyhow::Result<()> {
+fn show_json(
+    variables: &Variables,
+    destination: &'static str,
+    problems: &[Problem],
+    check: Option<Value>,
+) -> anyhow::Result<()> {
+    let rows: Vec<Value> = rows(variables, destination)
+        .map(|row| json!({"name": row.name, "value": row.value, "source": row.source}))
+        .collect();
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let mut whole = json!({"variables": rows, "problems": problems});
+    if let Some(check) = check {
+        whole["check"] = check;
+    }
+    print(&whole.to_string())
+}
+
+async fn check(config: &Config, findings: &mut Findings) -> anyhow::Result<()> {
     match config.destination.as_ref().context("no destination")? {
-        Destination::Sqlite(path) => {
-            Store::open(path)?.close();
-            talk(&format!("ok: `{}` can be written", path.display()));
-            Ok(())
+        Destination::Sqlite(path) => check_store(path, findings),
+        Destination::Message(outlet) => check_outlet(config, outlet, findings).await,
+        Destination::OpenSearch(target) => {
+            check_index(&connect::deliverer(config, target).await?, target, findings).await
         }
-        Destination::Message(outlet) => check_outlet(config, outlet).await,
-        Destination::OpenSearch(target) => check_index(&connect::deliverer(config, target).await?, target).await,
     }
 }
 
+/// A file that is not there is not made: the name may be mistyped.
+fn check_store(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
+    let shown = path.display();
+    if path.exists() {
+        sqlite::probe(path, &probe())?;
+        findings.note(format!("ok: wrote an event to `{shown}` and took it back"));
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("`{shown}` cannot be made: there is no folder `{}`", folder.display());
+    }
+    findings.note(format!(
+        "ok: `{shown}` is not there; it will be made when it is first written"
+    ));
+    Ok(())
+}
+
 /// A queue is asked how full it is; a stream knows no question that a writer may ask.
-async fn check_outlet(config: &Config, outlet: &Outlet) -> anyhow::Result<()> {
+async fn check_outlet(config: &Config, outlet: &Outlet, findings: &mut Findings) -> anyhow::Result<()> {
     if outlet.kind == Kind::Firehose {
-        talk(&format!(
+        findings.note(format!(
             "{outlet} is not checked: only a record would show whether it takes records"
         ));
         return Ok(());
     }
     let messages = super::queue::count(&super::queue::open(config, outlet).await?).await?;
-    talk(&format!("ok: {outlet} answers; it holds about {messages} messages"));
+    findings.note(format!("ok: {outlet} answers; it holds about {messages} messages"));
     Ok(())
 }
 
-async fn check_index(deliverer: &Deliverer, target: &Target) -> anyhow::Result<()> {
-    match server::product(deliverer).await {
-        Ok(product) => talk(&format!("ok: {} is {product}", target.base)),
-        // Whoever may only write may not ask; whether it can be written to is what matters.
-        Err(error) => talk(&format!("{error}\ntrying to write all the same")),
-    }
+/// An event that nobody has caused.
+fn probe() -> Event {
     let time = chrono::Utc::now();
     let document =
         json!({"@timestamp": crate::event::iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
-    let probe = Event {
+    Event {
         id: format!("pixel-probe-{}", uuid::Uuid::now_v7()),
         time,
         document: document.to_string(),
-    };
+    }
+}
+
+async fn check_index(deliverer: &Deliverer, target: &Target, findings: &mut Findings) -> anyhow::Result<()> {
+    match server::product(deliverer).await {
+        Ok(product) => findings.note(format!("ok: {} is {product}", target.base)),
+        Err(error) if error.is_silent() => return Err(error.into()),
+        // Whoever may only write may not ask; whether it can be written to is what matters.
+        Err(error) => findings.note(format!("{error}\ntrying to write all the same")),
+    }
+    let probe = probe();
     refuse_to_make(deliverer, target, &probe).await?;
     let mut request = target.store(&probe, true);
     let mut answer = send(deliverer, request.method, &request.url, &probe.document).await?;
@@ -141,13 +202,13 @@ async fn check_index(deliverer: &Deliverer, target: &Target) -> anyhow::Result<(
         judged = verdict(answer.status, &answer.body);
     }
     match judged {
-        Verdict::Indexed | Verdict::Duplicate => talk(&format!("ok: wrote a probe document to {target}")),
+        Verdict::Indexed | Verdict::Duplicate => findings.note(format!("ok: wrote a probe document to {target}")),
         Verdict::Retry(reason) | Verdict::Refused(reason) | Verdict::Denied(reason) => {
             bail!("{}", explain(&reason, target))
         }
         Verdict::RefusesIds => bail!("{target} refuses documents with and without an id"),
     }
-    delete(deliverer, target, &probe, &answer).await
+    delete(deliverer, target, &probe, &answer, findings).await
 }
 
 /// An index that is not there and has no template would be made by the probe, with a mapping that cannot be mended later.
@@ -172,16 +233,22 @@ async fn refuse_to_make(deliverer: &Deliverer, target: &Target, probe: &Event) -
 }
 
 /// Deletes the probe under the id that the index gave it.
-async fn delete(deliverer: &Deliverer, target: &Target, probe: &Event, stored: &Answer) -> anyhow::Result<()> {
+async fn delete(
+    deliverer: &Deliverer,
+    target: &Target,
+    probe: &Event,
+    stored: &Answer,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     let stored: Value = serde_json::from_slice(&stored.body)?;
     let id = stored.get("_id").and_then(Value::as_str).unwrap_or(&probe.id);
     let url = format!("{}/{}/_doc/{id}", target.base, target.index.name(probe.time));
     let answer = send(deliverer, "DELETE", &url, "").await?;
     if answer.status == 200 {
-        talk("ok: deleted it again");
+        findings.note("ok: deleted it again".to_owned());
     } else {
         // Writing is all that the function needs.
-        talk(&format!(
+        findings.note(format!(
             "could not delete the probe document `{id}` (status {}); it may stay",
             answer.status
         ));

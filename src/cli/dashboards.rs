@@ -1,8 +1,6 @@
 //! `pixel dashboards`, and the import that `pixel setup --dashboards` asks for.
 
-use anyhow::anyhow;
-
-use super::connect;
+use super::{WrongArguments, connect};
 use crate::aws::client::http_client;
 use crate::config::Config;
 use crate::dashboards::{INDEX_PATTERN, ndjson, objects};
@@ -17,7 +15,7 @@ use crate::terminal::print;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The indices that the dashboards read
-    #[arg(long, value_name = "NAME", default_value = INDEX_PATTERN)]
+    #[arg(long, value_name = "NAME", default_value = INDEX_PATTERN, value_parser = index_pattern)]
     index_pattern: String,
 }
 
@@ -25,6 +23,12 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let objects = ndjson(&arguments.index_pattern).map_err(anyhow::Error::from_boxed)?;
     print(objects.trim_end())
+}
+
+/// The address of OpenSearch Dashboards or Kibana, and how to prove who asks.
+pub(super) struct Place {
+    base: String,
+    auth: Auth,
 }
 
 /// Where the dashboards are to be imported.
@@ -43,8 +47,15 @@ pub(super) struct Import {
     #[arg(long, requires = "dashboards")]
     overwrite: bool,
     /// The indices that the dashboards read [default: the destination's name and `*`]
-    #[arg(long, value_name = "NAME", requires = "dashboards")]
+    #[arg(long, value_name = "NAME", requires = "dashboards", value_parser = index_pattern)]
     index_pattern: Option<String>,
+}
+
+fn index_pattern(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("give the indices' names, as in `events*`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn space(text: &str) -> Result<String, String> {
@@ -63,17 +74,16 @@ impl Import {
         self.dashboards.is_some()
     }
 
-    /// Imports the dashboards, if that is asked for; without `write`, says what would be done.
-    pub(super) async fn run(
-        &self,
-        config: &Config,
-        target: &Target,
-        plan: &Plan,
-        write: bool,
-    ) -> anyhow::Result<Option<Step>> {
+    /// Where the dashboards are to be, if that is asked for.
+    pub(super) fn place(&self, target: &Target) -> Result<Option<Place>, WrongArguments> {
         let Some(url) = &self.dashboards else { return Ok(None) };
-        let (base, auth) =
-            place(url, target).ok_or_else(|| anyhow!("`--dashboards` is no address; give one as in {EXAMPLES}"))?;
+        let found = place(url, target).map(|(base, auth)| Some(Place { base, auth }));
+        found.ok_or_else(|| WrongArguments(format!("`--dashboards` is no address; give one as in {EXAMPLES}")))
+    }
+
+    /// Imports the dashboards; without `write`, says what would be done.
+    pub(super) async fn run(&self, place: Place, config: &Config, plan: &Plan, write: bool) -> anyhow::Result<Step> {
+        let Place { base, auth } = place;
         let pattern = self.index_pattern.clone().unwrap_or_else(|| format!("{}*", plan.base));
         let objects = objects(&pattern).map_err(anyhow::Error::from_boxed)?;
         let credentials = match auth {
@@ -93,6 +103,6 @@ impl Import {
             },
             write,
         };
-        Ok(Some(import(&http, credentials.as_ref(), &options, &objects).await?))
+        Ok(import(&http, credentials.as_ref(), &options, &objects).await?)
     }
 }

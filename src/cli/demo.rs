@@ -27,17 +27,18 @@ use crate::event::{Event, iso};
 use crate::terminal::{print, printable, talk};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
     /// How many events
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000, value_parser = super::whole(1..=10_000_000_u32))]
     events: u32,
     /// Over how many days
-    #[arg(long, value_name = "D", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    #[arg(long, value_name = "D", default_value_t = 30, value_parser = super::whole(1..=3650_u32))]
     days: u32,
     /// The same seed makes the same events; storing them again stores nothing twice
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = super::whole(0..=u64::MAX))]
     seed: u64,
     /// When the last event may be: `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
     #[arg(long, value_name = "TIME", value_parser = end)]

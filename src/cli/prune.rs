@@ -40,6 +40,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Destination::OpenSearch(target) => super::runtime()?.block_on(async {
             let deliverer = connect::deliverer(&config, target).await?;
             let judged = judge(&deliverer, before, now).await?;
+            if judged.is_empty() {
+                talk(&format!("no index matches `{}`", target.index.pattern));
+            }
             for index in judged.iter().filter(|index| matches!(index.fate, Fate::Delete { .. })) {
                 if !arguments.dry_run {
                     delete(&deliverer, &index.name).await?;

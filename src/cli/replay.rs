@@ -28,6 +28,7 @@ use crate::terminal::{print, printable, talk};
 use source::{Marks, PIECE, Piece, Refused, Source, Total};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
 pub(super) struct Arguments {
     /// Where events are: `sqs://HOST/ACCOUNT/QUEUE` (a dead-letter queue is a queue), `sqlite:FILE`, a file, or `-` for stdin.
     /// A file holds events, undelivered events or requests, one per line; lines of a log among which they stand; or what

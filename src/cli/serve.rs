@@ -28,6 +28,7 @@ use crate::stage::server::{Report, Sink, Stage, serve};
 use crate::terminal::{json_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,

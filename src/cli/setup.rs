@@ -1,10 +1,12 @@
 //! `pixel setup`
 
+use std::path::Path;
+
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
-use super::{DestinationArgument, configuration, connect, dashboards};
+use super::{DestinationArgument, WrongArguments, configuration, connect, dashboards};
 use crate::aws::client::Deliverer;
 use crate::delivery::Destination;
 use crate::delivery::opensearch::Target;
@@ -22,14 +24,14 @@ pub(super) struct Arguments {
     /// How indices follow each other [default: by the date in the URL, else none]
     #[arg(long, value_parser = rotation())]
     rotation: Option<Rotation>,
-    /// Delete indices after so many days, as in 90d, where the server has lifecycle management
+    /// Delete rotated indices after so many days, as in 90d, where the server has lifecycle management
     #[arg(long, value_name = "DAYS", value_parser = super::days)]
     keep: Option<u32>,
     /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Print the requests as JSON, to send them yourself
-    #[arg(long)]
+    /// Print the requests as JSON, to send them yourself; `pixel dashboards` prints the dashboards
+    #[arg(long, conflicts_with = "dashboards")]
     print: bool,
     /// Print the result as JSON
     #[arg(long)]
@@ -58,30 +60,34 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             if path.exists() {
                 Store::open(path)?.close();
             }
-            print(&format!(
-                "unchanged   `{}` needs no setup: it is made when it is first written",
-                path.display()
-            ))
+            show_store(arguments, path)
         }
         Destination::Message(outlet) => {
             anyhow::bail!("{outlet} is made by its stack, not by `pixel setup`; name the index that its events come to")
         }
         Destination::OpenSearch(target) => super::runtime()?.block_on(async {
+            // Everything that can be wrong with what was asked for, before anything is written.
             let plan = Plan::new(
                 &target.index,
                 arguments.rotation.or(config.rotation),
                 arguments.keep.or(config.keep_days),
             )
-            .map_err(anyhow::Error::msg)?;
+            .map_err(WrongArguments)?;
+            let place = arguments.import.place(target)?;
             let deliverer = connect::deliverer(&config, target).await?;
             if arguments.print {
                 return print_plan(&deliverer, &plan).await;
             }
-            let mut report = run::run(&deliverer, &plan, !arguments.dry_run).await?;
-            let imported = arguments.import.run(&config, target, &plan, !arguments.dry_run).await;
-            if let Ok(Some(step)) = &imported {
-                report.steps.push(step.clone());
-            }
+            let write = !arguments.dry_run;
+            let mut report = run::run(&deliverer, &plan, write).await?;
+            let imported = match place {
+                Some(place) => arguments
+                    .import
+                    .run(place, &config, &plan, write)
+                    .await
+                    .map(|step| report.steps.push(step)),
+                None => Ok(()),
+            };
             show(arguments, &report)?;
             imported?;
             advise(&plan, target);
@@ -104,6 +110,20 @@ async fn print_plan(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
         }
     };
     print(&serde_json::to_string_pretty(&run::print(plan, product, lifecycle))?)
+}
+
+/// A file has no requests and nothing that could differ.
+fn show_store(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
+    if arguments.print {
+        return print("[]");
+    }
+    let (subject, why) = (format!("`{}`", path.display()), "it is made when it is first written");
+    if arguments.json {
+        let step = json!({"subject": subject, "result": "unchanged", "why": why});
+        let whole = json!({"product": "SQLite", "dry_run": arguments.dry_run, "steps": [step]});
+        return print(&whole.to_string());
+    }
+    print(&format!("unchanged   {subject} needs no setup: {why}"))
 }
 
 fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
@@ -135,10 +155,16 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("\n");
+    let product = report.product;
+    let lacks = report
+        .steps
+        .iter()
+        .any(|step| matches!(step.done, Done::Unavailable(_)));
+    let except = if lacks { ", except what is unavailable here" } else { "" };
     let summary = match (writes, arguments.dry_run) {
-        (0, _) => format!("{} is as declared; nothing to write", report.product),
-        (_, true) => format!("{}: {writes} of these would be written", report.product),
-        (_, false) => format!("{} is as declared now", report.product),
+        (0, _) => format!("{product} is as declared{except}; nothing to write"),
+        (_, true) => format!("{product}: {writes} of these would be written"),
+        (_, false) => format!("{product} is as declared now{except}"),
     };
     print(&format!("{steps}\n{summary}"))
 }

@@ -24,7 +24,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 pub use archive::{Archive, Change, prune};
 pub use reader::{Reader, Stored};
-pub use writer::Store;
+pub use writer::{Store, probe};
 
 /// Why a store could not be opened or read.
 #[derive(Debug)]

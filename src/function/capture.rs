@@ -145,9 +145,9 @@ impl Capture {
                 (Ok(reply), None)
             }
             Answer::Refused(error) => {
-                log(
-                    &json!({"level": "ERROR", "message": "hit", "outcome": "ignored", "reason": error.reason(), "detail": error.to_string()}),
-                );
+                let mut line = json!({"level": "ERROR", "message": "hit", "outcome": "ignored", "reason": error.reason(), "detail": error.to_string()});
+                self.count_one(&mut line, &Outcome::Ignored(Ignored::Unreadable(error.reason())));
+                log(&line);
                 let error = Diagnostic {
                     error_type: "Refused".to_owned(),
                     error_message: error.to_string(),
@@ -287,4 +287,90 @@ async fn deliver_job(capture: &Capture, job: Job) {
     function.note_clock(&mut line);
     capture.count_one(&mut line, &delivered.outcome);
     log(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::super::tell_panics;
+    use super::*;
+
+    /// Stands in what the visitor sends, and in the message of a panic.
+    const SECRET: &str = "hush-hush";
+
+    /// Set for the process whose log is read: the hook of panics is the whole process's.
+    const CHILD: &str = "TEST_OF_PANICS";
+
+    /// A capture under which reading a hit is a panic: no configuration has so many hops, and one more is too many for a
+    /// number, which tests do not let pass.
+    fn faulty(journal: Journal) -> Arc<Capture> {
+        let mut capture = Capture::new(&Variables::new());
+        capture.function.config.trusted_hops = usize::MAX;
+        capture.function.config.journal = journal;
+        Arc::new(capture)
+    }
+
+    async fn panic_everywhere() {
+        tell_panics();
+        let _ = catch_unwind(|| panic!("{SECRET}"));
+        let payload = json!({
+            "params": {"querystring": {"token": SECRET}},
+            "context": {"resource-path": "/pixel.gif", "source-ip": "198.51.100.7", "request-time-epoch": "1769903999999"},
+        });
+        for journal in [Journal::None, Journal::Log] {
+            let Answer::Accepted { request, .. } = capture::answer(payload.to_string().as_bytes(), None) else {
+                panic!("it is a hit");
+            };
+            let capture = faulty(journal);
+            let work = capture.begin(request, "id-1".to_owned());
+            assert!(
+                matches!(work, Work::Request { .. }),
+                "what could not be made is tried again"
+            );
+            let deadline = SystemTime::now() + Duration::from_secs(10);
+            // Whoever waits for it goes on.
+            finish(Arc::clone(&capture), Job { work, deadline }).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_hit_is_counted_and_tells_nothing_of_the_visitor() {
+        if std::env::var_os(CHILD).is_some() {
+            return panic_everywhere().await;
+        }
+        let own = std::env::current_exe().expect("a test is a program");
+        let name = "function::capture::tests::a_panic_costs_one_hit_is_counted_and_tells_nothing_of_the_visitor";
+        let mut child = Command::new(own);
+        child.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+        let ended = child.output().expect("it starts");
+        let log = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let all = format!("{log}{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(ended.status.success() && !all.contains(SECRET), "{all}");
+        // The harness has its own words on some lines.
+        let lines = log.lines().filter_map(|line| line.find('{').map(|at| &line[at..]));
+        let lines: Vec<Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let panics: Vec<_> = lines.iter().filter(|line| line["message"] == "panic").collect();
+        // The one of this test; in the event; before the reply, for the journal, and in the event again.
+        assert_eq!(panics.len(), 4, "{all}");
+        for line in panics {
+            let place = line["place"].as_str().unwrap_or_default();
+            assert!(place.contains(".rs:"), "{line}");
+            assert_eq!(line, &json!({"level": "ERROR", "message": "panic", "place": place}));
+        }
+        let hits: Vec<_> = lines.iter().filter(|line| line.get("outcome").is_some()).collect();
+        assert_eq!(hits.len(), 2, "{all}");
+        for line in hits {
+            let expected = [
+                ("level", json!("ERROR")),
+                ("outcome", json!("failed")),
+                ("reason", json!("panic")),
+                ("ingress", json!("passthrough")),
+                ("Failed", json!(1)),
+            ];
+            for (name, value) in expected {
+                assert_eq!(line[name], value, "{name} of {line}");
+            }
+        }
+    }
 }

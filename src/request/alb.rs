@@ -11,7 +11,7 @@ use crate::pixel::Pixel;
 
 /// Decodes the payload.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
-    let mut oddities = Vec::new();
+    let mut oddities = top.oddities();
     let multi_value = top.get("multiValueHeaders").is_some();
     let headers = top.repeated_pairs("multiValueHeaders", "headers", &mut oddities);
     let query = top.repeated_pairs(
@@ -69,8 +69,8 @@ pub(crate) fn reply(pixel: &Pixel, multi_value: bool) -> String {
         String::new()
     };
     let mut reply = json!({
-        "statusCode": pixel.status,
-        "statusDescription": description(pixel.status),
+        "statusCode": pixel.status.code(),
+        "statusDescription": pixel.status.line(),
         "body": body,
         "isBase64Encoded": pixel.body,
     });
@@ -81,16 +81,6 @@ pub(crate) fn reply(pixel: &Pixel, multi_value: bool) -> String {
         .collect();
     reply[if multi_value { "multiValueHeaders" } else { "headers" }] = headers.into();
     reply.to_string()
-}
-
-fn description(status: u16) -> &'static str {
-    match status {
-        200 => "200 OK",
-        204 => "204 No Content",
-        404 => "404 Not Found",
-        405 => "405 Method Not Allowed",
-        _ => "500 Internal Server Error",
-    }
 }
 
 #[cfg(feature = "cli")]

@@ -20,7 +20,7 @@ const CONTEXT: [(&str, &[&str]); 8] = [
 
 /// Decodes the payload. The query is read from `rawQueryString`, since the decoded form joins repeated names with commas.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
-    let mut oddities = Vec::new();
+    let mut oddities = top.oddities();
     let mut context = top
         .object("requestContext", &mut oddities)
         .picked(&CONTEXT, &mut oddities);
@@ -61,7 +61,8 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
     } else {
         String::new()
     };
-    json!({"statusCode": pixel.status, "headers": headers, "body": body, "isBase64Encoded": pixel.body}).to_string()
+    json!({"statusCode": pixel.status.code(), "headers": headers, "body": body, "isBase64Encoded": pixel.body})
+        .to_string()
 }
 
 #[cfg(feature = "cli")]

@@ -39,10 +39,7 @@ pub const CONTEXT: [&str; 21] = [
 
 /// Decodes the document. Anything may be missing from it, and nothing in it can make this fail.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
-    let mut oddities = Vec::new();
-    if top.repeated() {
-        oddities.push(super::Oddity::DuplicateKey);
-    }
+    let mut oddities = top.oddities();
     let params = top.object("params", &mut oddities);
     let query = params.object("querystring", &mut oddities).pairs(&mut oddities);
     let headers = params.object("header", &mut oddities).pairs(&mut oddities);

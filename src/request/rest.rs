@@ -42,7 +42,7 @@ const CONTEXT: [(&str, &[&str]); 19] = [
 
 /// Decodes the payload.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
-    let mut oddities = Vec::new();
+    let mut oddities = top.oddities();
     let context = top
         .object("requestContext", &mut oddities)
         .picked(&CONTEXT, &mut oddities);
@@ -73,7 +73,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
 /// The reply.
 pub(crate) fn reply(pixel: &Pixel) -> String {
     let mut response = ApiGatewayProxyResponse::default();
-    response.status_code = pixel.status.into();
+    response.status_code = pixel.status.code().into();
     for (name, value) in pixel.all_headers() {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             response.headers.insert(name, value);

@@ -62,7 +62,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// A message, when index and rotation contradict each other.
+    /// A message, when index, rotation and days contradict each other.
     pub fn new(index: &Index, rotation: Option<Rotation>, keep_days: Option<u32>) -> Result<Self, String> {
         let dated = index.pattern.contains('%');
         let base = index
@@ -95,6 +95,9 @@ impl Plan {
             }
             (false, Some(rotation)) => rotation,
         };
+        if rotation == Rotation::None && keep_days.is_some() {
+            return Err("one index for ever has no age at which it could be deleted; choose a rotation (`--rotation`, `PIXEL_ROTATION`), or leave out the days (`--keep`, `PIXEL_KEEP_DAYS`)".to_owned());
+        }
         let pattern = match rotation {
             _ if dated => index.pattern.clone(),
             Rotation::Daily => format!("{base}-%Y.%m.%d"),
@@ -187,12 +190,10 @@ impl Plan {
 
     /// Path and body of the lifecycle's policy; none when nothing is to be put away.
     pub fn policy(&self, lifecycle: Lifecycle) -> Option<(String, Value)> {
-        let rolls = self.rolls();
-        // One index for ever has no age at which it could be deleted.
-        let keep = self.keep_days.filter(|_| self.rotation != Rotation::None);
-        if !rolls && keep.is_none() {
+        if !self.wants_policy() {
             return None;
         }
+        let (rolls, keep) = (self.rolls(), self.keep_days);
         match lifecycle {
             Lifecycle::Ism(prefix) => Some((format!("{prefix}/_ism/policies/{}", self.name()), self.ism(rolls, keep))),
             Lifecycle::Ilm => Some((format!("/_ilm/policy/{}", self.name()), ilm(rolls, keep))),

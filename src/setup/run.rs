@@ -239,15 +239,13 @@ impl Server<'_> {
     async fn policy(&self, current: Option<Reply>, write: bool) -> Result<Option<Step>, ServerError> {
         let subject = self.policy_subject();
         let (Some((path, declared)), Some(reply)) = (self.plan.policy(self.lifecycle), current) else {
-            let why = match self.plan.rotation {
-                Rotation::None => {
-                    "one index for ever has no age; choose a rotation, or run `pixel prune` where that suffices"
-                }
-                _ => "this server has no lifecycle management; run `pixel prune --older-than 90d` daily instead",
-            };
-            return Ok(self.plan.wants_policy().then(|| Step {
+            let days = self.plan.keep_days.unwrap_or(90);
+            let why = format!(
+                "this server has no lifecycle management; run `pixel prune --older-than {days}d` daily instead"
+            );
+            return Ok(self.plan.wants_policy().then_some(Step {
                 subject,
-                done: Done::Unavailable(why.to_owned()),
+                done: Done::Unavailable(why),
             }));
         };
         let actual = match self.lifecycle {
@@ -562,5 +560,90 @@ fn sequence(reply: &Reply) -> String {
     match (number("_seq_no"), number("_primary_term")) {
         (Some(sequence), Some(term)) => format!("?if_seq_no={sequence}&if_primary_term={term}"),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::client::http_client;
+    use crate::config::Timing;
+    use crate::delivery::Destination;
+
+    /// A collection of OpenSearch Serverless. No test can ask one.
+    const COLLECTION: &str = "https://abc123.eu-west-1.aoss.amazonaws.com/events";
+
+    fn deliverer(url: &str) -> Deliverer {
+        let Ok(Destination::OpenSearch(target)) = Destination::parse(url, None, None) else {
+            panic!("{url} is an index");
+        };
+        let timing = Timing::default();
+        let http = http_client(None, &timing).expect("a client");
+        Deliverer::new(http, target, timing, None)
+    }
+
+    fn plan(rotation: Rotation, keep_days: Option<u32>) -> Plan {
+        Plan::new(&deliverer(COLLECTION).target().index, Some(rotation), keep_days).expect("a plan")
+    }
+
+    #[tokio::test]
+    async fn a_collection_is_known_by_its_host() {
+        for url in [COLLECTION, "https://abc123.aoss.eu-west-1.on.aws/events"] {
+            let deliverer = deliverer(url);
+            assert_eq!(product(&deliverer).await, Ok(Product::Serverless), "{url}");
+            // What it has is known without asking, too.
+            let kept = plan(Rotation::Daily, Some(30));
+            let found = lifecycle(&deliverer, Product::Serverless, &kept).await;
+            assert_eq!(found, Ok(Lifecycle::Absent), "{url}");
+        }
+        assert_ne!(
+            product(&deliverer("http://127.0.0.1:1/events")).await,
+            Ok(Product::Serverless)
+        );
+    }
+
+    #[test]
+    fn a_collection_takes_no_settings_and_its_index_has_the_mapping() {
+        let none = plan(Rotation::None, None);
+        let (path, template) = none.template(Product::Serverless, Lifecycle::Absent);
+        assert_eq!(path, "/_index_template/pixel-events");
+        assert_eq!(
+            template["template"],
+            json!({"settings": {}, "mappings": schema::mappings()})
+        );
+        let (_, elsewhere) = none.template(Product::OpenSearch(3, 0), Lifecycle::Absent);
+        assert_ne!(elsewhere["template"]["settings"], json!({}));
+
+        let template = json!({"method": "PUT", "path": path, "body": template});
+        let index = json!({"method": "PUT", "path": "/events", "body": {"mappings": schema::mappings()}});
+        assert_eq!(
+            print(&none, Product::Serverless, Lifecycle::Absent),
+            json!([template, index])
+        );
+        for rotation in [Rotation::Daily, Rotation::Monthly] {
+            let printed = print(&plan(rotation, Some(30)), Product::Serverless, Lifecycle::Absent);
+            let paths: Vec<_> = printed.as_array().into_iter().flatten().map(|it| &it["path"]).collect();
+            assert_eq!(paths, ["/_index_template/pixel-events"], "{rotation:?}");
+        }
+    }
+
+    #[test]
+    fn a_collection_is_not_asked_for_what_it_does_by_itself() {
+        for (_, rotation) in Rotation::ALL {
+            let refused = refuse_impossible(Product::Serverless, &plan(rotation, None));
+            let possible = !matches!(rotation, Rotation::Rollover | Rotation::DataStream);
+            assert_eq!(refused.is_ok(), possible, "{rotation:?}: {refused:?}");
+            if let Err(error) = refused {
+                let said = error.to_string();
+                assert!(
+                    said.contains("Serverless") && said.contains("--rotation none"),
+                    "{said}"
+                );
+            }
+            assert_eq!(
+                refuse_impossible(Product::OpenSearch(3, 0), &plan(rotation, None)),
+                Ok(())
+            );
+        }
     }
 }

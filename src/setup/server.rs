@@ -16,18 +16,29 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What went wrong with a server, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerError(String);
+pub struct ServerError {
+    message: String,
+    silent: bool,
+}
 
 impl ServerError {
-    /// An error with this message.
+    /// An error with this message, about something that was answered.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+        Self {
+            message: message.into(),
+            silent: false,
+        }
+    }
+
+    /// Whether nothing was answered at all.
+    pub const fn is_silent(&self) -> bool {
+        self.silent
     }
 }
 
 impl fmt::Display for ServerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(&self.message)
     }
 }
 
@@ -59,8 +70,12 @@ pub async fn ask(
     let answer = deliverer
         .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
         .await;
-    let answer = answer.map_err(|error| ServerError(explain(&error.to_string(), &target.base, target.auth.name())))?;
-    judge(answer, method, path).map_err(|reason| ServerError(explain(&reason, &target.base, target.auth.name())))
+    let explained = |reason: &str| explain(reason, &target.base, target.auth.name());
+    let answer = answer.map_err(|error| ServerError {
+        message: explained(&error.to_string()),
+        silent: true,
+    })?;
+    judge(answer, method, path).map_err(|reason| ServerError::new(explained(&reason)))
 }
 
 fn judge(answer: Answer, method: &str, path: &str) -> Result<Reply, String> {
@@ -132,7 +147,7 @@ pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
     };
     let Some((major, minor)) = number.as_deref().and_then(version) else {
         let base = &target.base;
-        return Err(ServerError(format!(
+        return Err(ServerError::new(format!(
             "`{base}` is neither OpenSearch nor Elasticsearch; is the URL right?"
         )));
     };
@@ -144,7 +159,7 @@ pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
     if product.is_supported() {
         return Ok(product);
     }
-    Err(ServerError(format!(
+    Err(ServerError::new(format!(
         "{product} is not supported; use OpenSearch 1 to 3 or Elasticsearch 6.8 to 9"
     )))
 }

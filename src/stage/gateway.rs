@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::capture;
 use crate::delivery::Ignored;
-use crate::pixel::{Content, Image, Pixel};
+use crate::pixel::{Content, Image, Pixel, Status};
 use crate::request::passthrough::{self, Document};
 use crate::request::{self, Ingress, Pairs, alb, http, rest};
 
@@ -197,7 +197,7 @@ impl HttpAnswer {
             Vec::new()
         };
         Self {
-            status: pixel.status,
+            status: pixel.status.code(),
             headers,
             body,
         }
@@ -211,7 +211,7 @@ pub fn http_answer(ingress: Ingress, arrived: &Arrived, reply: &str, cors_origin
         Ingress::Passthrough => {
             let content = resource(&arrived.path).map_or(Image::Gif.into(), |(resource, ..)| resource.content);
             let pixel = match content {
-                Content::Image(image) => Pixel::new(200, image, "accepted"),
+                Content::Image(image) => Pixel::new(Status::Ok, image, "accepted"),
                 // API Gateway itself never answers 304; who serves the script with this stage is better off.
                 Content::Script => Pixel::script(arrived.header("if-none-match"), capture::explain(Ignored::Script)),
             };

@@ -35,7 +35,7 @@ use crate::event::Event;
 use crate::geo::file::GeoFile;
 use crate::hit::{self, Circumstances, takes_beacons};
 use crate::manage::{self, Asked, Change, Followed, Manager, Place, Problem, Reply};
-use crate::pixel::{Image, Pixel};
+use crate::pixel::{Image, Pixel, Status};
 use crate::privacy::Consent;
 use crate::question::{AskError, Filter};
 use crate::request::Ingress;
@@ -685,9 +685,9 @@ fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
     let known = super::gateway::resource(&arrived.path);
     let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image());
     let (status, why) = match (known, arrived.method.as_str()) {
-        (None, _) => (404, Ignored::UnknownPath),
-        (Some(_), "OPTIONS") => (204, Ignored::Preflight),
-        (Some(_), _) => (405, Ignored::WrongMethod),
+        (None, _) => (Status::NotFound, Ignored::UnknownPath),
+        (Some(_), "OPTIONS") => (Status::NoContent, Ignored::Preflight),
+        (Some(_), _) => (Status::MethodNotAllowed, Ignored::WrongMethod),
     };
     let mut pixel = Pixel::new(status, image, capture::explain(why)).with_cors(stage.config.cors_origin.as_deref());
     if why != Ignored::UnknownPath {

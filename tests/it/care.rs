@@ -558,10 +558,129 @@ fn a_server_that_is_not_there_is_explained() {
         ("http://no-such-host.invalid:9200/events", "name is not known here"),
     ];
     for (url, words) in cases {
-        failed(
-            &crate::index_setup::pixel(&["config", "--check", "-d", url]),
-            &[words],
-            url,
+        let output = crate::index_setup::pixel(&["config", "--check", "-d", url]);
+        failed(&output, &[words], url);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.matches(words).count(), 1, "{url}: it is said once: {said}");
+        assert!(!said.contains("trying to write"), "{url}: {said}");
+    }
+}
+
+/// Runs `pixel config --check --json`: the JSON, and the exit code.
+fn checked(folder: &std::path::Path, destination: &str) -> (Value, Option<i32>) {
+    let arguments = ["config", "--check", "--json", "-d", destination];
+    let output = serving::run(folder, &arguments);
+    let whole: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert!(whole["variables"].is_array(), "{whole}");
+    (whole["check"].clone(), output.status.code())
+}
+
+#[test]
+fn the_check_of_a_file_writes_it_and_leaves_it_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).expect("a folder").flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    let (check, code) = checked(folder.path(), "sqlite:typo.db");
+    assert_eq!((&check["ok"], code), (&json!(true), Some(0)), "{check}");
+    let finding = "ok: `typo.db` is not there; it will be made when it is first written";
+    assert_eq!(check["findings"], json!([finding]));
+    assert!(names().is_empty(), "{:?}", names());
+    let (check, code) = checked(folder.path(), "sqlite:nowhere/some.db");
+    assert_eq!((&check["ok"], code), (&json!(false), Some(1)), "{check}");
+    assert!(
+        check["error"].as_str().is_some_and(|error| error.contains("`nowhere`")),
+        "{check}"
+    );
+
+    let filled = serving::run(folder.path(), &["demo", "-n", "20", "-d", "sqlite:some.db"]);
+    assert!(filled.status.success(), "{filled:?}");
+    let whole = || {
+        let connection = rusqlite::Connection::open(folder.path().join("some.db")).expect("a file");
+        let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        (
+            count("SELECT count(*) FROM events").expect("a count"),
+            count("SELECT count(*) FROM events WHERE id LIKE 'pixel-probe%'").expect("a count"),
+        )
+    };
+    let (check, code) = checked(folder.path(), "sqlite:some.db");
+    assert_eq!((&check["ok"], code), (&json!(true), Some(0)), "{check}");
+    assert_eq!(
+        check["findings"],
+        json!(["ok: wrote an event to `some.db` and took it back"])
+    );
+    assert_eq!(whole(), (20, 0));
+    assert_eq!(names(), ["some.db"]);
+
+    // What refuses to be written does so in the check: a rule of the file, and a file that is none of ours.
+    let forbid = "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    let connection = rusqlite::Connection::open(folder.path().join("some.db")).expect("a file");
+    connection.execute_batch(forbid).expect("a trigger");
+    drop(connection);
+    std::fs::write(
+        folder.path().join("text.db"),
+        "no store, but long enough to be read as one".repeat(40),
+    )
+    .expect("a file");
+    for (destination, words) in [
+        ("sqlite:some.db", "the disk is full"),
+        ("sqlite:text.db", "not a database"),
+    ] {
+        let (check, code) = checked(folder.path(), destination);
+        assert_eq!((&check["ok"], code), (&json!(false), Some(1)), "{destination}: {check}");
+        assert!(
+            check["error"].as_str().is_some_and(|error| error.contains(words)),
+            "{destination}: {check}"
+        );
+    }
+    assert_eq!(whole(), (20, 0));
+}
+
+#[test]
+fn the_check_of_an_index_is_in_the_json() {
+    let subject = any();
+    let index = Index::new(&subject, "check-json");
+    let url = subject.destination(&index.name);
+    let check = || {
+        let output = subject.pixel(&["config", "--check", "--json", "-d", &url]);
+        let whole: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+        (whole["check"].clone(), output.status.code())
+    };
+    let (unprepared, code) = check();
+    assert_eq!((&unprepared["ok"], code), (&json!(false), Some(1)), "{unprepared}");
+    assert!(
+        unprepared["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("pixel setup")),
+        "{unprepared}"
+    );
+    succeeded(&subject.pixel(&["setup", "-d", &url]), subject.name);
+    let (ready, code) = check();
+    assert_eq!(
+        (&ready["ok"], &ready["error"], code),
+        (&json!(true), &Value::Null, Some(0)),
+        "{ready}"
+    );
+    let findings = ready["findings"].to_string();
+    for words in ["wrote a probe", "deleted it again"] {
+        assert!(findings.contains(words), "no `{words}` in {findings}");
+    }
+}
+
+#[test]
+fn a_name_that_no_index_has_is_told() {
+    let subject = any();
+    let url = subject.destination("no-such-index-anywhere-%Y.%m");
+    for more in [&[][..], &["--json"]] {
+        let output = subject.pixel(&[&["prune", "--older-than", "30d", "-d", &url], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("no index matches `no-such-index-anywhere-%Y.%m`"),
+            "{said}"
         );
     }
 }

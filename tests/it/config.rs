@@ -122,7 +122,7 @@ fn each_variable_does_its_work() {
 const BASIC: (&str, &str) = ("PIXEL_AUTH", "basic");
 
 /// Variables, and part of the one problem with them.
-const PROBLEMS: [(&[(&str, &str)], &str); 30] = [
+const PROBLEMS: [(&[(&str, &str)], &str); 32] = [
     (
         &[("PIXEL_REPLY", "First")],
         "`PIXEL_REPLY` is `First`: give one of `first`, `after-indexing`",
@@ -233,8 +233,55 @@ const PROBLEMS: [(&[(&str, &str)], &str); 30] = [
         "`PIXEL_APIKEY` is `…`: there is no such variable; did you mean `PIXEL_API_KEY`?",
     ),
     (&[("PIXEL_MAX_EVENT_KB", "1")], "did you mean `PIXEL_MAX_EVENT_BYTES`?"),
-    (&[("PIXEL_", "1")], "`PIXEL_` is `…`: there is no such variable"),
+    (
+        &[("PIXEL_", "1")],
+        "`PIXEL_` is `…`: there is no such variable; `pixel config` lists them",
+    ),
+    (
+        &[("PIXEL_FOO", "1")],
+        "`PIXEL_FOO` is `…`: there is no such variable; `pixel config` lists them",
+    ),
+    (
+        &[("PIXEL_TELEMETRY", "1")],
+        "`PIXEL_TELEMETRY` is `…`: there is no such variable; `pixel config` lists them",
+    ),
 ];
+
+#[test]
+fn what_is_mistyped_on_the_command_line_is_told_with_what_is_wanted() {
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["prune", "--older-than", "9999999d"],
+            "give a whole number of days from 1 to 36500, as in 90d",
+        ),
+        (
+            &["demo", "--seed", "x"],
+            "give a whole number from 0 to 18446744073709551615",
+        ),
+        (&["demo", "-n", "x"], "give a whole number from 1 to 10000000"),
+        (&["demo", "--days", "3651"], "give a whole number from 1 to 3650"),
+        (&["dashboards", "--index-pattern", ""], "as in `events*`"),
+    ];
+    for (arguments, words) in cases {
+        let output = crate::index_setup::pixel(arguments);
+        crate::index_setup::asked_wrongly(&output, &[words], &format!("{arguments:?}"));
+    }
+}
+
+/// The help names queues and streams where they are possible, and only there.
+#[test]
+fn the_help_names_the_destinations_that_are_possible() {
+    let takes = ["serve", "demo", "replay", "config"];
+    for command in [
+        "serve", "demo", "replay", "config", "hits", "stats", "setup", "prune", "export",
+    ] {
+        let output = crate::index_setup::pixel(&[command, "--help"]);
+        let help = crate::index_setup::succeeded(&output, command);
+        for outlet in ["sqs://", "firehose://"] {
+            assert_eq!(help.contains(outlet), takes.contains(&command), "{command}: {help}");
+        }
+    }
+}
 
 #[test]
 fn each_problem_names_the_variable_its_value_and_what_would_be_right() {

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::index_stub::{Behaviour, IndexStub, Recorded};
-use crate::lambda_rig::{InitFailure, Invocation, InvokeResult, PRIVACY_KEY, Rig, RigOptions};
+use crate::lambda_rig::{InitFailure, Invocation, InvokeResult, PAYLOAD_LIMIT, PRIVACY_KEY, Rig, RigOptions};
 
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 
@@ -30,7 +30,7 @@ const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 pub const ORDERS: [&str; 2] = ["first", "after-indexing"];
 
 /// Stands in every secret of [`hit`], so that one search finds any of them.
-const SECRET: &str = "hush-hush";
+pub const SECRET: &str = "hush-hush";
 
 /// 2026-01-31T23:59:59.999Z: a millisecond before the day in the index's name changes.
 const RECEIVED: &str = "1769903999999";
@@ -119,6 +119,21 @@ pub async fn side_by_side<F: Future<Output = ()> + Send + 'static>(checks: impl 
     }
 }
 
+/// The reply is the image, in the form of whichever ingress.
+fn assert_answered(case: &str, invocation: &Invocation) {
+    match invocation.reply_json() {
+        Value::String(_) => assert_image(case, invocation),
+        reply => {
+            assert_eq!(
+                (&reply["statusCode"], &reply["isBase64Encoded"]),
+                (&json!(200), &json!(true)),
+                "{case}: {reply}"
+            );
+            assert_gif(case, reply["body"].to_string().as_bytes());
+        }
+    }
+}
+
 /// The reply is the image as a base64 JSON string, nothing else.
 fn assert_image(case: &str, invocation: &Invocation) {
     let InvokeResult::Reply(body) = &invocation.result else {
@@ -153,13 +168,13 @@ pub fn only_hit(case: &str, rig: &Rig) -> Value {
 }
 
 /// The requests that store something; the others prepare the connection.
-fn stores(stub: &IndexStub) -> Vec<Recorded> {
+pub fn stores(stub: &IndexStub) -> Vec<Recorded> {
     let requests = stub.requests().into_iter();
     requests.filter(|request| request.method != "HEAD").collect()
 }
 
 /// What holds whatever the index does: no secret left the function, and what it sent was sound.
-fn assert_discreet_and_sound(case: &str, rig: &Rig, stub: &IndexStub) {
+pub fn assert_discreet_and_sound(case: &str, rig: &Rig, stub: &IndexStub) {
     let log = rig.log_lines().join("\n");
     assert!(!log.contains(SECRET), "{case}: a secret in the log: {log}");
     for request in stub.requests() {
@@ -211,6 +226,33 @@ pub struct Weather {
     pub stored: Stored,
 }
 
+impl Weather {
+    /// An index that takes its time is waited for: in the invocation that is billed, and by the visitor where the order says
+    /// so.
+    pub fn assert_waited(&self, case: &str, order: &str, invocation: &Invocation) {
+        let (Behaviour::Delay(delay), "indexed") = (&self.behaviour, self.outcome) else {
+            return;
+        };
+        assert!(invocation.billed >= *delay, "{case}: {:?} billed", invocation.billed);
+        if order == "after-indexing" {
+            assert!(
+                invocation.reply_time >= Some(*delay),
+                "{case}: {:?}",
+                invocation.reply_time
+            );
+        }
+    }
+
+    /// What the index holds afterwards, by index and id.
+    pub fn assert_stored(&self, case: &str, found: &[(String, String)], id: &str) {
+        match self.stored {
+            Stored::Yes => assert_eq!(found, [("events".to_owned(), id.to_owned())], "{case}"),
+            Stored::No => assert!(found.is_empty(), "{case}: {found:?}"),
+            Stored::Late => {}
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tried {
     Once,
@@ -232,7 +274,8 @@ const BROKEN: &str = include_str!("data/answers/opensearch-500-io.json");
 
 pub fn weathers() -> Vec<Weather> {
     use Behaviour::{
-        CloseMidBody, Delay, DelayThenDropStored, Garbage, Html200, NeverAnswer, Normal, Refuse, ResetOnAccept, Status,
+        CloseMidBody, Delay, DelayThenDropStored, Garbage, HalfClose, Html200, NeverAnswer, Normal, Refuse,
+        ResetOnAccept, Status,
     };
     let fine = |name, behaviour| Weather {
         name,
@@ -304,6 +347,7 @@ pub fn weathers() -> Vec<Weather> {
         foul("garbage", Garbage, Tried::Again, "HTTP version", Stored::No),
         foul("a login page", Html200, Tried::Once, "not an index's", Stored::No),
         foul("silent", NeverAnswer, Tried::Again, "timed out", Stored::No),
+        foul("half closed", HalfClose, Tried::Again, "", Stored::No),
     ]
 }
 
@@ -340,6 +384,8 @@ async fn check_weather(order: &'static str, weather: Weather) {
         invocation.billed
     );
 
+    weather.assert_waited(case, order, &invocation);
+
     let attempts = line["attempts"].as_u64().unwrap();
     assert_eq!(line["outcome"], weather.outcome, "{case}: {line:#}");
     assert_eq!(line["event_id"], "id-1=", "{case}: {line:#}");
@@ -361,12 +407,7 @@ async fn check_weather(order: &'static str, weather: Weather) {
         assert_event(case, &store.json(), "id-1=");
     }
     let found: Vec<_> = stub.documents().into_keys().collect();
-    let expected = [("events".to_owned(), "id-1=".to_owned())];
-    match weather.stored {
-        Stored::Yes => assert_eq!(found, expected, "{case}"),
-        Stored::No => assert!(found.is_empty(), "{case}: {found:?}"),
-        Stored::Late => {}
-    }
+    weather.assert_stored(case, &found, "id-1=");
     assert_discreet_and_sound(case, &rig, &stub);
 }
 
@@ -414,17 +455,7 @@ async fn check_ingress(order: &'static str, ingress: Ingress) {
     let stub = IndexStub::start().await;
     let rig = Rig::start(to(&stub, order, PATIENT)).await;
     let invocation = rig.invoke(stage_payload(ingress, &arrived).unwrap()).await;
-    match invocation.reply_json() {
-        Value::String(_) => assert_image(case, &invocation),
-        reply => {
-            assert_eq!(
-                (&reply["statusCode"], &reply["isBase64Encoded"]),
-                (&json!(200), &json!(true)),
-                "{case}: {reply}"
-            );
-            assert_gif(case, reply["body"].to_string().as_bytes());
-        }
-    }
+    assert_answered(case, &invocation);
     assert_eq!(only_hit(case, &rig)["outcome"], "indexed", "{case}");
     let (_, event) = stub.documents().pop_first().unwrap();
     for (place, value) in [
@@ -980,7 +1011,115 @@ fn odd_payloads() -> Vec<(&'static str, Vec<u8>, Becomes)> {
     ];
     cases.push(("wrong types", wrong.into(), Event(values)));
     cases.push(("a method that is none", method.into(), Ignored("wrong_method")));
+    cases.extend(of_no_ingress().map(|payload| (payload, payload.into(), Ignored("unknown_ingress"))));
+    cases.extend(odd_proxy_payloads());
     cases
+}
+
+/// Objects without the marks of an ingress, or with half of them.
+fn of_no_ingress() -> [&'static str; 4] {
+    [
+        r#"{"foo": 1}"#,
+        r#"{"httpMethod": "GET", "path": "/pixel.gif"}"#,
+        r#"{"version": "2.0", "rawPath": "/pixel.gif"}"#,
+        r#"{"requestContext": {"http": {"method": "GET"}}}"#,
+    ]
+}
+
+/// What of a payload of each form but the non-proxy one stands before and after the value of its body, what names the
+/// visitor's address in it, and whether the ingress tells the time.
+const PROXY_FORMS: [(&str, &str, &str, &str, bool); 4] = [
+    (
+        "1.0",
+        r#"{"httpMethod": "GET", "path": "/pixel.gif", "body": "#,
+        r#", "requestContext": {"identity": ADDRESS}}"#,
+        "sourceIp",
+        true,
+    ),
+    (
+        "2.0",
+        r#"{"version": "2.0", "rawPath": "/pixel.gif", "body": "#,
+        r#", "requestContext": {"http": ADDRESS}}"#,
+        "sourceIp",
+        true,
+    ),
+    (
+        "ALB",
+        r#"{"httpMethod": "GET", "path": "/pixel.gif", "body": "#,
+        r#", "requestContext": {"elb": {}}, "headers": ADDRESS}"#,
+        "x-forwarded-for",
+        false,
+    ),
+    (
+        "ALB with all values",
+        r#"{"httpMethod": "GET", "path": "/pixel.gif", "body": "#,
+        r#", "requestContext": {"elb": {}}, "multiValueHeaders": ADDRESS}"#,
+        "x-forwarded-for",
+        false,
+    ),
+];
+
+/// Repeated keys, deep nesting and the largest body that Lambda passes on, in every form.
+fn odd_proxy_payloads() -> Vec<(&'static str, Vec<u8>, Becomes)> {
+    let mut cases = vec![(
+        "the largest body",
+        largest(r#"{"context": {"http-method": "GET"}, "body-json": "#, "}"),
+        Becomes::Event(vec![("/body-json", json!("x".repeat(2048)))]),
+    )];
+    for (name, before, after, address, timed) in PROXY_FORMS {
+        let with = |addresses: &str, body: &str| format!("{before}{body}{}", after.replace("ADDRESS", addresses));
+        let one = format!(r#"{{"{address}": "198.51.100.7"}}"#);
+        let two = format!(r#"{{"{address}": "198.51.100.7", "{address}": "203.0.113.9"}}"#);
+        let listed = |others: &[&str]| json!([others, if timed { &["no_time"][..] } else { &[] }].concat());
+        let known = ("/client/ip", json!("198.51.100.0"));
+        cases.push((
+            name,
+            with(&two, "null").into_bytes(),
+            Becomes::Event(vec![known.clone(), ("/event/oddities", listed(&["duplicate_key"]))]),
+        ));
+        let twice = with(&one, "null").replacen(
+            '{',
+            r#"{"path": "/pixel/first.gif", "rawPath": "/pixel/first.gif", "#,
+            1,
+        );
+        cases.push((
+            name,
+            twice.into_bytes(),
+            Becomes::Event(vec![
+                known.clone(),
+                ("/pixel/code", json!("first")),
+                ("/event/oddities", listed(&["duplicate_key"])),
+            ]),
+        ));
+        cases.push((
+            name,
+            with(&nested(100_000), "null").into_bytes(),
+            Becomes::Event(vec![("/event/oddities", listed(&["wrong_type", "no_address"]))]),
+        ));
+        cases.push((
+            name,
+            with(&one, &json!(nested(100_000)).to_string()).into_bytes(),
+            Becomes::Event(vec![known.clone(), ("/event/cut", json!(["body-json"]))]),
+        ));
+        cases.push((
+            name,
+            largest(before, &after.replace("ADDRESS", &one)),
+            Becomes::Event(vec![
+                known,
+                ("/event/cut", json!(["body-json"])),
+                ("/body-json", json!("x".repeat(2048))),
+            ]),
+        ));
+    }
+    cases
+}
+
+/// A payload that is as large as Lambda takes, filled with a text.
+fn largest(before: &str, after: &str) -> Vec<u8> {
+    let left = PAYLOAD_LIMIT - before.len() - after.len() - 2;
+    let payload = format!("{before}\"{}\"{after}", "x".repeat(left));
+    assert_eq!(payload.len(), PAYLOAD_LIMIT);
+    payload.into_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1009,23 +1148,27 @@ async fn check_payloads(order: &'static str) {
                     body.contains(&format!("an event of {service}, not an HTTP request")),
                     "{case}: {body}"
                 );
-                assert_eq!(line["reason"], "foreign_event", "{case}: {line:#}");
+                assert_eq!(
+                    (&line["outcome"], &line["reason"], &line["Ignored"]),
+                    (&json!("ignored"), &json!("foreign_event"), &json!(1)),
+                    "{case}: {line:#}"
+                );
                 assert!(stored.is_empty(), "{case}");
             }
             Becomes::Ignored(reason) => {
                 assert_image(case, &invocation);
                 assert_eq!(
-                    (&line["outcome"], &line["reason"]),
-                    (&json!("ignored"), &json!(reason)),
-                    "{case}"
+                    (&line["outcome"], &line["reason"], &line["Ignored"]),
+                    (&json!("ignored"), &json!(reason), &json!(1)),
+                    "{case}: {line:#}"
                 );
                 assert!(stored.is_empty(), "{case}");
             }
             Becomes::Event(values) => {
-                assert_image(case, &invocation);
+                assert_answered(case, &invocation);
                 assert_eq!(
-                    (line["outcome"].as_str(), stored.len()),
-                    (Some("indexed"), 1),
+                    (line["outcome"].as_str(), &line["Indexed"], stored.len()),
+                    (Some("indexed"), &json!(1), 1),
                     "{case}: {line:#}"
                 );
                 assert!(stored[0].body.len() <= 32 * 1024, "{case}: {}", stored[0].body.len());

@@ -49,6 +49,15 @@ pub fn failed(output: &Output, words: &[&str], what: &str) {
     }
 }
 
+/// It asks for what cannot be.
+pub fn asked_wrongly(output: &Output, words: &[&str], what: &str) {
+    let printed = printed(output);
+    assert_eq!(output.status.code(), Some(2), "{what}: {printed}");
+    for word in words {
+        assert!(printed.contains(word), "{what}: no `{word}` in {printed}");
+    }
+}
+
 // Events.
 
 /// The event of a visit, made as the function makes it.
@@ -154,9 +163,27 @@ fn check_rotation(subject: &Subject, rotation: &str, suffix: &str, written: Opti
         "{what}: where to send events: {first}"
     );
 
+    let rolls = matches!(rotation, "rollover" | "data-stream");
+    let lacks = rolls && !subject.has_lifecycle();
+    let instead = "run `pixel prune --older-than 90d` daily instead";
+    for said in [&dry, &first] {
+        assert_eq!(said.contains("unavailable lifecycle policy"), lacks, "{what}: {said}");
+        assert_eq!(said.contains(instead), lacks, "{what}: {said}");
+    }
+    assert_eq!(
+        first.contains("except what is unavailable here"),
+        lacks,
+        "{what}: {first}"
+    );
+
     proxy.forget();
     let second = succeeded(&setup(&[]), &what);
     assert!(second.contains("nothing to write"), "{what}: {second}");
+    assert_eq!(
+        second.contains("except what is unavailable here"),
+        lacks,
+        "{what}: {second}"
+    );
     assert_eq!(
         proxy.writes(),
         Vec::<String>::new(),
@@ -375,6 +402,103 @@ fn check_alias_without_write_index(subject: &Subject) {
     ]);
     failed(&output, &["none that is written to", "is_write_index"], subject.name);
     assert_eq!(index.template(), None, "{}", subject.name);
+}
+
+// What cannot be asked for.
+
+/// A server that has everything but a lifecycle, and to which nothing was written yet.
+fn without_lifecycle() -> SmallServer {
+    SmallServer::start(|asked| match asked.path.split('?').next() {
+        Some("/") => Reaction::json(200, &version("2.19.4", Some("opensearch"))),
+        _ => Reaction::json(404, &json!({"error": "not here", "status": 404})),
+    })
+}
+
+#[test]
+fn what_cannot_be_is_told_before_anything_is_written() {
+    let nonsense: &[&str] = &["--dashboards", "nonsense"];
+    let cases: [(&[&str], &[&str]); 6] = [
+        (nonsense, &["`--dashboards` is no address", "`https://host:5601`"]),
+        (
+            &["--dashboards", "http://127.0.0.1:1", "--print"],
+            &["--print", "cannot be used with", "--dashboards"],
+        ),
+        (
+            &["--dashboards", "http://127.0.0.1:1", "--index-pattern", " "],
+            &["--index-pattern", "as in `events*`"],
+        ),
+        (
+            &["--keep", "90d"],
+            &["no age", "choose a rotation", "`--rotation`", "`--keep`"],
+        ),
+        (
+            &["--keep", "90d", "--rotation", "none", "--print"],
+            &["choose a rotation"],
+        ),
+        (
+            &["--keep", "36501d", "--rotation", "daily"],
+            &["from 1 to 36500", "as in 90d"],
+        ),
+    ];
+    let server = without_lifecycle();
+    let url = format!("{}/events", server.url());
+    for (arguments, words) in cases {
+        let what = format!("{arguments:?}");
+        let output = pixel(&[&["setup", "-d", &url], arguments].concat());
+        asked_wrongly(&output, words, &what);
+        assert_eq!(server.writes(), Vec::<String>::new(), "{what}");
+        assert!(output.stdout.is_empty(), "{what}: {output:?}");
+    }
+    let dated = format!("{url}-%Y.%m.%d");
+    asked_wrongly(
+        &pixel(&["setup", "-d", &dated, "--rotation", "rollover"]),
+        &["is a dated index"],
+        &dated,
+    );
+}
+
+#[test]
+fn a_server_without_lifecycle_is_not_said_to_delete() {
+    let server = without_lifecycle();
+    let url = format!("{}/events", server.url());
+    let dry = |more: &[&str]| {
+        let arguments = ["setup", "-d", &url, "--rotation", "daily", "--keep", "45d", "--dry-run"];
+        pixel(&[&arguments[..], more].concat())
+    };
+    let said = succeeded(&dry(&[]), "in words");
+    for words in [
+        "unavailable lifecycle policy `pixel-events`",
+        "run `pixel prune --older-than 45d` daily instead",
+    ] {
+        assert!(said.contains(words), "no `{words}` in {said}");
+    }
+    let whole: Value = serde_json::from_slice(&dry(&["--json"]).stdout).expect("it prints JSON");
+    let step = &whole["steps"][0];
+    assert_eq!(step["result"], "unavailable", "{whole}");
+    assert!(
+        step["why"].as_str().is_some_and(|why| why.contains("pixel prune")),
+        "{whole}"
+    );
+}
+
+#[test]
+fn a_file_needs_no_setup_in_every_form() {
+    let setup = |more: &[&str]| {
+        let output = pixel(&[&["setup", "-d", "sqlite:some.db"], more].concat());
+        succeeded(&output, &format!("{more:?}"));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(setup(&[]).contains("`some.db` needs no setup"));
+    let json = |more: &[&str]| serde_json::from_str::<Value>(&setup(more)).expect("it prints JSON");
+    assert_eq!(json(&["--print"]), json!([]));
+    for (more, dry_run) in [(&["--json"][..], false), (&["--json", "--dry-run"], true)] {
+        assert_eq!(
+            json(more),
+            json!({"product": "SQLite", "dry_run": dry_run, "steps": [
+                {"subject": "`some.db`", "result": "unchanged", "why": "it is made when it is first written"}
+            ]})
+        );
+    }
 }
 
 // What stands in the way.

@@ -65,6 +65,8 @@ pub enum Behaviour {
     Html200,
     /// Stores nothing and is silent until the client closes.
     NeverAnswer,
+    /// Stores nothing, closes its own half of the connection without an answer, and goes on reading.
+    HalfClose,
 }
 
 /// A request as it arrived.
@@ -418,6 +420,11 @@ impl Connection {
             }
             Behaviour::Html200 => self.send(&Reply::login_page(), head_only).await?,
             Behaviour::NeverAnswer => {
+                self.wait_for_end().await?;
+                return Ok(Then::Close);
+            }
+            Behaviour::HalfClose => {
+                self.stream.shutdown().await?;
                 self.wait_for_end().await?;
                 return Ok(Then::Close);
             }

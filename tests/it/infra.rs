@@ -17,7 +17,7 @@ use pixel::config::VARIABLES;
 use pixel::delivery::Ignored;
 use pixel::delivery::counts::{Counts, NAMESPACE};
 use pixel::function::Role;
-use pixel::pixel::{Image, Pixel};
+use pixel::pixel::{Image, Pixel, Status};
 use pixel::privacy::OPT_OUT_COOKIE;
 use pixel::stage::gateway::RESOURCES;
 use serde_json::{Map, Value, json};
@@ -614,7 +614,7 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
         "namespace": NAMESPACE,
         "metrics": metrics,
         "resources": resources,
-        "headers": headers(Pixel::new(200, Image::Gif, "accepted")),
+        "headers": headers(Pixel::new(Status::Ok, Image::Gif, "accepted")),
         "script": headers(Pixel::script(None, capture::explain(Ignored::Script))),
         "opt_out_cookie": OPT_OUT_COOKIE,
         "template": PASSTHROUGH,

@@ -15,6 +15,7 @@ use crate::index_setup::{pixel, succeeded};
 use crate::infra::resolve;
 use crate::lambda_rig::{Rig, RigOptions};
 use crate::lifecycle::asked_of_state_management;
+use crate::matrix;
 use crate::servers::{self, Running, Server};
 use crate::serving::wait_for;
 use crate::small_server::{Asked, Reaction, SmallServer};
@@ -404,6 +405,9 @@ fn nobody_has_more(domain: &Domain, index: &str, rotation: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_functions_may_do_what_they_do() {
+    if !matrix::has(Server::OpenSearch2Secured, "the rights of the functions") {
+        return;
+    }
     let running = servers::start(Server::OpenSearch2Secured);
     let prefix = format!("events-rights-{}p", std::process::id());
     let domain = Domain::with_roles(running, &prefix);

@@ -1,8 +1,6 @@
 //! Every way in: the same visit gives the same event, AWS's own types read what we make, and whatever the index does, the
 //! answer is the image.
 
-use std::time::Duration;
-
 use aws_lambda_events::alb::{AlbTargetGroupRequest, AlbTargetGroupResponse};
 use aws_lambda_events::apigw::{
     ApiGatewayProxyRequest, ApiGatewayProxyResponse, ApiGatewayV2httpRequest, ApiGatewayV2httpResponse,
@@ -12,15 +10,18 @@ use pixel::capture::{self, Answer};
 use pixel::config::Config;
 use pixel::delivery::Ignored;
 use pixel::hit::Circumstances;
-use pixel::pixel::{GIF, Image, PNG, Pixel};
+use pixel::pixel::{GIF, Image, PNG, Pixel, Status};
 use pixel::request::Ingress;
 use pixel::script;
 use pixel::stage::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
 
-use crate::function::{self, ORDERS, Timing, Weather, only_hit, side_by_side, to, weathers};
-use crate::index_stub::IndexStub;
+use crate::function::{
+    self, ORDERS, SECRET, Timing, Weather, assert_discreet_and_sound, only_hit, side_by_side, stores, to, weathers,
+};
+use crate::index_stub::{IndexStub, Recorded};
 use crate::lambda_rig::Rig;
+use crate::serving;
 
 const PROXIES: [Ingress; 5] = [
     Ingress::Rest,
@@ -218,7 +219,7 @@ fn only_its_own_resource_of_a_non_proxy_api_is_the_script() {
     };
     assert_eq!(
         reply,
-        Ingress::Passthrough.reply(&Pixel::new(200, Image::Gif, "accepted"))
+        Ingress::Passthrough.reply(&Pixel::new(Status::Ok, Image::Gif, "accepted"))
     );
     assert_eq!(request.path, "/pixel/pixel.js");
 }
@@ -304,7 +305,39 @@ fn awss_own_types_read_the_payloads_and_the_replies() {
     let multi: AlbTargetGroupResponse = serde_json::from_str(&reply(Ingress::AlbMultiValue)).expect("the same");
     assert!(rest.is_base64_encoded && http.is_base64_encoded && alb.is_base64_encoded && multi.is_base64_encoded);
     assert!(alb.multi_value_headers.is_empty() && multi.headers.is_empty());
-    assert_eq!(alb.status_description.as_deref(), Some("200 OK"));
+}
+
+/// A load balancer passes the description on as the status line.
+#[test]
+fn a_load_balancer_is_given_the_status_that_it_is_told() {
+    for multi_value in [false, true] {
+        let ingress = if multi_value {
+            Ingress::AlbMultiValue
+        } else {
+            Ingress::Alb
+        };
+        let told = |reply: &str| {
+            let reply: Value = serde_json::from_str(reply).expect("a reply is JSON");
+            let line = reply["statusDescription"].as_str().expect("a text").to_owned();
+            let (code, phrase) = line.split_once(' ').expect("a number and a phrase");
+            assert_eq!(code, reply["statusCode"].to_string(), "{reply}");
+            assert!(!phrase.trim().is_empty(), "{reply}");
+            line
+        };
+        for status in Status::ALL {
+            let line = told(&ingress.reply(&Pixel::new(status, Image::Gif, "")));
+            assert_eq!(line, status.line());
+        }
+        let mut known = visit("GET", "/pixel.js", "");
+        known
+            .headers
+            .push(("If-None-Match".to_owned(), script::etag().to_owned()));
+        let payload = payload(ingress, &known).expect("a payload");
+        let Answer::Ignored { reply, .. } = capture::answer(&payload, None) else {
+            panic!("the script is no hit");
+        };
+        assert_eq!(told(&reply), "304 Not Modified");
+    }
 }
 
 /// The crate's type wants a member that API Gateway does not.
@@ -353,9 +386,13 @@ async fn check_weather(ingress: Ingress, order: &'static str, weather: Weather) 
     let failing = weather.outcome == "failed";
     let timing = if failing { Timing(150, 450) } else { weather.timing };
     let stub = IndexStub::start().await;
-    stub.behave(weather.behaviour);
+    stub.behave(weather.behaviour.clone());
     let rig = Rig::start(to(&stub, order, timing)).await;
-    let arrived = visit("GET", "/pixel/summer.gif", "utm_source=news");
+    let query = format!("utm_source=news&token={SECRET}");
+    let mut arrived = visit("GET", "/pixel/summer.gif", &query);
+    for name in ["Cookie", "Authorization", "X-Api-Key"] {
+        arrived.headers.push((name.to_owned(), SECRET.to_owned()));
+    }
     let invocation = rig.invoke(payload(ingress, &arrived).expect("a payload")).await;
     let reply = String::from_utf8_lossy(invocation.reply()).into_owned();
     let answer = http_answer(ingress, &arrived, &reply, None);
@@ -368,5 +405,53 @@ async fn check_weather(ingress: Ingress, order: &'static str, weather: Weather) 
         "{case}: {:?} billed",
         invocation.billed
     );
-    assert!(invocation.billed > Duration::ZERO, "{case}");
+    weather.assert_waited(case, order, &invocation);
+
+    let id = line["event_id"].as_str().expect("a hit has an id");
+    let found: Vec<_> = stub.documents().into_keys().collect();
+    weather.assert_stored(case, &found, id);
+    let logged = line.get("event").cloned();
+    for event in stores(&stub).iter().map(Recorded::json).chain(logged) {
+        assert_event_of_visit(case, ingress, &event);
+    }
+    assert_discreet_and_sound(case, &rig, &stub);
+}
+
+/// The event of the visit of [`check_weather`], stored or logged.
+fn assert_event_of_visit(case: &str, ingress: Ingress, event: &Value) {
+    for (place, value) in [
+        ("/event/ingress", json!(ingress.name())),
+        ("/pixel/code", json!("summer")),
+        ("/client/ip", json!("198.51.100.0")),
+        ("/campaign/source", json!("news")),
+        ("/labels", json!(["token=[redacted]", "utm_source=news"])),
+    ] {
+        assert_eq!(event.pointer(place), Some(&value), "{case}: {place} of {event:#}");
+    }
+}
+
+// The local stage.
+
+#[test]
+fn the_stage_serves_every_ingress() {
+    for ingress in Ingress::ALL {
+        let served = serving::serve().argument("--ingress").argument(ingress.name()).start();
+        for (path, image) in [
+            ("/pixel/summer.gif?utm_source=news", GIF.as_slice()),
+            ("/image/autumn.png", &PNG),
+        ] {
+            let reply = served.get(path);
+            assert_eq!((reply.status, reply.body.as_slice()), (200, image), "{ingress}: {path}");
+        }
+        let stored = serving::wait_for("both events", || {
+            Some(served.documents()).filter(|documents| documents.len() == 2)
+        });
+        for (document, code) in stored.iter().zip(["summer", "autumn.png"]) {
+            let event: Value = serde_json::from_str(document).expect("an event is JSON");
+            assert_eq!(event["event"]["ingress"], ingress.name(), "{event}");
+            let found = event["pixel"]["code"].as_str().unwrap_or_default();
+            assert!(code.starts_with(found) && !found.is_empty(), "{ingress}: {event}");
+            assert_eq!(event["client"]["ip"], "127.0.0.0", "{ingress}: {event}");
+        }
+    }
 }

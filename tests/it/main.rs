@@ -32,6 +32,7 @@ mod ingress;
 mod injection;
 mod invoke;
 mod lambda_rig;
+mod lambda_rig_itself;
 mod lifecycle;
 mod manage;
 mod matrix;

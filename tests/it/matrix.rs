@@ -105,6 +105,17 @@ pub fn any_server() -> Server {
     chosen()[0].1
 }
 
+/// Whether a test that needs this very server can run; else it is said what is not tested.
+pub fn has(server: Server, what: &str) -> bool {
+    let there = chosen().iter().any(|(_, chosen)| *chosen == server);
+    if !there {
+        let name = NAMES.iter().find(|(_, named)| *named == server);
+        let name = name.map_or("another server", |(name, _)| name);
+        let _ = writeln!(std::io::stderr(), "not tested, for want of {name}: {what}");
+    }
+    there
+}
+
 /// Waits for something from a test that is no asynchronous function.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -176,6 +187,13 @@ impl Subject {
     /// Whether its mappings have types.
     pub fn has_types(&self) -> bool {
         self.server == Server::Elasticsearch6
+    }
+
+    /// Whether it can put old indices away by itself, in one of the two ways.
+    pub fn has_lifecycle(&self) -> bool {
+        ["/_plugins/_ism/policies", "/_ilm/policy", "/_opendistro/_ism/policies"]
+            .iter()
+            .any(|path| self.ask("GET", path, None).0 == 200)
     }
 
     pub fn has_data_streams(&self) -> bool {

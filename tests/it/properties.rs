@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use chrono::{DateTime, Utc};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use chrono::{DateTime, TimeDelta, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use pixel::capture::{self, Answer};
 use pixel::enrich::{Beside, Enriched};
 use pixel::event::{Event, Policy};
@@ -345,6 +345,101 @@ fn check_round_trip(visit: &Visit) {
     assert_eq!((request.body, request.oddities), (None, Vec::new()));
 }
 
+/// What is left of a visitor after the ingress: everything but what the README's table says that AWS drops.
+fn check_visitor(ingress: Ingress, visit: &Visit) {
+    let Visit { arrived, query, .. } = visit;
+    let payload = payload(ingress, arrived).expect("it is a path of the pixel");
+    assert!(!check_answer(&payload));
+    let request = Request::decode(&payload).expect("the stage makes what can be decoded");
+    assert_eq!(request.ingress, ingress);
+    assert_eq!(request.method, arrived.method, "{ingress}");
+    let path = match ingress {
+        Ingress::Passthrough => {
+            let code = visit.code.as_deref().unwrap_or_default();
+            visit.resource.replace("{code}", code)
+        }
+        _ => percent_decode_str(&arrived.path).decode_utf8_lossy().into_owned(),
+    };
+    assert_eq!(request.path, path, "{ingress}");
+    let only_last = matches!(ingress, Ingress::Passthrough | Ingress::Alb);
+    let kept = if only_last {
+        last_values(query)
+    } else {
+        by_name(query.clone())
+    };
+    assert_eq!(request.query, kept, "{ingress}");
+    assert_eq!(request.headers, headers_after(ingress, arrived), "{ingress}");
+    assert_eq!(
+        (request.body.as_deref(), &request.stage_variables),
+        (None, &Pairs::new()),
+        "{ingress}"
+    );
+
+    let has_id = !matches!(ingress, Ingress::Alb | Ingress::AlbMultiValue);
+    let id = has_id.then_some(arrived.id.as_str());
+    assert_eq!(request.context("request-id"), id, "{ingress}");
+    let circumstances = circumstances(0);
+    let hit = Hit::read(request, &circumstances);
+    // The one id that no visitor can choose is the REST API's.
+    let (id, received) = match ingress {
+        Ingress::Passthrough | Ingress::Rest => (&arrived.id, arrived.time),
+        Ingress::Http | Ingress::FunctionUrl => (&circumstances.invocation, arrived.time),
+        Ingress::Alb | Ingress::AlbMultiValue => (&circumstances.invocation, circumstances.now),
+    };
+    assert_eq!((&hit.id, hit.received), (id, received), "{ingress}");
+    assert_eq!(
+        hit.address,
+        arrived.peer.map(|address| address.to_canonical()),
+        "{ingress}"
+    );
+}
+
+/// Sorted by their names; equal names keep their order.
+fn by_name(mut pairs: Pairs) -> Pairs {
+    pairs.sort_by(|left, right| left.0.cmp(&right.0));
+    pairs
+}
+
+/// The headers as they come out of the ingress, names in lower case and sorted.
+fn headers_after(ingress: Ingress, arrived: &Arrived) -> Pairs {
+    let lowered = || {
+        let lower = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.clone());
+        arrived.headers.iter().map(lower).collect::<Pairs>()
+    };
+    let headers = match ingress {
+        Ingress::Passthrough => last_values(&arrived.headers),
+        Ingress::Rest => by_name(arrived.headers.clone()),
+        Ingress::Http | Ingress::FunctionUrl => {
+            let mut joined = BTreeMap::<String, Vec<String>>::new();
+            for (name, value) in lowered() {
+                joined.entry(name).or_default().push(value);
+            }
+            joined
+                .into_iter()
+                .map(|(name, values)| (name, values.join(",")))
+                .collect()
+        }
+        Ingress::Alb | Ingress::AlbMultiValue => {
+            // The load balancer names the peer in the last header of this name.
+            let mut headers = lowered();
+            let peer = arrived
+                .peer
+                .map(|address| address.to_canonical().to_string())
+                .unwrap_or_default();
+            match headers.iter_mut().rev().find(|(name, _)| name == "x-forwarded-for") {
+                Some((_, chain)) => *chain = format!("{chain}, {peer}"),
+                None => headers.push(("x-forwarded-for".to_owned(), peer)),
+            }
+            if ingress == Ingress::Alb {
+                last_values(&headers)
+            } else {
+                headers
+            }
+        }
+    };
+    lower_case(headers)
+}
+
 proptest! {
     #![proptest_config(cases(CASES))]
 
@@ -354,12 +449,11 @@ proptest! {
     }
 
     #[test]
-    fn every_ingress_gives_back_the_visitor(visit in visit(), ingress in select(&Ingress::ALL[..])) {
-        let arrived = Arrived { method: "GET".to_owned(), ..visit.arrived };
-        let payload = payload(ingress, &arrived).expect("it is a path of the pixel");
-        prop_assert!(!check_answer(&payload));
-        let request = Request::decode(&payload).expect("the stage makes what can be decoded");
-        prop_assert_eq!(request.ingress, ingress);
+    fn every_ingress_gives_back_the_visitor(visit in visit(), forwarded in option::of("[0-9a-f.:, ]{0,20}"), ingress in select(&Ingress::ALL[..])) {
+        let mut visit = visit;
+        visit.arrived.time -= TimeDelta::milliseconds(86_399_877);
+        visit.arrived.headers.extend(forwarded.map(|text| ("X-Forwarded-For".to_owned(), text)));
+        check_visitor(ingress, &visit);
     }
 
     #[test]

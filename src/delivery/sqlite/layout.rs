@@ -1,9 +1,9 @@
 //! The layout of the file, and how an older one becomes it.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The layout's number, which the file holds as `user_version`.
-pub(super) const LAYOUT: i64 = 3;
+pub(super) const LAYOUT: i64 = 4;
 
 /// Layout 1: the events.
 const EVENTS: &str = "
@@ -68,13 +68,8 @@ const CHANGES: &str = "
     INSERT INTO changes VALUES (0);
     CREATE INDEX codes_revoked ON codes (revoked, code) WHERE revoked IS NOT NULL;";
 
-/// Without it every look for codes that others have listed would go through the whole list.
-const LISTED: &str = "CREATE INDEX IF NOT EXISTS codes_created ON codes (created, code)";
-
-/// Makes what files of this layout may lack.
-pub(super) fn complete(connection: &Connection) -> Result<(), String> {
-    connection.execute_batch(LISTED).map_err(|error| error.to_string())
-}
+/// Layout 4: without this every look for codes that others have listed would go through the whole list.
+const LISTED: &str = "CREATE INDEX codes_created ON codes (created, code);";
 
 /// How often events were changed or deleted.
 pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {
@@ -98,7 +93,14 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(text)?;
     // Another process may have been quicker.
-    let found = version(&transaction)?;
+    migrate_within(&transaction)?;
+    transaction.commit().map_err(text)
+}
+
+/// The same, as a part of a transaction.
+pub(super) fn migrate_within(transaction: &Transaction<'_>) -> Result<(), String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let found = version(transaction)?;
     let tables: i64 = transaction
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(text)?;
@@ -107,6 +109,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
         (0, 0) => &[EVENTS, COLUMNS, CHANGES, LISTED],
         (1, _) => &[COLUMNS, CHANGES, LISTED],
         (2, _) => &[CHANGES, LISTED],
+        (3, _) => &[LISTED],
         _ => {
             return Err(format!(
                 "it has layout {found}, and this version has layout {LAYOUT}; use the version that wrote it"
@@ -117,8 +120,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
         .iter()
         .try_for_each(|step| transaction.execute_batch(step))
         .map_err(text)?;
-    transaction.pragma_update(None, "user_version", LAYOUT).map_err(text)?;
-    transaction.commit().map_err(text)
+    transaction.pragma_update(None, "user_version", LAYOUT).map_err(text)
 }
 
 fn version(connection: &Connection) -> Result<i64, String> {

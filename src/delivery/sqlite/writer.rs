@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -200,8 +200,32 @@ fn writable(path: &Path) -> Result<Connection, String> {
         .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", 0))
         .map_err(|error| error.to_string())?;
     layout::migrate(&mut connection)?;
-    layout::complete(&connection)?;
     Ok(connection)
+}
+
+/// Writes an event into an existing file and deletes it again, in a transaction of which nothing stays.
+///
+/// # Errors
+///
+/// [`StoreError`] when the file cannot be written or is no store.
+pub fn probe(path: &Path, event: &Event) -> Result<(), StoreError> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let probed = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(text)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(text)?;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(text)?;
+        layout::migrate_within(&transaction)?;
+        let Event { id, time, document } = event;
+        let row = params![id, time.timestamp_millis(), document];
+        let stored = "INSERT INTO events (id, time, document) VALUES (?1, ?2, ?3)";
+        transaction.execute(stored, row).map_err(text)?;
+        let deleted = transaction.execute("DELETE FROM events WHERE id = ?1", [id]);
+        deleted.map(drop).map_err(text)
+    };
+    probed().map_err(|reason| StoreError::new(path, reason))
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {

@@ -12,8 +12,8 @@ use pixel::setup::dashboards::session::{Differing, Options, import};
 use pixel::setup::run::Done;
 use serde_json::{Value, json};
 
-use super::Index;
 use super::stub::{Came, Door, Fault, Objects, Program, Stub, USER};
+use super::{Index, specification};
 use crate::servers::Server;
 
 fn ours() -> Vec<Value> {
@@ -262,6 +262,52 @@ fn a_failure_says_what_it_is() {
     }
 }
 
+/// What an older program does not know is named, the rest is there, and another run says the same.
+#[test]
+fn a_program_that_lacks_a_kind_of_object_gets_the_others() {
+    for (kind, others_stay) in [("visualization", true), ("search", false)] {
+        let of_kind = ours().iter().filter(|object| object["type"] == kind).count();
+        let stub = Stub::start(Program::OpenSearchDashboards2, Door::Open, "");
+        stub.fault(Fault::Lacks(kind));
+        let options = options(&stub, Auth::None);
+        for round in 1..=2 {
+            let error = run(&options).expect_err(kind);
+            assert!(
+                error.contains("not everything was imported"),
+                "{kind}, {round}: {error}"
+            );
+            assert!(error.contains(&stub.url()), "{kind}, {round}: {error}");
+            if others_stay {
+                assert!(
+                    error.contains("this program knows no such objects"),
+                    "{kind}, {round}: {error}"
+                );
+                assert!(
+                    error.contains(&format!("and {} more", of_kind - 10)),
+                    "{kind}, {round}: {error}"
+                );
+                assert_eq!(stub.objects().len(), ours().len() - of_kind, "{kind}, {round}");
+            } else {
+                // Dashboards refer to it, so there is nothing that could be shown.
+                assert!(
+                    error.contains("it refers to what is not there"),
+                    "{kind}, {round}: {error}"
+                );
+                assert!(stub.objects().is_empty(), "{kind}, {round}");
+            }
+            assert!(
+                stub.objects().keys().all(|(_, stored, _)| stored != kind),
+                "{kind}, {round}"
+            );
+        }
+        // Once it is a newer program, what is missing comes.
+        stub.fault(Fault::None);
+        let done = if others_stay { Done::Updated } else { Done::Created };
+        assert_eq!(run(&options), Ok(done), "{kind}");
+        assert_eq!(stub.objects().len(), ours().len(), "{kind}");
+    }
+}
+
 /// A missing reference, an unknown type, and what nobody has thought of yet.
 #[test]
 fn the_reasons_of_single_objects_are_told() {
@@ -303,7 +349,9 @@ fn setup(index: &Index, arguments: &[&str], variables: &[(&str, &str)]) -> Outpu
 
 #[test]
 fn setup_imports_beside_a_real_index() {
-    let index = Index::new(Server::OpenSearch2, "import");
+    let Some(index) = Index::new(Server::OpenSearch2, "import") else {
+        return;
+    };
     let aws = [
         ("PIXEL_AUTH", "es"),
         ("AWS_REGION", "eu-west-1"),
@@ -366,6 +414,18 @@ fn setup_imports_beside_a_real_index() {
             variables,
         );
         assert!(output.status.success(), "{door:?}: {output:?}");
+        let stored = stub.objects();
+        let pattern = &stored[&(
+            "global".to_owned(),
+            "index-pattern".to_owned(),
+            "pixel-events".to_owned(),
+        )];
+        assert_eq!(pattern["attributes"]["title"], "other*", "{door:?}");
+        let searched: Vec<_> = stored.values().filter_map(specification).collect();
+        assert!(!searched.is_empty(), "{door:?}");
+        for specification in searched {
+            assert_eq!(specification["data"][0]["url"]["index"], "other*", "{door:?}");
+        }
     }
 }
 

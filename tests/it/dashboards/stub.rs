@@ -61,6 +61,8 @@ pub enum Fault {
     NotReady,
     /// Somebody else makes an object between looking and importing.
     Race,
+    /// It knows no objects of this type.
+    Lacks(&'static str),
 }
 
 /// A request as it came.
@@ -375,11 +377,19 @@ impl State {
         Some(error(422, "Unprocessable Entity", &message))
     }
 
-    /// Nothing is written when anything is in the way.
+    /// Nothing is written when anything is in the way that could be resolved. Objects of an unknown type are left out, and
+    /// the others are written all the same.
     fn store(&mut self, place: &str, overwrite: bool, objects: &[Value]) -> Answer {
         let key = |object: &Value| (place.to_owned(), text(&object["type"]), text(&object["id"]));
+        let known = |object: &&Value| !matches!(self.fault, Fault::Lacks(kind) if object["type"] == kind);
+        let (objects, unknown): (Vec<_>, Vec<_>) = objects.iter().partition(known);
+        let unsupported = unknown.iter().map(|object| {
+            json!({"id": object["id"], "type": object["type"], "title": object["attributes"]["title"], "meta": {},
+                "error": {"type": "unsupported_type"}})
+        });
+        let unsupported: Vec<_> = unsupported.collect();
         let mut errors = Vec::new();
-        for object in objects {
+        for object in &objects {
             let meta =
                 json!({"id": object["id"], "type": object["type"], "title": object["attributes"]["title"], "meta": {}});
             let mut fail = |why: Value| {
@@ -408,12 +418,14 @@ impl State {
             }
         }
         if errors.is_empty() && self.fault != Fault::Forgets {
-            for object in objects {
+            for object in &objects {
                 let stored = stored(self.program, object);
                 self.objects.insert(key(object), stored);
             }
         }
-        let mut body = json!({"success": errors.is_empty(), "successCount": objects.len() - errors.len()});
+        errors.extend(unsupported);
+        let all = objects.len() + unknown.len();
+        let mut body = json!({"success": errors.is_empty(), "successCount": all.saturating_sub(errors.len())});
         if !errors.is_empty() {
             body["errors"] = errors.into();
         }
