@@ -1,7 +1,8 @@
 //! How long the questions of the page take over a million events: in SQLite and in a real OpenSearch, and in SQLite while hits
-//! arrive. And how many codes are signed in a second.
+//! arrive. And how many codes are made in a second.
 //!
-//! `cargo bench --bench questions [-- --events N --rounds N --json FILE --no-index]`. It needs what the tests need for that
+//! `cargo bench --bench questions [-- --events N --rounds N --json FILE --no-index --pixel FILE --codes]`; `--codes` measures
+//! codes alone. It needs what the tests need for that
 //! server.
 
 #![allow(
@@ -19,7 +20,8 @@ mod servers;
 mod setup;
 mod support;
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,9 +41,11 @@ use pixel::question::{Latest, Parameters};
 use pixel::setup::plan::Plan as SetupPlan;
 use pixel::stage::manage::File;
 use serde_json::json;
-use support::{Options, Sample, machine, table};
+use support::{Options, Sample, build, machine, table};
 
 const BATCH: usize = 2_500;
+
+const KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
 
 /// What the page lists.
 macro_rules! page_lists {
@@ -104,7 +108,11 @@ fn main() {
     };
     let rounds = options.number("--rounds", 20);
     println!("{}\n{} events, {rounds} rounds\n", machine(), demo.events);
-    codes();
+    let given = options.after("--pixel").map(PathBuf::from);
+    codes(&given.unwrap_or_else(|| build("cli", ["--bin", "pixel"])));
+    if std::env::args().any(|word| word == "--codes") {
+        return;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -151,10 +159,13 @@ fn main() {
     options.write(&json!({"events": demo.events, "questions": figures, "hits": hits}));
 }
 
-fn codes() {
-    let keys = Keys::parse("1:MDEyMzQ1Njc4OWFiY2RlZg").unwrap();
-    let (count, begun) = (500_000_u32, Instant::now());
-    for number in 0..count {
+/// `pixel code new --csv` over a file, in and out, and what of it is signing.
+fn codes(pixel: &Path) {
+    const ROWS: u32 = 500_000;
+    const TIMES: usize = 3;
+    let keys = Keys::parse(KEYS).unwrap();
+    let begun = Instant::now();
+    for number in 0..ROWS {
         let contents = Contents {
             campaign: Some("spring".to_owned()),
             recipient: Some(keys.recipient(&format!("u-{number}@example.org")).unwrap()),
@@ -163,18 +174,42 @@ fn codes() {
         };
         std::hint::black_box(keys.sign(&contents).unwrap());
     }
+    let signing = f64::from(ROWS) / begun.elapsed().as_secs_f64();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (rows, made) = (folder.path().join("rows.csv"), folder.path().join("codes.csv"));
+    let mut text = String::from("name,recipient,campaign\n");
+    for number in 0..ROWS {
+        let _ = writeln!(text, "Person {number},u-{number}@example.org,spring");
+    }
+    std::fs::write(&rows, text).unwrap();
+    let once = || {
+        let begun = Instant::now();
+        let done = std::process::Command::new(pixel)
+            .env("PIXEL_CODE_KEYS", KEYS)
+            .args(["code", "new", "--url", "https://pixel.example/prod", "--csv"])
+            .arg(&rows)
+            .stdout(std::fs::File::create(&made).unwrap())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(done.success());
+        begun.elapsed().as_secs_f64()
+    };
+    let least = (0..TIMES).map(|_| once()).fold(f64::INFINITY, f64::min);
+    let lines = std::fs::read_to_string(&made).unwrap().lines().count();
+    assert_eq!(lines, ROWS as usize + 1, "a row is missing");
     println!(
-        "{:.0} codes signed in a second",
-        f64::from(count) / begun.elapsed().as_secs_f64()
+        "codes in a second\n  by `pixel code new --csv`, {ROWS} rows in and out  {:.0}\n  signed in memory  {signing:.0}",
+        f64::from(ROWS) / least
     );
     let code = keys.sign(&Contents::default()).unwrap();
     let begun = Instant::now();
-    for _ in 0..count {
+    for _ in 0..ROWS {
         std::hint::black_box(keys.check(&code, DateTime::default()));
     }
     println!(
         "{:.2} µs to check one\n",
-        begun.elapsed().as_secs_f64() * 1e6 / f64::from(count)
+        begun.elapsed().as_secs_f64() * 1e6 / f64::from(ROWS)
     );
 }
 
