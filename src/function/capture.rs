@@ -330,7 +330,7 @@ mod tests {
             );
             let deadline = SystemTime::now() + Duration::from_secs(10);
             // Whoever waits for it goes on.
-            finish(Arc::clone(&capture), Job { work, deadline }).await;
+            finish(&capture, Job { work, deadline }).await;
         }
     }
 

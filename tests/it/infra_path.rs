@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::DateTime;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use pixel::audit::{Window, answered};
+use pixel::audit::{Noted, Window, noted};
 use pixel::capture;
 use pixel::code::{Contents, Keys};
 use pixel::config::Config;
@@ -812,8 +812,8 @@ fn a_line_of_every_access_log_names_its_event() {
             to: moment(1_769_910_000),
         };
         assert_eq!(
-            answered(&line, &window).as_deref(),
-            Some("the-event"),
+            noted(&line, &window),
+            Some(Noted::Hit("the-event".to_owned())),
             "{template}: {line}"
         );
     }
