@@ -51,12 +51,12 @@ impl Event {
         }
         let mark = format!("\"{}\"", after.name());
         let place = |part: &str| part.as_ptr().addr() - self.document.as_ptr().addr();
-        let (range, mark) = match signature.map(RawValue::get) {
-            Some(signature) => (place(signature)..place(signature) + signature.len(), mark),
-            None => {
-                let begin = place(text) + 1;
-                (begin..begin, format!("\"signature\":{mark},"))
-            }
+        let (range, mark) = if let Some(signature) = signature.map(RawValue::get) {
+            let begin = place(signature);
+            (begin..begin + signature.len(), mark)
+        } else {
+            let begin = place(text) + 1;
+            (begin..begin, format!("\"signature\":{mark},"))
         };
         self.document.replace_range(range, &mark);
     }

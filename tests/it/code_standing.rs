@@ -399,9 +399,12 @@ fn nothing_known(asked: &Asked) -> Reaction {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_code_of_a_batch_is_looked_up_once() {
     let index = looked_up(|asked| {
-        let known = |id: &String| match asked.path.contains("opt-outs") {
-            true => json!({"_id": id, "found": id.ends_with('9')}),
-            false => json!({"_id": id, "found": true, "_source": {"revoked": id.ends_with('7').then_some(1)}}),
+        let known = |id: &String| {
+            if asked.path.contains("opt-outs") {
+                json!({"_id": id, "found": id.ends_with('9')})
+            } else {
+                json!({"_id": id, "found": true, "_source": {"revoked": id.ends_with('7').then_some(1)}})
+            }
         };
         Reaction::json(
             200,
@@ -450,13 +453,14 @@ async fn each_code_of_a_batch_is_looked_up_once() {
     assert_eq!((marked, others), (240, 1_920));
 }
 
+type React = Box<dyn Fn(&Asked) -> Reaction + Send + Sync>;
+
 /// Whatever the lookup comes to, the batch is indexed as it is; the log says that nothing was known.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lookup_that_fails_costs_no_message() {
     let answers = |answer: Value| move |_: &Asked| Reaction::json(200, &answer);
     let status =
         |status: u16| move |_: &Asked| Reaction::Answer(status, r#"{"error":{"type":"some_exception"}}"#.to_owned());
-    type React = Box<dyn Fn(&Asked) -> Reaction + Send + Sync>;
     let cases: [(&str, React); 12] = [
         ("401", Box::new(status(401))),
         ("403", Box::new(status(403))),
@@ -530,7 +534,9 @@ fn a_replay_heeds_how_codes_stand() {
     let messages = || ["a", "b", "out"].map(|what| ready(what, &format!("id-{what}")));
     let queues = ["standing-unknown", "standing-known"].map(Queue::new);
     for queue in &queues {
-        messages().iter().for_each(|message| queue.send(message));
+        for message in messages() {
+            queue.send(&message);
+        }
     }
     let [unknown, known_of] = queues.each_ref().map(Queue::destination);
     let folder = tempfile::tempdir().expect("a folder can be made");

@@ -379,6 +379,27 @@ async fn sets_up_twice(domain: &Domain, resources: &Value, rotation: &str) -> Ve
     keeper.asked()
 }
 
+/// The reader of the queue has a batch; what was asked for meanwhile.
+async fn reads_a_batch(domain: &Domain, resources: &Value, rotation: &str) -> Vec<Asked> {
+    let writer = domain.acting_as("pixel_writer");
+    let rig = function(resources, "IndexFunction", &writer.url()).await;
+    let payload = batch(&[("message-1".to_owned(), hit("hit-2"))]);
+    let reply = rig.invoke(payload).await.reply_json();
+    assert_eq!(
+        reply,
+        json!({"batchItemFailures": []}),
+        "{rotation}: {:?}",
+        rig.log_lines()
+    );
+    let line = rig.wait_for_log("the batch", |line| line.contains("\"batch\"")).await;
+    assert!(!line.contains("code_standing"), "{rotation}: {line}");
+    wait_for("the preparation", || {
+        let asked = writer.asked();
+        asked.iter().any(|asked| asked.method == "HEAD").then_some(())
+    });
+    writer.asked()
+}
+
 /// Nobody has more than their own.
 fn nobody_has_more(domain: &Domain, index: &str, rotation: &str) {
     for (role, method, path) in [
@@ -458,24 +479,9 @@ async fn the_functions_may_do_what_they_do() {
         let allowed = rights(&queue, "IndexRole");
         assert_eq!(refused(&allowed, &batches), BTreeSet::new(), "{rotation}");
 
-        let reader = domain.acting_as("pixel_writer");
-        let reads = function(&queue, "IndexFunction", &reader.url()).await;
-        let payload = batch(&[("message-1".to_owned(), hit("hit-2"))]);
-        let reply = reads.invoke(payload).await.reply_json();
-        assert_eq!(
-            reply,
-            json!({"batchItemFailures": []}),
-            "{rotation}: {:?}",
-            reads.log_lines()
-        );
-        let line = reads.wait_for_log("the batch", |line| line.contains("\"batch\"")).await;
-        assert!(!line.contains("code_standing"), "{rotation}: {line}");
-        wait_for("the preparation", || {
-            let asked = reader.asked();
-            asked.iter().any(|asked| asked.method == "HEAD").then_some(())
-        });
-        assert_eq!(refused(&allowed, &reader.asked()), BTreeSet::new(), "{rotation}");
-        index_rights.note(&allowed, &reader.asked(), &index);
+        let asked = reads_a_batch(&domain, &queue, rotation).await;
+        assert_eq!(refused(&allowed, &asked), BTreeSet::new(), "{rotation}");
+        index_rights.note(&allowed, &asked, &index);
         assert_eq!(
             rights(&queue, "CaptureRole"),
             [],
