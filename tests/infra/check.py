@@ -3,6 +3,7 @@
     check.py check  FACTS FILE…   prints what is wrong; fails when something is
     check.py mutate FACTS         seeds the faults of mutations.py, each of which must be found
     check.py resolve FILE [NAME=VALUE…]   the resolved template as JSON
+    check.py refused FILE CASES   what the rules say against each list of NAME=VALUE in the JSON CASES, as JSON
     check.py --stamp FILE…        writes the name of the deployment anew
 
 FACTS is JSON from the program itself: its variables, handlers, resources, headers and mapping template.
@@ -1217,6 +1218,11 @@ def main(arguments):
         resolved = Resolved(load(read(rest[0])), values)
         paths_of = {name: path_of(resolved, name) for name, _ in resolved.of("AWS::ApiGateway::Resource")}
         print(json.dumps({"resources": resolved.resources, "paths": paths_of, "refused": resolved.refused(), "outputs": resolved.outputs}))
+        return 0
+    if command == "refused":
+        template = load(read(rest[0]))
+        cases = [dict(one.split("=", 1) for one in case) for case in json.loads(rest[1])]
+        print(json.dumps([Resolved(template, values).refused() for values in cases]))
         return 0
     facts = json.loads(read(rest[0]))
     if command == "mutate":

@@ -27,7 +27,7 @@ use crate::infra::resolve;
 use crate::lambda_rig::{Invocation, InvokeResult, Rig, RigOptions};
 use crate::manage::{TOKEN, entry};
 use crate::matrix::{Index, Subject, any};
-use crate::small_server::{Reaction, SmallServer};
+use crate::small_server::{Asked, Reaction, SmallServer};
 use crate::velocity::{TemplateInput, render};
 
 /// The stack's resources and the paths of its API.
@@ -765,7 +765,7 @@ async fn a_stack_with_a_stream_hands_on_the_five_texts_of_every_path() {
                 expected,
                 "{path}"
             );
-            let sent: Vec<_> = stream.asked().into_iter().filter(|asked| asked.is_write()).collect();
+            let sent: Vec<_> = stream.asked().into_iter().filter(Asked::is_write).collect();
             let [sent] = &sent[..] else { panic!("{path}: {sent:?}") };
             assert_eq!(sent.json()["DeliveryStreamName"], "hits");
             let record = sent.json()["Record"]["Data"]

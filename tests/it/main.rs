@@ -7,6 +7,7 @@
 )]
 
 mod archive;
+mod artefacts;
 mod audit;
 mod browser;
 mod care;
