@@ -1,0 +1,133 @@
+//! Hits: a request becomes the image and a stored event.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+
+use super::{Sink, Stage, UNDER_WAY};
+use crate::capture::{self, Answer};
+use crate::config::ReplyOrder;
+use crate::delivery::{Delivered, Ignored, Outcome};
+use crate::event::Event;
+use crate::hit::{Circumstances, takes_beacons};
+use crate::pixel::{Image, Pixel, Status};
+use crate::privacy::Consent;
+use crate::request::Ingress;
+use crate::stage::gateway::{self, Arrived, HttpAnswer, http_answer, payload};
+
+/// The visitor waits no longer than this for the store's commit.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
+
+pub(super) async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnswer {
+    let config = &stage.config;
+    let cors = config.cors_origin.as_deref();
+    let Some(payload) = allowed(stage.ingress, &arrived)
+        .then(|| payload(stage.ingress, &arrived))
+        .flatten()
+    else {
+        return refuse(&stage, &arrived);
+    };
+    match accept(&stage, &payload) {
+        Answer::Accepted { reply, request } => {
+            let circumstances = Circumstances {
+                now: Utc::now(),
+                invocation: arrived.id.clone(),
+                trusted_hops: stage.config.trusted_hops,
+            };
+            let place = |address| stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default();
+            let listing = |code: &str| stage.list.standing(code);
+            let event = capture::event_known(*request, &circumstances, &stage.config, place, listing);
+            let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
+            let late = store(stage, arrived, Arc::new(event)).await.is_err();
+            if late
+                && let Some((_, value)) = answer
+                    .headers
+                    .iter_mut()
+                    .find(|(name, _)| name.eq_ignore_ascii_case("x-pixel"))
+            {
+                "accepted; not yet stored".clone_into(value);
+            }
+            answer
+        }
+        Answer::Ignored { reply, why, .. } => {
+            let answer = http_answer(stage.ingress, &arrived, &reply, cors);
+            stage.report(&arrived, Outcome::Ignored(why), None);
+            answer
+        }
+        // The stage makes no payload that is not a request.
+        Answer::Refused(_) => refuse(&stage, &arrived),
+    }
+}
+
+/// The answer to a payload, by what is known now of who has opted out.
+fn accept(stage: &Stage, payload: &[u8]) -> Answer {
+    let config = &stage.config;
+    let opt_out = stage.opt_outs.read();
+    let consent = Consent {
+        opt_out: &opt_out,
+        ..config.consent()
+    };
+    capture::guarded(payload, || capture::answer_under(payload, config, consent))
+}
+
+/// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
+fn allowed(ingress: Ingress, arrived: &Arrived) -> bool {
+    let beacon = arrived.method == "POST" && takes_beacons(&arrived.path);
+    ingress != Ingress::Passthrough || beacon || matches!(arrived.method.as_str(), "GET" | "HEAD")
+}
+
+/// What the deployed API answers by itself: unknown paths and methods, with the image all the same.
+fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
+    let known = gateway::resource(&arrived.path);
+    let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image());
+    let (status, why) = match (known, arrived.method.as_str()) {
+        (None, _) => (Status::NotFound, Ignored::UnknownPath),
+        (Some(_), "OPTIONS") => (Status::NoContent, Ignored::Preflight),
+        (Some(_), _) => (Status::MethodNotAllowed, Ignored::WrongMethod),
+    };
+    let mut pixel = Pixel::new(status, image, capture::explain(why)).with_cors(stage.config.cors_origin.as_deref());
+    if why != Ignored::UnknownPath {
+        pixel.headers.push(("Allow", capture::methods(&arrived.path).into()));
+    }
+    if arrived.method == "HEAD" {
+        pixel.body = false;
+    }
+    stage.report(arrived, Outcome::Ignored(why), None);
+    HttpAnswer::of(&pixel)
+}
+
+/// The visitor was waiting for the store for too long, or in vain.
+struct Late;
+
+/// Stores the event: a file before the answer, a remote destination in the configured order.
+async fn store(stage: Arc<Stage>, arrived: Arrived, event: Arc<Event>) -> Result<(), Late> {
+    let patience = match (&stage.sink, stage.config.reply) {
+        (Sink::Store { .. }, _) => COMMIT_PATIENCE,
+        (Sink::Remote { .. }, ReplyOrder::AfterIndexing) => stage.config.timing.budget,
+        (Sink::Remote { .. }, ReplyOrder::First) => Duration::ZERO,
+    };
+    // Taken before the answer, so that a stop waits for what was answered.
+    let Ok(place) = Arc::clone(&stage.places).try_acquire_owned() else {
+        let reason = format!("{UNDER_WAY} events are waiting for the destination already");
+        stage.conclude(&arrived, event, Delivered::not_tried(reason), Duration::ZERO);
+        return Err(Late);
+    };
+    let work = tokio::spawn(async move {
+        let begun = Instant::now();
+        let delivered = stage.deliver(&event).await;
+        let failed = matches!(delivered.outcome, Outcome::Failed(_));
+        stage.conclude(&arrived, event, delivered, begun.elapsed());
+        // Whoever waits for the place may take the stage apart.
+        drop(stage);
+        drop(place);
+        failed
+    });
+    if patience.is_zero() {
+        return Ok(());
+    }
+    match tokio::time::timeout(patience, work).await {
+        Ok(Ok(false)) => Ok(()),
+        _ => Err(Late),
+    }
+}

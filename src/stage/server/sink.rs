@@ -1,0 +1,134 @@
+//! Where the stage's events go, and where what is asked of them is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::aws::client::Deliverer;
+use crate::aws::courier::{Way, settle};
+use crate::delivery::sqlite::Store;
+use crate::delivery::{Delivered, Failure, Outcome};
+use crate::event::Event;
+use crate::manage::{self, Followed, Place};
+use crate::question::{AskError, Filter};
+use crate::stage::manage::File;
+
+/// Deliveries under way to a remote destination at the same time.
+const REMOTE_AT_ONCE: usize = 32;
+
+/// Where the stage's events go.
+#[derive(Debug)]
+pub enum Sink {
+    /// A file; the answer waits for the commit, which takes about a millisecond.
+    Store {
+        /// Stores.
+        store: Store,
+        /// Answers.
+        file: File,
+    },
+    /// A server.
+    Remote {
+        /// Delivers.
+        way: Arc<Way>,
+        /// Deliveries at once; closed when none may begin any more.
+        at_once: Semaphore,
+    },
+}
+
+impl Sink {
+    /// A file.
+    pub fn store(store: Store) -> Self {
+        Self::Store {
+            file: File::of(&store.readers()),
+            store,
+        }
+    }
+
+    /// A remote destination.
+    pub fn remote(way: Way) -> Self {
+        Self::Remote {
+            way: Arc::new(way),
+            at_once: Semaphore::new(REMOTE_AT_ONCE),
+        }
+    }
+
+    /// The index, when it is one.
+    pub fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::Remote { way, .. } => way.index(),
+            Self::Store { .. } => None,
+        }
+    }
+
+    pub(super) async fn deliver(&self, event: &Arc<Event>, budget: Duration) -> Delivered {
+        match self {
+            Self::Store { store, .. } => Delivered {
+                outcome: store.store(Arc::clone(event)).await,
+                attempts: 1,
+                breaker: "closed",
+            },
+            Self::Remote { way, at_once } => match at_once.acquire().await {
+                Ok(_turn) => way.deliver(event, budget).await,
+                Err(_closed) => Delivered::not_tried("the stage was stopped before it was this event's turn"),
+            },
+        }
+    }
+
+    /// Keeps what the destination has not taken.
+    pub(super) async fn keep(
+        &self,
+        event: &Arc<Event>,
+        failure: &Failure,
+        destination: &str,
+        budget: Duration,
+    ) -> Outcome {
+        match self {
+            Self::Store { store, .. } => settle(failure, store.store(Arc::clone(event)).await),
+            Self::Remote { way, .. } => way.keep(event, failure, destination, budget).await,
+        }
+    }
+
+    /// Why events cannot be stored now, as far as that is known without trying.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Store { store, .. } => store.is_closed().then_some("the store's writer has stopped"),
+            Self::Remote { way, .. } => {
+                (way.breaker_state() != "closed").then_some("the circuit breaker of the destination is open")
+            }
+        }
+    }
+
+    /// Begins nothing more.
+    pub(super) fn stop(&self) {
+        if let Self::Remote { at_once, .. } = self {
+            at_once.close();
+        }
+    }
+}
+
+/// Where questions are answered.
+#[derive(Clone)]
+pub(in crate::stage) enum Source {
+    File(File),
+    /// An index, or something that answers no questions.
+    Remote(Arc<Way>),
+}
+
+impl Source {
+    pub(super) fn index(&self) -> Option<&Deliverer> {
+        match self {
+            Self::File(_) => None,
+            Self::Remote(way) => way.index(),
+        }
+    }
+
+    /// What came after a place.
+    pub(in crate::stage) async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
+        match (self, self.index()) {
+            (Self::File(file), _) => manage::Store::follow(file, place, filter).await,
+            (Self::Remote(_), Some(deliverer)) => manage::Store::follow(deliverer, place, filter).await,
+            (Self::Remote(_), None) => Err(AskError::Unavailable("events go elsewhere".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What monitors ask.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::{HttpResponse, Stage, UNDER_WAY, response};
+use crate::stage::gateway::{Arrived, HttpAnswer};
+
+/// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
+pub(super) fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {
+    if !matches!(arrived.method.as_str(), "GET" | "HEAD") {
+        return None;
+    }
+    let (status, media, text) = match arrived.path.as_str() {
+        "/health" => (200, "application/json", json!({"status": "ok"}).to_string()),
+        "/ready" => match stage.sink.trouble() {
+            None => (200, "application/json", json!({"status": "ready"}).to_string()),
+            Some(reason) => {
+                let text = json!({"status": "not ready", "reason": reason}).to_string();
+                (503, "application/json", text)
+            }
+        },
+        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(stage)),
+        _ => return None,
+    };
+    Some(response(HttpAnswer {
+        status,
+        headers: vec![
+            ("Content-Type".to_owned(), media.to_owned()),
+            ("Cache-Control".to_owned(), "no-store".to_owned()),
+        ],
+        body: text.into_bytes(),
+    }))
+}
+
+/// The metrics in Prometheus' text format.
+fn metrics(stage: &Stage) -> String {
+    use std::fmt::Write;
+    let mut text =
+        String::from("# HELP pixel_hits_total Requests by what became of them.\n# TYPE pixel_hits_total counter\n");
+    // Writing to a string cannot fail.
+    for (outcome, count) in stage.counts().iter() {
+        let _ = writeln!(text, "pixel_hits_total{{outcome=\"{outcome}\"}} {count}");
+    }
+    let answers = stage.answers.load(Ordering::Relaxed);
+    let under_way = UNDER_WAY as usize - stage.places.available_permits();
+    let ready = u8::from(stage.sink.trouble().is_none());
+    let started = stage.started.timestamp();
+    for (name, kind, help, value) in [
+        (
+            "pixel_answers_total",
+            "counter",
+            "Answers, all of them images but the script.",
+            answers.to_string(),
+        ),
+        (
+            "pixel_events_under_way",
+            "gauge",
+            "Events whose outcome is not known yet.",
+            under_way.to_string(),
+        ),
+        (
+            "pixel_ready",
+            "gauge",
+            "1 while events can be stored.",
+            ready.to_string(),
+        ),
+        (
+            "pixel_start_time_seconds",
+            "gauge",
+            "When the process started, in seconds since 1970.",
+            started.to_string(),
+        ),
+    ] {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+    }
+    text
+}
