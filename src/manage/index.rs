@@ -174,7 +174,11 @@ pub async fn heed(
         // The index itself comes with the first code of the list.
         if let Some(found) = documents_of(deliverer, CODES, "revoked", some, left()).await? {
             listings.extend(some.iter().map(|code| ((*code).to_owned(), Listing::Missing)));
-            listings.extend(found.into_iter().map(|document| (document.code, listing(&document.source))));
+            listings.extend(
+                found
+                    .into_iter()
+                    .map(|document| (document.code, listing(&document.source))),
+            );
         }
     }
     for (event, code) in events.iter_mut().zip(codes) {
