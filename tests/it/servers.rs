@@ -354,15 +354,12 @@ fn found(server: Server, place: &Path, home: &Path) -> Option<Running> {
     if !alive(&running) {
         return None;
     }
-    let up = if state["ready"] == true {
-        healthy(&running)
-    } else {
+    // Others may be using it: while an index of theirs is being made, a busy server says for a moment that it is not well.
+    let up = await_health(&running).is_ok();
+    if up && state["ready"] != true {
         // Its starter did not live to see it.
-        await_health(&running).is_ok_and(|()| {
-            make_ready(server, place, &running);
-            true
-        })
-    };
+        make_ready(server, place, &running);
+    }
     if !up {
         end(&running);
     }
