@@ -66,12 +66,16 @@ async fn reply(
 
 async fn reply_after_indexing(capture: Arc<Capture>, variables: &Variables) -> Result<(), BoxError> {
     // Asked for now, finished while the first event is on its way.
-    let _preparation = tokio::spawn(Arc::clone(&capture).prepare());
+    let mut preparation = Some(tokio::spawn(Arc::clone(&capture).prepare()));
     let mut invocations = Invocations::new(variables)?;
     loop {
         let invocation = invocations.next().await?;
         let (reply, job) = capture.answer(&invocation);
         if let Some(job) = job {
+            // Else the first hit could open a connection beside the one that is being opened.
+            if let Some(preparation) = preparation.take() {
+                let _ = tokio::time::timeout(extension::PREPARATION, preparation).await;
+            }
             finish(&capture, job).await;
         }
         invocations.end(&invocation, reply).await?;

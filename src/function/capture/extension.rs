@@ -10,8 +10,8 @@ use super::super::api::Api;
 use super::{BoxError, Capture, Job, finish};
 use crate::config::Variables;
 
-/// Init may wait so long for the connection to the index; a visitor may be waiting for init.
-const PREPARATION: Duration = Duration::from_millis(100);
+/// Init, or the first hit, may wait so long for the connection to the index; a visitor may be waiting for it.
+pub(super) const PREPARATION: Duration = Duration::from_millis(100);
 
 /// A registered extension.
 pub(super) struct Extension {
