@@ -245,7 +245,7 @@ const STYLE = `
   .metrics b { display: block; font-size: 34px; font-weight: 600; } .metrics span { color: #69707D; }
   table { border-collapse: collapse; width: 100%; font-size: 12px; } th { text-align: left; border-bottom: 1px solid #D3DAE6; font-weight: 600; }
   th, td { padding: 0 10px 0 2px; height: 29px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; max-width: 260px; } td { border-bottom: 1px solid #EEF1F5; }
-  .number { text-align: right; } .list td { max-width: 210px; } .time { color: #69707D; } .none { color: #69707D; text-align: center; margin-top: 60px; } svg { display: block; }`;
+  .number { text-align: right; } .list td { max-width: 170px; } .time { color: #69707D; } .none { color: #69707D; text-align: center; margin-top: 60px; } svg { display: block; }`;
 
 const [COLUMN, ROW, GAP, TOP] = [33, 20, 8, 44];
 
