@@ -13,9 +13,9 @@
 //! | | … in Gmail and Yahoo | through their image proxies, again with every open |
 //! | | … in Apple Mail | once, soon after the send, whether somebody reads it or not: agent `Mozilla/5.0` |
 //! | | … in companies | before anybody reads them, by a gateway's scanner within seconds of the send; a few change the code |
-//! | | newsletters, news, welcomes | have a word as their code, the same in all mails |
-//! | | sales, invitations, surveys, what answers somebody | have a signed code in each mail: campaign, recipient, time of the send |
-//! | | … opened late | have expired (sales, invitations, reset passwords) or are revoked (reminders) |
+//! | | newsletters, news, sales, welcomes | have a word as their code, the same in all mails |
+//! | | invitations, surveys, receipts, reminders, reset passwords | have a signed code in each: campaign, recipient, time of the send |
+//! | | … opened late | have expired (invitations, reset passwords) or are revoked (reminders) |
 //! | 38 % | people visit the site | page (`url`), source (`referrer`: search, social, mail, AI, other sites, none), screen; visitors return |
 //! | | … and their browsers prefetch | `Sec-Purpose: prefetch` and its older forms |
 //! | 9 % | crawlers and monitors come by | their agents, in bursts and every few minutes |

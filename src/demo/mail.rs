@@ -61,7 +61,7 @@ pub(super) struct Mail {
 const TEXTS: [(u64, &str, Coding); 7] = [
     (100, "newsletter", Coding::Word),
     (70, "product-news", Coding::Word),
-    (110, "spring-sale", Coding::Expiring(7 * DAY)),
+    (110, "spring-sale", Coding::Word),
     (100, "newsletter", Coding::Word),
     (55, "webinar-invite", Coding::Expiring(2 * DAY)),
     (40, "survey", Coding::Signed),

@@ -206,7 +206,7 @@ fn the_shares_are_those_of_its_description() {
         "{}",
         different("/user_agent/original")
     );
-    assert!(different("/pixel/code") > 1_000);
+    assert!(different("/pixel/code") > 500);
     assert!(different("/params/header/cloudfront-viewer-country") > 20);
 }
 
@@ -247,11 +247,11 @@ fn codes_are_words_and_signed_ones_of_every_kind() {
         .collect();
     let signed = |document: &Value| text(document, "/pixel/code").starts_with('_');
     let by = |signature: &'static str| move |document: &Value| text(document, "/pixel/signature") == signature;
-    for (signature, expected) in [("none", 55..=85), ("valid", 15..=40)] {
+    for (signature, expected) in [("none", 75..=92), ("valid", 8..=20)] {
         let share = share(&coded, by(signature));
         assert!(expected.contains(&share), "{signature}: {share} %");
     }
-    for (signature, expected) in [("expired", 20..200), ("invalid", 20..200), ("revoked", 10..200)] {
+    for (signature, expected) in [("expired", 10..100), ("invalid", 10..100), ("revoked", 10..100)] {
         let found = coded.iter().filter(|document| by(signature)(document)).count();
         assert!(expected.contains(&found), "{signature}: {found}");
     }
@@ -320,7 +320,7 @@ fn the_codes_are_good_for_the_demo_alone() {
         assert_eq!(elsewhere, if here == "none" { "none" } else { "invalid" });
         valid += usize::from(here == "valid");
     }
-    assert!(valid > 100, "{valid}");
+    assert!(valid > 50, "{valid}");
 }
 
 #[test]
