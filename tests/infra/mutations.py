@@ -85,7 +85,7 @@ FAULTS = [
     ("a parameter without a pattern", P, "    AllowedPattern: ^[A-Za-z0-9_-]{1,128}$\n", ""),
     ("a parameter that nothing uses", P, "PIXEL_REPLY: !Ref Reply", "PIXEL_REPLY: first"),
     ("a default that is refused", P, "    Default: events\n", "    Default: Events\n"),
-    ("a reference to nothing", P, "!GetAtt CaptureRole.Arn", "!GetAtt CaptureRule.Arn"),
+    ("a reference to nothing", P, "      Role: !GetAtt CaptureRole.Arn\n", "      Role: !GetAtt CaptureRule.Arn\n"),
     ("a key twice", P, "      MessageRetentionPeriod: 1209600\n", "      MessageRetentionPeriod: 1209600\n      MessageRetentionPeriod: 60\n"),
     ("an alias, which CloudFormation refuses", P, "      Description: The pixel\n", "      Description: &a The pixel\n      ApiKeySourceType: *a\n"),
     ("a collection that admits more than its index", P, "index/${CollectionName}/${Index}*", "index/${CollectionName}/*"),
