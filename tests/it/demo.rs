@@ -259,7 +259,10 @@ fn codes_are_words_and_signed_ones_of_every_kind() {
         let applied = document["privacy"]["applied"].as_array();
         applied.is_some_and(|applied| applied.iter().any(|it| it == "anonymised"))
     };
-    assert!(made.iter().any(|document| is_anonymous(document) && by("valid")(document)));
+    assert!(
+        made.iter()
+            .any(|document| is_anonymous(document) && by("valid")(document))
+    );
     for document in &made {
         let said =
             ["campaign", "recipient", "sent", "seconds_since_sent"].map(|name| !document["pixel"][name].is_null());
