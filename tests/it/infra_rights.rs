@@ -380,6 +380,16 @@ async fn sets_up_twice(domain: &Domain, resources: &Value, rotation: &str) -> Ve
     keeper.asked()
 }
 
+/// Deletes what is old, and says what it asked for.
+async fn prunes(domain: &Domain, resources: &Value, rotation: &str, deleted: &[String]) -> Vec<Asked> {
+    let pruner = domain.acting_as("pixel_keeper");
+    let reply = succeeds(resources, "PruneFunction", &pruner, rotation).await;
+    assert_eq!(reply["deleted"], json!(deleted), "{rotation}: {reply}");
+    let (allowed, asked) = (rights(resources, "PruneRole"), pruner.asked());
+    assert_eq!(refused(&allowed, &asked), BTreeSet::new(), "{rotation}");
+    asked
+}
+
 /// The reader of the queue has a batch; what was asked for meanwhile.
 async fn reads_a_batch(domain: &Domain, resources: &Value, rotation: &str) -> Vec<Asked> {
     let writer = domain.acting_as("pixel_writer");
@@ -490,13 +500,9 @@ async fn the_functions_may_do_what_they_do() {
         );
 
         if rotation != "none" {
-            let pruner = domain.acting_as("pixel_keeper");
-            let reply = succeeds(&direct, "PruneFunction", &pruner, rotation).await;
             let deleted: Vec<_> = earlier.iter().map(|earlier| format!("{index}{earlier}")).collect();
-            assert_eq!(reply["deleted"], json!(deleted), "{rotation}: {reply}");
-            let allowed = rights(&direct, "PruneRole");
-            assert_eq!(refused(&allowed, &pruner.asked()), BTreeSet::new(), "{rotation}");
-            prune.note(&allowed, &pruner.asked(), &index);
+            let asked = prunes(&domain, &direct, rotation, &deleted).await;
+            prune.note(&rights(&direct, "PruneRole"), &asked, &index);
         }
 
         domain.ask("POST", &format!("/{index}*/_refresh"), &Value::Null);
