@@ -32,7 +32,7 @@ use pixel::aws::client::{Deliverer, http_client};
 use pixel::code::{Contents, Keys};
 use pixel::config::{Config, Timing};
 use pixel::delivery::bulk::Limits;
-use pixel::delivery::sqlite::Store;
+use pixel::delivery::sqlite::{Readers, Store};
 use pixel::delivery::{Destination, Outcome};
 use pixel::demo::{Demo, Plan};
 use pixel::event::Event;
@@ -123,6 +123,7 @@ fn main() {
     let store = runtime.block_on(fill(&path, &plan));
     let file = File::of(&store.readers());
     let alone = runtime.block_on(ask_all(&file, rounds, demo.end));
+    let first = runtime.block_on(first_asked(&path, rounds, demo.end));
     let (busy, waits) = runtime.block_on(while_hits_arrive(store, file, rounds, &plan, demo.end));
     let index = !std::env::args().any(|word| word == "--no-index");
     let index = index.then(|| in_index(&runtime, &plan, rounds, demo.end));
@@ -150,13 +151,18 @@ fn main() {
         figures.push(json!({"question": name, "sqlite": p95(&alone), "busy": p95(&busy), "opensearch": other}));
     }
     println!("{}\n", table(&rows));
+    println!(
+        "`{FIRST}` in SQLite when nobody asked before: p95 {:.1} ms, median {:.1} ms\n",
+        first.p95(),
+        first.median()
+    );
     let of = |waits: &Sample| json!({"median": waits.median(), "p99": waits.at(0.99), "slowest": waits.at(1.0)});
     let hits = json!({"unasked": of(&waits[0]), "asked": of(&waits[1])});
     println!(
         "2,000 hits/s waited for their commit (ms)\n  when nobody asks  {}\n  meanwhile         {}",
         hits["unasked"], hits["asked"]
     );
-    options.write(&json!({"events": demo.events, "questions": figures, "hits": hits}));
+    options.write(&json!({"events": demo.events, "questions": figures, "first": first.p95(), "hits": hits}));
 }
 
 /// `pixel code new --csv` over a file, in and out, and what of it is signing.
@@ -305,6 +311,24 @@ async fn ask_all(file: &File, rounds: usize, end: DateTime<Utc>) -> Vec<Sample> 
         samples.push(sample);
     }
     samples
+}
+
+/// The question with the most different values of those that the page asks.
+const FIRST: &str = "page: numbers of all";
+
+/// Asks it through readers that have nothing in memory yet.
+async fn first_asked(path: &Path, rounds: usize, end: DateTime<Utc>) -> Sample {
+    let (_, words) = QUESTIONS.iter().find(|(name, _)| *name == FIRST).unwrap();
+    let mut sample = Sample::default();
+    for _ in 0..rounds {
+        let file = File::of(&Readers::of(path.to_owned()));
+        // Opens the file, and counts nobody.
+        in_file(&file, "since=all unique=none", end).await;
+        let begun = Instant::now();
+        in_file(&file, words, end).await;
+        sample.push(begun.elapsed());
+    }
+    sample
 }
 
 /// Sends 2,000 hits in a second until there are no more, or it is to stop; says how long each waited for its commit.

@@ -54,6 +54,7 @@ impl StoreError {
 #[derive(Debug, Default)]
 struct Shared {
     tail: tail::Tail,
+    numbered: ask::Kept,
     reading: RwLock<()>,
 }
 

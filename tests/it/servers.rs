@@ -229,9 +229,19 @@ pub fn request_as(
     send(running, user, method, path, body).unwrap_or_else(|error| panic!("{method} {}{path}: {error}", running.url))
 }
 
+/// How a server's Java compiles what it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compiles {
+    /// For a quick start, as tests want it; what runs for long takes twice the time.
+    Quickly,
+    /// As the server comes, so as people run it: for what is measured.
+    AsItComes,
+}
+
 /// A server that nobody shares, so that it can be killed and started again with what it holds. Dropping it ends it.
 pub struct Own {
     pub running: Running,
+    compiles: Compiles,
     home: PathBuf,
     place: PathBuf,
     port: u16,
@@ -241,6 +251,10 @@ pub struct Own {
 
 impl Own {
     pub fn start(server: Server) -> Self {
+        Self::start_as(server, Compiles::Quickly)
+    }
+
+    pub fn start_as(server: Server, compiles: Compiles) -> Self {
         if let Err(why) = runnable(server) {
             panic!("{why}");
         }
@@ -256,9 +270,10 @@ impl Own {
         sweep_abandoned(&all);
         let folder = start_folder(&place, since);
         let port = free_port(since);
-        let pid = spawn(server, &place, &home, &folder, port).expect("the server can be spawned");
+        let pid = spawn(server, compiles, &place, &home, &folder, port).expect("the server can be spawned");
         let own = Self {
             running: running(server, &home, pid, port, folder),
+            compiles,
             home,
             place,
             port,
@@ -289,7 +304,7 @@ impl Own {
     /// Starts it again, at the same address and with the data it had.
     pub fn start_again(&mut self) {
         let Running { server, folder, .. } = &self.running;
-        let pid = spawn(*server, &self.place, &self.home, folder, self.port);
+        let pid = spawn(*server, self.compiles, &self.place, &self.home, folder, self.port);
         self.running.pid = pid.expect("the server can be spawned");
         self.await_ready();
     }
@@ -432,7 +447,7 @@ fn launch(server: Server, place: &Path, home: &Path) -> Running {
     let since = since_epoch();
     let folder = start_folder(place, since);
     let port = free_port(since);
-    let pid = spawn(server, place, home, &folder, port).expect("the server can be spawned");
+    let pid = spawn(server, Compiles::Quickly, place, home, &folder, port).expect("the server can be spawned");
     let running = running(server, home, pid, port, folder);
     write_state(place, &running, false);
     if let Err(why) = await_health(&running) {
@@ -477,11 +492,15 @@ fn free_port(since: Duration) -> u16 {
         .expect("there is a free port")
 }
 
-fn spawn(server: Server, place: &Path, home: &Path, folder: &Path, port: u16) -> io::Result<u32> {
+fn spawn(server: Server, compiles: Compiles, place: &Path, home: &Path, folder: &Path, port: u16) -> io::Result<u32> {
     let log = File::create(folder.join("server.log"))?;
     let java = java_home(server).map_err(io::Error::other)?;
     let tmp = folder.join("tmp");
-    let heap = "-Xms512m -Xmx512m -XX:-AlwaysPreTouch -XX:TieredStopAtLevel=1 -Xlog:disable -Xlog:all=error:stderr";
+    let heap = "-Xms512m -Xmx512m -XX:-AlwaysPreTouch -Xlog:disable -Xlog:all=error:stderr";
+    let options = match compiles {
+        Compiles::Quickly => format!("{heap} -XX:TieredStopAtLevel=1"),
+        Compiles::AsItComes => heap.to_owned(),
+    };
     let mut command = Command::new("sh");
     command
         .args(["-c", LAUNCH, "launch"])
@@ -492,7 +511,7 @@ fn spawn(server: Server, place: &Path, home: &Path, folder: &Path, port: u16) ->
         .env("SUPERVISE", SUPERVISE)
         .envs(["JAVA_HOME", "ES_JAVA_HOME", "OPENSEARCH_JAVA_HOME"].map(|name| (name, &java)))
         .envs(["ES_TMPDIR", "OPENSEARCH_TMPDIR"].map(|name| (name, &tmp)))
-        .envs(["ES_JAVA_OPTS", "OPENSEARCH_JAVA_OPTS"].map(|name| (name, heap)))
+        .envs(["ES_JAVA_OPTS", "OPENSEARCH_JAVA_OPTS"].map(|name| (name, &options)))
         .current_dir(folder)
         .process_group(0)
         .stdin(Stdio::null())

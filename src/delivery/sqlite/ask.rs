@@ -2,12 +2,13 @@
 
 mod blocks;
 mod latest;
+mod numbering;
 mod tally;
-
-use std::collections::HashMap;
 
 use rusqlite::{Connection, params};
 
+use super::Shared;
+use super::layout::changes;
 use super::segment::Column;
 use super::tail::Tail;
 use crate::event::fields::Field;
@@ -15,7 +16,9 @@ use crate::question::clock::Clock;
 use crate::question::{Answer, AskError, CLASS, Filter, Group, Listing, Question, Totals, known};
 use blocks::{Range, Snapshot, Wanted, select};
 pub(super) use latest::latest;
-use tally::{ByHash, Counts, Different, Numbering, Points, Sums};
+pub(super) use numbering::Kept;
+use numbering::Numbering;
+use tally::{ByHash, Counts, Different, Points, Sums};
 
 impl From<rusqlite::Error> for AskError {
     fn from(error: rusqlite::Error) -> Self {
@@ -36,42 +39,61 @@ fn fields(filter: &Filter, others: &[&'static Field]) -> Vec<&'static Field> {
 }
 
 /// Answers a question.
-pub(super) fn ask(connection: &Connection, tail: &Tail, question: &Question) -> Result<Answer, AskError> {
+pub(super) fn ask(connection: &Connection, shared: &Shared, question: &Question) -> Result<Answer, AskError> {
     // All that is read is of the same moment.
     let transaction = connection.unchecked_transaction()?;
     let snapshot = Snapshot {
         connection: &transaction,
-        tail,
+        tail: &shared.tail,
     };
-    let mut answer = count(&snapshot, question)?;
+    let mut unique = match question.unique {
+        Some(field) => Some(Unique {
+            field,
+            numbering: shared.numbered.take(field, changes(&transaction)?),
+        }),
+        None => None,
+    };
+    let mut answer = count(&snapshot, question, unique.as_mut())?;
     if question.compare {
-        answer.previous = Some(totals(&snapshot, question, &question.filter.before())?);
+        answer.previous = Some(totals(&snapshot, &question.filter.before(), unique.as_mut())?);
+    }
+    if let Some(unique) = unique {
+        shared.numbered.keep(unique.numbering);
     }
     Ok(answer)
 }
 
-fn totals(snapshot: &Snapshot<'_>, question: &Question, filter: &Filter) -> Result<Totals, AskError> {
-    let fields = fields(filter, question.unique.as_slice());
+/// The field whose different values are counted.
+struct Unique {
+    field: &'static Field,
+    numbering: Numbering,
+}
+
+fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Unique>) -> Result<Totals, AskError> {
+    let others = unique.as_ref().map(|unique| unique.field);
+    let fields = fields(filter, others.as_slice());
     let wanted = Wanted {
         fields: &fields,
         times: !filter.terms.is_empty(),
         numbers: false,
     };
-    let (range, mut sums, mut numbering) = (Range::of(filter), Sums::default(), Numbering::default());
+    let (range, mut sums, mut all) = (Range::of(filter), Sums::default(), Different::default());
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        if let Some(column) = question.unique.and_then(|unique| block.column(unique)) {
+        if let Some(Unique { field, numbering }) = unique.as_deref_mut()
+            && let Some(column) = block.column(field)
+        {
             numbering.begin(block, column);
             for row in &rows {
                 for code in column.codes(*row as usize) {
-                    numbering.number(column, *code);
+                    all.add(numbering.number(column, *code));
                 }
             }
         }
         Ok(())
     })?;
-    Ok(sums.totals(question.unique.map(|_| numbering.count())))
+    Ok(sums.totals(unique.map(|_| all.count())))
 }
 
 /// The uniques of each class, counted in the same go as everything else: there are few classes.
@@ -111,7 +133,7 @@ impl OfClasses {
     }
 }
 
-fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskError> {
+fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut Unique>) -> Result<Answer, AskError> {
     let filter = &question.filter;
     let class = known(CLASS);
     let others = [&[class][..], &question.by, question.unique.as_slice()].concat();
@@ -122,36 +144,36 @@ fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskErro
         numbers: false,
     };
     let range = Range::of(filter);
-    let points = |series: &crate::question::Series| {
-        Ok::<_, AskError>(Points {
-            clock: Clock::of(&series.zone)?,
-            interval: series.interval,
-            found: HashMap::new(),
-            last: (0, 0),
-        })
-    };
+    let points =
+        |series: &crate::question::Series| Ok::<_, AskError>(Points::new(Clock::of(&series.zone)?, series.interval));
     let mut points = question.series.as_ref().map(points).transpose()?;
-    let (mut sums, mut numbering) = (Sums::default(), Numbering::default());
+    let (mut sums, mut all) = (Sums::default(), Different::default());
     let (mut classes, mut of_classes) = (Counts::default(), OfClasses::default());
     let mut counts: Vec<Counts> = question.by.iter().map(|_| Counts::default()).collect();
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        let unique = question.unique.and_then(|unique| block.column(unique));
-        let of_class = block.column(class);
-        if let Some(column) = unique {
+        let mut numbered = unique.as_deref_mut().and_then(|Unique { field, numbering }| {
+            let column = block.column(field)?;
             numbering.begin(block, column);
+            Some((column, numbering))
+        });
+        let of_class = block.column(class);
+        if numbered.is_some() {
             if let Some(of_class) = of_class {
                 of_classes.begin(of_class);
             }
         }
-        if points.is_some() || unique.is_some() {
+        if points.is_some() || numbered.is_some() {
             for row in &rows {
                 let row = *row as usize;
                 let mut point = points.as_mut().map(|points| points.add(block.times[row]));
-                let Some(column) = unique else { continue };
+                let Some((column, numbering)) = &mut numbered else {
+                    continue;
+                };
                 for code in column.codes(row) {
                     let number = numbering.number(column, *code);
+                    all.add(number);
                     if let Some(point) = &mut point {
                         point.add(number);
                     }
@@ -175,18 +197,18 @@ fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskErro
     for (counts, field) in counts.into_iter().zip(&question.by) {
         listings.push(counts.first(connection, field, question.limit)?);
     }
-    if let Some(unique) = question.unique {
+    let counted = unique.is_some();
+    if let Some(unique) = unique {
         of_classes.count(&mut classes);
-        count_uniques(snapshot, question, unique, &mut numbering, &mut listings)?;
+        count_uniques(snapshot, question, unique, &mut listings)?;
     }
     let plain = |groups: Vec<(u64, Group)>| groups.into_iter().map(|(_, group)| group).collect();
     let listing = |(field, groups): (&&'static Field, _)| Listing {
         field: field.name,
         values: plain(groups),
     };
-    let counted = question.unique.is_some();
     Ok(Answer {
-        totals: sums.totals(counted.then(|| numbering.count())),
+        totals: sums.totals(counted.then(|| all.count())),
         classes: plain(classes),
         previous: None,
         series: points.map(|points| points.finish(range, counted)).transpose()?,
@@ -198,13 +220,13 @@ fn count(snapshot: &Snapshot<'_>, question: &Question) -> Result<Answer, AskErro
 fn count_uniques(
     snapshot: &Snapshot<'_>,
     question: &Question,
-    unique: &'static Field,
-    numbering: &mut Numbering,
+    unique: &mut Unique,
     listings: &mut [Vec<(u64, Group)>],
 ) -> Result<(), AskError> {
     if listings.iter().all(Vec::is_empty) {
         return Ok(());
     }
+    let Unique { field, numbering } = unique;
     let range = Range::of(&question.filter);
     let places: Vec<ByHash<usize>> = listings
         .iter()
@@ -220,7 +242,7 @@ fn count_uniques(
         .iter()
         .map(|groups| vec![Different::default(); groups.len()])
         .collect();
-    let others = [&question.by[..], &[unique]].concat();
+    let others = [&question.by[..], &[*field]].concat();
     let fields = fields(&question.filter, &others);
     let wanted = Wanted {
         fields: &fields,
@@ -228,7 +250,7 @@ fn count_uniques(
         numbers: false,
     };
     snapshot.blocks(&wanted, range, &mut |block| {
-        let Some(column) = block.column(unique) else {
+        let Some(column) = block.column(field) else {
             return Ok(());
         };
         numbering.begin(block, column);

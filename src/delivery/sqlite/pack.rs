@@ -192,6 +192,23 @@ pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Res
         .execute([before, AT_ONCE])
 }
 
+/// Packs all rows that are not, however few they are.
+#[cfg(test)]
+pub(super) fn pack_the_rest(connection: &mut Connection) {
+    let last = "SELECT coalesce(max(last), 0) FROM segments";
+    let last: i64 = connection
+        .query_row(last, [], |row| row.get(0))
+        .expect("it can be read");
+    let rows = collect(connection, last + 1, i64::MAX).expect("it can be read");
+    if rows.count() == 0 {
+        return;
+    }
+    let packed = pack(&rows, changes(connection).expect("it can be read"));
+    let transaction = connection.transaction().expect("a transaction");
+    assert_eq!(packed.store(&transaction), Ok(true));
+    transaction.commit().expect("it is stored");
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Archive, Change, Store, Stored};
@@ -230,14 +247,7 @@ mod tests {
         runtime.block_on(store.store_all((0..20).map(event).collect()));
         store.close();
         let mut connection = Connection::open(&path).expect("the file opens");
-        let pack_again = |connection: &mut Connection| {
-            let rows = collect(connection, i64::MIN, i64::MAX).expect("it can be read");
-            let packed = pack(&rows, changes(connection).expect("it can be read"));
-            let transaction = connection.transaction().expect("a transaction");
-            assert_eq!(packed.store(&transaction), Ok(true));
-            transaction.commit().expect("it is stored");
-        };
-        pack_again(&mut connection);
+        pack_the_rest(&mut connection);
         assert!(columns_with(&connection, "person-7") > 0);
 
         let archive = Archive::open(&path).expect("the archive opens");
@@ -256,7 +266,7 @@ mod tests {
             "its segment is gone as a whole"
         );
 
-        pack_again(&mut connection);
+        pack_the_rest(&mut connection);
         let Stored { number, document } = of("person-8\"").clone();
         let change = || Change {
             number,

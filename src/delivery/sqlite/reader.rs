@@ -257,7 +257,7 @@ impl Reader {
     /// [`AskError`] when the file cannot be read, or the question cannot be answered.
     pub fn ask(&self, question: &Question) -> Result<Answer, AskError> {
         let _reading = self.shared.read();
-        ask::ask(&self.connection, &self.shared.tail, question)
+        ask::ask(&self.connection, &self.shared, question)
     }
 
     /// Finds events.

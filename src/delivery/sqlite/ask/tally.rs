@@ -1,6 +1,6 @@
 //! What is counted of blocks: different values, frequent values, points of a time series, totals.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, params};
@@ -87,45 +87,6 @@ fn set(bits: &mut Vec<u64>, number: u32) {
         bits.resize(place + 1, 0);
     }
     bits[place] |= 1 << (number % 64);
-}
-
-/// Numbers the values of the unique field through all blocks.
-#[derive(Default)]
-pub(super) struct Numbering {
-    numbers: ByHash<u32>,
-    /// Of the codes of the block at hand, 0 being not numbered yet.
-    of_codes: Vec<u32>,
-    /// The segment at hand.
-    segment: Option<i64>,
-    /// The same of the segments before, for when they are gone over once more.
-    of_segments: HashMap<i64, Vec<u32>>,
-}
-
-impl Numbering {
-    pub(super) fn begin(&mut self, block: &Block, column: &Column) {
-        let again = block.segment.and_then(|segment| self.of_segments.remove(&segment));
-        let next = again.unwrap_or_else(|| vec![0; 1 + column.hashes.len()]);
-        let before = std::mem::replace(&mut self.of_codes, next);
-        if let Some(segment) = std::mem::replace(&mut self.segment, block.segment) {
-            self.of_segments.insert(segment, before);
-        }
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.numbers.len() as u64
-    }
-
-    /// The number of a code, from 1 on.
-    pub(super) fn number(&mut self, column: &Column, code: u32) -> u32 {
-        let known = self.of_codes[code as usize];
-        if known != 0 {
-            return known;
-        }
-        let next = u32::try_from(self.numbers.len() + 1).unwrap_or(u32::MAX);
-        let number = *self.numbers.entry(column.hashes[code as usize - 1]).or_insert(next);
-        self.of_codes[code as usize] = number;
-        number
-    }
 }
 
 /// Where a value's text is.
@@ -242,36 +203,74 @@ impl Texts<'_> {
 
 /// The points of a time series in the making.
 pub(super) struct Points {
-    pub(super) clock: Clock,
-    pub(super) interval: Interval,
-    /// By their begin.
-    pub(super) found: HashMap<i64, (i64, u64, Different)>,
-    /// The point of the last event, most often also that of the next.
-    pub(super) last: (i64, i64),
+    clock: Clock,
+    interval: Interval,
+    found: Vec<Counted>,
+    /// The places in `found` by begin.
+    places: BTreeMap<i64, usize>,
+    /// That of the last event, most often also of the next.
+    last: usize,
+}
+
+/// A point that has events.
+struct Counted {
+    start: i64,
+    end: i64,
+    events: u64,
+    different: Different,
+}
+
+impl Counted {
+    const fn holds(&self, time: i64) -> bool {
+        self.start <= time && time < self.end
+    }
 }
 
 impl Points {
-    pub(super) fn add(&mut self, time: i64) -> &mut Different {
-        if time < self.last.0 || self.last.1 <= time {
-            self.last = self.clock.point(self.interval, time);
+    pub(super) fn new(clock: Clock, interval: Interval) -> Self {
+        Self {
+            clock,
+            interval,
+            found: Vec::new(),
+            places: BTreeMap::new(),
+            last: 0,
         }
-        let (start, end) = self.last;
-        let (_, events, different) = self
-            .found
-            .entry(start)
-            .or_insert_with(|| (end, 0, Different::default()));
-        *events += 1;
-        different
+    }
+
+    /// Counts an event; its point's uniques.
+    pub(super) fn add(&mut self, time: i64) -> &mut Different {
+        if !self.found.get(self.last).is_some_and(|point| point.holds(time)) {
+            self.last = self.place(time);
+        }
+        let point = &mut self.found[self.last];
+        point.events += 1;
+        &mut point.different
+    }
+
+    fn place(&mut self, time: i64) -> usize {
+        let known = self.places.range(..=time).next_back().map(|(_, place)| *place);
+        if let Some(place) = known.filter(|place| self.found[*place].holds(time)) {
+            return place;
+        }
+        let (start, end) = self.clock.point(self.interval, time);
+        self.places.insert(start, self.found.len());
+        self.found.push(Counted {
+            start,
+            end,
+            events: 0,
+            different: Different::default(),
+        });
+        self.found.len() - 1
     }
 
     /// All points without gaps: from the first to the last that has events, or through the whole period.
     pub(super) fn finish(mut self, range: Range, counted: bool) -> Result<Vec<Point>, AskError> {
         let bounded = range.0 > i64::MIN && range.1 < i64::MAX;
-        let first = self.found.keys().min().copied().into_iter();
-        let last = self.found.keys().max().copied().into_iter();
+        let first = self.places.first_key_value().map(|(start, _)| *start);
+        let last = self.places.last_key_value().map(|(start, _)| *start);
         let point = |time| self.clock.point(self.interval, time).0;
-        let first = first.chain(bounded.then(|| point(range.0))).min();
-        let last = last.chain(bounded.then(|| point(range.1 - 1))).max();
+        let first = first.into_iter().chain(bounded.then(|| point(range.0))).min();
+        let last = last.into_iter().chain(bounded.then(|| point(range.1 - 1))).max();
         let (Some(mut start), Some(last)) = (first, last) else {
             return Ok(Vec::new());
         };
@@ -280,10 +279,11 @@ impl Points {
             if points.len() == MOST_POINTS {
                 return Ok(wrong("interval", too_many_points())?);
             }
-            let (end, events, different) = self.found.remove(&start).unwrap_or_else(|| {
-                let (_, end) = self.clock.point(self.interval, start);
-                (end, 0, Different::default())
-            });
+            let found = self.places.get(&start).map(|place| &mut self.found[*place]);
+            let (end, events, different) = match found {
+                Some(point) => (point.end, point.events, std::mem::take(&mut point.different)),
+                None => (self.clock.point(self.interval, start).1, 0, Different::default()),
+            };
             points.push(Point {
                 start: Moment::of_millis(start),
                 events,
