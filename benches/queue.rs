@@ -98,7 +98,14 @@ fn main() {
     }
     if wanted("memory") {
         let bootstrap = program("bootstrap", "capture");
-        let (idle, small, large) = runtime.block_on(batch_memory(&bootstrap));
+        let (idle, small, large, rate) = runtime.block_on(batch_memory(&bootstrap));
+        row(
+            "index role, the program itself: events per second of a processor",
+            rate,
+            0,
+            "",
+            "",
+        );
         row(
             "index role: memory for a batch : its size, many small events",
             small,
@@ -328,7 +335,9 @@ async fn invoke(rig: &Rig, payload: &[u8]) -> Duration {
 }
 
 /// Idle memory, and what a batch adds to it as a multiple of its payload: of as many messages as may be, and of visits.
-async fn batch_memory(bootstrap: &Path) -> (f64, f64, f64) {
+/// Last the events of visits that it takes per second of a processor: received, read, sent, and their outcomes counted.
+async fn batch_memory(bootstrap: &Path) -> (f64, f64, f64, f64) {
+    const MORE: usize = 40;
     let url = willing_index().await;
     let small: Vec<_> = (0..MESSAGES)
         .map(|number| {
@@ -342,9 +351,9 @@ async fn batch_memory(bootstrap: &Path) -> (f64, f64, f64) {
         payloads(visits.iter().map(|event| event.document.as_str())),
     ];
     let mut idle = 0.0;
-    let mut ratios = Vec::new();
+    let (mut ratios, mut rate) = (Vec::new(), 0.0);
     for mut batches in batches {
-        let (payload, _) = batches.swap_remove(0);
+        let (payload, count) = batches.swap_remove(0);
         let rig = index_role(bootstrap, &format!("{url}/events")).await;
         let before = rig.child_peak_rss().unwrap() as f64;
         for _ in 0..5 {
@@ -353,8 +362,15 @@ async fn batch_memory(bootstrap: &Path) -> (f64, f64, f64) {
         let after = rig.child_peak_rss().unwrap() as f64;
         idle = before;
         ratios.push((after - before) / payload.len() as f64);
+        let pid = rig.child_pid().unwrap();
+        let used = cpu(pid);
+        for _ in 0..MORE {
+            invoke(&rig, &payload).await;
+        }
+        let used = cpu(pid).saturating_sub(used).as_secs_f64();
+        rate = (count * MORE) as f64 / used;
     }
-    (idle, ratios[0], ratios[1])
+    (idle, ratios[0], ratios[1], rate)
 }
 
 /// Times something with an index that `pixel setup` has made, and removes the index.
