@@ -61,13 +61,31 @@ struct Access {
     method: String,
     resource: String,
     status: String,
+    /// Of the answer's body.
+    #[serde(default)]
+    bytes: Option<String>,
     /// What the local stage told the visitor (`X-Pixel`).
     #[serde(default)]
     answer: Option<String>,
 }
 
-/// Asked for by pages, and no hit.
-const SCRIPT: &str = "/pixel.js";
+/// What the templates' APIs serve beside the image, and what stands where there is no resource; also what begins like it. A
+/// resource that is not known here may be somebody's own path of the image: its hits are looked for.
+const NO_IMAGE: [&str; 5] = ["-", "/pixel.js", "/opt-out", "/.well-known/", "/v1/"];
+
+/// More than any image has. Where one resource takes every path, the script is known by this.
+const LONGEST_IMAGE: u64 = 256;
+
+impl Access {
+    /// Whether it was answered as hits are: with the image, or by leading to it, as the queue's API does when it is told of one.
+    fn is_hit(&self) -> bool {
+        let long = |bytes: &String| bytes.parse::<u64>().is_ok_and(|bytes| bytes > LONGEST_IMAGE);
+        matches!(self.method.as_str(), "GET" | "HEAD" | "POST")
+            && matches!(self.status.as_str(), "200" | "302")
+            && !NO_IMAGE.iter().any(|path| self.resource.starts_with(path))
+            && !self.bytes.as_ref().is_some_and(long)
+    }
+}
 
 /// What a line of an access log tells of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,11 +100,8 @@ pub enum Noted {
 pub fn noted(line: &str, window: &Window) -> Option<Noted> {
     let line: Access = serde_json::from_str(&line[line.find('{')?..]).ok()?;
     let time = DateTime::from_timestamp_millis(line.time.parse().ok()?)?;
-    let stored = line.answer.is_none_or(|answer| answer.starts_with("accepted"));
-    let hit = matches!(line.method.as_str(), "GET" | "HEAD" | "POST")
-        && line.status == "200"
-        && !["-", SCRIPT].contains(&line.resource.as_str());
-    Some(if window.holds(time) && hit && stored {
+    let stored = line.answer.as_ref().is_none_or(|answer| answer.starts_with("accepted"));
+    Some(if window.holds(time) && line.is_hit() && stored {
         Noted::Hit(line.id)
     } else {
         Noted::NoHit
@@ -371,7 +386,25 @@ mod tests {
         assert_eq!(noted(&format!("2026-05-28 {good}"), &window()), hit);
         let with = |answer: &str| good.replace('}', &format!(",\"answer\":\"{answer}\"}}"));
         assert_eq!(noted(&with("accepted; not yet stored"), &window()), hit);
+        // A queue's API leads to an image that is elsewhere.
+        assert_eq!(noted(&good.replace("200", "302"), &window()), hit);
+        let long = |resource: &str, bytes: &str| {
+            good.replace('}', &format!(",\"bytes\":\"{bytes}\"}}"))
+                .replace("/pixel.gif", resource)
+        };
+        for (resource, bytes) in [
+            ("$default", "43"),
+            ("/{proxy+}", "67"),
+            ("$default", "-"),
+            ("/my/own.gif", "43"),
+        ] {
+            assert_eq!(noted(&long(resource, bytes), &window()), hit, "{resource}");
+        }
         for other in [
+            long("$default", "1432"),
+            long("/{proxy+}", "1432"),
+            long("/opt-out", "0"),
+            long("/.well-known/gpc.json", "44"),
             line("1779999999999", "GET", "/pixel.gif", "200"),
             line("1780003600000", "GET", "/pixel.gif", "200"),
             line("1780000000000", "OPTIONS", "/pixel.gif", "204"),

@@ -34,7 +34,7 @@ pub struct Messages {
 pub struct NotABatch;
 
 /// So many bytes of messages make a part.
-const PART: usize = 1024 * 1024;
+const PART: usize = 512 * 1024;
 
 impl Messages {
     /// Those of a payload as Lambda makes it: an object whose one member is their list.

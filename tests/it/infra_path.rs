@@ -811,11 +811,10 @@ fn a_line_of_every_access_log_names_its_event() {
             from: moment(1_769_900_000),
             to: moment(1_769_910_000),
         };
-        assert_eq!(
-            noted(&line, &window),
-            Some(Noted::Hit("the-event".to_owned())),
-            "{template}: {line}"
-        );
+        let of = |bytes: &str| noted(&line.replace("$context.responseLength", bytes), &window);
+        let hit = Some(Noted::Hit("the-event".to_owned()));
+        assert_eq!(of("43"), hit, "{template}: {line}");
+        assert_eq!(of("1432"), Some(Noted::NoHit), "the script, {template}: {line}");
     }
 }
 

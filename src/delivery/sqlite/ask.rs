@@ -159,10 +159,10 @@ fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut U
             Some((column, numbering))
         });
         let of_class = block.column(class);
-        if numbered.is_some() {
-            if let Some(of_class) = of_class {
-                of_classes.begin(of_class);
-            }
+        if numbered.is_some()
+            && let Some(of_class) = of_class
+        {
+            of_classes.begin(of_class);
         }
         if points.is_some() || numbered.is_some() {
             for row in &rows {
