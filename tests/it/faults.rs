@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::fault_proxy::{Fault, FaultProxy};
 use crate::function::SLACK;
-use crate::index_role::plain_index;
+use crate::index_role::{self, hand_over, plain_index};
 use crate::lambda_rig::{InvokeResult, Rig, RigOptions};
 use crate::matrix::{Index, block_on};
 use crate::queue::Queue;
@@ -593,8 +593,36 @@ fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Thousands of hits from many visitors at once, most to a stage and some to the function, faults by chance, outages, and both
-/// stopped and started again. `SOAK_HITS=100000` makes it a long one, `SOAK_SEED` repeats one.
+/// What an event source mapping does between a queue and the role `index`, until it is to stop; some messages are delivered
+/// twice.
+fn mapped(queue: &Queue, destination: &str, stop: &AtomicBool, mut chance: Chance) {
+    // It tries again as long as it is called, and an outage is not to be waited for.
+    let options = index_role::options(destination).timeout(Duration::from_secs(3));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+    runtime.block_on(async {
+        let rig = Rig::start(options).await;
+        while !stop.load(Ordering::Relaxed) {
+            if hand_over(queue, &rig, || chance.below(20) == 0).await == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+}
+
+/// One command for each place brings everything into the index.
+fn bring_back(case: &str, log: &[String], queues: [&Queue; 2], index: &Index) {
+    let folder = folder();
+    std::fs::write(folder.path().join("log"), log.join("\n") + "\n").expect("it can be written");
+    let [fallback, of_hits] = queues.map(Queue::destination);
+    for source in ["log", &fallback, &of_hits] {
+        let output = run(folder.path(), &["replay", source, "-d", &index.destination()]);
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{case}: {talk}");
+    }
+}
+
+/// Thousands of hits from many visitors at once, most to a stage, some to the function, some through a queue and the role
+/// `index`; faults by chance, outages, and all of them stopped and started again. `SOAK_HITS=100000` makes it a long one, `SOAK_SEED` repeats one.
 #[test]
 fn a_soak_of_random_faults_loses_and_doubles_nothing() {
     const LAPS: u64 = 4;
@@ -606,15 +634,17 @@ fn a_soak_of_random_faults_loses_and_doubles_nothing() {
     let index = plain_index("soak");
     index.ask("PUT", "/_settings", Some(&json!({"index.max_result_window": hits * 2})));
     let proxy = FaultProxy::before(&index.subject.running.url);
-    let queue = Queue::new("soak");
+    let (queue, of_hits) = (Queue::new("soak"), Queue::new("soak-hits"));
     let way = way(Program::Stage, "after-indexing", true);
     let (mut log, mut chance) = (Vec::new(), Chance(seed));
-    let (sent, of_function) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let [sent, of_function, of_queue] = [0; 3].map(AtomicUsize::new);
     for lap in 1..=LAPS {
         let mut own = Chance(chance.below(u64::MAX));
         proxy.choose(move || own.fault());
         let destination = format!("{}/{}", proxy.url(), index.name);
         let stage = block_on(Running::start(way, &destination, Some(&queue)));
+        let queued = block_on(Running::start(way, &of_hits.destination(), Some(&queue)));
+        let (stop, deliveries) = (AtomicBool::new(false), Chance(chance.below(u64::MAX)));
         let order = if lap % 2 == 0 { "first" } else { "after-indexing" };
         let function = Way {
             program: Program::Function,
@@ -644,9 +674,9 @@ fn a_soak_of_random_faults_loses_and_doubles_nothing() {
             visits
         };
         let lines = std::thread::scope(|scope| {
-            for _ in 0..24 {
-                scope.spawn(|| block_on(visit(&stage, way)));
-            }
+            let mapper = scope.spawn(|| mapped(&of_hits, &destination, &stop, deliveries));
+            let to_stage: Vec<_> = (0..22).map(|_| scope.spawn(|| block_on(visit(&stage, way)))).collect();
+            let to_queue: Vec<_> = (0..2).map(|_| scope.spawn(|| block_on(visit(&queued, way)))).collect();
             let by_function = scope.spawn(|| {
                 block_on(async {
                     let running = Running::start(function, &destination, Some(&queue)).await;
@@ -654,33 +684,38 @@ fn a_soak_of_random_faults_loses_and_doubles_nothing() {
                     running.stop()
                 })
             });
-            by_function.join().expect("the function has answered")
+            let lines = by_function.join().expect("the function has answered");
+            for visitor in to_stage {
+                visitor.join().expect("the stage has answered");
+            }
+            for visitor in to_queue {
+                let visits = visitor.join().expect("the stage before the queue has answered");
+                of_queue.fetch_add(visits, Ordering::Relaxed);
+            }
+            stop.store(true, Ordering::Relaxed);
+            mapper.join().expect("the role has answered");
+            lines
         });
         log.extend(lines);
         log.extend(stage.stop());
+        log.extend(queued.stop());
     }
     proxy.set(Fault::None);
+    let left_in_queue = of_hits.receive_all().len();
     let expected: BTreeSet<_> = (0..hits).collect();
     let before = soaked(&case, &index);
-    let folder = folder();
-    std::fs::write(folder.path().join("log"), log.join("\n") + "\n").expect("it can be written");
-    for source in ["log", &queue.destination()] {
-        let output = run(folder.path(), &["replay", source, "-d", &index.destination()]);
-        assert!(
-            output.status.success(),
-            "{case}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
+    bring_back(&case, &log, [&queue, &of_hits], &index);
     let after = soaked(&case, &index);
     let lost: Vec<_> = expected.difference(&after).collect();
     assert!(lost.is_empty(), "{case}: lost {lost:?}");
     assert_eq!(after.len(), hits, "{case}");
     assert!(before.len() < hits, "{case}: no fault has kept a hit from the index");
-    let of_function = of_function.into_inner();
+    let (of_function, of_queue) = (of_function.into_inner(), of_queue.into_inner());
     assert!(of_function > 0, "{case}: the function had no hit");
+    assert!(of_queue > left_in_queue, "{case}: the role `index` had no hit");
     tell(&format!(
-        "{case}: {} at once in the index, {} by replay; {of_function} through the function",
+        "{case}: {} at once in the index, {} by replay; {of_function} through the function, {of_queue} through a queue, where \
+         {left_in_queue} were left",
         before.len(),
         after.len() - before.len()
     ));

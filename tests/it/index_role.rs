@@ -578,43 +578,50 @@ async fn a_function_killed_in_the_middle_of_a_batch_doubles_nothing() {
 
 // From the queue to the index.
 
-/// What an event source mapping does: it hands batches to the function, removes what was done, and lets the queue show the
-/// rest again. It ends when the queue is empty; gives how often the function was called.
+/// What an event source mapping does: it hands a batch to the function, removes what was done, and lets the queue show the
+/// rest again; also what is to be delivered `twice`. Gives how many messages it was.
+pub async fn hand_over(queue: &Queue, rig: &Rig, mut twice: impl FnMut() -> bool) -> usize {
+    let mut received: Vec<Received> = Vec::new();
+    tokio::task::block_in_place(|| {
+        while received.len() < 1_000 {
+            let some = queue.receive(60);
+            if some.is_empty() {
+                break;
+            }
+            received.extend(some);
+        }
+    });
+    if received.is_empty() {
+        return 0;
+    }
+    let messages: Vec<_> = received.iter().map(|it| (it.id.clone(), it.body.clone())).collect();
+    let invocation = rig.invoke(batch(&messages)).await;
+    let failed = match invocation.result {
+        InvokeResult::Reply(_) => failures(&invocation.reply_json()),
+        _ => received.iter().map(|it| it.id.clone()).collect(),
+    };
+    tokio::task::block_in_place(|| {
+        for message in received {
+            if failed.contains(&message.id) || twice() {
+                let body = json!({"ReceiptHandle": message.receipt, "VisibilityTimeout": 0});
+                queue.expect("ChangeMessageVisibility", body);
+            } else {
+                queue.remove(&message.receipt);
+            }
+        }
+    });
+    messages.len()
+}
+
+/// Hands over until the queue is empty; gives how often the function was called.
 async fn map(queue: &Queue, rig: &Rig) -> usize {
     let limit = Instant::now() + Duration::from_mins(2);
-    for calls in 0.. {
+    let mut calls = 0;
+    while hand_over(queue, rig, || false).await > 0 {
         assert!(Instant::now() < limit, "something loops");
-        let mut received: Vec<Received> = Vec::new();
-        tokio::task::block_in_place(|| {
-            loop {
-                let some = queue.receive(60);
-                if some.is_empty() {
-                    break;
-                }
-                received.extend(some);
-            }
-        });
-        if received.is_empty() {
-            return calls;
-        }
-        let messages: Vec<_> = received.iter().map(|it| (it.id.clone(), it.body.clone())).collect();
-        let invocation = rig.invoke(batch(&messages)).await;
-        let failed = match invocation.result {
-            InvokeResult::Reply(_) => failures(&invocation.reply_json()),
-            _ => received.iter().map(|it| it.id.clone()).collect(),
-        };
-        tokio::task::block_in_place(|| {
-            for message in received {
-                if failed.contains(&message.id) {
-                    let body = json!({"ReceiptHandle": message.receipt, "VisibilityTimeout": 0});
-                    queue.expect("ChangeMessageVisibility", body);
-                } else {
-                    queue.remove(&message.receipt);
-                }
-            }
-        });
+        calls += 1;
     }
-    unreachable!("it counts for ever")
+    calls
 }
 
 #[tokio::test(flavor = "multi_thread")]
