@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
@@ -86,13 +87,17 @@ impl Connection {
         })
     }
 
-    /// The connection, when it takes another request.
+    /// The connection, when it takes another request. One that has ended would never say whether it does: it may have done so
+    /// with its last answer.
     async fn ready(mut self) -> Option<Self> {
         let ready = poll_fn(|context| {
             self.work(context);
-            self.sender.poll_ready(context)
+            if self.has_ended {
+                return Poll::Ready(false);
+            }
+            self.sender.poll_ready(context).map(|ready| ready.is_ok())
         });
-        ready.await.is_ok().then_some(self)
+        ready.await.then_some(self)
     }
 
     /// Writes and reads what can be. An error is told to whoever waits for the answer.
@@ -121,4 +126,80 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
         }
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    const LAST: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+    /// Serves connections, each with these answers, then closes it; how many requests each of them had.
+    fn api(connections: Vec<Vec<&'static [u8]>>) -> (Api, JoinHandle<Vec<usize>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let serve = move |answers: Vec<&[u8]>| {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut asked = 0;
+            for answer in answers {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read(&mut byte).expect("it can be read") == 0 {
+                        return asked;
+                    }
+                    request.extend(byte);
+                }
+                asked += 1;
+                stream.write_all(answer).expect("it can be written");
+            }
+            asked
+        };
+        let api = Api {
+            host: HeaderValue::from_str(&address).expect("a host"),
+            address,
+            connection: None,
+        };
+        (
+            api,
+            std::thread::spawn(move || connections.into_iter().map(serve).collect()),
+        )
+    }
+
+    async fn call(api: &mut Api) -> Result<Vec<u8>, BoxError> {
+        let request = Request::get("/next").body(String::new()).expect("a request");
+        api.call(request).await.map(Response::into_body)
+    }
+
+    #[tokio::test]
+    async fn one_connection_serves_one_question_after_the_other() {
+        let (mut api, served) = api(vec![vec![ANSWER; 3]]);
+        for _ in 0..3 {
+            assert_eq!(call(&mut api).await.expect("an answer"), b"ok");
+        }
+        assert_eq!(served.join().expect("it has served"), [3]);
+    }
+
+    #[tokio::test]
+    async fn what_was_closed_is_opened_again_and_what_broke_is_not_asked_twice() {
+        let (whole, half) = (vec![ANSWER], vec![&ANSWER[..30]]);
+        let (mut api, served) = api(vec![whole.clone(), half, vec![LAST], whole]);
+        assert_eq!(call(&mut api).await.expect("an answer"), b"ok");
+        // The end of the connection is on its way.
+        while let Some(kept) = api.connection.take() {
+            api.connection = kept.ready().await;
+            tokio::task::yield_now().await;
+        }
+        assert!(call(&mut api).await.is_err(), "half an answer is none");
+        for _ in 0..2 {
+            assert_eq!(call(&mut api).await.expect("an answer"), b"ok");
+        }
+        assert_eq!(served.join().expect("it has served"), [1, 1, 1, 1]);
+    }
 }
