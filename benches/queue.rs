@@ -132,29 +132,13 @@ fn main() {
         let (bootstrap, pixel) = (program("bootstrap", "capture"), program("pixel", "cli"));
         let rates = rate(&bootstrap, &pixel, rounds);
         let name = "OpenSearch 2.19.4, a batch";
-        row(
-            &format!("{name}: bare loader, one request at a time"),
-            rates.one,
-            0,
-            " events/s",
-            "",
-        );
-        row(
-            &format!("{name}: bare loader, two at a time"),
-            rates.two,
-            0,
-            " events/s",
-            "",
-        );
+        for ((_, how), rate) in LOADERS.iter().zip(rates.bare) {
+            row(&format!("{name}: bare loader, {how}"), rate, 0, " events/s", "");
+        }
         row(&format!("{name}: index role"), rates.ours, 0, " events/s", "");
-        row(
-            "index role : bare loader, one request at a time",
-            rates.to_one,
-            2,
-            "",
-            ">= 0.9",
-        );
-        row("index role : bare loader, two at a time", rates.to_two, 2, "", "");
+        for ((_, how), ratio) in LOADERS.iter().zip(rates.ratios) {
+            row(&format!("index role : bare loader, {how}"), ratio, 2, "", ">= 0.9");
+        }
     }
     if wanted("reply") {
         let bootstrap = program("bootstrap", "capture");
@@ -406,36 +390,44 @@ fn deliverer(url: &str) -> Deliverer {
 
 /// Events per second of a batch, median.
 struct Rates {
-    one: f64,
-    two: f64,
+    /// Of the bare loaders, with one request at a time and more.
+    bare: [f64; LOADERS.len()],
     ours: f64,
-    /// Of the role to either loader, batch by batch, median.
-    to_one: f64,
-    to_two: f64,
+    /// Of the role to each loader, batch by batch, median.
+    ratios: [f64; LOADERS.len()],
 }
 
-/// The rates of a bare loader, with one request at a time and with two, and of the role. They take turns batch by batch, so
-/// that whatever else the machine does befalls all of them.
+/// Requests at a time of the bare loaders.
+const LOADERS: [(usize, &str); 3] = [
+    (1, "one request at a time"),
+    (2, "two at a time"),
+    (3, "three at a time"),
+];
+
+/// The rates of bare loaders and of the role. They take turns batch by batch, so that whatever else the machine does befalls
+/// all of them.
 fn rate(bootstrap: &Path, pixel: &Path, rounds: usize) -> Rates {
     let running = servers::start(Server::OpenSearch2);
     let events = visits(40_000);
     let payloads = payloads(events.iter().map(|event| event.document.as_str()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut samples: [Vec<f64>; 5] = Default::default();
+    let mut bare: [Vec<f64>; LOADERS.len()] = Default::default();
+    let mut ratios = bare.clone();
+    let mut ours = Vec::new();
     for round in 0..=rounds {
-        let name = |what: &str| format!("queue-bench-{what}-{}-{round}", std::process::id());
-        let mut act = |one: &str, two: &str, ours: &str| {
-            let loaders = [one, two].map(|url| std::sync::Arc::new(deliverer(url)));
-            let rig = runtime.block_on(index_role(bootstrap, ours));
+        let mut act = |urls: &[String]| {
+            let (role, loaders) = urls.split_last().unwrap();
+            let loaders: Vec<_> = loaders.iter().map(|url| std::sync::Arc::new(deliverer(url))).collect();
+            let rig = runtime.block_on(index_role(bootstrap, role));
             for (turn, (payload, count)) in payloads.iter().enumerate() {
-                let mut rates = [0.0; 3];
-                for way in 0..3 {
-                    let way = (way + turn) % 3;
+                let mut rates = [0.0; LOADERS.len() + 1];
+                for way in 0..rates.len() {
+                    let way = (way + turn) % rates.len();
                     let took = match loaders.get(way) {
                         Some(loader) => {
                             let bodies = bodies(payload, loader.target());
                             let began = Instant::now();
-                            runtime.block_on(send_all(loader, bodies, way + 1));
+                            runtime.block_on(send_all(loader, bodies, LOADERS[way].0));
                             began.elapsed()
                         }
                         None => runtime.block_on(invoke(&rig, payload)),
@@ -444,33 +436,42 @@ fn rate(bootstrap: &Path, pixel: &Path, rounds: usize) -> Rates {
                 }
                 // The first round warms the server up, and the last batch is not a full one.
                 if round > 0 && turn + 1 < payloads.len() {
-                    let [one, two, ours] = rates;
-                    for (sample, value) in samples.iter_mut().zip([one, two, ours, ours / one, ours / two]) {
-                        sample.push(value);
+                    let (role, loaders) = rates.split_last().unwrap();
+                    ours.push(*role);
+                    for (place, rate) in loaders.iter().enumerate() {
+                        bare[place].push(*rate);
+                        ratios[place].push(role / rate);
                     }
                 }
             }
         };
-        with_index(&running, pixel, &name("one"), |one| {
-            with_index(&running, pixel, &name("two"), |two| {
-                with_index(&running, pixel, &name("role"), |ours| act(one, two, ours));
-            });
-        });
-        let [one, two, ours, ..] = &samples;
-        eprintln!(
-            "one {:.0}, two {:.0}, role {:.0} events/s",
-            median(one),
-            median(two),
-            median(ours)
-        );
+        let name = |what: usize| format!("queue-bench-{what}-{}-{round}", std::process::id());
+        let names: Vec<_> = (0..=LOADERS.len()).map(name).collect();
+        with_indices(&running, pixel, &names, &mut Vec::new(), &mut act);
+        let rates: Vec<_> = bare.iter().map(|rates| median(rates).round()).collect();
+        eprintln!("bare {rates:?}, role {:.0} events/s", median(&ours));
     }
-    let [one, two, ours, to_one, to_two] = samples.map(|sample| median(&sample));
     Rates {
-        one,
-        two,
-        ours,
-        to_one,
-        to_two,
+        bare: bare.map(|rates| median(&rates)),
+        ours: median(&ours),
+        ratios: ratios.map(|ratios| median(&ratios)),
+    }
+}
+
+/// [`with_index`] for each of the names.
+fn with_indices(
+    running: &Running,
+    pixel: &Path,
+    names: &[String],
+    urls: &mut Vec<String>,
+    act: &mut impl FnMut(&[String]),
+) {
+    match names.split_first() {
+        Some((name, rest)) => with_index(running, pixel, name, |url| {
+            urls.push(url.to_owned());
+            with_indices(running, pixel, rest, urls, act);
+        }),
+        None => act(urls),
     }
 }
 

@@ -72,8 +72,9 @@ where
     }
 }
 
-/// Requests that the index works on at the same time.
-const UNDER_WAY: usize = 2;
+/// Requests that are under way at the same time: of a small index with two processors each has one, and does not wait for the
+/// next one to arrive.
+const UNDER_WAY: usize = 3;
 
 impl Deliverer {
     /// Delivers events, in as few requests as may be, and says of each in its place what became of it. While the index works
@@ -114,7 +115,7 @@ impl Deliverer {
                 }
             };
             // One more than are under way, which has the next one ready.
-            tokio::join!(lane(), lane(), lane());
+            tokio::join!(lane(), lane(), lane(), lane());
             if lock(&work).round.waiting().next().is_none() {
                 break;
             }

@@ -25,8 +25,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Half of the usual size, for what is sent in two requests at the same time: the index works on one while the next is
-    /// written.
+    /// Half of the usual size, for what is sent in several requests at the same time: the index works on some while the next
+    /// is written.
     pub const HALF: Self = Self {
         bytes: 5 * 1024 * 1024 / 2,
         events: 5_000,
