@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_large_batch_is_read_in_parts() {
-        let bodies: Vec<String> = (0..7).map(|number| number.to_string().repeat(400_000)).collect();
+        let bodies: Vec<String> = (0..7).map(|number| number.to_string().repeat(200_000)).collect();
         let records: Vec<_> = bodies.iter().map(|body| record(body)).collect();
         let parts = read(&json!({"Records": records}).to_string()).expect("it is a batch");
         assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1]);
