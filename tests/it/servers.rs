@@ -415,19 +415,28 @@ fn write_state(place: &Path, running: &Running, ready: bool) {
         .expect("the server's state can be written");
 }
 
-/// Process numbers are used again: it is the server only if the folder of its start is on its
-/// command line. That line is empty for a moment whenever a script becomes the next program, and
-/// for good once the process has ended.
+/// Process numbers are used again: it is the server only if the folder of its start is on its command line. That line is empty
+/// for a moment whenever a script becomes the next program, which takes longer on a busy machine, and for good once the process
+/// has ended.
 fn alive(running: &Running) -> bool {
     let folder = running.folder.as_os_str().as_encoded_bytes();
-    for _ in 0..5 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
         match fs::read(format!("/proc/{}/cmdline", running.pid)) {
-            Ok(line) if line.is_empty() => sleep(POLL_INTERVAL),
+            Ok(line) if line.is_empty() && !has_ended(running.pid) => sleep(POLL_INTERVAL),
             Ok(line) => return line.windows(folder.len()).any(|part| part == folder),
             Err(_) => return false,
         }
     }
     false
+}
+
+/// Whether a process has ended that nobody has waited for.
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the state may have any characters.
+    let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+    state.is_empty() || state.starts_with(['Z', 'X'])
 }
 
 /// Ends a server that is there but does not answer.
@@ -443,6 +452,16 @@ fn end(running: &Running) {
 // Starting one.
 
 fn launch(server: Server, place: &Path, home: &Path) -> Running {
+    let first = try_launch(server, place, home);
+    // Its port may have been taken while it started.
+    let second = first.or_else(|why| {
+        eprintln!("{why}\nit is started again");
+        try_launch(server, place, home)
+    });
+    second.unwrap_or_else(|why| panic!("{why}"))
+}
+
+fn try_launch(server: Server, place: &Path, home: &Path) -> Result<Running, String> {
     sweep(place);
     let since = since_epoch();
     let folder = start_folder(place, since);
@@ -453,10 +472,10 @@ fn launch(server: Server, place: &Path, home: &Path) -> Running {
     if let Err(why) = await_health(&running) {
         let log = last_lines(&running.folder.join("server.log"), 30);
         end(&running);
-        panic!("{server:?} {why}; its log ends:\n{log}");
+        return Err(format!("{server:?} {why}; its log ends:\n{log}"));
     }
     make_ready(server, place, &running);
-    running
+    Ok(running)
 }
 
 fn since_epoch() -> Duration {
