@@ -455,7 +455,8 @@ fn launch(server: Server, place: &Path, home: &Path) -> Running {
     let first = try_launch(server, place, home);
     // Its port may have been taken while it started.
     let second = first.or_else(|why| {
-        eprintln!("{why}\nit is started again");
+        // The harness keeps what the macros print.
+        let _ = writeln!(io::stderr(), "{why}\nit is started again");
         try_launch(server, place, home)
     });
     second.unwrap_or_else(|why| panic!("{why}"))
