@@ -133,6 +133,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread::JoinHandle;
+    use std::time::Duration;
 
     use super::*;
 
@@ -174,7 +175,8 @@ mod tests {
 
     async fn call(api: &mut Api) -> Result<Vec<u8>, BoxError> {
         let request = Request::get("/next").body(String::new()).expect("a request");
-        api.call(request).await.map(Response::into_body)
+        let called = tokio::time::timeout(Duration::from_secs(20), api.call(request)).await;
+        called.expect("it ends").map(Response::into_body)
     }
 
     #[tokio::test]
@@ -193,7 +195,8 @@ mod tests {
         assert_eq!(call(&mut api).await.expect("an answer"), b"ok");
         // The end of the connection is on its way.
         while let Some(kept) = api.connection.take() {
-            api.connection = kept.ready().await;
+            let ready = tokio::time::timeout(Duration::from_secs(20), kept.ready()).await;
+            api.connection = ready.expect("it ends");
             tokio::task::yield_now().await;
         }
         assert!(call(&mut api).await.is_err(), "half an answer is none");
