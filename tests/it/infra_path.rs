@@ -811,10 +811,24 @@ fn a_line_of_every_access_log_names_its_event() {
             from: moment(1_769_900_000),
             to: moment(1_769_910_000),
         };
-        let of = |bytes: &str| noted(&line.replace("$context.responseLength", bytes), &window);
         let hit = Some(Noted::Hit("the-event".to_owned()));
-        assert_eq!(of("43"), hit, "{template}: {line}");
-        assert_eq!(of("1432"), Some(Noted::NoHit), "the script, {template}: {line}");
+        let of = |resource: &str, bytes: &str| {
+            let line = line
+                .replace("$context.resourcePath", resource)
+                .replace("$context.routeKey", resource)
+                .replace("$context.responseLength", bytes);
+            noted(&line, &window)
+        };
+        assert_eq!(of("/pixel.gif", "43"), hit, "{template}: {line}");
+        assert_eq!(of("/pixel.js", "1432"), Some(Noted::NoHit), "{template}: {line}");
+        for resource in ["$default", "/{proxy+}"] {
+            assert_eq!(of(resource, "43"), hit, "{template}: {line}");
+            assert_eq!(
+                of(resource, "1432"),
+                Some(Noted::NoHit),
+                "the script, {template}: {line}"
+            );
+        }
     }
 }
 
