@@ -47,10 +47,7 @@ pub(super) fn ask(connection: &Connection, shared: &Shared, question: &Question)
         tail: &shared.tail,
     };
     let mut unique = match question.unique {
-        Some(field) => Some(Unique {
-            field,
-            numbering: shared.numbered.take(field, changes(&transaction)?),
-        }),
+        Some(field) => Some(shared.numbered.take(field, changes(&transaction)?)),
         None => None,
     };
     let mut answer = count(&snapshot, question, unique.as_mut())?;
@@ -58,19 +55,13 @@ pub(super) fn ask(connection: &Connection, shared: &Shared, question: &Question)
         answer.previous = Some(totals(&snapshot, &question.filter.before(), unique.as_mut())?);
     }
     if let Some(unique) = unique {
-        shared.numbered.keep(unique.numbering);
+        shared.numbered.keep(unique);
     }
     Ok(answer)
 }
 
-/// The field whose different values are counted.
-struct Unique {
-    field: &'static Field,
-    numbering: Numbering,
-}
-
-fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Unique>) -> Result<Totals, AskError> {
-    let others = unique.as_ref().map(|unique| unique.field);
+fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numbering>) -> Result<Totals, AskError> {
+    let others = unique.as_ref().map(|numbering| numbering.field);
     let fields = fields(filter, others.as_slice());
     let wanted = Wanted {
         fields: &fields,
@@ -81,8 +72,8 @@ fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Uniq
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        if let Some(Unique { field, numbering }) = unique.as_deref_mut()
-            && let Some(column) = block.column(field)
+        if let Some(numbering) = unique.as_deref_mut()
+            && let Some(column) = block.column(numbering.field)
         {
             numbering.begin(block, column);
             for row in &rows {
@@ -133,7 +124,7 @@ impl OfClasses {
     }
 }
 
-fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut Unique>) -> Result<Answer, AskError> {
+fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut Numbering>) -> Result<Answer, AskError> {
     let filter = &question.filter;
     let class = known(CLASS);
     let others = [&[class][..], &question.by, question.unique.as_slice()].concat();
@@ -153,8 +144,8 @@ fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut U
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
-        let mut numbered = unique.as_deref_mut().and_then(|Unique { field, numbering }| {
-            let column = block.column(field)?;
+        let mut numbered = unique.as_deref_mut().and_then(|numbering| {
+            let column = block.column(numbering.field)?;
             numbering.begin(block, column);
             Some((column, numbering))
         });
@@ -220,13 +211,12 @@ fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut U
 fn count_uniques(
     snapshot: &Snapshot<'_>,
     question: &Question,
-    unique: &mut Unique,
+    numbering: &mut Numbering,
     listings: &mut [Vec<(u64, Group)>],
 ) -> Result<(), AskError> {
     if listings.iter().all(Vec::is_empty) {
         return Ok(());
     }
-    let Unique { field, numbering } = unique;
     let range = Range::of(&question.filter);
     let places: Vec<ByHash<usize>> = listings
         .iter()
@@ -242,7 +232,7 @@ fn count_uniques(
         .iter()
         .map(|groups| vec![Different::default(); groups.len()])
         .collect();
-    let others = [&question.by[..], &[*field]].concat();
+    let others = [&question.by[..], &[numbering.field]].concat();
     let fields = fields(&question.filter, &others);
     let wanted = Wanted {
         fields: &fields,
@@ -250,7 +240,7 @@ fn count_uniques(
         numbers: false,
     };
     snapshot.blocks(&wanted, range, &mut |block| {
-        let Some(column) = block.column(field) else {
+        let Some(column) = block.column(numbering.field) else {
             return Ok(());
         };
         numbering.begin(block, column);

@@ -22,12 +22,8 @@ impl Kept {
     /// The numbers of a field, as the file is after so many changes; whoever asks meanwhile numbers anew.
     pub(super) fn take(&self, field: &'static Field, changes: i64) -> Numbering {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |numbering: &mut Numbering| numbering.is_of(field, changes);
-        kept.take_if(same).unwrap_or_else(|| Numbering {
-            field: field.name,
-            changes,
-            ..Numbering::default()
-        })
+        let same = |numbering: &mut Numbering| numbering.field.name == field.name && numbering.changes == changes;
+        kept.take_if(same).unwrap_or_else(|| Numbering::new(field, changes))
     }
 
     pub(super) fn keep(&self, mut numbering: Numbering) {
@@ -37,7 +33,7 @@ impl Kept {
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let better = |known: &Numbering| {
-            let same = known.field == numbering.field && known.changes == numbering.changes;
+            let same = known.field.name == numbering.field.name && known.changes == numbering.changes;
             known.changes > numbering.changes || same && known.numbers.len() > numbering.numbers.len()
         };
         if !kept.as_ref().is_some_and(better) {
@@ -47,9 +43,9 @@ impl Kept {
 }
 
 /// Numbers of values, from 1 on, in the order in which they were met.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Numbering {
-    field: &'static str,
+    pub(super) field: &'static Field,
     /// How often events of the file had been changed or deleted.
     changes: i64,
     numbers: ByHash<u32>,
@@ -62,8 +58,15 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
-    fn is_of(&self, field: &Field, changes: i64) -> bool {
-        self.field == field.name && self.changes == changes
+    fn new(field: &'static Field, changes: i64) -> Self {
+        Self {
+            field,
+            changes,
+            numbers: ByHash::default(),
+            of_codes: Vec::new(),
+            segment: None,
+            of_segments: HashMap::new(),
+        }
     }
 
     pub(super) fn begin(&mut self, block: &Block, column: &Column) {
