@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Readers, Shared, StoreError, in_transaction, layout, pack, segment, wal};
 use crate::delivery::{Failure, Outcome};
 use crate::event::Event;
+use crate::files;
 
 /// Most events in one transaction.
 const BATCH: usize = 1024;
@@ -193,6 +194,8 @@ fn failed(reason: impl std::fmt::Display) -> Outcome {
 }
 
 fn writable(path: &Path) -> Result<Connection, String> {
+    // The files beside it get its mode.
+    files::create_private(path);
     let mut connection =
         Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
     prepare(&connection)
