@@ -82,7 +82,7 @@ fn run(pixel: &Path, limit: &str, are_slow: bool, time: Duration) -> Figures {
         for (_, sends, count) in slow_clients() {
             let (stop, returned, address) = (Arc::clone(&stop), Arc::clone(&returned), server.address);
             threads.push(std::thread::spawn(move || {
-                hold(address, &sends, count, &stop, &returned)
+                hold(address, &sends, count, &stop, &returned);
             }));
         }
         // Until all of them have come.

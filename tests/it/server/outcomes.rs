@@ -5,9 +5,17 @@ use serde_json::Value;
 
 use crate::serving::{request, run, send, serve};
 
+/// What is asked for with which headers, under which variables, and what is answered.
+type Case = (
+    &'static str,
+    &'static [(&'static str, &'static [u8])],
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
+
 #[test]
 fn the_answer_says_of_each_hit_what_became_of_it() {
-    let cases: [(&str, &[(&str, &[u8])], &[(&str, &str)], &str); 5] = [
+    let cases: [Case; 5] = [
         ("/pixel.gif", &[], &[], "accepted"),
         (
             "/pixel.gif",

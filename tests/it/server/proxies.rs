@@ -82,10 +82,9 @@ impl Drop for Proxy {
 fn nginx(folder: &Path, address: SocketAddr, server: SocketAddr) -> Child {
     setup::require(&["nginx"]);
     let place = folder.display();
-    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!("{name}_temp_path {place}/{name};\n"))
-        .collect();
+    let paths =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path {place}/{name};\n"));
+    let paths = paths.concat();
     let configuration = format!(
         "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/errors;\nevents {{}}\nhttp {{\naccess_log off;\n{paths}\
          server {{\nlisten {address} proxy_protocol;\nset_real_ip_from 127.0.0.1;\nreal_ip_header proxy_protocol;\n\
