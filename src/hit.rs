@@ -295,6 +295,11 @@ fn address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
     {
         chain.push(peer);
     }
+    // A load balancer's own word of its visitor is no word of a proxy's.
+    let names_another = chain.len() > 1 || request.header("forwarded").is_some();
+    if trusted_hops == 0 && peer.is_some_and(is_private_address) && names_another {
+        request.oddities.push(Oddity::ProxyAddress);
+    }
     let believed = match peer {
         None if trusted_hops == 0 => None,
         _ => chain.len().checked_sub(1 + trusted_hops).map(|index| chain[index]),
@@ -341,4 +346,19 @@ fn note_text_oddities(request: &mut Request) {
     }
     request.oddities.sort_unstable();
     request.oddities.dedup();
+}
+
+/// Returns whether an address is one of the same machine or of a private network, such as a proxy's before the server. No visitor
+/// from the Internet has one.
+pub fn is_private_address(address: IpAddr) -> bool {
+    // As it is stored, `::1` is `::`.
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+        }
+    }
 }

@@ -44,6 +44,8 @@ pub mod demo;
 pub mod domain;
 pub mod enrich;
 pub mod event;
+#[cfg(feature = "cli")]
+mod files;
 #[cfg(any(feature = "capture", feature = "care"))]
 pub mod function;
 pub mod geo;

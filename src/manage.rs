@@ -144,8 +144,19 @@ pub struct Asked {
     pub base: String,
     /// Who asks, as far as failures are counted.
     pub peer: Option<IpAddr>,
-    /// Whether IAM has let it in.
+    /// Whether it has been let in already, by IAM or before its body was read.
     pub authorized: bool,
+    /// What the owner of the server should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that is wrong with how a server is set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The kind of warning, for programs.
+    pub code: &'static str,
+    /// What is wrong and what to do, for people.
+    pub message: &'static str,
 }
 
 /// The prefix of all paths of this role.
@@ -178,18 +189,47 @@ impl Manager {
     pub async fn answer(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> (Reply, Option<String>) {
         match self.answered(asked, store, now).await {
             Ok(reply) => (reply, None),
-            Err(problem) => {
-                let reason = match &problem {
-                    Problem::Unavailable(reason) => Some(reason.clone()),
-                    Problem::Unprepared => Some(AskError::Unprepared.to_string()),
-                    _ => None,
-                };
-                (problem.reply(), reason)
-            }
+            Err(problem) => told(&problem),
+        }
+    }
+
+    /// Checks before a body is read whether who asks may ask this: a request that is not let in is answered as
+    /// [`Self::answer`] does. Whoever reads the body of one that is sets [`Asked::authorized`].
+    ///
+    /// # Errors
+    ///
+    /// The answer to a request that is not let in, and what went wrong with the store.
+    pub async fn permit(
+        &self,
+        asked: &Asked,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<(), (Reply, Option<String>)> {
+        // No scope depends on what a body says.
+        let without_body = Asked {
+            body: b"{}".to_vec(),
+            ..asked.clone()
+        };
+        let permitted = self.permitted(&without_body, store, now).await;
+        // What is wrong with it is said when it is answered, but for what is nowhere.
+        match permitted {
+            Ok(Err(problem @ (Problem::NotFound(_) | Problem::Method(_)))) | Err(problem) => Err(told(&problem)),
+            Ok(_) => Ok(()),
         }
     }
 
     async fn answered(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Reply, Problem> {
+        let call = self.permitted(asked, store, now).await?;
+        self.call(call?, asked, store, now).await
+    }
+
+    /// Reads what is asked for, where whoever asks may know it.
+    async fn permitted(
+        &self,
+        asked: &Asked,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<Result<Call, Problem>, Problem> {
         let call = Call::read(asked, now);
         // Whoever is not let in learns nothing of parameters either.
         let scope = match &call {
@@ -200,7 +240,7 @@ impl Manager {
         if let Some(scope) = scope {
             self.let_in(asked, store, scope, call.is_err(), now).await?;
         }
-        self.call(call?, asked, store, now).await
+        Ok(call)
     }
 
     /// Whether whoever asks may do this. For what cannot be done, any token will do.
@@ -264,7 +304,13 @@ impl Manager {
     async fn call(&self, call: Call, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Reply, Problem> {
         let ok = |body: &Value| Ok(Reply::json(200, body));
         match call {
-            Call::Status => ok(&json!({"data": "Pixel tracker API running smoothly", "status": "success"})),
+            Call::Status => {
+                let mut status = json!({"data": "Pixel tracker API running smoothly", "status": "success"});
+                if !asked.warnings.is_empty() {
+                    status["warnings"] = json!(asked.warnings);
+                }
+                ok(&status)
+            }
             Call::OpenApi => ok(&openapi::document(&asked.base)),
             Call::GenImage => {
                 let listed = self.create(New::default(), store, now, true).await?;
@@ -437,6 +483,16 @@ impl Manager {
         }
         Ok(Reply::json(200, &body))
     }
+}
+
+/// The answer to a problem, and what went wrong with the store, for the log.
+fn told(problem: &Problem) -> (Reply, Option<String>) {
+    let reason = match problem {
+        Problem::Unavailable(reason) => Some(reason.clone()),
+        Problem::Unprepared => Some(AskError::Unprepared.to_string()),
+        _ => None,
+    };
+    (problem.reply(), reason)
 }
 
 async fn known_code(store: &impl Store, code: &str) -> Result<Listed, Problem> {

@@ -106,11 +106,14 @@ pub fn of(trail: Trail<'_>) -> Option<Referrer> {
     }
 }
 
+/// No name in the DNS is longer (RFC 1035, 3.1).
+const MAX_HOST_BYTES: usize = 253;
+
 /// The host of a URL, or of an app as Android's browsers write it (`android-app://com.example/`).
 fn host(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     url.host_str()
-        .filter(|host| !host.is_empty())
+        .filter(|host| (1..=MAX_HOST_BYTES).contains(&host.len()))
         .map(str::to_ascii_lowercase)
 }
 

@@ -9,6 +9,7 @@ pub mod passthrough;
 pub(crate) mod rest;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -254,6 +255,8 @@ pub enum Oddity {
     NoAddress,
     /// Fewer forwarded addresses than trusted proxies; the connection's own address was taken.
     ShortForwardedFor,
+    /// The address is that of a proxy which is not trusted: a private one, with a header that names another.
+    ProxyAddress,
     /// The receive time is missing or not a time; the function's clock was taken.
     NoTime,
     /// More parameters or headers than are kept.
@@ -270,6 +273,7 @@ impl Oddity {
             Self::ControlCharacter => "control_character",
             Self::NoAddress => "no_address",
             Self::ShortForwardedFor => "short_forwarded_for",
+            Self::ProxyAddress => "proxy_address",
             Self::NoTime => "no_time",
             Self::TooMany => "too_many",
         }
@@ -346,6 +350,9 @@ fn foreign(top: &Entries<'_>) -> Option<&'static str> {
     }
     None
 }
+
+/// Up to so many names, comparing each with all others takes less time than hashing them.
+const FEW_NAMES: usize = 32;
 
 /// The members of a JSON object in their order, values unread.
 ///
@@ -456,8 +463,18 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Entries<'a> {
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Entries::default();
+                // The names so far, once there are many; comparing each name with all before it would take quadratic time.
+                let mut names = HashSet::new();
                 while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    if entries.members.iter().any(|(known, _)| *known == name) {
+                    if entries.members.len() == FEW_NAMES {
+                        names.extend(entries.members.iter().map(|(known, _)| known.clone()));
+                    }
+                    let known = if names.is_empty() {
+                        entries.members.iter().any(|(known, _)| *known == name)
+                    } else {
+                        !names.insert(name.clone())
+                    };
+                    if known {
                         entries.repeated = true;
                     } else {
                         entries.members.push((name, value));
@@ -571,4 +588,40 @@ pub(crate) fn body(top: &Entries<'_>, oddities: &mut Vec<Oddity>) -> Option<Box<
     let text = String::from_utf8_lossy(&bytes);
     let json = serde_json::from_str::<&RawValue>(&text).map(|raw| raw.get().into());
     Some(json.unwrap_or_else(|_| serde_json::Value::from(text.as_ref()).to_string().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn of_repeated_names_the_first_counts(names in proptest::collection::vec("[a-d\\\\]{0,3}", 0..200)) {
+            let member = |(number, name): (usize, &String)| format!("{}:{number}", serde_json::Value::from(name.as_str()));
+            let members: Vec<_> = names.iter().enumerate().map(member).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let entries: Entries<'_> = serde_json::from_str(&text).expect("JSON");
+            let mut first = Vec::new();
+            for (number, name) in names.iter().enumerate() {
+                if !first.iter().any(|(known, _)| known == name) {
+                    first.push((name.clone(), number.to_string()));
+                }
+            }
+            proptest::prop_assert_eq!(entries.repeated, first.len() < names.len());
+            proptest::prop_assert_eq!(entries.pairs(&mut Vec::new()), first);
+        }
+    }
+
+    #[test]
+    fn many_different_names_are_all_kept() {
+        let name = |number: usize| (format!("n{number}"), number.to_string());
+        let pairs: Pairs = (0..1000).map(name).collect();
+        let members: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| format!("\"{name}\":{value}"))
+            .collect();
+        let text = format!("{{{}}}", members.join(","));
+        let entries: Entries<'_> = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((entries.pairs(&mut Vec::new()), entries.repeated), (pairs, false));
+    }
 }

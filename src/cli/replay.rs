@@ -23,6 +23,7 @@ use crate::delivery::bulk::Tally;
 use crate::delivery::undelivered::undelivered;
 use crate::delivery::{Destination, Ignored, Outcome};
 use crate::event::Event;
+use crate::files::{self, Access};
 use crate::manage::index::heed;
 use crate::terminal::{print, printable, talk};
 use source::{Marks, PIECE, Piece, Refused, Source, Total};
@@ -314,7 +315,7 @@ impl Place {
         let state = json!({"source": self.source, "position": self.position}).to_string();
         // Whoever is killed in the middle of this has the old state or the new.
         let new = file.with_extension("new");
-        std::fs::write(&new, state)
+        files::write_whole(&new, state.as_bytes())
             .and_then(|()| std::fs::rename(&new, file))
             .with_context(|| format!("the state `{}` cannot be written", file.display()))
     }
@@ -345,8 +346,8 @@ impl<'a> Refusals<'a> {
         }
         let broken = || format!("the file of refused events `{}`", self.path.display());
         if self.file.is_none() {
-            let options = File::options().append(true).create(true).open(self.path);
-            self.file = Some(options.with_context(broken)?);
+            let opened = files::append_to(self.path, Access::Owner);
+            self.file = Some(opened.with_context(broken)?);
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write_all(lines.as_bytes()).with_context(broken)

@@ -24,7 +24,7 @@ use crate::manage::{index, token};
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
-use crate::stage::server::{Report, Sink, Stage, serve};
+use crate::stage::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
 use crate::terminal::{json_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,9 @@ pub(super) struct Arguments {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Believe the address that one proxy before the server adds to `X-Forwarded-For`; the same as `PIXEL_TRUSTED_HOPS=1`
+    #[arg(long)]
+    behind_proxy: bool,
     /// Which ingress to stand in for
     #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
     ingress: Ingress,
@@ -67,13 +70,25 @@ fn ingress() -> impl TypedValueParser<Value = Ingress> {
 const LINES: usize = 4096;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (config, geo) = configuration(&arguments.destination)?;
+    let (config, geo) = configuration(arguments)?;
     super::runtime()?.block_on(run_until_signal(arguments, config, geo))
 }
 
 /// The configuration, and the file of places that it names.
-fn configuration(destination: &DestinationArgument) -> anyhow::Result<(Config, Option<GeoFile>)> {
-    let (config, mut problems) = Config::read(&super::variables(destination).0);
+fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Option<GeoFile>)> {
+    const HOPS: &str = "PIXEL_TRUSTED_HOPS";
+    let mut variables = super::variables(&arguments.destination).0;
+    if arguments.behind_proxy {
+        let before = variables.insert(HOPS.to_owned(), "1".to_owned());
+        if let Some(before) = before.filter(|before| before.trim() != "1") {
+            return Err(super::WrongArguments(format!(
+                "cannot believe one proxy and `{HOPS}={}`; leave out `--behind-proxy` or the variable",
+                printable(&before, 20)
+            ))
+            .into());
+        }
+    }
+    let (config, mut problems) = Config::read(&variables);
     let geo = config.geo_file.as_deref().map(GeoFile::open).transpose();
     match geo {
         Ok(geo) if problems.is_empty() => return Ok((config, geo)),
@@ -84,6 +99,7 @@ fn configuration(destination: &DestinationArgument) -> anyhow::Result<(Config, O
 }
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option<GeoFile>) -> anyhow::Result<()> {
+    let limits = Limits::new(raise_open_files());
     let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
     let fallback = match &config.fallback {
         Some(fallback) => Some(self::sink(&config, fallback).await?),
@@ -105,7 +121,8 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
     let printer = printer(lines, arguments.json, arguments.quiet);
     let mut stage = Stage::new(config, arguments.ingress, sink, reports)
         .with_fallback(fallback)
-        .with_access_log(log);
+        .with_access_log(log)
+        .with_limits(limits);
     if let Some(Destination::Sqlite(path)) = &stage.config.destination {
         let opened = OptOuts::open(stage.config.opt_out.clone(), path);
         stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;

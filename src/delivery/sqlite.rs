@@ -8,6 +8,7 @@
 mod archive;
 mod ask;
 pub mod codes;
+mod health;
 mod layout;
 mod pack;
 mod reader;

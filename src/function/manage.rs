@@ -124,6 +124,7 @@ fn asked(function: &Function, request: Request, payload: &str) -> Asked {
         base: base.unwrap_or_else(|| format!("https://{host}{before}")),
         peer: request.context("source-ip").and_then(|address| address.parse().ok()),
         authorized: let_in_by_iam(&payload["requestContext"]),
+        warnings: Vec::new(),
         body: body(&payload),
         query: request.query,
     }

@@ -56,6 +56,8 @@ pub enum Problem {
     Method(&'static str),
     /// The body is too large.
     TooLarge,
+    /// The body has not come in time.
+    SlowBody,
     /// Too many wrong tokens.
     TooMany,
     /// The store cannot be asked.
@@ -99,6 +101,11 @@ impl Problem {
             Self::Conflict => (409, "Conflict", "there is such a code already".to_owned()),
             Self::Method(allowed) => (405, "Wrong method", format!("use {allowed}")),
             Self::TooLarge => (413, "Too large", format!("a body has at most {BODY_BYTES} bytes")),
+            Self::SlowBody => (
+                408,
+                "Body missing",
+                "the body did not arrive in time; send it at once with the request".to_owned(),
+            ),
             Self::TooMany => (
                 429,
                 "Too many failures",

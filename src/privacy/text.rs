@@ -128,7 +128,11 @@ impl Cleaner {
                     applied.insert(Applied::SecretParameters);
                     return Some(REPLACEMENT.to_owned());
                 }
-                self.person(value, applied)
+                // Not decoded in vain.
+                if self.user == UserPolicy::Plain {
+                    return None;
+                }
+                self.person(&percent_decode_str(value).decode_utf8_lossy(), applied)
             },
         );
         cleaned.or(match bare {
@@ -315,11 +319,13 @@ fn without_fragment(text: Cow<'_, str>) -> Cow<'_, str> {
 fn without_users(text: &str) -> Cow<'_, str> {
     let mut cleaned = String::new();
     let mut rest = text;
+    let mut in_query = false;
     while let Some((before, after)) = rest.split_once("://") {
         cleaned.push_str(before);
         cleaned.push_str("://");
+        in_query |= before.contains('?');
         // In a query, the value that holds a URL ends before the next parameter.
-        let ends: &[char] = if cleaned.contains('?') {
+        let ends: &[char] = if in_query {
             &['/', '?', '#', '&']
         } else {
             &['/', '?', '#']
@@ -364,6 +370,8 @@ fn clean_parameters(
     let bytes = text.as_bytes();
     let mut cleaned: Option<String> = None;
     let (mut name, mut kept, mut place) = (0, 0, 0);
+    // The end of the value that was looked at last; all values that begin in it end there, too.
+    let mut value_end = 0;
     while place < bytes.len() {
         if CLASSES[usize::from(bytes[place])] & BETWEEN == 0 {
             place += 1;
@@ -375,13 +383,15 @@ fn clean_parameters(
             let named = percent_decode_str(&text[name..place]).decode_utf8_lossy();
             // A value with an encoded URL in it is looked into first.
             let replaced = wanted(&named).then(|| {
-                let end = (begin..bytes.len())
-                    .find(|end| separator(&bytes[*end..]).is_some())
-                    .unwrap_or(bytes.len());
+                if value_end < begin {
+                    value_end = (begin..bytes.len())
+                        .find(|end| separator(&bytes[*end..]).is_some())
+                        .unwrap_or(bytes.len());
+                }
+                let end = value_end;
                 let value = &text[begin..end];
-                let decoded = percent_decode_str(value).decode_utf8_lossy();
                 let replaced = (value != REPLACEMENT && !value.is_empty())
-                    .then(|| replacement(&named, &decoded))
+                    .then(|| replacement(&named, value))
                     .flatten();
                 replaced
                     .filter(|replaced| replaced != value)
@@ -487,8 +497,12 @@ fn token_places(text: &str) -> Vec<std::ops::Range<usize>> {
     let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=~".contains(byte);
     let mut found: Vec<std::ops::Range<usize>> = Vec::new();
     let mut mark = |begin: usize, least: usize| {
+        // What lies in a token that was found is not looked at again.
+        if found.last().is_some_and(|last| last.end > begin) {
+            return;
+        }
         let length = bytes[begin..].iter().take_while(|byte| of_token(byte)).count();
-        if length >= least && found.last().is_none_or(|last| last.end <= begin) {
+        if length >= least {
             found.push(begin..begin + length);
         }
     };
@@ -600,13 +614,13 @@ fn is_version(before: &str) -> bool {
     if before.ends_with("v=\"") {
         return true;
     }
-    let name = before
-        .strip_suffix('/')
-        .map(|before| before.rsplit([' ', ';', '(', ',']).next());
-    name.flatten().is_some_and(|name| {
-        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.bytes().all(of_name)
-    })
+    let Some(before) = before.strip_suffix('/') else {
+        return false;
+    };
+    let of_name = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '-';
+    let ahead = before.trim_end_matches(of_name);
+    let begins_word = ahead.is_empty() || ahead.ends_with([' ', ';', '(', ',']);
+    begins_word && before[ahead.len()..].starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
 /// Where addresses of the Internet stand that are no host of a URL: the visitor's own, and what has the form of one.

@@ -69,6 +69,7 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
 pub(crate) mod stage {
     //! The payload as the local stage makes it.
 
+    use serde_json::map::Entry;
     use serde_json::{Map, Value, json};
 
     use crate::request::Ingress;
@@ -114,12 +115,15 @@ pub(crate) mod stage {
     fn joined(arrived: &Arrived) -> Map<String, Value> {
         let mut members = Map::<String, Value>::new();
         for (name, value) in &arrived.headers {
-            let name = name.to_ascii_lowercase();
-            let joined = match members.get(&name).and_then(Value::as_str) {
-                Some(before) => format!("{before},{value}"),
-                None => value.clone(),
-            };
-            members.insert(name, joined.into());
+            match members.entry(name.to_ascii_lowercase()) {
+                Entry::Occupied(mut before) => {
+                    if let Value::String(joined) = before.get_mut() {
+                        joined.push(',');
+                        joined.push_str(value);
+                    }
+                }
+                Entry::Vacant(free) => drop(free.insert(value.as_str().into())),
+            }
         }
         members
     }

@@ -4,6 +4,8 @@
 //! The reply is the bare base64 string that the integration response's `CONVERT_TO_BINARY` decodes: status and headers of
 //! the answer are constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -158,15 +160,12 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Of repeated names the last is kept.
+/// Of repeated names the last is kept. They are sorted: names that differ in case alone are one name when they are read, and the
+/// order decides which of them is last.
 fn object(pairs: &Pairs) -> Object<'_> {
-    let mut kept: Vec<(&str, &str)> = Vec::with_capacity(pairs.len());
-    let last = pairs
+    let kept: BTreeMap<_, _> = pairs
         .iter()
-        .enumerate()
-        .filter(|(place, (name, _))| pairs[place + 1..].iter().all(|(later, _)| later != name));
-    kept.extend(last.map(|(_, (name, value))| (name.as_str(), value.as_str())));
-    // Names that differ in case alone are one name when they are read; the order decides which of them is last.
-    kept.sort_unstable();
-    Object(kept)
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    Object(kept.into_iter().collect())
 }

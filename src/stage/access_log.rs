@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use serde_json::json;
 
 use super::gateway::{Arrived, HttpAnswer};
+use crate::files::{self, Access};
 use crate::terminal::talk;
 
 /// What of a request stands in its line.
@@ -53,7 +54,7 @@ impl AccessLog {
     ///
     /// When it cannot be opened, or no thread can be started.
     pub fn open(path: &Path) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let file = File::options().append(true).create(true).open(path)?;
+        let file = files::append_to(path, Access::Group)?;
         let (lines, waiting) = mpsc::channel();
         let name = path.display().to_string();
         let thread = std::thread::Builder::new().name("access-log".to_owned());

@@ -185,6 +185,17 @@ impl HttpAnswer {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// Says in the header `X-Pixel` what became of the hit, where the answer has it.
+    pub fn set_outcome(&mut self, outcome: &str) {
+        let found = self
+            .headers
+            .iter_mut()
+            .find(|(name, _)| name.eq_ignore_ascii_case("x-pixel"));
+        if let Some((_, value)) = found {
+            outcome.clone_into(value);
+        }
+    }
+
     /// The answer that carries this pixel.
     pub fn of(pixel: &Pixel) -> Self {
         let headers = pixel

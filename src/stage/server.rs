@@ -1,7 +1,10 @@
 //! Listens, hands each request to the function's handler, and stores the event.
 
+mod connections;
 mod hits;
+mod limits;
 mod managed;
+mod proxy;
 mod sink;
 mod status;
 
@@ -14,7 +17,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use http_body_util::channel::Channel;
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::service::service_fn;
@@ -37,7 +40,10 @@ use crate::geo::file::GeoFile;
 use crate::manage::{self, Manager, Reply};
 use crate::request::Ingress;
 use crate::terminal::{json_line, talk};
+use connections::{Connection, Connections, Watched};
+use proxy::Untrusted;
 
+pub use limits::{Limits, raise_open_files};
 pub use sink::Sink;
 pub(super) use sink::Source;
 
@@ -91,6 +97,12 @@ pub struct Stage {
     manager: Manager,
     /// By which hits are marked.
     list: List,
+    /// For how long and how many connections may be open.
+    limits: Limits,
+    /// The open connections.
+    connections: Connections,
+    /// Whether requests come through a proxy that the configuration knows nothing of.
+    untrusted_proxy: Untrusted,
     /// Tells followers of events that were stored; none when the stage stops.
     followed: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
 }
@@ -104,11 +116,12 @@ const BEHIND: usize = 1024;
 ///
 /// When the listener fails for good.
 pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<Output = ()>) {
-    let connections = GracefulShutdown::new();
+    let graceful = GracefulShutdown::new();
+    let limits = stage.limits;
     let mut server = hyper::server::conn::http1::Builder::new();
     server
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(30))
+        .header_read_timeout(limits.head)
         .max_headers(1000)
         .max_buf_size(256 * 1024);
     if let Source::File(file) = stage.source() {
@@ -126,18 +139,27 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
             () = &mut stop => break,
         };
         let Ok((stream, peer)) = accepted else {
-            // Out of file descriptors, most likely: let some connections end.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Out of file descriptors, most likely; those of connections that were closed are free in a moment.
+            stage.connections.close_one();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            continue;
+        };
+        // All others are being answered: this one is refused.
+        let Some(place) = stage.connections.admit(peer.ip()) else {
             continue;
         };
         // Answers are small and must not wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let stage = Arc::clone(&stage);
-        let service = service_fn(move |request| answer(Arc::clone(&stage), request, peer));
-        let connection = connections.watch(server.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&place.connection), limits));
+        let (stage, connection) = (Arc::clone(&stage), Arc::clone(&place.connection));
+        let service = service_fn(move |request| respond(Arc::clone(&stage), request, peer, Arc::clone(&connection)));
+        let exchange = graceful.watch(server.serve_connection(stream, service));
         tokio::spawn(async move {
-            // A visitor who goes away in the middle is no fault of ours.
-            let _ = connection.await;
+            tokio::select! {
+                // A visitor who goes away in the middle is no fault of ours.
+                _ = exchange => {}
+                () = place.connection.closed() => {}
+            }
         });
     }
     drop(listener);
@@ -147,7 +169,7 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
     // Followers would hold the end up.
     stage.followed(Option::take);
     let patience = Duration::from_secs(5);
-    let _ = tokio::time::timeout(patience, connections.shutdown()).await;
+    let _ = tokio::time::timeout(patience, graceful.shutdown()).await;
 }
 
 impl Stage {
@@ -162,6 +184,9 @@ impl Stage {
         Self {
             list: List::default(),
             opt_outs: OptOuts::of(config.opt_out.clone()),
+            limits: Limits::default(),
+            connections: Connections::new(Limits::default(), config.trusted_hops == 0),
+            untrusted_proxy: Untrusted::default(),
             geo: None,
             config,
             ingress,
@@ -186,6 +211,14 @@ impl Stage {
     #[must_use]
     pub fn with_fallback(mut self, fallback: Option<Sink>) -> Self {
         self.fallback = fallback;
+        self
+    }
+
+    /// With other limits of connections.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self.connections = Connections::new(limits, self.config.trusted_hops == 0);
         self
     }
 
@@ -304,22 +337,34 @@ impl Stage {
 
 type HttpResponse = hyper::Response<Either<Full<Bytes>, Channel<Bytes, Infallible>>>;
 
+async fn respond(
+    stage: Arc<Stage>,
+    request: hyper::Request<Incoming>,
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+) -> Result<HttpResponse, Infallible> {
+    connection.begin_answer();
+    let response = answer(stage, request, peer, &connection).await;
+    connection.begin_sending(matches!(response.body(), Either::Right(_)));
+    Ok(response)
+}
+
 async fn answer(
     stage: Arc<Stage>,
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
-) -> Result<HttpResponse, Infallible> {
-    let mut arrived = arrive(&request, peer.ip());
+    connection: &Connection,
+) -> HttpResponse {
+    let arrived = arrive(&request, peer.ip());
+    stage.untrusted_proxy.notice(&arrived, stage.config.trusted_hops);
     if managed::is_managed(&arrived.path) {
-        let body = Limited::new(request.into_body(), manage::BODY_BYTES + 1)
-            .collect()
-            .await;
-        // One that is too long, or was broken off, is no JSON; the answer says what a body may be.
-        arrived.body = Some(body.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec()));
-        return Ok(managed::managed(stage, arrived).await);
+        return managed::managed(stage, arrived, request.into_body(), connection).await;
     }
-    if let Some(page) = page(&arrived).or_else(|| status::status(&stage, &arrived)) {
-        return Ok(page);
+    if let Some(page) = page(&arrived) {
+        return page;
+    }
+    if let Some(status) = status::status(&stage, &arrived).await {
+        return status;
     }
     if let Some(page) = opt_out::answer(
         &arrived,
@@ -329,7 +374,7 @@ async fn answer(
     )
     .await
     {
-        return Ok(of_reply(page));
+        return of_reply(page);
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
     let answer = hits::capture_hit(Arc::clone(&stage), arrived).await;
@@ -337,7 +382,7 @@ async fn answer(
     if let Some((log, note)) = note {
         log.write(&note, &answer);
     }
-    Ok(response(answer))
+    response(answer)
 }
 
 fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {

@@ -9,6 +9,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 
+use crate::hit::is_private_address;
+use crate::request::Oddity;
+
 /// A burst is no longer than this many milliseconds.
 pub const WINDOW: i64 = 10_000;
 
@@ -47,11 +50,16 @@ impl Touch {
     pub fn of(document: &Value) -> Option<Self> {
         let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
         let hashed = |pointer: &str| text(pointer).map(hash);
+        // Behind such an address there may be all visitors, who are no one visitor.
+        let is_private = text("/client/ip").is_some_and(|ip| ip.parse().is_ok_and(is_private_address));
+        let oddities = document.pointer("/event/oddities").and_then(Value::as_array);
+        let of_proxy =
+            oddities.is_some_and(|oddities| oddities.iter().any(|oddity| *oddity == Oddity::ProxyAddress.name()));
         let touch = Self {
             time: document["date"].as_i64()?,
             event: hashed("/event/id")?,
             person: hashed("/pixel/recipient").or_else(|| hashed("/user/id")),
-            visitor: hashed("/visitor/id"),
+            visitor: hashed("/visitor/id").filter(|_| !is_private && !of_proxy),
             code: hashed("/pixel/code")?,
         };
         let from_a_page = text("/url/full").or_else(|| text("/http/request/referrer")).is_some();

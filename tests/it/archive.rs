@@ -390,11 +390,17 @@ const BROWSER: &str =
 
 #[test]
 fn a_burst_over_a_mail_s_codes_is_found_by_the_server_and_by_reclassify() {
-    let stage = serving::serve().argument("--ingress=rest-proxy");
+    let stage = serving::serve()
+        .argument("--ingress=rest-proxy")
+        .argument("--behind-proxy");
     let folder = stage.folder().to_owned();
     let served = stage.clone().start();
     let open = |code: &str, agent: &str| {
-        let headers: [(&str, &[u8]); 2] = [("User-Agent", agent.as_bytes()), ("Accept", b"image/*")];
+        let headers: [(&str, &[u8]); 3] = [
+            ("User-Agent", agent.as_bytes()),
+            ("Accept", b"image/*"),
+            ("X-Forwarded-For", b"203.0.113.7"),
+        ];
         let reply = serving::send(
             served.address,
             &serving::request("GET", &format!("/pixel/{code}.gif"), &headers),

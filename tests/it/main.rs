@@ -50,6 +50,7 @@ mod replay;
 mod restart;
 mod schema;
 mod script;
+mod server;
 mod servers;
 mod serving;
 mod setup;

@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("chromium", &["chromium"]),
     ("faketime", &["faketime"]),
     ("flock", &["util-linux"]),
+    ("prlimit", &["util-linux"]),
     ("setsid", &["util-linux"]),
     ("python3", &["python3-venv"]),
 ];

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Shared, StoreError, ask, layout};
 use crate::event::Event;
+use crate::files;
 use crate::manage::{Followed, MOST_FOLLOWED, Place};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
@@ -293,7 +294,12 @@ impl Reader {
         let name = to
             .to_str()
             .ok_or_else(|| StoreError::new(to, "its name is not UTF-8"))?;
+        files::create_private(to);
         let copied = self.connection.execute("VACUUM INTO ?1", [name]);
-        copied.map(|_| ()).map_err(|error| StoreError::new(to, error))
+        copied.map(drop).map_err(|error| {
+            // So that the same command can be tried again.
+            let _ = std::fs::remove_file(to);
+            StoreError::new(to, error)
+        })
     }
 }

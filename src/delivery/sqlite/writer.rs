@@ -10,15 +10,20 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::health::{self, Health, LastOutcome, OpenedFiles};
 use super::{Readers, Shared, StoreError, in_transaction, layout, pack, segment, wal};
 use crate::delivery::{Failure, Outcome};
 use crate::event::Event;
+use crate::files;
 
 /// Most events in one transaction.
 const BATCH: usize = 1024;
 
 /// Events that may wait for the writer before senders have to.
 const QUEUE: usize = 8 * 1024;
+
+/// For so long whoever asks for the store's health waits for a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A file open for writing, and its thread.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub struct Store {
     shared: Arc<Shared>,
     sender: mpsc::Sender<Job>,
     writer: JoinHandle<()>,
+    last_outcome: Arc<LastOutcome>,
 }
 
 /// Events, and who wants to know what became of them.
@@ -45,6 +51,8 @@ pub(super) enum Job {
         /// Whether it was stored.
         done: oneshot::Sender<bool>,
     },
+    /// Tries whether events can be stored.
+    Probe { done: oneshot::Sender<()> },
     /// Brings the rest of the log of changes into the file.
     Checkpoint { done: oneshot::Sender<()> },
     Prune {
@@ -60,7 +68,7 @@ impl Job {
         match self {
             Self::One { event, .. } => std::slice::from_ref(event),
             Self::Many { events, .. } => events,
-            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => &[],
+            Self::Segment { .. } | Self::Probe { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => &[],
         }
     }
 
@@ -70,7 +78,7 @@ impl Job {
             Self::One { done, .. } => drop(outcomes.next().map(|outcome| done.send(outcome))),
             Self::Many { events, done } => drop(done.send(outcomes.take(events.len()).collect())),
             // These were told when they were done.
-            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => {}
+            Self::Segment { .. } | Self::Probe { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => {}
         }
     }
 }
@@ -107,12 +115,19 @@ impl Store {
             grown,
             threads: [packer, checkpointer],
         };
-        let writer = spawn("sqlite", Box::new(move || write_all(connection, receiver, helpers)))?;
+        let last_outcome = Arc::new(LastOutcome::default());
+        let files = OpenedFiles::of(path);
+        let noted = Arc::clone(&last_outcome);
+        let writer = spawn(
+            "sqlite",
+            Box::new(move || write_all(connection, receiver, helpers, &files, &noted)),
+        )?;
         Ok(Self {
             path: path.to_owned(),
             shared,
             sender,
             writer,
+            last_outcome,
         })
     }
 
@@ -172,9 +187,28 @@ impl Store {
         outcomes.await.unwrap_or_else(lost)
     }
 
-    /// Whether nothing can be stored any more.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+    /// Checks that events can be stored: by the last commit or, where that was long ago, by trying.
+    ///
+    /// # Errors
+    ///
+    /// The reason why they cannot.
+    pub async fn check(&self) -> Result<(), String> {
+        if self.sender.is_closed() {
+            return Err("the store's writer has stopped".to_owned());
+        }
+        if let Some(known) = self.last_outcome.fresh() {
+            return known;
+        }
+        let (done, probed) = oneshot::channel();
+        // Where jobs fill the queue, the writer will tell how the next one went.
+        if self.sender.try_send(Job::Probe { done }).is_err() {
+            return Err("too many events wait to be stored".to_owned());
+        }
+        match tokio::time::timeout(PROBE_TIMEOUT, probed).await {
+            Ok(Ok(())) => self.last_outcome.last(),
+            Ok(Err(_)) => Err("the store's writer has stopped".to_owned()),
+            Err(_) => Err("the store is locked, or its disk does not answer".to_owned()),
+        }
     }
 
     /// Waits until everything that was sent is committed.
@@ -193,6 +227,8 @@ fn failed(reason: impl std::fmt::Display) -> Outcome {
 }
 
 fn writable(path: &Path) -> Result<Connection, String> {
+    // The files beside it get its mode.
+    files::create_private(path);
     let mut connection =
         Connection::open(path).map_err(|error| format!("{error}; is its folder there and writable?"))?;
     prepare(&connection)
@@ -247,20 +283,39 @@ struct Helpers {
     threads: [JoinHandle<()>; 2],
 }
 
-fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>, helpers: Helpers) {
+fn write_all(
+    mut connection: Connection,
+    mut receiver: mpsc::Receiver<Job>,
+    helpers: Helpers,
+    files: &OpenedFiles,
+    last_outcome: &LastOutcome,
+) {
     let mut jobs = Vec::with_capacity(BATCH);
     let (mut unpacked, mut written_bytes) = (0, 0);
     while receiver.blocking_recv_many(&mut jobs, BATCH) > 0 {
         let events = || jobs.iter().flat_map(Job::events);
         let count = events().count();
         written_bytes += events().map(|event| event.document.len()).sum::<usize>();
-        let written = write(&mut connection, &jobs).unwrap_or_else(|error| vec![failed(error); count]);
+        // A file may be deleted until the commit is done.
+        let written = files
+            .check()
+            .and_then(|()| Ok(write(&mut connection, &jobs)?))
+            .and_then(|written| files.check().map(|()| written));
+        if count > 0 {
+            last_outcome.note(Health::of(&written));
+        }
+        let written = written.unwrap_or_else(|failure| vec![failed(failure.reason); count]);
         let mut outcomes = written.into_iter();
         for job in jobs.drain(..) {
             match job {
                 Job::Segment { segment, done } => {
                     let stored = in_transaction(&mut connection, |transaction| segment.store(transaction));
                     let _ = done.send(stored.unwrap_or(false));
+                }
+                Job::Probe { done } => {
+                    let probed = files.check().and_then(|()| health::probe(&mut connection));
+                    last_outcome.note_probe(Health::of(&probed));
+                    let _ = done.send(());
                 }
                 Job::Checkpoint { done } => {
                     // What stays in the log is there for the next time.

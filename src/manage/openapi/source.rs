@@ -179,7 +179,7 @@ fn paths() -> Value {
         write,
         &[],
         ("201", answer("the code", &reference("Code"))),
-        &[400, 409, 413],
+        &[400, 408, 409, 413],
     );
     create["requestBody"] = body(&reference("NewCode"));
     let mut annotate = operation(
@@ -188,7 +188,7 @@ fn paths() -> Value {
         write,
         &[],
         ("200", answer("the code", &reference("Code"))),
-        &[400, 404, 413],
+        &[400, 404, 408, 413],
     );
     annotate["requestBody"] = body(&reference("Annotation"));
     let mut revoke = operation(
@@ -314,7 +314,13 @@ fn schemas() -> Value {
         },
         "Status": {
             "type": "object", "required": ["data", "status"], "additionalProperties": false,
-            "properties": {"data": text, "status": {"const": "success"}},
+            "properties": {
+                "data": text, "status": {"const": "success"},
+                "warnings": {"type": "array", "minItems": 1, "items": {
+                    "type": "object", "required": ["code", "message"], "additionalProperties": false,
+                    "properties": {"code": text, "message": text},
+                }},
+            },
         },
         "Image": {
             "type": "object", "required": ["image_url", "unique_code"], "additionalProperties": false,

@@ -39,19 +39,15 @@ pub(super) async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnsw
             let listing = |code: &str| stage.list.standing(code);
             let event = capture::event_known(*request, &circumstances, &stage.config, place, listing);
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
-            let late = store(stage, arrived, Arc::new(event)).await.is_err();
-            if late
-                && let Some((_, value)) = answer
-                    .headers
-                    .iter_mut()
-                    .find(|(name, _)| name.eq_ignore_ascii_case("x-pixel"))
-            {
-                "accepted; not yet stored".clone_into(value);
+            if store(stage, arrived, Arc::new(event)).await.is_err() {
+                answer.set_outcome("accepted; not yet stored");
             }
             answer
         }
         Answer::Ignored { reply, why, .. } => {
-            let answer = http_answer(stage.ingress, &arrived, &reply, cors);
+            let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
+            // The reply to a non-proxy API carries no headers, and the deployed API's own are the same for all hits.
+            answer.set_outcome(&capture::explain(why));
             stage.report(&arrived, Outcome::Ignored(why), None);
             answer
         }

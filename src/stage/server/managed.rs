@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use chrono::Utc;
-use http_body_util::Either;
 use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use tokio::sync::broadcast;
 
+use super::connections::Connection;
 use super::{HttpResponse, Source, Stage, of_reply};
 use crate::hit;
 use crate::manage::{self, Asked, Change, Place, Problem, Reply};
@@ -22,7 +24,12 @@ pub(super) fn is_managed(path: &str) -> bool {
 }
 
 /// Answers what is asked of the store.
-pub(super) async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse {
+pub(super) async fn managed(
+    stage: Arc<Stage>,
+    arrived: Arrived,
+    body: Incoming,
+    connection: &Connection,
+) -> HttpResponse {
     let cors = stage.config.cors_origin.clone();
     let with_cors = |mut response: HttpResponse| {
         if let Some(origin) = cors.as_deref().and_then(|origin| HeaderValue::try_from(origin).ok()) {
@@ -51,8 +58,29 @@ pub(super) async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse
     // Whoever was away goes on where it was.
     let was_at = arrived.header("last-event-id").unwrap_or_default().to_owned();
     let follows = follows.then_some(was_at);
-    let asked = asked(&stage, arrived);
+    let mut asked = asked(&stage, arrived);
     let source = stage.source();
+    // Only these have a body; one that is there nevertheless is not read.
+    if matches!(asked.method.as_str(), "POST" | "PATCH") && !body.is_end_stream() {
+        let now = Utc::now();
+        let permitted = match (&source, source.index()) {
+            (Source::File(file), _) => stage.manager.permit(&asked, file, now).await,
+            (Source::Remote(_), Some(deliverer)) => stage.manager.permit(&asked, deliverer, now).await,
+            (Source::Remote(_), None) => Ok(()),
+        };
+        if let Err((reply, reason)) = permitted {
+            note_failure(&asked, reason);
+            return with_cors(of_reply(reply));
+        }
+        asked.authorized = true;
+        connection.begin_body();
+        let read = tokio::time::timeout(stage.limits.body, read_body(body)).await;
+        connection.begin_answer();
+        match read {
+            Ok(read) => asked.body = read,
+            Err(_) => return with_cors(of_reply(Problem::SlowBody.reply())),
+        }
+    }
     let (reply, reason) = match (&source, source.index()) {
         (Source::File(file), _) => answer_from(&stage, &asked, follows, file).await,
         (Source::Remote(_), Some(deliverer)) => answer_from(&stage, &asked, follows, deliverer).await,
@@ -61,6 +89,12 @@ pub(super) async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse
             (of_reply(elsewhere.reply()), None)
         }
     };
+    note_failure(&asked, reason);
+    with_cors(reply)
+}
+
+/// Logs what went wrong with the store.
+fn note_failure(asked: &Asked, reason: Option<String>) {
     if let Some(reason) = reason {
         talk(&format!(
             "could not answer {} {}: {}",
@@ -69,7 +103,12 @@ pub(super) async fn managed(stage: Arc<Stage>, arrived: Arrived) -> HttpResponse
             printable(&reason, 300)
         ));
     }
-    with_cors(reply)
+}
+
+/// Reads a body. One that is too long, or was broken off, becomes one that is no JSON; the answer says what a body may be.
+async fn read_body(body: Incoming) -> Vec<u8> {
+    let read = Limited::new(body, manage::BODY_BYTES + 1).collect().await;
+    read.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec())
 }
 
 /// Answers from a store, or begins to send events as they come.
@@ -128,6 +167,7 @@ fn asked(stage: &Stage, arrived: Arrived) -> Asked {
         base,
         peer: arrived.peer,
         authorized: false,
+        warnings: stage.untrusted_proxy.warning().into_iter().collect(),
         body: arrived.body.unwrap_or_default(),
     }
 }

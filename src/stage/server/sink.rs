@@ -89,12 +89,13 @@ impl Sink {
         }
     }
 
-    /// Why events cannot be stored now, as far as that is known without trying.
-    pub(super) fn trouble(&self) -> Option<&'static str> {
+    /// Why events cannot be stored now: a file is tried, of a server the last deliveries are known.
+    pub(super) async fn trouble(&self) -> Option<String> {
         match self {
-            Self::Store { store, .. } => store.is_closed().then_some("the store's writer has stopped"),
+            Self::Store { store, .. } => store.check().await.err(),
             Self::Remote { way, .. } => {
-                (way.breaker_state() != "closed").then_some("the circuit breaker of the destination is open")
+                let is_open = way.breaker_state() != "closed";
+                is_open.then(|| "the circuit breaker of the destination is open".to_owned())
             }
         }
     }

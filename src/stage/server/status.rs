@@ -8,20 +8,20 @@ use super::{HttpResponse, Stage, UNDER_WAY, response};
 use crate::stage::gateway::{Arrived, HttpAnswer};
 
 /// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
-pub(super) fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {
+pub(super) async fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {
     if !matches!(arrived.method.as_str(), "GET" | "HEAD") {
         return None;
     }
     let (status, media, text) = match arrived.path.as_str() {
         "/health" => (200, "application/json", json!({"status": "ok"}).to_string()),
-        "/ready" => match stage.sink.trouble() {
+        "/ready" => match stage.sink.trouble().await {
             None => (200, "application/json", json!({"status": "ready"}).to_string()),
             Some(reason) => {
                 let text = json!({"status": "not ready", "reason": reason}).to_string();
                 (503, "application/json", text)
             }
         },
-        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(stage)),
+        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(stage).await),
         _ => return None,
     };
     Some(response(HttpAnswer {
@@ -35,7 +35,7 @@ pub(super) fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {
 }
 
 /// The metrics in Prometheus' text format.
-fn metrics(stage: &Stage) -> String {
+async fn metrics(stage: &Stage) -> String {
     use std::fmt::Write;
     let mut text =
         String::from("# HELP pixel_hits_total Requests by what became of them.\n# TYPE pixel_hits_total counter\n");
@@ -45,7 +45,8 @@ fn metrics(stage: &Stage) -> String {
     }
     let answers = stage.answers.load(Ordering::Relaxed);
     let under_way = UNDER_WAY as usize - stage.places.available_permits();
-    let ready = u8::from(stage.sink.trouble().is_none());
+    let ready = u8::from(stage.sink.trouble().await.is_none());
+    let untrusted_proxy = u8::from(stage.untrusted_proxy.is_known());
     let started = stage.started.timestamp();
     for (name, kind, help, value) in [
         (
@@ -65,6 +66,18 @@ fn metrics(stage: &Stage) -> String {
             "gauge",
             "1 while events can be stored.",
             ready.to_string(),
+        ),
+        (
+            "pixel_connections",
+            "gauge",
+            "Open connections.",
+            stage.connections.count().to_string(),
+        ),
+        (
+            "pixel_proxy_without_hops",
+            "gauge",
+            "1 when requests come through a proxy and no proxy is trusted.",
+            untrusted_proxy.to_string(),
         ),
         (
             "pixel_start_time_seconds",
