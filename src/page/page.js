@@ -697,9 +697,18 @@
     show('more-codes', !!moreCodes);
   };
 
+  // What a signed code says stands in its events, also where it is not in the list.
+  const readSignedCode = async code => {
+    const parameters = new URLSearchParams({ since: 'all', limit: 20, filter: 'pixel.code=' + code });
+    const { events } = await json('events?' + parameters).catch(() => ({ events: [] }));
+    const genuine = events.filter(event => ['valid', 'expired', 'revoked'].includes(at(event, 'pixel.signature')));
+    const event = genuine.find(one => at(one, 'pixel.recipient')) || genuine[0];
+    const age = at(event, 'pixel.seconds_since_sent');
+    const sent = Number.isFinite(age) ? new Date(at(event, '@timestamp')).getTime() - age * 1e3 : null;
+    return { campaign: textAt(event, 'pixel.campaign'), recipient: textAt(event, 'pixel.recipient'), sent };
+  };
+
   const about = async () => {
-    show('about', state.code !== null);
-    show('codes', state.code === null);
     drawTitle();
     if (state.code === null) return;
     $('about-title').textContent = 'Code ' + state.code;
@@ -712,14 +721,14 @@
       known = await json('codes/' + encodeURIComponent(state.code));
     } catch (error) {
       if (error.status !== 404) throw error;
-      known = {};
+      known = await readSignedCode(state.code);
     }
     if (mine !== generation) return;
     const listed = !!known.created_at;
     const revoke = element('button', { type: 'button', class: 'danger', onclick: () => askToRevoke(state.code) }, 'Revoke');
     fill('about-facts', ...fact('Campaign', textAt(known, 'campaign')), ...fact('Recipient (hash)', textAt(known, 'recipient')),
       ...fact('Sent', known.sent && moment(known.sent)), ...fact('Note', textAt(known, 'note')), ...fact('Made', listed && moment(known.created_at)),
-      ...(known.opted_out === true ? fact('Opt-out', 'Its recipient has opted out. New hits of this code are not stored.') : []),
+      ...fact('Opt-out', known.opted_out === true && 'Its recipient has opted out' + (known.opted_out_at ? ` on ${date(known.opted_out_at)}` : '') + '. New hits of this code are not stored.'),
       ...(known.revoked_at ? fact('Revoked', moment(known.revoked_at))
         : listed ? [element('dt', {}, 'State'), element('dd', {}, 'in use ', revoke)]
           : fact('State', 'not in the list of codes; its hits are counted anyway')));
@@ -769,7 +778,7 @@
 
   let publicBase = base;
   const drawTitle = () => {
-    const site = URL.canParse(publicBase) ? new URL(publicBase).host : location.host;
+    const site = new URL(publicBase).host;
     $('site').textContent = site;
     document.title = [state.code, site, 'pixel'].filter(Boolean).join(' – ');
   };
@@ -777,7 +786,12 @@
   // Without an answer, the address of the page itself stands in the lines to paste.
   const readStatus = async () => {
     const { public_url, warnings } = await json('status').catch(() => ({}));
-    if (typeof public_url === 'string' && public_url) publicBase = public_url.replace(/\/+$/, '');
+    if (typeof public_url === 'string' && URL.canParse(public_url)) {
+      const url = new URL(public_url);
+      // A server behind a proxy does not know that it is reached over HTTPS; this page does.
+      if (url.host === location.host && location.protocol === 'https:') url.protocol = 'https:';
+      publicBase = url.href.replace(/\/+$/, '');
+    }
     drawWarnings((Array.isArray(warnings) ? warnings : []).filter(one => one && one.code && one.message));
     drawTitle();
   };
@@ -846,6 +860,7 @@
     if (!moved) return;
     fill('lists');
     show('about', state.code !== null);
+    show('codes', state.code === null);
     $('about-title').textContent = state.code === null ? '' : 'Code ' + state.code;
     if (!before) return;
     scrollTo(0, 0);

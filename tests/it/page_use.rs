@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::chromium::Tab;
 use crate::page::{World, accessible, axe, ready, wait_for_hits};
-use crate::serving::{run, serve, wait_for};
+use crate::serving::{pixel, run, serve, wait_for};
 
 const KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
 
@@ -47,7 +47,10 @@ fn one_hit_is_plotted_within_minutes_not_years() {
     let tab = world.open_with(KEEP_PLOT);
     open_code(&tab, "single");
     wait_for_hits(&tab, 1);
-    tab.wait("the plot", "window.plotted && plotted.data[1].includes(1)");
+    tab.wait(
+        "the plot of minutes",
+        "document.querySelector('#legend-visitors').innerText === 'Visitors' && plotted.data[1].includes(1)",
+    );
     let slots = tab.value("(plotted.scales.x.max - plotted.scales.x.min) / 60");
     assert_eq!(slots, 24, "minutes from end to end");
     let place = tab.value(
@@ -604,6 +607,33 @@ fn a_signed_codes_page_says_what_the_code_says() {
         0,
         "only a listed code can be revoked"
     );
+}
+
+#[test]
+fn a_signed_code_that_is_not_listed_is_read_from_its_events() {
+    let world = World::serving(serve().variable("PIXEL_CODE_KEYS", KEYS));
+    let words = ["code", "new", "--campaign", "spring", "--recipient", "ann@shop.example"];
+    let made = pixel(world.served.folder())
+        .env("PIXEL_CODE_KEYS", KEYS)
+        .args(words)
+        .output();
+    let made = String::from_utf8_lossy(&made.expect("pixel starts").stdout).into_owned();
+    let is_code = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+    let code = made
+        .split(|character| !is_code(character))
+        .find(|word| word.starts_with('_'));
+    let code = code.unwrap_or_else(|| panic!("no signed code: {made}"));
+    world.hit(&format!("/pixel/{code}.gif"));
+    let tab = world.open();
+    open_code(&tab, code);
+    tab.wait(
+        "the campaign",
+        "document.querySelector('#about-facts').innerText.includes('spring')",
+    );
+    let facts = tab.text("#about-facts");
+    for name in ["Recipient (hash)", "Sent", "not in the list"] {
+        assert!(facts.contains(name), "{name} is not in {facts}");
+    }
 }
 
 #[test]
