@@ -641,7 +641,7 @@ fn axe_finds_nothing_in_tabs_questions_and_explanations() {
     let axe = axe();
     let world = World::with_events(100);
     let tab = world.open();
-    tab.value("document.querySelector('[name=code]').value = 'looked-at'; document.querySelector('#new').open = true");
+    tab.value("document.querySelector('[name=code]').value = 'looked-at-by-a-person-with-a-small-phone-and-large-letters'; document.querySelector('#new').open = true");
     tab.value("document.querySelector('#make').requestSubmit()");
     tab.wait(
         "the lines",
@@ -651,11 +651,13 @@ fn axe_finds_nothing_in_tabs_questions_and_explanations() {
         tab.media(&[("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]);
         tab.size(width, 800);
         accessible(&tab, &axe, &format!("lines, {scheme}"));
+        let overflow = tab.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+        assert_eq!(overflow, 0, "nothing is wider than {width}");
         tab.click("#totals .ask");
         accessible(&tab, &axe, &format!("daily visitors, {scheme}"));
         tab.click("#about-visitors button");
     }
-    open_code(&tab, "looked-at");
+    open_code(&tab, "looked-at-by-a-person-with-a-small-phone-and-large-letters");
     tab.wait("the button", "document.querySelector('#about-facts button') !== null");
     tab.click("#about-facts button");
     tab.wait("the question", "document.querySelector('#revoke').open");
