@@ -335,7 +335,7 @@ impl Manager {
                 };
                 let next = codes.last().filter(|_| more).map(|code| place(code).to_string());
                 let codes: Vec<_> = codes.iter().map(|code| show(&asked.base, code)).collect();
-                ok(&json!({"codes": codes, "next": next}))
+                ok(&json!({"codes": codes, "next": next, "signing": !self.keys.is_empty()}))
             }
             Call::Create(new) => {
                 let listed = self.create(*new, store, now, false).await?;

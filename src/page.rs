@@ -90,6 +90,8 @@ fn snippets() -> String {
     let forms = Form::ALL.map(|form| {
         json!({
             "form": form.name(),
+            "label": form.label(),
+            "group": form.group().name(),
             "place": form.place(),
             "coded": of(form, Some("CODE-OF-THE-PIXEL")),
             "plain": of(form, None),

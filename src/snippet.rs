@@ -59,6 +59,30 @@ impl Form {
         }
     }
 
+    /// Its name for readers who do not know the languages.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Html => "Image",
+            Self::Script => "Script, also counts single-page apps and actions",
+            Self::Noscript => "Image for visitors without JavaScript, beside the script",
+            Self::Mail => "HTML mail",
+            Self::Mjml => "MJML, a language for mails",
+            Self::Rss => "RSS feed",
+            Self::Markdown => "Markdown",
+            Self::Amp => "AMP page",
+            Self::Gtm => "Google Tag Manager",
+        }
+    }
+
+    /// The group under which the page shows it.
+    pub const fn group(self) -> Group {
+        match self {
+            Self::Html | Self::Script | Self::Noscript => Group::Web,
+            Self::Mail | Self::Mjml => Group::Mail,
+            Self::Rss | Self::Markdown | Self::Amp | Self::Gtm => Group::Other,
+        }
+    }
+
     /// Where the lines go, and what is to be known there.
     pub const fn place(self) -> &'static str {
         match self {
@@ -75,6 +99,28 @@ impl Form {
             Self::Markdown => "Markdown; GitHub and others fetch the image once and show their own copy",
             Self::Amp => "an AMP page, in its body; AMP wants https",
             Self::Gtm => "Google Tag Manager, a tag of the type Custom HTML, fired on all pages",
+        }
+    }
+}
+
+/// A group of forms for the same kind of place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Web pages.
+    Web,
+    /// Mails.
+    Mail,
+    /// Everything else.
+    Other,
+}
+
+impl Group {
+    /// Its name in the page's data.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Mail => "mail",
+            Self::Other => "other",
         }
     }
 }

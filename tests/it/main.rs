@@ -39,6 +39,7 @@ mod manage;
 mod matrix;
 mod opt_outs;
 mod page;
+mod page_use;
 mod privacy;
 mod properties;
 mod questions;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::chromium::{Browser, Tab, browser};
 use crate::fault_proxy::{Fault, FaultProxy};
 use crate::matrix::{Index, any};
-use crate::serving::{Served, request, run, send, serve};
+use crate::serving::{Serve, Served, request, run, send, serve};
 use crate::setup;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -20,13 +20,13 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SCOPES: &str = "stats:read,events:read,codes:write";
 
 /// A person's browser, so that a hit is one of a person.
-const PERSON: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+pub const PERSON: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
 /// A stage, a token for it, and a browser.
-struct World {
-    served: Served,
-    token: String,
-    browser: Browser,
+pub struct World {
+    pub served: Served,
+    pub token: String,
+    pub browser: Browser,
 }
 
 fn token(folder: &Path, scopes: &str) -> String {
@@ -40,8 +40,12 @@ fn token(folder: &Path, scopes: &str) -> String {
 }
 
 impl World {
-    fn new() -> Self {
-        let served = serve().start();
+    pub fn new() -> Self {
+        Self::serving(serve())
+    }
+
+    pub fn serving(serve: Serve) -> Self {
+        let served = serve.start();
         Self {
             token: token(served.folder(), SCOPES),
             served,
@@ -50,7 +54,7 @@ impl World {
     }
 
     /// With so many made-up events of the last 20 days.
-    fn with_events(events: usize) -> Self {
+    pub fn with_events(events: usize) -> Self {
         let world = Self::new();
         let made = run(
             world.served.folder(),
@@ -60,13 +64,19 @@ impl World {
         world
     }
 
-    fn url(&self, hash: &str) -> String {
+    pub fn url(&self, hash: &str) -> String {
         format!("{}/{hash}", self.served.url())
     }
 
     /// A tab that has shown its token and has numbers.
-    fn open(&self) -> Tab<'_> {
+    pub fn open(&self) -> Tab<'_> {
+        self.open_with("")
+    }
+
+    /// The same with a script that runs before the page's own.
+    pub fn open_with(&self, script: &str) -> Tab<'_> {
         let tab = self.browser.tab();
+        tab.before_each_page(script);
         tab.before_each_page(
             "window.violations = []; addEventListener('securitypolicyviolation', event => violations.push(event.violatedDirective + ' ' + event.blockedURI))",
         );
@@ -75,7 +85,7 @@ impl World {
         tab
     }
 
-    fn hit(&self, target: &str) {
+    pub fn hit(&self, target: &str) {
         let headers: [(&str, &[u8]); 2] = [("User-Agent", PERSON.as_bytes()), ("Accept-Language", b"en")];
         let reply = send(self.served.address, &request("GET", target, &headers));
         assert_eq!(reply.header("x-pixel"), Some("accepted"), "{target}");
@@ -83,7 +93,7 @@ impl World {
 }
 
 /// Waits for numbers, lists and the stream of hits.
-fn ready(tab: &Tab<'_>) {
+pub fn ready(tab: &Tab<'_>) {
     tab.wait("the numbers", "document.querySelectorAll('#totals dd').length > 0");
     tab.wait(
         "the stream",
@@ -96,12 +106,12 @@ fn ready(tab: &Tab<'_>) {
 }
 
 /// The hits that the page counts.
-fn hits(tab: &Tab<'_>) -> u64 {
+pub fn hits(tab: &Tab<'_>) -> u64 {
     let text = tab.text("#totals dd");
     text.replace([',', '\u{a0}'], "").parse().expect("a number")
 }
 
-fn wait_for_hits(tab: &Tab<'_>, hits: u64) {
+pub fn wait_for_hits(tab: &Tab<'_>, hits: u64) {
     let expression = format!("document.querySelector('#totals dd').innerText.replace(/\\D/g, '') === '{hits}'");
     tab.wait(&format!("{hits} hits"), &expression);
 }
@@ -306,7 +316,7 @@ fn a_new_hit_appears_and_is_counted() {
     world.hit("/pixel/fresh.gif?action=signup&url=https%3A%2F%2Fshop.example%2Fnew");
     tab.wait(
         "the hit on top",
-        "(row => row && row.innerText.includes('signup') && row.innerText.includes('fresh') && row.innerText.includes('https://shop.example/new'))(document.querySelector('#live tr'))",
+        "(row => row && row.innerText.includes('signup') && row.innerText.includes('fresh') && row.innerText.includes('shop.example/new'))(document.querySelector('#live tr'))",
     );
     wait_for_hits(&tab, before + 1);
 
@@ -409,7 +419,10 @@ fn a_code_is_made_and_has_a_page() {
         "its campaign",
         "document.querySelector('#about-facts').innerText.includes('Spring & \"more\"')",
     );
-    assert_eq!(tab.value("document.title"), "spring-mail – pixel");
+    assert_eq!(
+        tab.value("document.title"),
+        format!("spring-mail – {} – pixel", world.served.address)
+    );
     assert_eq!(tab.value("document.querySelector('#codes').hidden"), true);
     tab.wait("its only hit", "document.querySelectorAll('#live tr').length === 1");
     tab.wait(
@@ -421,6 +434,7 @@ fn a_code_is_made_and_has_a_page() {
     wait_for_hits(&tab, 2);
 
     tab.click("#about-facts button");
+    tab.click("#revoke-yes");
     tab.wait(
         "that it is revoked",
         "document.querySelector('#about-facts').innerText.includes('Revoked')",
@@ -508,7 +522,7 @@ fn it_can_be_used_by_keyboard() {
 // How it looks.
 
 /// axe-core, as the lock file has it.
-fn axe() -> String {
+pub fn axe() -> String {
     setup::require(&["node", "npm"]);
     let source = Path::new(ROOT).join("tests/page");
     let lock = fs::read(source.join("package-lock.json")).expect("it is there");
@@ -538,7 +552,7 @@ fn axe() -> String {
 
 const AXE: &str = "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(it => it.id + ': ' + it.nodes.map(node => node.html).join(' | ').slice(0, 600)))";
 
-fn accessible(tab: &Tab<'_>, axe: &str, what: &str) {
+pub fn accessible(tab: &Tab<'_>, axe: &str, what: &str) {
     tab.value(axe);
     assert_eq!(tab.value(AXE), json!([]), "{what}");
 }

@@ -344,8 +344,11 @@ fn schemas() -> Value {
         },
         "Revoked": {"allOf": [reference("Code"), {"type": "object", "required": ["revoked_at"]}]},
         "Codes": {
-            "type": "object", "required": ["codes", "next"], "additionalProperties": false,
-            "properties": {"codes": {"type": "array", "items": reference("Code")}, "next": maybe},
+            "type": "object", "required": ["codes", "next", "signing"], "additionalProperties": false,
+            "properties": {
+                "codes": {"type": "array", "items": reference("Code")}, "next": maybe,
+                "signing": {"type": "boolean", "description": "whether new codes are signed, so that they can name a recipient"},
+            },
         },
         "NewCode": {"oneOf": [reference("OwnCode"), reference("SignedCode")]},
         "OwnCode": {
