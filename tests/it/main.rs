@@ -46,6 +46,7 @@ mod queue;
 mod queues;
 mod readme;
 mod real_index;
+mod redaction;
 mod replay;
 mod restart;
 mod schema;
