@@ -187,7 +187,10 @@ fn begin_in_text(view: &View<'_>, run: usize, end: usize) -> usize {
     // `contact=anna@shop.example`
     if let Some(equals) = bytes[run..end].iter().position(|byte| *byte == b'=') {
         let name = view.text(&(run..run + equals));
-        if super::names_person(&name) || ["to", "from", "cc", "bcc", "contact", "address"].contains(&&*name) {
+        if super::names_person(&name)
+            || super::is_secret(&name)
+            || ["to", "from", "cc", "bcc", "contact", "address"].contains(&&*name)
+        {
             begin += equals + 1;
         }
     }
@@ -248,7 +251,10 @@ fn user_begin(bytes: &[u8], least: usize, run: usize) -> Option<usize> {
     let stop = bytes[least..run].iter().rposition(|byte| !of_word(*byte));
     let begin = stop.map_or(least, |place| least + place + 1);
     let word = &bytes[begin..run - 1];
-    let known = KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let text = String::from_utf8_lossy(word);
+    let known = KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known))
+        || super::is_secret(&text)
+        || super::names_person(&text);
     (!word.is_empty() && !known).then_some(begin)
 }
 

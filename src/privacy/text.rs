@@ -98,22 +98,9 @@ impl Cleaner {
     /// and mail addresses.
     fn structure(&self, kind: Kind, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
         let mut changed: Option<String> = None;
-        let bare = without_fragment(Cow::Borrowed(text));
-        if let Cow::Owned(bare) = bare {
-            applied.insert(Applied::SecretParameters);
-            changed = Some(bare);
-        }
-        let mut pass = |find: &mut dyn FnMut(&View<'_>, &mut Changes) -> Vec<Found>| {
-            let before = changed.as_deref().unwrap_or(text);
-            let view = View::new(before);
-            let found = find(&view, applied);
-            if let Some(after) = apply(before, &view, &found) {
-                changed = Some(after);
-            }
-        };
         let encoded = marks.has(PERCENT | ENCODED);
         if marks.has(AT) || encoded {
-            pass(&mut |view, applied| {
+            replace_found(text, &mut changed, |view| {
                 let users = users_of_urls(view);
                 if !users.is_empty() {
                     applied.insert(Applied::SecretParameters);
@@ -121,23 +108,8 @@ impl Cleaner {
                 users
             });
         }
-        if marks.has(EQUALS | NAMED) || encoded {
-            pass(&mut |view, applied| named_values(view, self, kind, applied));
-        }
-        if marks.has(TOKEN | EQUALS | NAMED) || encoded {
-            pass(&mut |view, applied| {
-                let tokens = token_places(view);
-                if !tokens.is_empty() {
-                    applied.insert(Applied::TokensReplaced);
-                }
-                tokens
-                    .into_iter()
-                    .map(|place| (place, REPLACEMENT.to_owned()))
-                    .collect()
-            });
-        }
         if self.user != UserPolicy::Plain && (marks.has(AT) || encoded) {
-            pass(&mut |view, applied| {
+            replace_found(text, &mut changed, |view| {
                 let hash = |address: &str| match self.user {
                     UserPolicy::Drop => REPLACEMENT.to_owned(),
                     _ => self.key.hash_user(&normalize_address(address)),
@@ -150,6 +122,27 @@ impl Cleaner {
                     });
                 }
                 found
+            });
+        }
+        if marks.has(HASH)
+            && let Cow::Owned(bare) = without_fragment(Cow::Borrowed(changed.as_deref().unwrap_or(text)))
+        {
+            applied.insert(Applied::SecretParameters);
+            changed = Some(bare);
+        }
+        if marks.has(EQUALS | NAMED) || encoded {
+            replace_found(text, &mut changed, |view| named_values(view, self, kind, applied));
+        }
+        if marks.has(TOKEN | EQUALS | NAMED) || encoded {
+            replace_found(text, &mut changed, |view| {
+                let tokens = token_places(view);
+                if !tokens.is_empty() {
+                    applied.insert(Applied::TokensReplaced);
+                }
+                tokens
+                    .into_iter()
+                    .map(|place| (place, REPLACEMENT.to_owned()))
+                    .collect()
             });
         }
         changed
@@ -305,6 +298,15 @@ fn holds_hash(text: &str) -> bool {
 
 /// What was found in a decoded text, and what is stored instead.
 pub(super) type Found = (Range<usize>, String);
+
+/// Replaces what is found in a text, or in what it was changed to.
+fn replace_found(text: &str, changed: &mut Option<String>, find: impl FnOnce(&View<'_>) -> Vec<Found>) {
+    let before = changed.as_deref().unwrap_or(text);
+    let view = View::new(before);
+    if let Some(after) = apply(before, &view, &find(&view)) {
+        *changed = Some(after);
+    }
+}
 
 /// Returns the text with what was found replaced; none when that changes nothing.
 fn apply(text: &str, view: &View<'_>, found: &[Found]) -> Option<String> {
@@ -510,7 +512,15 @@ fn may_be_named(bytes: &[u8], colon: usize) -> bool {
     }
 }
 
-/// Where a value begins and ends.
+/// Returns whether a text begins with the quote that ends a name: then what stands before it is a part of the name.
+fn ends_name(text: &[u8]) -> bool {
+    let slashes = text.iter().take_while(|byte| **byte == b'\\').count();
+    let quoted = text.get(slashes).is_some_and(|byte| matches!(byte, b'"' | b'\''));
+    let blanks = text.iter().skip(slashes + 1).take_while(|byte| **byte == b' ').count();
+    quoted && text.get(slashes + 1 + blanks) == Some(&b':')
+}
+
+/// Returns where a value begins and ends.
 fn value_range(
     bytes: &[u8],
     view: &View<'_>,
@@ -595,7 +605,8 @@ fn named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Ch
             _ => None,
         };
         let mut end = place + 1;
-        if let Some((key, may_name_person)) = key.filter(|(key, _)| !key.is_empty()) {
+        let in_name = key.is_some() && ends_name(&bytes[place + 1..]);
+        if let Some((key, may_name_person)) = key.filter(|(key, _)| !key.is_empty() && !in_name) {
             let key = view.text(&key);
             let person = may_name_person && cleaner.user != UserPolicy::Plain && names_person(&key);
             let unwanted = *byte == b'=' && in_query && kind == Kind::Any && cleaner.anonymous.is_some();
