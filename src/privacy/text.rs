@@ -446,7 +446,8 @@ fn users_of_urls(view: &View<'_>) -> Vec<Found> {
         match byte {
             // What is removed before a slash brings another slash to it.
             b'/' if place > 0
-                && (bytes[place - 1] == b'/' || found.last().is_some_and(|(last, _)| last.end == place)) =>
+                && (bytes[place - 1] == b'/' && !(place > 1 && bytes[place - 2].is_ascii_alphanumeric())
+                    || found.last().is_some_and(|(last, _)| last.end == place)) =>
             {
                 authority = Some(place + 1);
             }
