@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
-use crate::code::Listing;
+use crate::code::{CodeStatus, Listing};
 use crate::config::Config;
 use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
 use crate::delivery::{Delivered, Ignored, Outcome};
@@ -172,8 +172,14 @@ pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -
 }
 
 /// The same for a request whose code was looked up in the list.
-pub fn event_listed(request: Request, circumstances: &Circumstances, config: &Config, listing: Listing) -> Event {
-    event_known(request, circumstances, config, |_| Place::default(), |_| listing)
+pub fn event_listed(
+    request: Request,
+    circumstances: &Circumstances,
+    config: &Config,
+    status: impl Into<CodeStatus>,
+) -> Event {
+    let status = status.into();
+    event_known(request, circumstances, config, |_| Place::default(), |_| status.clone())
 }
 
 /// The same with what a server knows that stays up: the place of the visitor's whole address, for the edges that do not tell
@@ -183,12 +189,14 @@ pub fn event_known(
     circumstances: &Circumstances,
     config: &Config,
     place: impl Fn(IpAddr) -> Place,
-    listing: impl Fn(&str) -> Listing,
+    status: impl Fn(&str) -> CodeStatus,
 ) -> Event {
     let mut hit = Hit::read(request, circumstances);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
-        hit.checked.signature = hit.checked.signature.with(listing(code));
+        let status = status(code);
+        hit.checked.signature = hit.checked.signature.with(status.listing);
+        hit.listed_campaign = status.campaign;
     }
     let beside = Beside {
         seconds_since_sent: hit.seconds_since_sent(),

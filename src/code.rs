@@ -100,6 +100,24 @@ pub enum Listing {
     Missing,
 }
 
+/// What its owner's list says of a code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CodeStatus {
+    /// How it stands there.
+    pub listing: Listing,
+    /// The campaign that was noted with it.
+    pub campaign: Option<String>,
+}
+
+impl From<Listing> for CodeStatus {
+    fn from(listing: Listing) -> Self {
+        Self {
+            listing,
+            campaign: None,
+        }
+    }
+}
+
 impl Signature {
     /// All of them.
     pub const ALL: [Self; 7] = [

@@ -25,6 +25,8 @@ pub struct Hit {
     pub code: Option<String>,
     /// What the code's signature is worth, and what a signed code says; nothing before it is checked with the keys.
     pub checked: Checked,
+    /// The campaign that the owner's list names for the code; none before the list is asked.
+    pub listed_campaign: Option<String>,
     /// The visitor's address, as far as it can be trusted.
     pub address: Option<IpAddr>,
     /// What the visitor did: the caller's word, else `view` on a page and `open` elsewhere.
@@ -122,6 +124,7 @@ impl Hit {
             received,
             code,
             checked: Checked::default(),
+            listed_campaign: None,
             address,
             page,
             request,
@@ -130,6 +133,12 @@ impl Hit {
 }
 
 impl Hit {
+    /// Returns the campaign of the code: what the code itself says when it is signed, else what the owner's list says.
+    pub fn code_campaign(&self) -> Option<&str> {
+        let signed = self.checked.contents.campaign.as_deref();
+        signed.or(self.listed_campaign.as_deref())
+    }
+
     /// Seconds from sending to this hit, where a genuine code says when it was sent.
     pub fn seconds_since_sent(&self) -> Option<i64> {
         let sent = self.checked.contents.sent?;
@@ -158,16 +167,17 @@ pub fn route(path: &str) -> Option<Route> {
     let mut segments = path.rsplit('/');
     let name = segments.next()?;
 
-    if matches!(name, "pixel" | "pixel.gif" | "pixel.png") {
+    if ["pixel", "pixel.gif", "pixel.png"]
+        .iter()
+        .any(|known| name == *known || name.len() > 5 && name.eq_ignore_ascii_case(known))
+    {
         return Some(Route {
             code: None,
             image: Image::of(name),
         });
     }
-    let code = name
-        .strip_suffix(".png")
-        .or_else(|| name.strip_suffix(".gif"))
-        .unwrap_or(name);
+    let name = name.trim();
+    let code = normalize_code(name);
     let image = match segments.next()? {
         "pixel" => Image::of(name),
         "image" => Image::Png,
@@ -177,6 +187,25 @@ pub fn route(path: &str) -> Option<Route> {
         code: Some(code.to_owned()),
         image,
     })
+}
+
+/// Returns a code as it is stored and compared: without blanks and control characters around it, and without the extension
+/// of an image in any case.
+///
+/// ```
+/// use pixel::hit::normalize_code;
+/// assert_eq!(["mail-1", "mail-1.gif", "mail-1.GIF", " mail-1 ", "mail-1 .Png\n"].map(normalize_code), ["mail-1"; 5]);
+/// ```
+pub fn normalize_code(code: &str) -> &str {
+    let around = |character: char| character.is_whitespace() || character.is_control();
+    let code = code.trim_matches(around);
+    let place = code.len().checked_sub(4).filter(|place| code.is_char_boundary(*place));
+    let bare = place.map(|place| code.split_at(place)).filter(|(_, extension)| {
+        [".gif", ".png"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    });
+    bare.map_or(code, |(bare, _)| bare.trim_matches(around))
 }
 
 /// The route of a request. API Gateway passes on only what its owner has routed to the pixel, whatever the resource is called.
@@ -222,7 +251,11 @@ pub fn is_health_check(request: &Request) -> bool {
 
 /// The code of a request, in its path or its query.
 pub(crate) fn code_of(request: &Request) -> Option<String> {
-    let parameter = || last(&request.query, "code").filter(|code| !code.is_empty());
+    let parameter = || {
+        last(&request.query, "code")
+            .map(str::trim)
+            .filter(|code| !code.is_empty())
+    };
     path_code(request).or_else(|| parameter().map(ToOwned::to_owned))
 }
 
@@ -230,13 +263,8 @@ fn path_code(request: &Request) -> Option<String> {
     let named = last(&request.path_parameters, "code");
     let route = request_route(request).and_then(|route| route.code);
     route.or_else(|| {
-        let code = named?;
-        Some(
-            code.strip_suffix(".png")
-                .or_else(|| code.strip_suffix(".gif"))
-                .unwrap_or(code)
-                .to_owned(),
-        )
+        let code = normalize_code(named?);
+        (!code.is_empty()).then(|| code.to_owned())
     })
 }
 

@@ -88,6 +88,15 @@ pub enum Change {
     Revoked,
 }
 
+/// A code with which something was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// When, and which code.
+    pub place: Cursor,
+    /// Its campaign.
+    pub campaign: Option<String>,
+}
+
 /// What became of putting a code into the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -111,7 +120,7 @@ pub trait Store: Send + Sync {
         change: Change,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Cursor>, AskError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Changed>, AskError>> + Send;
     /// Counts events.
     fn count(&self, filter: &Filter) -> impl Future<Output = Result<u64, AskError>> + Send;
     /// A code of the list.

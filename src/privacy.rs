@@ -5,6 +5,9 @@
 //! visitor's own address. The one place that applies these rules is [`crate::event::Event::new`]; whether a hit may be
 //! stored at all is decided in [`refusal`].
 
+mod decode;
+mod mail;
+pub(crate) mod names;
 pub mod text;
 
 use std::collections::BTreeSet;
@@ -17,6 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::delivery::Ignored;
 use crate::request::Request;
+pub use names::{is_secret, names_person};
 pub use text::clean_url;
 
 /// What was removed from an event. Stored with it as `privacy.applied`.
@@ -187,9 +191,15 @@ impl Key {
         hex
     }
 
-    /// Stands for a user's id, or a mail address: case and blanks around it make no difference.
+    /// Returns what stands for a user's id, or a mail address. Case and blanks around it make no difference, nor does how
+    /// an address was written ([`text::normalize_user`]).
     pub fn user(&self, id: &str) -> String {
-        format!("u-{}", self.hash("user", &[&id.trim().to_lowercase()]))
+        self.hash_user(&text::normalize_user(id))
+    }
+
+    /// Returns what stands for a user's id that is normalized already.
+    pub(crate) fn hash_user(&self, normal: &str) -> String {
+        format!("u-{}", self.hash("user", &[normal]))
     }
 
     /// Tells visitors of one day (UTC) apart; the next day the same visitor has another.
@@ -269,7 +279,7 @@ pub fn refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
 
 /// The headers that are stored, beside those that begin like one of [`STORED_FAMILIES`]: what tells kinds of software and
 /// ways apart, and nothing that tells one person from another.
-const STORED_HEADERS: [&str; 30] = [
+const STORED_HEADERS: [&str; 32] = [
     "accept",
     "accept-encoding",
     "accept-language",
@@ -287,6 +297,8 @@ const STORED_HEADERS: [&str; 30] = [
     "range",
     "referer",
     "save-data",
+    "sec-gpc",
+    "sec-purpose",
     "upgrade-insecure-requests",
     "user-agent",
     "x-appengine-country",
@@ -302,9 +314,11 @@ const STORED_HEADERS: [&str; 30] = [
     "x-wap-profile",
 ];
 
-/// How the names of more headers begin that are stored.
-const STORED_FAMILIES: [&str; 4] = [
-    "sec-",
+/// How the names of more headers begin that are stored: what browsers send by themselves. Of other `Sec-` headers only
+/// `Sec-GPC` and `Sec-Purpose` are stored, since anybody can invent one.
+const STORED_FAMILIES: [&str; 5] = [
+    "sec-ch-",
+    "sec-fetch-",
     "cloudfront-is-",
     "cloudfront-viewer-country",
     "cloudfront-viewer-asn",
@@ -326,7 +340,9 @@ pub enum HeaderPolicy {
 /// ```
 /// use pixel::privacy::{Applied, HeaderPolicy, header};
 /// assert_eq!(header("accept"), HeaderPolicy::Stored);
-/// assert_eq!(header("sec-gpc"), HeaderPolicy::StoredFamily);
+/// assert_eq!(header("sec-gpc"), HeaderPolicy::Stored);
+/// assert_eq!(header("sec-ch-ua"), HeaderPolicy::StoredFamily);
+/// assert_eq!(header("sec-user"), HeaderPolicy::Left(Applied::OtherHeaders));
 /// assert_eq!(header("sec-session-token"), HeaderPolicy::Left(Applied::SecretHeaders));
 /// assert_eq!(header("x-real-ip"), HeaderPolicy::Left(Applied::AddressHeaders));
 /// assert_eq!(header("x-more"), HeaderPolicy::Left(Applied::OtherHeaders));
@@ -345,40 +361,6 @@ pub fn header(name: &str) -> HeaderPolicy {
     }
 }
 
-/// Names whose values are a person's id or address.
-const USER_NAMES: [&str; 19] = [
-    "e-mail",
-    "email",
-    "email-id",
-    "email_id",
-    "emailaddress",
-    "login",
-    "mail",
-    "mailto",
-    "phone",
-    "recipient",
-    "subscriber",
-    "subscriber_id",
-    "tel",
-    "uid",
-    "user",
-    "user_id",
-    "userid",
-    "username",
-    "visitor_id",
-];
-
-/// Whether a parameter of this name holds a person's id or address.
-pub fn names_person(name: &str) -> bool {
-    let mut small = [0; 16];
-    let Some(small) = small.get_mut(..name.len()) else {
-        return false;
-    };
-    small.copy_from_slice(name.as_bytes());
-    small.make_ascii_lowercase();
-    USER_NAMES.binary_search_by(|known| known.as_bytes().cmp(small)).is_ok()
-}
-
 /// The network of an address: its first 24 bits, of IPv6 its first 48.
 pub fn shorten(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -395,103 +377,6 @@ pub fn shorten(address: IpAddr) -> IpAddr {
 
 /// Stands where a secret stood.
 pub const REPLACEMENT: &str = "[redacted]";
-
-/// Words that make a name a secret's name, alone or as one of its words (`x-api-key`, `accessToken`).
-const SECRET_WORDS: [&str; 18] = [
-    "auth",
-    "authorization",
-    "authentication",
-    "cookie",
-    "cookies",
-    "credential",
-    "credentials",
-    "jwt",
-    "passwd",
-    "password",
-    "passphrase",
-    "pwd",
-    "secret",
-    "session",
-    "sessionid",
-    "signature",
-    "token",
-    "apikey",
-];
-
-/// Words before `key` that make it a secret.
-const KEY_WORDS: [&str; 6] = ["api", "access", "private", "secret", "encryption", "signing"];
-
-/// Whether a header or parameter of this name carries a secret.
-///
-/// ```
-/// use pixel::privacy::is_secret;
-/// assert!(["Authorization", "X-Api-Key", "accessToken", "PHPSESSIONID", "__Secure-session"].iter().all(|name| is_secret(name)));
-/// assert!(!["author", "keyword", "utm_source", "tokenizer", "monkey"].iter().any(|name| is_secret(name)));
-/// ```
-pub fn is_secret(name: &str) -> bool {
-    if !may_be_secret(name.as_bytes()) {
-        return false;
-    }
-    let words = words(name);
-    let key = words
-        .windows(2)
-        .any(|pair| pair[1].starts_with("key") && KEY_WORDS.contains(&pair[0].as_str()));
-    key || words
-        .iter()
-        .any(|word| SECRET_WORDS.contains(&word.as_str()) || word.ends_with("sessionid") || word.ends_with("sessid"))
-        || words.concat().ends_with("apikey")
-}
-
-/// Whether a name holds what every secret's name holds somewhere; most names hold none of it, and splitting them into words
-/// would be in vain. Every name of every hit comes by here, so most of its letters are looked at once.
-fn may_be_secret(name: &[u8]) -> bool {
-    let mut before = 0;
-    for (place, byte) in name.iter().enumerate() {
-        let small = byte.to_ascii_lowercase();
-        // The first two letters of each part.
-        let parts: &[&[u8]] = match (before, small) {
-            (b'a', b'u') => &[b"auth"],
-            (b'c', b'o') => &[b"cookie"],
-            (b'c', b'r') => &[b"credential"],
-            (b'j', b'w') => &[b"jwt"],
-            (b'k', b'e') => &[b"key"],
-            (b'p', b'a') => &[b"pass"],
-            (b'p', b'w') => &[b"pwd"],
-            (b's', b'e') => &[b"secret", b"sess"],
-            (b's', b'i') => &[b"signature"],
-            (b't', b'o') => &[b"token"],
-            _ => &[],
-        };
-        let begins = |part: &&[u8]| {
-            let found = name.get(place - 1..place - 1 + part.len());
-            found.is_some_and(|found| found.eq_ignore_ascii_case(part))
-        };
-        if parts.iter().any(begins) {
-            return true;
-        }
-        before = small;
-    }
-    false
-}
-
-/// The words of a name: split where letters end and where a capital follows a small letter.
-fn words(name: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut before = ' ';
-    for character in name.chars().take(256) {
-        let starts = character.is_ascii_uppercase() && before.is_ascii_lowercase();
-        if (starts || !character.is_ascii_alphanumeric()) && words.last().is_some_and(|word| !word.is_empty()) {
-            words.push(String::new());
-        }
-        if character.is_ascii_alphanumeric()
-            && let Some(word) = words.last_mut()
-        {
-            word.push(character.to_ascii_lowercase());
-        }
-        before = character;
-    }
-    words
-}
 
 /// Headers by which proxies pass on a visitor's address, or a device tells its own.
 const ADDRESS_HEADERS: [&str; 24] = [
@@ -549,14 +434,18 @@ mod tests {
 
     #[test]
     fn what_is_looked_up_is_sorted() {
-        assert!(STORED_HEADERS.is_sorted() && ADDRESS_HEADERS.is_sorted() && USER_NAMES.is_sorted());
+        assert!(STORED_HEADERS.is_sorted() && ADDRESS_HEADERS.is_sorted());
     }
 
     #[test]
     fn the_templates_own_names_are_no_secrets() {
         let own = crate::request::passthrough::CONTEXT;
         for name in own.iter().filter(|name| !CALLER_KEYS.contains(name)) {
-            assert!(!is_secret(name) && !names_person(name), "{name}");
+            // The account is AWS's; as a visitor's parameter it would be a person's.
+            assert!(
+                !is_secret(name) && (!names_person(name) || *name == "account-id"),
+                "{name}"
+            );
         }
     }
 }

@@ -334,6 +334,12 @@ pub const NO_UNIQUES: &str = "none";
 /// The class of a visit.
 pub const CLASS: &str = "visit.class";
 
+/// The short name by which people ask for pages.
+const PAGE: &str = "page";
+
+/// The field that holds a page's host and path.
+pub const PAGE_KEY: &str = "page.key";
+
 /// The declared field of a name that the program itself uses.
 ///
 /// # Panics
@@ -355,6 +361,7 @@ pub const fn is_listed(kind: Kind) -> bool {
 ///
 /// When there is no such field, or it has no values to list.
 pub fn listed(parameter: &str, name: &str) -> Result<&'static Field, ParameterError> {
+    let name = if name == PAGE { PAGE_KEY } else { name };
     let found = FIELDS.iter().find(|field| field.name == name);
     match found {
         Some(field) if is_listed(field.kind) => Ok(field),

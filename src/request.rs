@@ -137,6 +137,19 @@ pub struct Request {
     pub oddities: Vec<Oddity>,
 }
 
+/// Adds the user agent that the ingress names where the payload has no such header. Of the context, only the passthrough
+/// template's has a user agent of its own.
+fn add_user_agent(ingress: Ingress, headers: &mut Pairs, context: &mut Pairs) {
+    const NAME: &str = "user-agent";
+    let is_missing = last(headers, NAME).is_none_or(str::is_empty);
+    if let Some(agent) = last(context, NAME).filter(|agent| is_missing && !agent.is_empty()) {
+        headers.push((NAME.to_owned(), agent.to_owned()));
+    }
+    if ingress != Ingress::Passthrough {
+        context.retain(|(name, _)| name != NAME);
+    }
+}
+
 impl Request {
     /// Decodes the payload of one invocation.
     ///
@@ -174,12 +187,13 @@ impl Request {
             mut headers,
             path_parameters,
             stage_variables,
-            context,
+            mut context,
             body,
         } = parts;
         for (name, _) in &mut headers {
             name.make_ascii_lowercase();
         }
+        add_user_agent(ingress, &mut headers, &mut context);
         query.sort_by(|left, right| left.0.cmp(&right.0));
         headers.sort_by(|left, right| left.0.cmp(&right.0));
         oddities.sort_unstable();

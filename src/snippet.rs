@@ -212,6 +212,47 @@ pub fn lines(form: Form, target: &Target) -> String {
     }
 }
 
+/// A sender's tag of a mail address, and the tag that encodes it for a URL.
+const ENCODED_TAGS: [(&str, &str, &str); 9] = [
+    ("*|", "Mailchimp", "*|URL:EMAIL|*"),
+    ("{{.", "listmonk", "{{ urlquery .Subscriber.Email }}"),
+    ("%%", "Salesforce Marketing Cloud", "%%=URLEncode(emailaddr)=%%"),
+    ("{contactfield=", "Mautic", "{contactfield=email|true}"),
+    ("{{customer.", "Customer.io", "{{ customer.email | url_encode }}"),
+    ("{{subscriber.", "Kit", "{{ subscriber.email_address | url_encode }}"),
+    ("{{contact.", "HubSpot and Brevo", "{{ contact.email|urlencode }}"),
+    ("{{person.", "Klaviyo", "{{ person.email|urlencode }}"),
+    ("{{email", "Klaviyo", "{{ email|urlencode }}"),
+];
+
+/// Returns a warning for a merge tag that puts a mail address into the URL as it is: `+` would arrive as a blank, and `&` would
+/// end the parameter.
+///
+/// ```
+/// use pixel::snippet::warn_of_tag;
+/// assert!(warn_of_tag("*|EMAIL|*").is_some_and(|warning| warning.contains("*|URL:EMAIL|*")));
+/// assert_eq!(["*|UNIQID|*", "*|URL:EMAIL|*", "{{ email|urlencode }}"].map(warn_of_tag), [None, None, None]);
+/// ```
+pub fn warn_of_tag(tag: &str) -> Option<String> {
+    let small: String = tag.to_lowercase().split_whitespace().collect();
+    let encodes = ["url", "|true"].iter().any(|mark| small.contains(mark));
+    let id = ["emailid", "email_id", "md5", "sha"]
+        .iter()
+        .any(|mark| small.contains(mark));
+    if !small.contains("mail") || encodes || id {
+        return None;
+    }
+    let known = ENCODED_TAGS.iter().find(|(begin, ..)| small.starts_with(begin));
+    let advice = known.map_or_else(
+        || "the tag with which your sender encodes it for a URL".to_owned(),
+        |(_, sender, encoded)| format!("`{encoded}` ({sender})"),
+    );
+    Some(format!(
+        "`{tag}` is a mail address that is not encoded: `+` in it arrives as a blank, and `&` ends it; use {advice}, or a \
+         tag of the subscriber's id"
+    ))
+}
+
 fn encode(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }

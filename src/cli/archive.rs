@@ -17,10 +17,10 @@ use crate::terminal::printable;
 /// Whose events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// A user's: the id as it was given, its hash, and the hashes that signed codes carry of it.
+    /// A user's: the id as it was given, the forms in which it may be stored, and the hashes that signed codes carry of it.
     User {
         id: String,
-        hash: String,
+        forms: Vec<UserForm>,
         recipients: Vec<String>,
     },
     /// A visitor's of one day.
@@ -29,11 +29,33 @@ pub(super) enum Subject {
     Code(String),
 }
 
+/// One form in which a user's id may be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UserForm {
+    /// What was done to the id.
+    pub(super) name: &'static str,
+    /// The id in this form.
+    pub(super) id: String,
+    /// Its hash.
+    pub(super) hash: String,
+}
+
 impl Subject {
+    /// Returns the forms of a user's id that are searched for, without the id itself.
+    pub(super) fn searched(&self) -> Vec<String> {
+        match self {
+            Self::User { forms, .. } => forms
+                .iter()
+                .map(|form| format!("{} ({})", form.hash, form.name))
+                .collect(),
+            Self::Visitor(_) | Self::Code(_) => Vec::new(),
+        }
+    }
+
     /// What is asked, without what it protects.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::User { hash, .. } => format!("user {hash}"),
+            Self::User { forms, .. } => format!("user {}", forms.first().map_or("", |form| &form.hash)),
             Self::Visitor(id) => format!("visitor {id}"),
             Self::Code(code) => format!("code {code}"),
         }
@@ -50,12 +72,13 @@ impl Subject {
             exact.map(|field| json!({"wildcard": {field: {"value": format!("*{value}*")}}}))
         };
         let should: Vec<Value> = match self {
-            Self::User { id, hash, recipients } => {
-                let mut should = [term("user.id", id), term("user.id", hash)].concat();
+            Self::User { id, forms, recipients } => {
+                let ids = forms.iter().flat_map(|form| [&form.id, &form.hash]);
+                let mut should: Vec<Value> = ids.chain([id]).flat_map(|id| term("user.id", id)).collect();
                 should.extend(recipients.iter().flat_map(|hash| term("pixel.recipient", hash)));
                 // A mail address may have stood in any text.
                 let texts = FIELDS.iter().filter(|field| matches!(field.kind, Kind::Keyword(_)));
-                should.extend(texts.flat_map(|field| within(field.name, hash)));
+                should.extend(texts.flat_map(|field| forms.iter().flat_map(|form| within(field.name, &form.hash))));
                 should
             }
             Self::Visitor(id) => term("visitor.id", id).to_vec(),
@@ -68,9 +91,10 @@ impl Subject {
     fn holds(&self, text: &str, document: &Value) -> bool {
         let is = |pointer: &str, value: &str| document.pointer(pointer).and_then(Value::as_str) == Some(value);
         match self {
-            Self::User { id, hash, recipients } => {
+            Self::User { id, forms, recipients } => {
+                let found = |form: &UserForm| is("/user/id", &form.id) || text.contains(&form.hash);
                 is("/user/id", id)
-                    || text.contains(hash.as_str())
+                    || forms.iter().any(found)
                     || recipients.iter().any(|hash| is("/pixel/recipient", hash))
             }
             Self::Visitor(id) => is("/visitor/id", id),

@@ -1,13 +1,16 @@
 //! `pixel erase` and `pixel export`
 
+use std::collections::BTreeSet;
+
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::archive::{Archive, Subject};
+use super::archive::{Archive, Subject, UserForm};
 use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
 use crate::delivery::Destination;
 use crate::event::iso;
+use crate::privacy::text::user_forms;
 use crate::terminal::{json_line, print, printable, talk};
 
 /// Whose events.
@@ -38,16 +41,30 @@ impl SubjectArgument {
                     };
                     return Err(Misconfigured(vec![problem]).into());
                 }
-                let hash = if id.starts_with("u-") {
-                    id.clone()
-                } else {
-                    config.policy.key.user(id)
+                let forms = user_forms(id);
+                let hash = |(name, form): &(&'static str, String)| UserForm {
+                    name,
+                    id: form.clone(),
+                    hash: config.policy.key.hash_user(form),
                 };
-                let recipients = config.code_keys.recipients(id);
+                let forms: Vec<UserForm> = if id.starts_with("u-") {
+                    vec![UserForm {
+                        name: "hash as given",
+                        id: id.clone(),
+                        hash: id.clone(),
+                    }]
+                } else {
+                    forms.iter().map(hash).collect()
+                };
+                let recipients: BTreeSet<_> = std::iter::once(id)
+                    .chain(forms.iter().map(|form| &form.id))
+                    .flat_map(|form| config.code_keys.recipients(form))
+                    .map(|recipient| recipient.to_string())
+                    .collect();
                 Ok(Subject::User {
                     id: id.clone(),
-                    hash,
-                    recipients: recipients.iter().map(ToString::to_string).collect(),
+                    forms,
+                    recipients: recipients.into_iter().collect(),
                 })
             }
             (_, Some(visitor), _) => Ok(Subject::Visitor(visitor.clone())),
@@ -142,6 +159,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
         let left = sum(|erased| erased.left);
         let receipt = json!({
             "subject": subject.name(),
+            "searched": subject.searched(),
             "time": iso(Utc::now()),
             "dry_run": arguments.dry_run,
             "found": sum(|erased| erased.found),
@@ -204,6 +222,9 @@ fn show(receipt: &Value, json: bool) -> anyhow::Result<()> {
     }
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
     print(&format!("subject      {}", text(&receipt["subject"])))?;
+    for form in receipt["searched"].as_array().into_iter().flatten() {
+        print(&format!("searched     {}", printable(&text(form), 300)))?;
+    }
     print(&format!("time         {}", text(&receipt["time"])))?;
     for place in receipt["destinations"].as_array().into_iter().flatten() {
         print(&format!("destination  {}", text(&place["destination"])))?;

@@ -6,8 +6,8 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
-use crate::snippet::{Form, Target, lines};
-use crate::terminal::{json_line, talk};
+use crate::snippet::{Form, Target, lines, warn_of_tag};
+use crate::terminal::{json_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -89,6 +89,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if forms.contains(&Form::Amp) && !target.base.starts_with("https:") {
         talk("AMP takes https only; give the public URL with `--url`");
+    }
+    for (_, tag) in &arguments.merge {
+        if let Some(warning) = warn_of_tag(tag) {
+            talk(&printable(&warning, 600));
+        }
     }
     let mut out = std::io::stdout().lock();
     for (place, form) in forms.iter().enumerate() {

@@ -3,15 +3,24 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Event;
-use crate::code::{Listing, Signature};
+use crate::code::{CodeStatus, Signature};
 
 #[derive(Deserialize)]
 struct Top<'a> {
     #[serde(borrow)]
     pixel: &'a RawValue,
+    #[serde(borrow, default)]
+    campaign: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Campaign<'a> {
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -24,7 +33,7 @@ struct Pixel<'a> {
 
 /// What the document says of its pixel.
 fn pixel(document: &str) -> Option<(&str, Pixel<'_>)> {
-    let Top { pixel } = serde_json::from_str(document).ok()?;
+    let Top { pixel, .. } = serde_json::from_str(document).ok()?;
     let text = pixel.get();
     // An array would be taken for an object's values.
     let read = text.starts_with('{').then(|| serde_json::from_str(text).ok());
@@ -38,8 +47,12 @@ impl Event {
         code.map(Cow::into_owned)
     }
 
-    /// Marks it by how its code stands in the list. Nothing else of the document changes.
-    pub fn mark(&mut self, listing: Listing) {
+    /// Marks it by what the list says of its code. Nothing else of the document changes.
+    pub fn mark(&mut self, status: &CodeStatus) {
+        if let Some(campaign) = &status.campaign {
+            self.name_campaign(campaign);
+        }
+        let listing = status.listing;
         let Some((text, Pixel { signature, .. })) = pixel(&self.document) else {
             return;
         };
@@ -60,6 +73,32 @@ impl Event {
         };
         self.document.replace_range(range, &mark);
     }
+
+    /// Names the campaign, unless the event names one already.
+    fn name_campaign(&mut self, campaign: &str) {
+        let Ok(Top { pixel, campaign: known }) = serde_json::from_str(&self.document) else {
+            return;
+        };
+        let name = Value::from(campaign).to_string();
+        let place = |part: &str| part.as_ptr().addr() - self.document.as_ptr().addr();
+        let (place, member) = match known.map(RawValue::get) {
+            None => {
+                let pixel = pixel.get();
+                (place(pixel) + pixel.len(), format!(",\"campaign\":{{\"name\":{name}}}"))
+            }
+            Some(text) => {
+                let read = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+                let Some(Campaign { name: None }) = read else { return };
+                let comma = if text[1..].trim_start().starts_with('}') {
+                    ""
+                } else {
+                    ","
+                };
+                (place(text) + 1, format!("\"name\":{name}{comma}"))
+            }
+        };
+        self.document.insert_str(place, &member);
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +106,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+    use crate::code::Listing;
 
     fn event(document: &str) -> Event {
         Event {
@@ -94,9 +134,41 @@ mod tests {
         ] {
             let mut event = event(before);
             assert_eq!(event.code().as_deref(), Some("a"), "{before}");
-            event.mark(Listing::Revoked);
+            event.mark(&Listing::Revoked.into());
             assert_eq!(event.document, after);
-            event.mark(Listing::Revoked);
+            event.mark(&Listing::Revoked.into());
+            assert_eq!(event.document, after);
+        }
+    }
+
+    #[test]
+    fn the_list_names_the_campaign_of_an_event_without_one() {
+        let status = CodeStatus {
+            listing: Listing::Listed,
+            campaign: Some("Spring \"26\"".to_owned()),
+        };
+        for (before, after) in [
+            (
+                r#"{"pixel":{"code":"a","signature":"none"}}"#,
+                r#"{"pixel":{"code":"a","signature":"listed"},"campaign":{"name":"Spring \"26\""}}"#,
+            ),
+            (
+                r#"{"campaign":{"source":"mail"},"pixel":{"code":"a","signature":"none"}}"#,
+                r#"{"campaign":{"name":"Spring \"26\"","source":"mail"},"pixel":{"code":"a","signature":"listed"}}"#,
+            ),
+            (
+                r#"{"campaign":{ },"pixel":{"code":"a","signature":"none"}}"#,
+                r#"{"campaign":{"name":"Spring \"26\"" },"pixel":{"code":"a","signature":"listed"}}"#,
+            ),
+            (
+                r#"{"campaign":{"name":"mine"},"pixel":{"code":"a","signature":"none"}}"#,
+                r#"{"campaign":{"name":"mine"},"pixel":{"code":"a","signature":"listed"}}"#,
+            ),
+        ] {
+            let mut event = event(before);
+            event.mark(&status);
+            assert_eq!(event.document, after);
+            event.mark(&status);
             assert_eq!(event.document, after);
         }
     }
@@ -113,7 +185,7 @@ mod tests {
         ] {
             let document = |signature| format!(r#"{{"pixel":{{"code":"a","signature":"{signature}"}}}}"#);
             let mut event = event(&document(before));
-            event.mark(listing);
+            event.mark(&listing.into());
             assert_eq!(event.document, document(after), "{listing:?}");
         }
     }
@@ -131,7 +203,7 @@ mod tests {
         ] {
             let mut event = event(document);
             assert_eq!(event.code(), None, "{document}");
-            event.mark(Listing::Revoked);
+            event.mark(&Listing::Revoked.into());
             assert_eq!(event.document, document);
         }
     }

@@ -10,6 +10,7 @@ use super::{BODY_DEPTH, Campaign, Id, Kind, LABEL_BYTES, Limits, Members, Policy
 use crate::campaign;
 use crate::enrich::Enriched;
 use crate::hit::Hit;
+use crate::privacy::names::{Harmless, is_plain, judge_parameter};
 use crate::privacy::text::{self, Anonymous, Cleaner};
 use crate::privacy::{self, AddressPolicy, Applied, HeaderPolicy, UserPolicy};
 use crate::request::{Pairs, passthrough};
@@ -158,9 +159,6 @@ impl<'a> Keeper<'a> {
         {
             return Cow::Owned(replaced);
         }
-        if self.anonymous && campaign::is_click_id(name) {
-            return Cow::Borrowed(privacy::REPLACEMENT);
-        }
         self.known_value(place, name, value)
     }
 
@@ -258,6 +256,15 @@ impl<'a> Keeper<'a> {
         let limit = self.limits.text.min(LABEL_BYTES);
         let (mut labels, mut members) = (Vec::with_capacity(query.len()), Members::new());
         for (name, value) in self.first(PLACE, query) {
+            let value = if self.anonymous {
+                match judge_parameter(name, value) {
+                    Harmless::Value => value,
+                    Harmless::Address => text::without_query(value),
+                    Harmless::No => continue,
+                }
+            } else {
+                value
+            };
             let value = self.value(PLACE, name, value);
             let named = self.text(PLACE, name);
             let label = format!("{name}={value}");
@@ -278,6 +285,13 @@ impl<'a> Keeper<'a> {
     }
 
     pub(super) fn url<'t>(&mut self, page: Option<&'t str>) -> Option<Url<'t>> {
+        let page = page.map(|page| {
+            if self.anonymous {
+                text::without_query(page)
+            } else {
+                page
+            }
+        });
         let full = self.optional("url.full", page)?;
         let parsed = reqwest::Url::parse(&full).ok();
         let part =
@@ -293,9 +307,18 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    pub(super) fn campaign<'t>(&mut self, campaign: &'t campaign::Campaign<'_>) -> Campaign<'t> {
-        let mut part = |place, text: &'t Option<Cow<'_, str>>| self.optional(place, text.as_deref());
-        Campaign {
+    /// The campaign that the hit names, else the one of its code.
+    pub(super) fn campaign<'t>(
+        &mut self,
+        campaign: &'t campaign::Campaign<'_>,
+        of_code: Option<&'t str>,
+    ) -> Campaign<'t> {
+        let anonymous = self.anonymous;
+        let mut part = |place, text: &'t Option<Cow<'_, str>>| {
+            let text = text.as_deref().filter(|text| !anonymous || is_plain(text));
+            self.optional(place, text)
+        };
+        let mut kept = Campaign {
             source: part("campaign.source", &campaign.source),
             medium: part("campaign.medium", &campaign.medium),
             name: part("campaign.name", &campaign.name),
@@ -303,7 +326,11 @@ impl<'a> Keeper<'a> {
             content: part("campaign.content", &campaign.content),
             id: part("campaign.id", &campaign.id),
             click_id: self.clicks(&campaign.clicks),
+        };
+        if kept.name.is_none() {
+            kept.name = self.optional("campaign.name", of_code);
         }
+        kept
     }
 
     /// A click's id tells one visitor from others.
@@ -319,7 +346,8 @@ impl<'a> Keeper<'a> {
 
     /// The body with every text in it kept by the same rules; one that is too deep to read is left out.
     pub(super) fn body(&mut self, body: Option<&str>) -> Option<Value> {
-        let body = body?;
+        // It is no place for a campaign's words, and may hold anything.
+        let body = body.filter(|_| !self.anonymous)?;
         let kept = self.limits.body.then(|| serde_json::from_str(body).ok()).flatten();
         let kept = kept.filter(|value| depth(value) <= BODY_DEPTH);
         if kept.is_none() {

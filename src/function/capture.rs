@@ -277,7 +277,7 @@ async fn deliver_job(capture: &Capture, job: Job) {
                 log(&line);
                 return;
             }
-            capture::event_listed(*request, &circumstances, config, standing.listing)
+            capture::event_listed(*request, &circumstances, config, standing.status)
         }
         Work::Event(event) => *event,
     };

@@ -7,10 +7,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::token::Scope;
-use super::{Change, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
+use super::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
-use crate::code::Listing;
+use crate::code::{CodeStatus, Listing};
 use crate::event::Event;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
@@ -114,10 +114,10 @@ async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration)
 }
 
 /// How a code stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// In the list.
-    pub listing: Listing,
+    pub status: CodeStatus,
     /// Its recipient has opted out.
     pub opted_out: bool,
 }
@@ -134,18 +134,18 @@ pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> 
     let begun = Instant::now();
     // One after the other, so that there is one connection.
     let opted_out = document_of(deliverer, OPT_OUTS, code, patience).await?.is_some();
-    let listing = if opted_out {
-        Listing::None
+    let status = if opted_out {
+        CodeStatus::default()
     } else {
         let left = patience.saturating_sub(begun.elapsed());
         match find(deliverer, CODES, code, left).await? {
-            Found::Document(code) => listing(&code),
+            Found::Document(code) => code_status(&code),
             // The index itself comes with the first code of the list.
-            Found::Missing => Listing::Missing,
-            Found::NoIndex => Listing::None,
+            Found::Missing => Listing::Missing.into(),
+            Found::NoIndex => CodeStatus::default(),
         }
     };
-    Ok(Standing { listing, opted_out })
+    Ok(Standing { status, opted_out })
 }
 
 /// So many codes are looked up with one request.
@@ -172,30 +172,35 @@ pub async fn heed(
         let found = documents_of(deliverer, OPT_OUTS, "false", some, left()).await?;
         opted_out.extend(found.into_iter().flatten().map(|document| document.code));
         // The index itself comes with the first code of the list.
-        if let Some(found) = documents_of(deliverer, CODES, "revoked", some, left()).await? {
-            listings.extend(some.iter().map(|code| ((*code).to_owned(), Listing::Missing)));
+        if let Some(found) = documents_of(deliverer, CODES, "revoked,campaign", some, left()).await? {
+            listings.extend(some.iter().map(|code| ((*code).to_owned(), Listing::Missing.into())));
             listings.extend(
                 found
                     .into_iter()
-                    .map(|document| (document.code, listing(&document.source))),
+                    .map(|document| (document.code, code_status(&document.source))),
             );
         }
     }
     for (event, code) in events.iter_mut().zip(codes) {
-        if let Some(listing) = code.as_ref().and_then(|code| listings.get(code)) {
-            event.mark(*listing);
+        if let Some(status) = code.as_ref().and_then(|code| listings.get(code)) {
+            event.mark(status);
         }
     }
     let has_opted_out = |code: &Option<String>| code.as_ref().is_some_and(|code| opted_out.contains(code));
     Ok(codes.iter().map(has_opted_out).collect())
 }
 
-/// How a code stands whose document is this.
-fn listing(document: &Value) -> Listing {
-    if document["revoked"].is_number() {
+/// Returns what the list says of a code by its document.
+fn code_status(document: &Value) -> CodeStatus {
+    let listing = if document["revoked"].is_number() {
         Listing::Revoked
     } else {
         Listing::Listed
+    };
+    let campaign = document["campaign"].as_str().filter(|campaign| !campaign.is_empty());
+    CodeStatus {
+        listing,
+        campaign: campaign.map(ToOwned::to_owned),
     }
 }
 
@@ -205,7 +210,7 @@ struct Document {
     source: Value,
 }
 
-/// Those documents of codes that there are, with one member of each or none of them; none where there is not even the index.
+/// Those documents of codes that there are, with some members of each or none of them; none where there is not even the index.
 async fn documents_of(
     deliverer: &Deliverer,
     what: &str,
@@ -405,7 +410,7 @@ impl Store for Deliverer {
         })
     }
 
-    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Changed>, AskError> {
         let name = match change {
             Change::Listed => "created",
             Change::Revoked => "revoked",
@@ -424,9 +429,12 @@ impl Store for Deliverer {
                 Change::Listed => code.created_at,
                 Change::Revoked => code.revoked_at?,
             };
-            Some(Cursor {
-                time: time.0.timestamp_millis(),
-                id: code.code,
+            Some(Changed {
+                place: Cursor {
+                    time: time.0.timestamp_millis(),
+                    id: code.code,
+                },
+                campaign: code.campaign,
             })
         };
         Ok(search(self, &body).await?.into_iter().filter_map(place).collect())

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 
-use percent_encoding::percent_decode_str;
-
+use super::decode::View;
+use super::mail::{self, normalize_address};
+use super::names::{Harmless, judge_parameter, may_be_secret};
 use super::{AddressPolicy, Applied, Key, REPLACEMENT, UserPolicy, is_secret, names_person};
-use crate::campaign::is_click_id;
 use crate::code::{self, can_name_person};
 
 /// What texts are cleaned by.
@@ -63,18 +64,8 @@ impl Cleaner {
         if !marks.any() {
             return cleaned;
         }
-        if marks.parameters()
-            && let Some(changed) = self.secrets(&cleaned, marks, applied)
-        {
-            cleaned = Cow::Owned(changed);
-        }
-        if marks.tokens()
-            && let Some(changed) = tokens(&cleaned, applied)
-        {
-            cleaned = Cow::Owned(changed);
-        }
-        if marks.mail()
-            && let Some(changed) = self.mail(&cleaned, applied)
+        if marks.structure()
+            && let Some(changed) = self.structure(kind, &cleaned, marks, applied)
         {
             cleaned = Cow::Owned(changed);
         }
@@ -95,7 +86,7 @@ impl Cleaner {
                 Some(REPLACEMENT.to_owned())
             }
             // What is hashed already was hashed here.
-            UserPolicy::Hash if is_hash(id) || id.is_empty() => None,
+            UserPolicy::Hash if holds_hash(id) || id.is_empty() => None,
             UserPolicy::Hash => {
                 applied.insert(Applied::UserHashed);
                 Some(self.key.user(id))
@@ -103,56 +94,71 @@ impl Cleaner {
         }
     }
 
-    fn secrets(&self, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
-        let users = if marks.has(AT) {
-            without_users(text)
-        } else {
-            Cow::Borrowed(text)
-        };
-        let bare = if marks.has(HASH) {
-            without_fragment(users)
-        } else {
-            users
-        };
-        if let Cow::Owned(_) = bare {
-            applied.insert(Applied::SecretParameters);
-        }
-        let cleaned = clean_parameters(
-            &bare,
-            |name| is_secret(name) || names_person(name) || self.anonymous.is_some() && is_click_id(name),
-            |name, value| {
-                if self.anonymous.is_some() && is_click_id(name) {
-                    return Some(REPLACEMENT.to_owned());
-                }
-                if is_secret(name) {
+    /// Looks at the text decoded to the end, and removes users of URLs, values under names of secrets and persons, tokens
+    /// and mail addresses.
+    fn structure(&self, kind: Kind, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
+        let mut changed: Option<String> = None;
+        let encoded = marks.has(PERCENT | ENCODED);
+        if marks.has(AT) || encoded {
+            replace_found(text, &mut changed, |view| {
+                let users = users_of_urls(view);
+                if !users.is_empty() {
                     applied.insert(Applied::SecretParameters);
-                    return Some(REPLACEMENT.to_owned());
                 }
-                // Not decoded in vain.
-                if self.user == UserPolicy::Plain {
-                    return None;
+                users
+            });
+        }
+        if self.user != UserPolicy::Plain && (marks.has(AT) || encoded) {
+            replace_found(text, &mut changed, |view| {
+                let hash = |address: &str| match self.user {
+                    UserPolicy::Drop => REPLACEMENT.to_owned(),
+                    _ => self.key.hash_user(&normalize_address(address)),
+                };
+                let found = mail::find_addresses(view, kind == Kind::Any, &hash);
+                if !found.is_empty() {
+                    applied.insert(match self.user {
+                        UserPolicy::Drop => Applied::MailDropped,
+                        _ => Applied::MailHashed,
+                    });
                 }
-                self.person(&percent_decode_str(value).decode_utf8_lossy(), applied)
-            },
-        );
-        cleaned.or(match bare {
-            Cow::Owned(bare) => Some(bare),
-            Cow::Borrowed(_) => None,
-        })
+                found
+            });
+        }
+        if marks.has(HASH)
+            && let Cow::Owned(bare) = without_fragment(Cow::Borrowed(changed.as_deref().unwrap_or(text)))
+        {
+            applied.insert(Applied::SecretParameters);
+            changed = Some(bare);
+        }
+        if marks.has(EQUALS | NAMED) || encoded {
+            replace_found(text, &mut changed, |view| named_values(view, self, kind, applied));
+        }
+        if marks.has(TOKEN | EQUALS | NAMED) || encoded {
+            replace_found(text, &mut changed, |view| {
+                let tokens = token_places(view);
+                if !tokens.is_empty() {
+                    applied.insert(Applied::TokensReplaced);
+                }
+                tokens
+                    .into_iter()
+                    .map(|place| (place, REPLACEMENT.to_owned()))
+                    .collect()
+            });
+        }
+        changed
     }
 
-    fn mail(&self, text: &str, applied: &mut Changes) -> Option<String> {
-        let (change, with): (_, &dyn Fn(&str) -> String) = match self.user {
-            UserPolicy::Plain => return None,
-            UserPolicy::Hash => (Applied::MailHashed, &|mail| {
-                self.key.user(&percent_decode_str(mail).decode_utf8_lossy())
-            }),
-            UserPolicy::Drop => (Applied::MailDropped, &|_| REPLACEMENT.to_owned()),
-        };
-        let found = mail_addresses(text);
-        replace(text, &found, with).inspect(|_| {
-            applied.insert(change);
-        })
+    /// Returns what is stored instead of a value of this name; none where the value may stay.
+    fn named_value(&self, name: &str, value: &str, in_query: bool, applied: &mut Changes) -> Option<String> {
+        if is_secret(name) {
+            applied.insert(Applied::SecretParameters);
+            return Some(REPLACEMENT.to_owned());
+        }
+        if names_person(name) {
+            return self.person(value, applied);
+        }
+        let kept = self.anonymous.is_none() || !in_query || judge_parameter(name, value) != Harmless::No;
+        (!kept).then(|| REPLACEMENT.to_owned())
     }
 
     fn addresses(&self, kind: Kind, text: &str, applied: &mut Changes) -> Option<String> {
@@ -176,23 +182,27 @@ impl Cleaner {
 #[derive(Clone, Copy)]
 struct Marks {
     /// The classes of the characters in it.
-    seen: u8,
+    seen: u16,
     dots: usize,
     colons: usize,
 }
 
-const EQUALS: u8 = 1;
-const HASH: u8 = 2;
-const AT: u8 = 4;
-const PERCENT: u8 = 8;
-const TOKEN: u8 = 16;
-const DOT: u8 = 32;
-const COLON: u8 = 64;
+const EQUALS: u16 = 1;
+const HASH: u16 = 2;
+const AT: u16 = 4;
+const PERCENT: u16 = 8;
+const TOKEN: u16 = 16;
+const DOT: u16 = 32;
+const COLON: u16 = 64;
 /// Ends a parameter or its name.
-const BETWEEN: u8 = 128;
+const BETWEEN: u16 = 128;
+/// A fullwidth form, or an escape of JSON.
+const ENCODED: u16 = 256;
+/// A name before a colon that may be a secret's.
+const NAMED: u16 = 512;
 
 /// The class of each byte; most have none.
-const CLASSES: [u8; 256] = {
+const CLASSES: [u16; 256] = {
     let mut classes = [0; 256];
     let (between, mut place) = (b"&?;/ \t\r\n\"'{},()<>", 0);
     while place < between.len() {
@@ -205,6 +215,9 @@ const CLASSES: [u8; 256] = {
     classes[b'@' as usize] = AT;
     classes[b'.' as usize] = DOT;
     classes[b':' as usize] = COLON;
+    classes[b'\\' as usize] = ENCODED;
+    classes[0xEF] = ENCODED;
+    classes[0xE3] = ENCODED;
     // `eyJ`, `Bearer` and `Basic`.
     classes[b'J' as usize] = TOKEN;
     classes[b'b' as usize] = TOKEN;
@@ -216,11 +229,19 @@ impl Marks {
     fn of(text: &str) -> Self {
         let bytes = text.as_bytes();
         let (mut seen, mut dots, mut colons) = (0, 0, 0);
+        if begins_with_scheme(bytes) {
+            seen |= TOKEN;
+        }
         for (place, byte) in bytes.iter().enumerate() {
             match CLASSES[usize::from(*byte)] {
                 0 => {}
                 DOT => dots += 1,
-                COLON => colons += 1,
+                COLON => {
+                    colons += 1;
+                    if may_be_named(bytes, place) {
+                        seen |= NAMED;
+                    }
+                }
                 TOKEN => {
                     let begins = |word: &[u8]| {
                         let next = bytes.get(place + 1..place + 1 + word.len());
@@ -238,20 +259,12 @@ impl Marks {
         Self { seen, dots, colons }
     }
 
-    const fn has(self, class: u8) -> bool {
+    const fn has(self, class: u16) -> bool {
         self.seen & class != 0
     }
 
-    const fn parameters(self) -> bool {
-        self.has(EQUALS | HASH | AT | PERCENT)
-    }
-
-    const fn tokens(self) -> bool {
-        self.has(TOKEN)
-    }
-
-    const fn mail(self) -> bool {
-        self.has(AT | PERCENT)
+    const fn structure(self) -> bool {
+        self.has(EQUALS | HASH | AT | PERCENT | TOKEN | ENCODED | NAMED)
     }
 
     const fn addresses(self) -> bool {
@@ -259,7 +272,7 @@ impl Marks {
     }
 
     const fn any(self) -> bool {
-        self.parameters() || self.tokens() || self.addresses()
+        self.structure() || self.addresses()
     }
 }
 
@@ -277,8 +290,90 @@ fn is_hash(text: &str) -> bool {
         .is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// Returns whether a text is made of such hashes alone, with characters between them.
+fn holds_hash(text: &str) -> bool {
+    let mut parts = text.split([' ', '=', '&', '?', '/']);
+    is_hash(text) || text.contains("u-") && parts.all(is_hash)
+}
+
+/// What was found in a decoded text, and what is stored instead.
+pub(super) type Found = (Range<usize>, String);
+
+/// Replaces what is found in a text, or in what it was changed to.
+fn replace_found(text: &str, changed: &mut Option<String>, find: impl FnOnce(&View<'_>) -> Vec<Found>) {
+    let before = changed.as_deref().unwrap_or(text);
+    let view = View::new(before);
+    if let Some(after) = apply(before, &view, &find(&view)) {
+        *changed = Some(after);
+    }
+}
+
+/// Returns the text with what was found replaced; none when that changes nothing.
+fn apply(text: &str, view: &View<'_>, found: &[Found]) -> Option<String> {
+    if found.is_empty() {
+        return None;
+    }
+    let mut replaced = String::with_capacity(text.len());
+    let mut done = 0;
+    for (place, with) in found {
+        let place = view.origin(place);
+        if place.start < done {
+            continue;
+        }
+        // A character of more than one byte is replaced whole.
+        let (start, end) = (
+            text.floor_char_boundary(place.start),
+            text.ceil_char_boundary(place.end),
+        );
+        replaced.push_str(&text[done..start.max(done)]);
+        replaced.push_str(with);
+        done = end;
+    }
+    replaced.push_str(&text[done..]);
+    (replaced != text).then_some(replaced)
+}
+
+/// Returns all forms in which a user's id or mail address may have been hashed, the normal one first, each with its name: a
+/// `+` in an address may have arrived as a blank, and an international domain as letters or in ASCII.
+#[cfg(feature = "cli")]
+pub fn user_forms(id: &str) -> Vec<(&'static str, String)> {
+    let blanks = |address: &str| {
+        let (local, domain) = address.rsplit_once('@')?;
+        Some(format!("{}@{domain}", local.replace('+', " ")))
+    };
+    let normal = normalize_user(id).into_owned();
+    let given = id.trim().to_lowercase();
+    let mut forms = vec![("normal form: small letters, decoded, host in ASCII", normal.clone())];
+    forms.push(("small letters, else as given", given.clone()));
+    forms.extend(blanks(&normal).map(|form| ("normal form with `+` as a blank", form)));
+    forms.extend(blanks(&given).map(|form| ("as given with `+` as a blank", form)));
+    let mut known = BTreeSet::new();
+    forms.retain(|(_, form)| known.insert(form.clone()));
+    forms
+}
+
+/// Returns the id as it is hashed: without blanks around it, in small letters; of a mail address the one form in which it
+/// is the same however it was written.
+pub fn normalize_user(id: &str) -> Cow<'_, str> {
+    let id = id.trim();
+    let simple = |byte: u8| byte.is_ascii_graphic() && !b"%\\&<:\"".contains(&byte);
+    if id.bytes().all(simple) {
+        return if id.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(id.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(id)
+        };
+    }
+    let view = View::new(id);
+    let decoded = view.text(&(0..view.bytes().len()));
+    if !decoded.contains('@') {
+        return Cow::Owned(id.to_lowercase());
+    }
+    Cow::Owned(normalize_address(&decoded))
+}
+
 /// The text with these places replaced; none when there are none, or the text is as before.
-fn replace(text: &str, places: &[std::ops::Range<usize>], with: impl Fn(&str) -> String) -> Option<String> {
+fn replace(text: &str, places: &[Range<usize>], with: impl Fn(&str) -> String) -> Option<String> {
     if places.is_empty() {
         return None;
     }
@@ -293,131 +388,253 @@ fn replace(text: &str, places: &[std::ops::Range<usize>], with: impl Fn(&str) ->
     (replaced != text).then_some(replaced)
 }
 
-/// A URL, or any text with parameters in it, without user information, secret parameters or a fragment of parameters.
+/// Returns a URL, or any text with parameters in it, without user information, secret parameters or a fragment of parameters.
 ///
 /// ```
 /// use pixel::privacy::clean_url;
 /// assert_eq!(clean_url("https://me:pw@a.example/?token=1&q=2#id_token=3"), "https://a.example/?token=[redacted]&q=2");
 /// assert_eq!(clean_url("https://a.example/?next=https://me:pw@b.example/"), "https://a.example/?next=https://b.example/");
 /// assert_eq!(clean_url("/?a=1?to%6Ben=2&next=%2F%3Ftoken%3D3"), "/?a=1?to%6Ben=[redacted]&next=%2F%3Ftoken%3D[redacted]");
+/// assert_eq!(clean_url("//me:pw@a.example/?x=https%253A%252F%252Fu%253Apw%2540h%252F"), "//a.example/?x=https%253A%252F%252Fh%252F");
 /// assert_eq!(clean_url("just text"), "just text");
 /// ```
 pub fn clean_url(text: &str) -> Cow<'_, str> {
-    let bare = without_fragment(without_users(text));
-    clean_parameters(&bare, is_secret, |_, _| Some(REPLACEMENT.to_owned())).map_or(bare, Cow::Owned)
+    let mut bare = without_fragment(Cow::Borrowed(text));
+    let view = View::new(&bare);
+    if let Some(changed) = apply(&bare, &view, &users_of_urls(&view)) {
+        bare = Cow::Owned(changed);
+    }
+    let cleaner = Cleaner {
+        user: UserPolicy::Plain,
+        key: Key([0; 32]),
+        address: AddressPolicy::Full,
+        own: Vec::new(),
+        anonymous: None,
+    };
+    let view = View::new(&bare);
+    let found = named_values(&view, &cleaner, Kind::Any, &mut Changes::new());
+    apply(&bare, &view, &found).map_or(bare, Cow::Owned)
+}
+
+/// Returns an address without its query and fragment, plain or encoded.
+pub(crate) fn without_query(text: &str) -> &str {
+    let view = View::new(text);
+    let end = view
+        .bytes()
+        .iter()
+        .position(|byte| matches!(byte, b'?' | b'#' | b'&' | b';' | b'='));
+    let end = end.map_or(text.len(), |end| view.origin(&(end..end)).start);
+    &text[..text.floor_char_boundary(end)]
 }
 
 /// Without a fragment of parameters.
 fn without_fragment(text: Cow<'_, str>) -> Cow<'_, str> {
     match text.split_once('#') {
-        Some((before, fragment)) if fragment.contains('=') => Cow::Owned(before.to_owned()),
+        // An entity is no fragment.
+        Some((before, fragment)) if fragment.contains('=') && !before.ends_with('&') => Cow::Owned(before.to_owned()),
         _ => text,
     }
 }
 
-/// Without the user information of any URL in the text, be it the text itself or a value in its query.
-fn without_users(text: &str) -> Cow<'_, str> {
-    let mut cleaned = String::new();
-    let mut rest = text;
-    let mut in_query = false;
-    while let Some((before, after)) = rest.split_once("://") {
-        cleaned.push_str(before);
-        cleaned.push_str("://");
-        in_query |= before.contains('?');
-        // In a query, the value that holds a URL ends before the next parameter.
-        let ends: &[char] = if in_query {
-            &['/', '?', '#', '&']
-        } else {
-            &['/', '?', '#']
-        };
-        let authority = after.split(ends).next().unwrap_or_default();
-        rest = authority.rfind('@').map_or(after, |at| &after[at + 1..]);
-    }
-    if cleaned.len() + rest.len() == text.len() {
-        return Cow::Borrowed(text);
-    }
-    cleaned.push_str(rest);
-    Cow::Owned(cleaned)
-}
-
-/// A mark between parameters, plain or encoded, at the beginning of a text: its length.
-fn separator(text: &[u8]) -> Option<usize> {
-    match text {
-        [b'&' | b'?' | b';', ..] => Some(1),
-        [b'%', b'2', b'6', ..] | [b'%', b'3', b'F' | b'f', ..] => Some(3),
-        [b'%', b'2', b'5', b'2', b'6', ..] | [b'%', b'2', b'5', b'3', b'F' | b'f', ..] => Some(5),
-        _ => None,
-    }
-}
-
-/// The mark between name and value, plain or encoded.
-fn equals(text: &[u8]) -> Option<usize> {
-    match text {
-        [b'=', ..] => Some(1),
-        [b'%', b'3', b'D' | b'd', ..] => Some(3),
-        [b'%', b'2', b'5', b'3', b'D' | b'd', ..] => Some(5),
-        _ => None,
-    }
-}
-
-/// Replaces values of `name=value`, wherever a parameter can stand, also within the encoded values of others. Only of names
-/// that are `wanted` is a replacement asked for.
-fn clean_parameters(
-    text: &str,
-    wanted: impl Fn(&str) -> bool,
-    mut replacement: impl FnMut(&str, &str) -> Option<String>,
-) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut cleaned: Option<String> = None;
-    let (mut name, mut kept, mut place) = (0, 0, 0);
-    // The end of the value that was looked at last; all values that begin in it end there, too.
-    let mut value_end = 0;
-    while place < bytes.len() {
-        if CLASSES[usize::from(bytes[place])] & BETWEEN == 0 {
-            place += 1;
-        } else if let Some(length) = separator(&bytes[place..]) {
-            place += length;
-            name = place;
-        } else if let Some(length) = equals(&bytes[place..]) {
-            let begin = place + length;
-            let named = percent_decode_str(&text[name..place]).decode_utf8_lossy();
-            // A value with an encoded URL in it is looked into first.
-            let replaced = wanted(&named).then(|| {
-                if value_end < begin {
-                    value_end = (begin..bytes.len())
-                        .find(|end| separator(&bytes[*end..]).is_some())
-                        .unwrap_or(bytes.len());
-                }
-                let end = value_end;
-                let value = &text[begin..end];
-                let replaced = (value != REPLACEMENT && !value.is_empty())
-                    .then(|| replacement(&named, value))
-                    .flatten();
-                replaced
-                    .filter(|replaced| replaced != value)
-                    .map(|replaced| (replaced, end))
-            });
-            if let Some((replaced, end)) = replaced.flatten() {
-                let cleaned = cleaned.get_or_insert_with(String::new);
-                cleaned.push_str(&text[kept..begin]);
-                cleaned.push_str(&replaced);
-                kept = end;
-                place = end;
-            } else {
-                place = begin;
-                name = begin;
+/// Finds the user information of every URL, also of one without a scheme (`//user:password@host/`).
+fn users_of_urls(view: &View<'_>) -> Vec<Found> {
+    let bytes = view.bytes();
+    let mut found: Vec<Found> = Vec::new();
+    // Where an authority begins, and whether a query began before it: there, the next parameter ends it.
+    let (mut authority, mut query): (Option<usize>, bool) = (None, false);
+    for (place, byte) in bytes.iter().enumerate() {
+        match byte {
+            // What is removed before a slash brings another slash to it.
+            b'/' if place > 0
+                && (bytes[place - 1] == b'/' && !(place > 1 && bytes[place - 2].is_ascii_alphanumeric())
+                    || found.last().is_some_and(|(last, _)| last.end == place)) =>
+            {
+                authority = Some(place + 1);
             }
-        } else if bytes[place] == b'%' {
-            place += 1;
-        } else {
-            place += 1;
-            name = place;
+            b'/' | b'#' | b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'<' | b'>' => authority = None,
+            b'?' => (authority, query) = (None, true),
+            b'&' if query => authority = None,
+            b'@' => {
+                if let Some(begin) = authority {
+                    if let Some((last, _)) = found.last_mut()
+                        && last.start == begin
+                    {
+                        last.end = place + 1;
+                    } else if begin < place {
+                        found.push((begin..place + 1, String::new()));
+                    }
+                }
+            }
+            _ => {}
         }
     }
-    cleaned.map(|mut cleaned| {
-        cleaned.push_str(&text[kept..]);
-        cleaned
-    })
+    found
+}
+
+/// The longest name before a colon.
+const MAX_KEY_BYTES: usize = 64;
+
+const fn of_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// Returns the name before a colon, and whether it stands in quotes, as in JSON.
+fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
+    let least = colon.saturating_sub(MAX_KEY_BYTES);
+    let mut end = colon;
+    while end > least && bytes[end - 1] == b' ' {
+        end -= 1;
+    }
+    let quote = bytes[least..end]
+        .last()
+        .copied()
+        .filter(|byte| matches!(byte, b'"' | b'\''));
+    let Some(quote) = quote else {
+        let length = bytes[least..end].iter().rev().take_while(|byte| of_key(**byte)).count();
+        let begin = end - length;
+        // A host with its port, and the last part of a longer word.
+        let other = begin > 0 && matches!(bytes[begin - 1], b'/' | b'.' | b'@');
+        return (length > 0 && !other).then_some((begin..end, false));
+    };
+    end -= 1;
+    while end > least && bytes[end - 1] == b'\\' {
+        end -= 1;
+    }
+    let begin = least + bytes[least..end].iter().rposition(|byte| *byte == quote)? + 1;
+    Some((begin..end, true))
+}
+
+/// Returns whether a name before a colon may be a secret's or a person's.
+fn may_be_named(bytes: &[u8], colon: usize) -> bool {
+    match colon.checked_sub(1).map(|place| bytes[place]) {
+        Some(b'"' | b'\'' | b' ') => true,
+        Some(byte) if of_key(byte) => key_before(bytes, colon).is_some_and(|(key, _)| may_be_secret(&bytes[key])),
+        _ => false,
+    }
+}
+
+/// Returns whether a text begins with the quote that ends a name: then what stands before it is a part of the name.
+fn ends_name(text: &[u8]) -> bool {
+    let slashes = text.iter().take_while(|byte| **byte == b'\\').count();
+    let quoted = text.get(slashes).is_some_and(|byte| matches!(byte, b'"' | b'\''));
+    let blanks = text.iter().skip(slashes + 1).take_while(|byte| **byte == b' ').count();
+    quoted && text.get(slashes + 1 + blanks) == Some(&b':')
+}
+
+/// Returns where a value begins and ends.
+fn value_range(
+    bytes: &[u8],
+    view: &View<'_>,
+    mark: usize,
+    person: bool,
+    in_braces: bool,
+    quoted: bool,
+) -> Range<usize> {
+    let mut begin = mark + 1;
+    while matches!(bytes.get(begin), Some(b' ' | b'\t')) {
+        begin += 1;
+    }
+    let mut slashes = 0;
+    while bytes.get(begin + slashes) == Some(&b'\\') {
+        slashes += 1;
+    }
+    if let Some(quote @ (b'"' | b'\'')) = bytes.get(begin + slashes) {
+        // The quote that closes it has no more backslashes before it than the one that opens it.
+        let first = begin + slashes + 1;
+        let mut before = 0;
+        for (place, byte) in bytes.iter().enumerate().skip(first) {
+            if byte == quote && before <= slashes {
+                return first..place - before.min(place - first);
+            }
+            before = if *byte == b'\\' { before + 1 } else { 0 };
+        }
+        return first..bytes.len();
+    }
+    if bytes[mark] == b':' && matches!(bytes.get(begin), Some(b'[' | b'{')) {
+        return begin..closing_bracket(bytes, begin);
+    }
+    if bytes[mark] == b'=' {
+        begin = mark + 1;
+    }
+    let depth = view.depth(mark);
+    let rest = &bytes[begin..];
+    let at = rest.iter().position(|byte| *byte == b'@' || *byte == b' ');
+    let mail_first = at.is_some_and(|at| rest[at] == b'@');
+    let ends = |(place, byte): (usize, &u8)| match byte {
+        b'&' => view.depth(begin + place) <= depth,
+        b'\r' | b'\n' => true,
+        b'"' => quoted,
+        b',' | b'}' => in_braces || person && *byte == b',',
+        b';' | b'#' => person,
+        b' ' => person && mail_first,
+        _ => false,
+    };
+    let length = rest.iter().enumerate().position(|(place, byte)| ends((place, byte)));
+    begin..length.map_or(bytes.len(), |length| begin + length)
+}
+
+/// Returns where the bracket is closed that opens at `begin`; the end of the text where it is not.
+fn closing_bracket(bytes: &[u8], begin: usize) -> usize {
+    let (mut depth, mut quoted) = (0_usize, false);
+    for (place, byte) in bytes.iter().enumerate().skip(begin) {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => depth += 1,
+            b']' | b'}' if !quoted => {
+                depth -= 1;
+                if depth == 0 {
+                    return place + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
+/// Finds values of `name=value`, `name: value` and `"name":"value"` whose names say that they may not be stored as they are,
+/// wherever such a pair can stand, also within the encoded values of others.
+fn named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Changes) -> Vec<Found> {
+    let bytes = view.bytes();
+    let mut found = Vec::new();
+    let (mut name, mut place) = (0, 0);
+    let (mut in_braces, mut quoted, mut in_query) = (false, false, false);
+    while let Some(byte) = bytes.get(place) {
+        let key = match byte {
+            b'=' => Some((name..place, true)),
+            b':' if bytes.get(place + 1..place + 3) != Some(b"//") => key_before(bytes, place),
+            _ => None,
+        };
+        let mut end = place + 1;
+        let in_name = key.is_some() && ends_name(&bytes[place + 1..]);
+        if let Some((key, may_name_person)) = key.filter(|(key, _)| !key.is_empty() && !in_name) {
+            let key = view.text(&key);
+            let person = may_name_person && cleaner.user != UserPolicy::Plain && names_person(&key);
+            let unwanted = *byte == b'=' && in_query && kind == Kind::Any && cleaner.anonymous.is_some();
+            if person || unwanted || is_secret(&key) {
+                let range = value_range(bytes, view, place, person, in_braces, quoted);
+                let value = view.text(&range);
+                if !value.is_empty()
+                    && value != REPLACEMENT
+                    && let Some(with) = cleaner.named_value(&key, &value, unwanted, applied)
+                {
+                    end = range.end;
+                    found.push((range, with));
+                }
+            }
+        }
+        match byte {
+            b'{' => in_braces = true,
+            b'"' => quoted = true,
+            b'?' | b'&' => in_query = true,
+            _ => {}
+        }
+        if end > place + 1 || CLASSES[usize::from(*byte)] & BETWEEN != 0 && *byte != b'%' {
+            name = end;
+        }
+        place = end;
+    }
+    found
 }
 
 /// Without the codes that may stand for one person.
@@ -429,7 +646,7 @@ fn without_codes(text: &str, anonymous: &Anonymous) -> Option<String> {
 }
 
 /// Where signed codes stand, plain or encoded, that are `wanted`.
-fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<std::ops::Range<usize>> {
+fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let (mut found, mut place) = (Vec::new(), 0);
     while place < bytes.len() {
@@ -476,137 +693,103 @@ fn escape(text: &[u8]) -> usize {
     }
 }
 
-/// Without tokens.
-fn tokens(text: &str, applied: &mut Changes) -> Option<String> {
-    let found = token_places(text);
-    replace(text, &found, |_| REPLACEMENT.to_owned()).inspect(|_| {
-        applied.insert(Applied::TokensReplaced);
-    })
-}
-
-/// Where tokens stand that show themselves by their form: JSON Web Tokens, and what follows `Bearer` and `Basic`.
-fn token_places(text: &str) -> Vec<std::ops::Range<usize>> {
-    // Most texts hold none of it.
-    if !["eyJ", "earer", "EARER", "asic", "ASIC"]
-        .iter()
-        .any(|mark| text.contains(mark))
-    {
-        return Vec::new();
-    }
-    let bytes = text.as_bytes();
-    let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=~".contains(byte);
-    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
-    let mut mark = |begin: usize, least: usize| {
-        // What lies in a token that was found is not looked at again.
-        if found.last().is_some_and(|last| last.end > begin) {
-            return;
-        }
-        let length = bytes[begin..].iter().take_while(|byte| of_token(byte)).count();
-        if length >= least {
-            found.push(begin..begin + length);
-        }
-    };
-    for (place, window) in bytes.windows(3).enumerate() {
-        match window {
-            b"eyJ" => mark(place, 20),
-            b"rer" | b"RER" if ends_with_word(&bytes[..place + 3], b"bearer") => mark(after_blank(bytes, place + 3), 8),
-            b"sic" | b"SIC" if ends_with_word(&bytes[..place + 3], b"basic") => mark(after_blank(bytes, place + 3), 12),
-            _ => {}
-        }
-    }
-    found
-}
-
-fn ends_with_word(text: &[u8], word: &[u8]) -> bool {
-    text.len() >= word.len() && text[text.len() - word.len()..].eq_ignore_ascii_case(word)
-}
-
-/// The place behind a blank, plain or encoded; the text's end where there is none.
-fn after_blank(text: &[u8], place: usize) -> usize {
-    match &text[place..] {
-        [b' ' | b'+' | b':', ..] => place + 1,
-        [b'%', b'2', b'0', ..] => place + 3,
-        _ => text.len(),
-    }
-}
-
-/// Where mail addresses stand, with `@` plain or encoded.
-fn mail_addresses(text: &str) -> Vec<std::ops::Range<usize>> {
-    let bytes = text.as_bytes();
-    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
-    // Most texts hold none.
-    if !bytes.contains(&b'@') && !text.contains("40") {
-        return found;
-    }
-    for place in 0..bytes.len() {
-        let sign = match &bytes[place..] {
-            [b'@', ..] => 1,
-            [b'%', b'4', b'0', ..] => 3,
-            [b'%', b'2', b'5', b'4', b'0', ..] => 5,
-            _ => continue,
-        };
-        let begin = local_part(bytes, place).max(found.last().map_or(0, |last| last.end));
-        let end = domain_end(bytes, place + sign);
-        if let Some(end) = end.filter(|_| begin < place) {
-            found.push(begin..end);
-        }
-    }
-    found
-}
-
-/// Whether a byte can stand in a mail address's first part, or an international one's.
-const fn of_local_part(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || byte >= 0x80
-        || matches!(
-            byte,
-            b'.' | b'_' | b'+' | b'-' | b'!' | b'#' | b'$' | b'*' | b'~' | b'^' | b'|' | b'`'
-        )
-}
-
-/// Where the first part begins that ends at `end`.
-fn local_part(text: &[u8], end: usize) -> usize {
-    let mut begin = end;
-    while begin > 0 {
-        // An encoded character counts as what it stands for.
-        if begin >= 3
-            && text[begin - 3] == b'%'
-            && let Some(byte) = hex(text[begin - 2], text[begin - 1])
-        {
-            if !of_local_part(byte) && byte != b'\'' {
-                break;
-            }
-            begin -= 3;
-        } else if of_local_part(text[begin - 1]) {
-            begin -= 1;
-        } else {
-            break;
-        }
-    }
-    begin
-}
-
 fn hex(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// Where the domain ends that begins at `begin`: labels with dots between them, the last of letters.
-fn domain_end(text: &[u8], begin: usize) -> Option<usize> {
-    let of_label = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80 || *byte == b'-';
-    let (mut end, mut dots) = (begin, 0);
-    loop {
-        let length = text[end..].iter().take_while(|byte| of_label(byte)).count();
-        if length == 0 {
-            break;
-        }
-        end += length;
-        match &text[end..] {
-            [b'.', next, ..] if of_label(next) => (end, dots) = (end + 1, dots + 1),
-            _ => break,
-        }
+/// What stands before a secret in headers.
+const SCHEMES: [&[u8]; 12] = [
+    b"bearer",
+    b"basic",
+    b"token",
+    b"apikey",
+    b"api-key",
+    b"digest",
+    b"negotiate",
+    b"ntlm",
+    b"hmac",
+    b"hawk",
+    b"sharedkey",
+    b"key",
+];
+
+/// Returns the scheme at the beginning, without a blank behind it.
+fn scheme(bytes: &[u8]) -> Option<&'static [u8]> {
+    let first = bytes.first()?.to_ascii_lowercase();
+    if !matches!(first, b'a' | b'b' | b'd' | b'h' | b'k' | b'n' | b's' | b't') {
+        return None;
     }
-    (dots > 0 && end > begin).then_some(end)
+    let known = |scheme: &&&[u8]| {
+        bytes
+            .get(..scheme.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(scheme))
+    };
+    SCHEMES.iter().find(known).copied()
+}
+
+fn begins_with_scheme(bytes: &[u8]) -> bool {
+    scheme(bytes).is_some_and(|scheme| matches!(bytes.get(scheme.len()), Some(b' ' | b'+' | b':' | b'%')))
+}
+
+/// Finds tokens that show themselves by their form: JSON Web Tokens, and what follows `Bearer`, `Basic`, `Token` and the like.
+fn token_places(view: &View<'_>) -> Vec<Range<usize>> {
+    let bytes = view.bytes();
+    let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=~".contains(byte);
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut push = |place: Range<usize>| {
+        if found.last().is_none_or(|last| last.end <= place.start) {
+            found.push(place);
+        }
+    };
+    let mut starts = true;
+    for place in 0..bytes.len() {
+        if bytes[place..].starts_with(b"eyJ") {
+            let length = bytes[place..].iter().take_while(|byte| of_token(byte)).count();
+            // What was looked at once is not looked at again.
+            if length >= 20 {
+                push(place..place + length);
+            }
+        }
+        if starts && let Some(scheme) = scheme(&bytes[place..]) {
+            let blank = place + scheme.len();
+            if matches!(bytes.get(blank), Some(b' ' | b'+' | b':')) {
+                let blanks = bytes[blank + 1..].iter().take_while(|byte| **byte == b' ').count();
+                let begin = blank + 1 + blanks;
+                let length = bytes[begin..].iter().take_while(|byte| of_token(byte)).count();
+                let alone =
+                    begin + length == bytes.len() && (place == 0 || matches!(bytes[place - 1], b'=' | b'"' | b':'));
+                if is_token(scheme, &bytes[place..blank], &bytes[begin..begin + length], alone) {
+                    push(begin..begin + length);
+                }
+            }
+        }
+        starts = !bytes[place].is_ascii_alphanumeric();
+    }
+    found
+}
+
+/// Returns whether a word behind a scheme is a secret, and no word of a sentence.
+fn is_token(scheme: &[u8], written: &[u8], word: &[u8], alone: bool) -> bool {
+    let digits = word.iter().any(u8::is_ascii_digit);
+    let small = word.iter().all(u8::is_ascii_lowercase);
+    let signs = word.iter().any(|byte| b"-_=/+~".contains(byte));
+    let likely = match word.len() {
+        0 => return false,
+        1..4 => false,
+        4..8 => digits || word.iter().all(u8::is_ascii_uppercase),
+        8..16 => digits || signs || !small,
+        _ => true,
+    };
+    let certain = matches!(scheme, b"apikey" | b"api-key" | b"bearer" | b"sharedkey");
+    let header = written.first().is_some_and(u8::is_ascii_uppercase) && !small;
+    match scheme {
+        b"bearer" if word.len() >= 8 => true,
+        b"basic" if word.len() >= 12 => true,
+        // Far from the beginning of a value these are words of sentences.
+        b"key" => likely && alone && (digits || signs),
+        _ => likely && (digits || alone || certain || word.len() >= 16 && !small) || alone && (certain || header),
+    }
 }
 
 /// Whether what follows is the version of a program: `Name/` or `v="` stands before it.
@@ -624,7 +807,7 @@ fn is_version(before: &str) -> bool {
 }
 
 /// Where addresses of the Internet stand that are no host of a URL: the visitor's own, and what has the form of one.
-fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<std::ops::Range<usize>> {
+fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let of_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
     let mut found = Vec::new();

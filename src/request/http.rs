@@ -7,7 +7,7 @@ use super::{Entries, Ingress, Parts, Request, last};
 use crate::pixel::Pixel;
 
 /// Where payload 2.0 keeps what the passthrough template calls by these names, below `requestContext`.
-const CONTEXT: [(&str, &[&str]); 8] = [
+const CONTEXT: [(&str, &[&str]); 9] = [
     ("account-id", &["accountId"]),
     ("api-id", &["apiId"]),
     ("domain-name", &["domainName"]),
@@ -16,6 +16,7 @@ const CONTEXT: [(&str, &[&str]); 8] = [
     ("request-time-epoch", &["timeEpoch"]),
     ("source-ip", &["http", "sourceIp"]),
     ("stage", &["stage"]),
+    ("user-agent", &["http", "userAgent"]),
 ];
 
 /// Decodes the payload. The query is read from `rawQueryString`, since the decoded form joins repeated names with commas.

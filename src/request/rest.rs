@@ -12,7 +12,7 @@ use super::{Entries, Ingress, Parts, Request};
 use crate::pixel::Pixel;
 
 /// Where payload 1.0 keeps what the passthrough template calls by these names, below `requestContext`.
-const CONTEXT: [(&str, &[&str]); 19] = [
+const CONTEXT: [(&str, &[&str]); 20] = [
     ("account-id", &["accountId"]),
     ("api-id", &["apiId"]),
     ("api-key", &["identity", "apiKey"]),
@@ -37,6 +37,7 @@ const CONTEXT: [(&str, &[&str]); 19] = [
     ("source-ip", &["identity", "sourceIp"]),
     ("stage", &["stage"]),
     ("user", &["identity", "user"]),
+    ("user-agent", &["identity", "userAgent"]),
     ("user-arn", &["identity", "userArn"]),
 ];
 

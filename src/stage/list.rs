@@ -1,14 +1,14 @@
 //! How codes stand in their owner's list, in memory: a hit is marked without asking the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::code::Listing;
-use crate::manage::{Change, Store};
+use crate::code::{CodeStatus, Listing};
+use crate::manage::{Change, Changed, Store};
 use crate::question::{AskError, Cursor};
 
 /// The list, as far as it is known.
@@ -21,10 +21,18 @@ pub struct List {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The codes' hashes, and whether they are revoked.
-    codes: HashMap<u64, bool>,
+    /// The codes' hashes, and what is known of them.
+    codes: HashMap<u64, Entry>,
+    /// The campaigns of all codes, each once: a mailing has one for many codes.
+    campaigns: HashSet<Arc<str>>,
     /// Whether what is not here is not in the list.
     whole: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    revoked: bool,
+    campaign: Option<Arc<str>>,
 }
 
 /// How often it is looked whether others have listed or revoked codes.
@@ -45,22 +53,39 @@ impl List {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How a code stands.
-    pub fn standing(&self, code: &str) -> Listing {
+    /// Returns what the list says of a code.
+    pub fn status(&self, code: &str) -> CodeStatus {
         let known = self.read();
-        match known.codes.get(&self.hasher.hash_one(code)) {
-            Some(true) => Listing::Revoked,
-            Some(false) => Listing::Listed,
-            None if known.whole && !known.codes.is_empty() => Listing::Missing,
-            None => Listing::None,
+        let Some(entry) = known.codes.get(&self.hasher.hash_one(code)) else {
+            let missing = known.whole && !known.codes.is_empty();
+            return if missing { Listing::Missing } else { Listing::None }.into();
+        };
+        CodeStatus {
+            listing: if entry.revoked {
+                Listing::Revoked
+            } else {
+                Listing::Listed
+            },
+            campaign: entry.campaign.as_deref().map(ToOwned::to_owned),
         }
     }
 
-    /// Notes what was done with a code.
-    pub fn note(&self, change: Change, code: &str) {
+    /// Notes what was done with a code, and its campaign.
+    pub fn note(&self, change: Change, code: &str, campaign: Option<&str>) {
         let code = self.hasher.hash_one(code);
-        let revoked = change == Change::Revoked;
-        *self.write().codes.entry(code).or_default() |= revoked;
+        let mut known = self.write();
+        let campaign = campaign.filter(|campaign| !campaign.is_empty()).map(|campaign| {
+            let shared = known
+                .campaigns
+                .get(campaign)
+                .cloned()
+                .unwrap_or_else(|| campaign.into());
+            known.campaigns.insert(Arc::clone(&shared));
+            shared
+        });
+        let entry = known.codes.entry(code).or_default();
+        entry.revoked |= change == Change::Revoked;
+        entry.campaign = campaign;
     }
 
     /// Notes what was done since a time, in milliseconds since 1970; from when on to ask the next time. Until the store can
@@ -86,13 +111,13 @@ impl List {
         });
         loop {
             let mut codes = store.changed(change, after.as_ref(), AT_ONCE).await?;
-            for Cursor { id, .. } in &codes {
-                self.note(change, id);
+            for Changed { place, campaign } in &codes {
+                self.note(change, &place.id, campaign.as_deref());
             }
-            if codes.is_empty() {
+            let Some(last) = codes.pop() else {
                 return Ok(());
-            }
-            after = codes.pop();
+            };
+            after = Some(last.place);
         }
     }
 }

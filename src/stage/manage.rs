@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::delivery::sqlite::{Reader, Readers, StoreError, threads};
 use crate::manage::token::Scope;
-use crate::manage::{Change, Followed, Listed, Place, Put, Store};
+use crate::manage::{Change, Changed, Followed, Listed, Place, Put, Store};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 impl From<StoreError> for AskError {
@@ -163,7 +163,7 @@ impl Store for File {
         self.0.lookups.with(move |reader| Ok(reader.follow(&place)?)).await
     }
 
-    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, AskError> {
+    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Changed>, AskError> {
         let after = after.cloned();
         let changed = move |reader: &Reader| Ok(reader.changed(change, after.as_ref(), limit)?);
         self.0.lookups.with(changed).await

@@ -57,7 +57,7 @@ fn listed(code: &str, revoked: bool) -> Listed {
     Listed {
         code: code.to_owned(),
         created_at: time,
-        campaign: None,
+        campaign: Some("listed spring".to_owned()),
         note: None,
         revoked_at: revoked.then_some(time),
     }
@@ -123,6 +123,8 @@ async fn a_code_stands_as_the_index_has_it_at_that_moment() {
         .map(|(_, event)| {
             let signature = event["pixel"]["signature"].as_str().expect("a text").to_owned();
             assert_eq!(event["pixel"]["code"] == code, signature != "unknown", "{event:#}");
+            let listed = matches!(&*signature, "listed" | "revoked");
+            assert_eq!(event["campaign"]["name"] == "listed spring", listed, "{event:#}");
             signature
         })
         .collect();

@@ -47,6 +47,7 @@ mod queue;
 mod queues;
 mod readme;
 mod real_index;
+mod redaction;
 mod replay;
 mod restart;
 mod schema;

@@ -290,7 +290,7 @@ fn arriving() -> impl Strategy<Value = (Arrived, Vec<String>)> {
                 // `@` and `:` cannot stand in a header's name.
                 "name of a header" if text.contains(':') => continue,
                 "name of a header" => {
-                    let name = format!("sec-{}", text.replace('@', "%40")).to_lowercase();
+                    let name = format!("sec-ch-{}", text.replace('@', "%40")).to_lowercase();
                     arrived.headers.push((name, "1".to_owned()));
                 }
                 "body" => arrived.body = Some(json!({ "a": around, around.clone(): 1 }).to_string().into_bytes()),

@@ -192,3 +192,30 @@ fn the_command_prints_one_or_all() {
     let (_, _, talk) = printed(&["amp"]);
     assert!(talk.contains("https"), "{talk}");
 }
+
+#[test]
+fn a_tag_of_a_mail_address_that_is_not_encoded_is_warned_of() {
+    for (tag, encoded) in [
+        ("*|EMAIL|*", Some("*|URL:EMAIL|*")),
+        ("{{ contact.EMAIL }}", Some("{{ contact.email|urlencode }}")),
+        ("%%emailaddr%%", Some("%%=URLEncode(emailaddr)=%%")),
+        ("[e-mail]", Some("a tag of the subscriber's id")),
+        ("*|URL:EMAIL|*", None),
+        ("*|UNIQID|*", None),
+    ] {
+        let output = run(
+            &std::env::temp_dir(),
+            &["snippet", "mail", "--merge", &format!("userid={tag}")],
+        );
+        let (lines, talk) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(output.status.success(), "{talk}");
+        assert!(lines.contains("userid="), "{lines}");
+        match encoded {
+            Some(encoded) => assert!(talk.contains(encoded) && talk.contains(tag), "{talk}"),
+            None => assert!(!talk.contains("mail address"), "{talk}"),
+        }
+    }
+}

@@ -359,7 +359,7 @@ fn hostile_queries() -> Vec<Hostile> {
 
 fn hostile_headers() -> Vec<Hostile> {
     let many = |count: usize, length: usize| {
-        let headers = (0..count).map(|number| (format!("Sec-{number}"), vec![b'v'; length]));
+        let headers = (0..count).map(|number| (format!("Sec-CH-{number}"), vec![b'v'; length]));
         headers.collect::<Vec<_>>()
     };
     let with = |name, headers| Hostile {
@@ -373,7 +373,7 @@ fn hostile_headers() -> Vec<Hostile> {
         with("200 headers of 900 bytes", many(200, 900)).odd(&["too_many"]),
         with("900 headers", many(900, 10)).odd(&["too_many"]),
         hostile("a header of 60 KB", "/pixel.gif")
-            .header("Sec-Long", &vec![b'x'; 60_000])
+            .header("Sec-CH-Long", &vec![b'x'; 60_000])
             .holds("/event/cut", json!(["params.header"])),
         hostile("a long User-Agent", "/pixel.gif")
             .header("User-Agent", &[b'U'; 5000])
@@ -393,24 +393,24 @@ fn hostile_headers() -> Vec<Hostile> {
             .holds("/user_agent/original", "\"', \"source-ip\": \"6.6.6.0")
             .holds("/context/source-ip", "127.0.0.0"),
         hostile("bytes that are no UTF-8 in a header", "/pixel.gif")
-            .header("Sec-Odd", b"a\xff\xfeb")
+            .header("Sec-CH-Odd", b"a\xff\xfeb")
             .odd(&["invalid_encoding"])
-            .holds("/params/header/sec-odd", "a\u{fffd}\u{fffd}b"),
+            .holds("/params/header/sec-ch-odd", "a\u{fffd}\u{fffd}b"),
         hostile("bytes that are no UTF-8 in the User-Agent", "/pixel.gif")
             .header("User-Agent", b"\xc3\x28")
             .odd(&["invalid_encoding"])
             .holds("/user_agent/original", "\u{fffd}("),
         hostile("UTF-8 in a header", "/pixel.gif")
-            .header("Sec-Odd", "é日🙂".as_bytes())
-            .holds("/params/header/sec-odd", "é日🙂"),
+            .header("Sec-CH-Odd", "é日🙂".as_bytes())
+            .holds("/params/header/sec-ch-odd", "é日🙂"),
         hostile("empty headers", "/pixel.gif")
             .header("User-Agent", b"")
             .header("Referer", b"")
             .holds("/event/action", "open"),
         hostile("a repeated header", "/pixel.gif")
-            .header("Sec-Twice", b"1")
-            .header("sec-twice", b"2")
-            .holds("/params/header/sec-twice", "2"),
+            .header("Sec-CH-Twice", b"1")
+            .header("sec-ch-twice", b"2")
+            .holds("/params/header/sec-ch-twice", "2"),
         hostile("an address that is none", "/pixel.gif")
             .header("X-Forwarded-For", b"unknown, \"<script>\", 300.1.1.1")
             .holds("/client/ip", "127.0.0.0"),

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reader, StoreError};
 use crate::manage::token::Scope;
-use crate::manage::{Change, Listed, Put};
+use crate::manage::{Change, Changed, Listed, Put};
 use crate::question::{Cursor, Moment};
 
 /// A token as it is kept.
@@ -72,27 +72,30 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Cursor>, StoreError> {
+    pub fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let sql = match change {
             Change::Listed => {
-                "SELECT created, code FROM codes WHERE (created, code) > (?1, ?2) ORDER BY created, code LIMIT ?3"
+                "SELECT created, code, campaign FROM codes WHERE (created, code) > (?1, ?2) ORDER BY created, code LIMIT ?3"
             }
             Change::Revoked => {
-                "SELECT revoked, code FROM codes WHERE revoked IS NOT NULL AND (revoked, code) > (?1, ?2)
+                "SELECT revoked, code, campaign FROM codes WHERE revoked IS NOT NULL AND (revoked, code) > (?1, ?2)
                 ORDER BY revoked, code LIMIT ?3"
             }
         };
         let (time, code) = after.map_or((i64::MIN, ""), |cursor| (cursor.time, cursor.id.as_str()));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let cursor = |row: &Row<'_>| {
-            Ok(Cursor {
-                time: row.get(0)?,
-                id: row.get(1)?,
+        let changed = |row: &Row<'_>| {
+            Ok(Changed {
+                place: Cursor {
+                    time: row.get(0)?,
+                    id: row.get(1)?,
+                },
+                campaign: row.get(2)?,
             })
         };
         let read = || {
             let mut statement = self.connection.prepare_cached(sql)?;
-            statement.query_map(params![time, code, limit], cursor)?.collect()
+            statement.query_map(params![time, code, limit], changed)?.collect()
         };
         self.result(read())
     }

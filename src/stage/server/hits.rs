@@ -36,8 +36,8 @@ pub(super) async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnsw
                 trusted_hops: stage.config.trusted_hops,
             };
             let place = |address| stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default();
-            let listing = |code: &str| stage.list.standing(code);
-            let event = capture::event_known(*request, &circumstances, &stage.config, place, listing);
+            let status = |code: &str| stage.list.status(code);
+            let event = capture::event_known(*request, &circumstances, &stage.config, place, status);
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             if store(stage, arrived, Arc::new(event)).await.is_err() {
                 answer.set_outcome("accepted; not yet stored");

@@ -126,24 +126,25 @@ async fn answer_from(
         };
     }
     let (reply, reason) = stage.manager.answer(asked, store, now).await;
-    if let Some((change, code)) = changed(asked, &reply) {
-        stage.list.note(change, &code);
+    if let Some((change, code, campaign)) = changed(asked, &reply) {
+        stage.list.note(change, &code, campaign.as_deref());
     }
     (of_reply(reply), reason)
 }
 
-/// What an answer has done with a code.
-fn changed(asked: &Asked, reply: &Reply) -> Option<(Change, String)> {
-    let member = |name: &str| {
-        let body: serde_json::Value = serde_json::from_str(&reply.body).ok()?;
-        Some(body.get(name)?.as_str()?.to_owned())
+/// Returns what an answer has done with a code, and the code's campaign.
+fn changed(asked: &Asked, reply: &Reply) -> Option<(Change, String, Option<String>)> {
+    let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    let member = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
+    let (change, code) = match (asked.method.as_str(), asked.path.as_str(), reply.status) {
+        ("DELETE", path, 200) => (Change::Revoked, path.strip_prefix("codes/")?.to_owned()),
+        ("POST", "codes", 201) => (Change::Listed, member("code")?),
+        // Another campaign was noted. What is revoked stays so.
+        ("PATCH", path, 200) => (Change::Listed, path.strip_prefix("codes/")?.to_owned()),
+        (_, "gen-image", 200) => (Change::Listed, member("unique_code")?),
+        _ => return None,
     };
-    match (asked.method.as_str(), asked.path.as_str(), reply.status) {
-        ("DELETE", path, 200) => Some((Change::Revoked, path.strip_prefix("codes/")?.to_owned())),
-        ("POST", "codes", 201) => Some((Change::Listed, member("code")?)),
-        (_, "gen-image", 200) => Some((Change::Listed, member("unique_code")?)),
-        _ => None,
-    }
+    Some((change, code, member("campaign")))
 }
 
 fn asked(stage: &Stage, arrived: Arrived) -> Asked {
