@@ -14,7 +14,7 @@
   let follower;
 
   // The field by which pages are listed: the address without its query and fragment.
-  const PAGE = 'url.path';
+  const PAGE = 'page';
   const COUNTRY = 'client.geo.country_iso_code';
   // Field, title, title of a single value, and what an empty list says.
   const LISTS = [
