@@ -261,6 +261,11 @@ fn each_row(
     }
 }
 
+/// Says that deleted events can still be read in a file.
+pub(super) fn still_readable(reason: &str) -> String {
+    format!("what was deleted can still be read in the bytes of the file or its `-wal`: {reason}; run this again")
+}
+
 /// Puts the members of `change` into a document, as an index's partial update does.
 fn merge(document: &mut Value, change: Value) {
     match (document, change) {

@@ -10,6 +10,7 @@ mod ask;
 pub mod codes;
 mod layout;
 mod pack;
+mod purge;
 mod reader;
 mod segment;
 mod tail;
@@ -23,6 +24,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rusqlite::{Connection, TransactionBehavior};
 
 pub use archive::{Archive, Change, prune};
+pub use purge::{Purge, purge};
 pub use reader::{Reader, Stored};
 pub use writer::{Store, probe};
 

@@ -17,6 +17,7 @@ mod codes;
 mod config;
 mod corpora;
 mod dashboards;
+mod deletion;
 mod demo;
 mod destination;
 mod fault_proxy;

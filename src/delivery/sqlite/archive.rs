@@ -5,6 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use rusqlite::{Transaction, TransactionBehavior, params};
 
+use super::purge::note_remnants;
 use super::{Reader, StoreError, Stored, in_transaction, pack};
 
 /// An existing file, to read all of it, change events and delete them.
@@ -79,7 +80,7 @@ impl Archive {
         write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
     }
 
-    /// Deletes the events of these numbers, all or none; how many there were. What was deleted is overwritten in the file.
+    /// Deletes the events of these numbers, all or none; how many there were. [`super::purge`] then removes their bytes.
     ///
     /// # Errors
     ///
@@ -87,7 +88,6 @@ impl Archive {
     pub fn delete(&self, numbers: &[i64]) -> Result<u64, StoreError> {
         let write = || {
             let connection = &self.reader.connection;
-            connection.pragma_update(None, "secure_delete", true)?;
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let mut deleted = 0;
             for number in numbers {
@@ -95,9 +95,10 @@ impl Archive {
                 let delete = "DELETE FROM events WHERE number = ?1";
                 deleted += transaction.prepare_cached(delete)?.execute([number])? as u64;
             }
+            if deleted > 0 {
+                note_remnants(&transaction)?;
+            }
             transaction.commit()?;
-            // The log of changes holds the old pages until it is emptied.
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
             Ok(deleted)
         };
         write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
@@ -115,7 +116,7 @@ pub struct Change {
     pub after: String,
 }
 
-/// Deletes the events from before a time, or counts them.
+/// Deletes the events from before a time, or counts them. [`super::purge`] then removes their bytes.
 ///
 /// # Errors
 ///
