@@ -27,6 +27,8 @@ pub(super) enum Subject {
     Visitor(String),
     /// A code's.
     Code(String),
+    /// A set of data's, by `event.dataset`.
+    Dataset(&'static str),
 }
 
 impl Subject {
@@ -36,6 +38,7 @@ impl Subject {
             Self::User { hash, .. } => format!("user {hash}"),
             Self::Visitor(id) => format!("visitor {id}"),
             Self::Code(code) => format!("code {code}"),
+            Self::Dataset(name) => format!("dataset {name}"),
         }
     }
 
@@ -60,6 +63,7 @@ impl Subject {
             }
             Self::Visitor(id) => term("visitor.id", id).to_vec(),
             Self::Code(code) => term("pixel.code", code).to_vec(),
+            Self::Dataset(name) => term("event.dataset", name).to_vec(),
         };
         json!({"bool": {"should": should, "minimum_should_match": 1}})
     }
@@ -75,6 +79,7 @@ impl Subject {
             }
             Self::Visitor(id) => is("/visitor/id", id),
             Self::Code(code) => is("/pixel/code", code),
+            Self::Dataset(name) => is("/event/dataset", name),
         }
     }
 }
@@ -169,6 +174,22 @@ impl Archive {
                 let body = json!({"query": subject.query()});
                 let found = ask(deliverer, "POST", "/_count?ignore_unavailable=true", &body).await?;
                 found["count"].as_u64().context("the answer has no count")
+            }
+        }
+    }
+
+    /// Returns true when there are events that are not of a set of data.
+    pub(super) async fn has_others_than(&self, dataset: &'static str) -> anyhow::Result<bool> {
+        match self {
+            Self::File(path) => Ok(File::open(path)?.has_others_than(dataset)?),
+            Self::Index(deliverer) => {
+                let others = json!({"bool": {"must_not": [Subject::Dataset(dataset).query()]}});
+                let mut pages = Pages::new(deliverer, others);
+                let found = pages.next().await?;
+                pages.end().await;
+                // An index that does not know the field finds all events, and only the documents tell.
+                let is_other = |stored: &Stored| stored.document.pointer("/event/dataset") != Some(&dataset.into());
+                Ok(found.is_some_and(|page| page.iter().any(is_other)))
             }
         }
     }

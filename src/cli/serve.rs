@@ -25,7 +25,7 @@ use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Report, Sink, Stage, serve};
-use crate::terminal::{json_line, printable, talk};
+use crate::terminal::{json_line, log_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -38,7 +38,8 @@ pub(super) struct Arguments {
     /// Which ingress to stand in for
     #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
     ingress: Ingress,
-    /// Delete events after so many days, as in 90d, where they go to a file
+    /// Delete events after so many days, as in 90d, where they go to a file; once a day the file is written anew, so that none of
+    /// their bytes are left
     #[arg(long, value_name = "DAYS", value_parser = super::days)]
     keep: Option<u32>,
     /// Print hits as JSON, one per line
@@ -345,12 +346,14 @@ fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::t
         let mut out = std::io::BufWriter::new(std::io::stdout());
         let immediate = std::io::stdout().is_terminal();
         while let Some(report) = lines.blocking_recv() {
-            let line = if json {
+            let mut line = if json {
                 json_line(&as_json(&report))
             } else {
-                as_text(&report)
+                log_line(&as_text(&report))
             };
-            let written = writeln!(out, "{line}");
+            // At one go, so that no line of stderr comes between the line and its end where both go to one log.
+            line.push('\n');
+            let written = out.write_all(line.as_bytes());
             let flushed = if immediate || lines.is_empty() {
                 out.flush()
             } else {

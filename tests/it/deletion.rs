@@ -14,7 +14,7 @@ use tempfile::{TempDir, tempdir};
 use crate::serving::{Served, documents, files, pixel, request, run, send, serve, wait_for};
 
 /// The places of some byte strings in the files of a folder: the first ones, as `file: text`.
-fn left(folder: &Path, needles: &[Vec<u8>]) -> Vec<String> {
+pub fn left(folder: &Path, needles: &[Vec<u8>]) -> Vec<String> {
     let begin = |bytes: &[u8]| usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
     let mut begins = vec![false; 1 << 24];
     let mut by_begin: HashMap<usize, Vec<&[u8]>> = HashMap::new();

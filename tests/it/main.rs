@@ -36,6 +36,7 @@ mod invoke;
 mod lambda_rig;
 mod lambda_rig_itself;
 mod lifecycle;
+mod log_injection;
 mod manage;
 mod matrix;
 mod opt_outs;

@@ -53,6 +53,18 @@ impl Archive {
         self.reader.query(&sql, [since])
     }
 
+    /// Returns true when there is an event that is not of a set of data (`event.dataset`).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn has_others_than(&self, dataset: &str) -> Result<bool, StoreError> {
+        let others = "SELECT EXISTS (
+            SELECT 1 FROM events WHERE json_extract(document, '$.event.dataset') IS NOT ?1)";
+        let found = self.reader.connection.query_row(others, [dataset], |row| row.get(0));
+        found.map_err(|error| StoreError::new(&self.reader.path, error))
+    }
+
     /// Replaces documents, all or none, except those that have changed or gone meanwhile: how many were replaced.
     ///
     /// # Errors
