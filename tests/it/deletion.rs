@@ -324,3 +324,21 @@ fn a_server_that_keeps_events_for_some_days_leaves_no_id_of_older_ones() {
     served.ended();
     assert_eq!(left(folder.path(), &old), [""; 0]);
 }
+
+/// Earlier versions overwrote nothing of what they deleted; the next deletion removes that, too.
+#[test]
+fn what_an_earlier_version_left_goes_with_the_next_deletion() {
+    let folder = tempdir().expect("a folder");
+    let visitors = ["early-visitor-0", "later-visitor-0", "other-visitor-0"];
+    store(folder.path(), spread(900, &visitors, |number| format!("code-{number}")));
+    let earlier = Connection::open(folder.path().join("pixel.db")).expect("the file opens");
+    earlier
+        .execute_batch("PRAGMA secure_delete = OFF; DELETE FROM events WHERE visitor = 'early-visitor-0';")
+        .expect("it is deleted");
+    drop(earlier);
+    let early = texts(&visitors[..1]);
+    assert!(!left(folder.path(), &early).is_empty());
+    check_erased(&erase(folder.path(), &["--visitor", visitors[1]]), 300);
+    assert_eq!(left(folder.path(), &texts(&visitors[..2])), [""; 0]);
+    assert_eq!(documents(folder.path()).len(), 300);
+}

@@ -372,7 +372,9 @@ const END: &str = "2026-05-28T20:26:40.123Z";
 #[test]
 fn into_a_file_twice_stores_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    let arguments = ["demo", "--events", "4000", "--seed", "7", "--end", END, "--json"];
+    let arguments = [
+        "demo", "--events", "4000", "--days", "30", "--seed", "7", "--end", END, "--json",
+    ];
     let first = run(folder.path(), &arguments);
     assert!(first.status.success());
     assert_eq!(counts(&summary(&first)), [4_000, 0, 0, 0]);
@@ -615,7 +617,18 @@ fn check_index(engine: Server, pattern: &str) {
     let fill = || {
         run(
             folder.path(),
-            &["demo", "-n", "2000", "--end", END, "--json", "-d", &destination],
+            &[
+                "demo",
+                "-n",
+                "2000",
+                "--days",
+                "30",
+                "--end",
+                END,
+                "--json",
+                "-d",
+                &destination,
+            ],
         )
     };
     for expected in [[2_000, 0, 0, 0], [0, 2_000, 0, 0]] {

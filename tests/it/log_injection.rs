@@ -231,7 +231,7 @@ fn a_log_of_hits_that_were_not_stored_holds_each_once() {
             let audited = audited.expect("pixel starts");
             let report: Value = serde_json::from_slice(&audited.stdout).expect("a report");
             let expected = (&json!(hits.len()), &json!(0));
-            assert_eq!((&report["logged"], &report["unaccounted"]), expected, "{form} {report}");
+            assert_eq!((&report["log"], &report["unaccounted"]), expected, "{form} {report}");
         }
     }
 }
