@@ -71,6 +71,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return wrong(format!("source and destination are the same: {destination}"));
     }
     let resume = resume(&source, arguments.state.is_some()).to_owned();
+    // Of a file that is followed with a state, the new lines may well hold none.
+    let must_hold_events = arguments.state.is_none() && matches!(source, Source::File(_) | Source::Stdin);
     let summary = super::runtime()?.block_on(replay(arguments, Arc::new(config), source, &destination))?;
     if arguments.json {
         print(&summary.json().to_string())?;
@@ -91,7 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(Interrupted { signal, resume }.into());
     }
     ensure!(
-        !summary.is_in_vain(),
+        !must_hold_events || !summary.is_in_vain(),
         "cannot replay `{}`: no events in this file; try `pixel replay --help` for the forms that are read",
         printable(&arguments.source, 200)
     );
@@ -399,7 +401,7 @@ impl Summary {
 
     /// Returns true when there were lines, and none of them was an event.
     const fn is_in_vain(&self) -> bool {
-        self.read == 0 && self.other_lines > 0 && self.kept_in_queue == 0
+        self.read == 0 && self.other_lines > 0
     }
 
     fn read(&mut self, piece: &Piece) {
