@@ -45,7 +45,9 @@ fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
 /// A hexadecimal id as it is written, and as the bytes that it stands for.
 fn id(hex: &str) -> [Vec<u8>; 2] {
     let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    let bytes = digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8);
+    let bytes = digits
+        .chunks_exact(2)
+        .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).expect("a byte"));
     [hex.as_bytes().to_vec(), bytes.collect()]
 }
 

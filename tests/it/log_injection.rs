@@ -138,7 +138,12 @@ impl Drop for Logged {
 /// The forms in which a log is kept.
 fn forms(log: &str) -> Vec<(&'static str, String)> {
     let lines: Vec<_> = log.split('\n').filter(|line| !line.is_empty()).collect();
-    let with = |prefix: &str| lines.iter().map(|line| format!("{prefix}{line}\n")).collect::<String>();
+    let with = |prefix: &str| {
+        lines
+            .iter()
+            .map(|line| [prefix, line, "\n"].concat())
+            .collect::<String>()
+    };
     let event = |line: &&str| json!({"timestamp": 1, "message": line, "logStreamName": "a"});
     let export = json!({"events": lines.iter().map(event).collect::<Vec<_>>(), "searchedLogStreams": []});
     vec![
