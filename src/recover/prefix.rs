@@ -9,7 +9,7 @@
 //! | `TIME STREAM` | `aws logs tail` |
 //! | `TIME REQUEST-ID LEVEL` | Lambda's text format |
 //! | `TIME HOST IDENT[PID]:` | systemd, syslog |
-//! | `TIME`, `TIME LEVEL` | `docker logs --timestamps`, many loggers |
+//! | `DAY`, `TIME`, `TIME LEVEL` | `docker logs --timestamps`, many loggers |
 //! | `TIME stdout F` | Kubernetes |
 //! | `SERVICE \|`, `SERVICE \| TIME` | Docker Compose |
 
@@ -29,6 +29,10 @@ fn is_prefix(prefix: &str) -> bool {
     let words = words.as_slice();
     if let [service, "|", rest @ ..] = words {
         return is_name(service) && (rest.is_empty() || after_time(rest).is_some_and(<[_]>::is_empty));
+    }
+    if let [day] = words {
+        // A day alone, or a whole time.
+        return is_day(day) || after_time(words).is_some();
     }
     match after_time(words) {
         Some([] | ["stdout" | "stderr", "F" | "P"]) => true,
@@ -110,6 +114,7 @@ mod tests {
             "2026-05-28T20:26:41.123456789Z stderr F ",
             "2026-05-28 20:26:41,123 INFO ",
             "[2026-05-28 20:26:41] ",
+            "2026-05-28 ",
             "pixel-1  | ",
             "pixel-1  | 2026-05-28T20:26:41.123456789Z ",
         ] {
