@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::delivery::counts::Counts;
 use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::queue::BATCH;
+use crate::recover::find_object;
 
 /// From when (included) to when (not included).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub enum Noted {
 
 /// Reads a line of an access log. None when the line is another's.
 pub fn noted(line: &str, window: &Window) -> Option<Noted> {
-    let line: Access = serde_json::from_str(&line[line.find('{')?..]).ok()?;
+    let line: Access = serde_json::from_str(find_object(line)?.0).ok()?;
     let time = DateTime::from_timestamp_millis(line.time.parse().ok()?)?;
     let stored = line.answer.as_ref().is_none_or(|answer| answer.starts_with("accepted"));
     Some(if window.holds(time) && line.is_hit() && stored {
@@ -135,9 +136,7 @@ struct Line {
 impl Told {
     /// Reads a line of a log; lines of others are passed over.
     pub fn read(&mut self, text: &str) {
-        let Some(text) = text.find('{').map(|begins| text[begins..].trim_end()) else {
-            return;
-        };
+        let Some((text, _)) = find_object(text) else { return };
         let Ok(line) = serde_json::from_str::<Line>(text) else {
             return;
         };

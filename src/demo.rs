@@ -46,6 +46,9 @@ use mail::{Mail, Mailing};
 use people::{DAY, Person};
 use random::{Random, scatter};
 
+/// Marks made-up events (`event.dataset`).
+pub const DATASET: &str = "demo";
+
 /// What to make. The same values make the same events, byte by byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demo {
@@ -140,7 +143,7 @@ impl Plan {
             What::Open(mail) | What::Scan(mail) => self.mailing.listing(mail),
             _ => Listing::None,
         };
-        capture::event_listed(request, &circumstances, &config, listing)
+        capture::event_listed(request, &circumstances, &config, listing).with_dataset(DATASET)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {

@@ -1,5 +1,7 @@
 //! Events out of what a queue, a log or a file has kept: stored events as they are, requests by the way of every hit.
 
+mod prefix;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +16,7 @@ use crate::delivery::Ignored;
 use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::event::Event;
 use crate::hit::{Circumstances, code_of};
+pub use prefix::find_object;
 
 /// Why a text becomes no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,11 +126,9 @@ fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Optio
 
 /// Of a line of a log or a file: the part that is ours, none when the line is somebody else's.
 ///
-/// Logs put times, ids and levels before what was written, so the part may begin anywhere.
+/// Logs put times, ids and levels before what was written; the part begins directly behind such a prefix ([`find_object`]).
 pub fn ours(line: &str) -> Option<&str> {
-    let begins = line.find('{')?;
-    let text = line[begins..].trim_end();
-    let whole = line[..begins].trim().is_empty();
+    let (text, whole) = find_object(line)?;
     let Ok(top) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text) else {
         // What was cut off is refused with a reason; it must not pass for a line of somebody else.
         let begun = |mark: &str| text.contains(mark);
@@ -187,6 +188,7 @@ mod tests {
             undelivered.clone(),
             spaced,
             format!("2026-05-28T20:26:41.000Z\t8476a536\tERROR\t{undelivered}\n"),
+            format!("pixel-1  | {undelivered}"),
             r#"{"body-json": {}, "params": {}, "context": {}}"#.to_owned(),
             r#"{"version":"2.0","requestContext":{}}"#.to_owned(),
             r#"{"@timestamp":"2026-05-28T20:26:40.123Z","event":{"id":"a"},"params":{"querystring":{"outcome":"","event_id":""}}}"#.to_owned(),
@@ -205,6 +207,8 @@ mod tests {
             "{}",
             r#"{"level":"INFO","message":"hit","outcome":"indexed","event_id":"a"}"#,
             r#"{"level":"INFO","message":"something","context":{}}"#,
+            r#"20:26:41  indexed    GET /pixel.gif  203.0.113.0  {"message":"journal","event":{}}"#,
+            r#"20:26:41  indexed    GET /pixel/{"message":"undelivered event","event":{"a":"  203.0.113.0  b"#,
             "[1, 2]",
         ] {
             assert_eq!(ours(line), None, "{line}");

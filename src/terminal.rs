@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 /// Prints data. Whoever stops reading has what they wanted.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
+    match std::io::stdout().write_all(format!("{text}\n").as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
@@ -13,7 +13,14 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 
 /// Says something to the person at the terminal. A closed stderr is no reason to stop serving.
 pub(crate) fn talk(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    // At one go, so that no line of another thread comes between the line and its end.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// A line of text for a log, which nobody can take for JSON of the program's own: texts of visitors can begin neither an object
+/// nor a line.
+pub(crate) fn log_line(text: &str) -> String {
+    text.replace('{', "%7B").replace(['\n', '\r'], " ")
 }
 
 /// JSON on one line, fit for a terminal.

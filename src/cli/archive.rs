@@ -27,6 +27,8 @@ pub(super) enum Subject {
     Visitor(String),
     /// A code's.
     Code(String),
+    /// A set of data's, by `event.dataset`.
+    Dataset(&'static str),
 }
 
 /// One form in which a user's id may be stored.
@@ -58,6 +60,7 @@ impl Subject {
             Self::User { forms, .. } => format!("user {}", forms.first().map_or("", |form| &form.hash)),
             Self::Visitor(id) => format!("visitor {id}"),
             Self::Code(code) => format!("code {code}"),
+            Self::Dataset(name) => format!("dataset {name}"),
         }
     }
 
@@ -83,6 +86,7 @@ impl Subject {
             }
             Self::Visitor(id) => term("visitor.id", id).to_vec(),
             Self::Code(code) => term("pixel.code", code).to_vec(),
+            Self::Dataset(name) => term("event.dataset", name).to_vec(),
         };
         json!({"bool": {"should": should, "minimum_should_match": 1}})
     }
@@ -99,6 +103,7 @@ impl Subject {
             }
             Self::Visitor(id) => is("/visitor/id", id),
             Self::Code(code) => is("/pixel/code", code),
+            Self::Dataset(name) => is("/event/dataset", name),
         }
     }
 }
@@ -197,6 +202,22 @@ impl Archive {
         }
     }
 
+    /// Returns true when there are events that are not of a set of data.
+    pub(super) async fn has_others_than(&self, dataset: &'static str) -> anyhow::Result<bool> {
+        match self {
+            Self::File(path) => Ok(File::open(path)?.has_others_than(dataset)?),
+            Self::Index(deliverer) => {
+                let others = json!({"bool": {"must_not": [Subject::Dataset(dataset).query()]}});
+                let mut pages = Pages::new(deliverer, others);
+                let found = pages.next().await?;
+                pages.end().await;
+                // An index that does not know the field finds all events, and only the documents tell.
+                let is_other = |stored: &Stored| stored.document.pointer("/event/dataset") != Some(&dataset.into());
+                Ok(found.is_some_and(|page| page.iter().any(is_other)))
+            }
+        }
+    }
+
     /// Deletes a subject's events: how many.
     pub(super) async fn delete(&self, subject: &Subject) -> anyhow::Result<u64> {
         match self {
@@ -283,6 +304,11 @@ fn each_row(
         });
         file.rewrite(&changes.collect::<Vec<_>>())?;
     }
+}
+
+/// Says that deleted events can still be read in a file.
+pub(super) fn still_readable(reason: &str) -> String {
+    format!("what was deleted can still be read in the bytes of the file or its `-wal`: {reason}; run this again")
 }
 
 /// Puts the members of `change` into a document, as an index's partial update does.

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::archive::Pages;
-use super::{DestinationArgument, configuration, connect, queue};
+use super::{DestinationArgument, WrongArguments, configuration, connect, queue};
 use crate::audit::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
 use crate::aws::client::{Deliverer, Endpoint, Request, SendError, http_client};
 use crate::cloudwatch::{self, Counted, Dimensions};
@@ -131,7 +131,8 @@ async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyho
         return Ok(Answered::Ids(ids));
     }
     if arguments.access_log.is_empty() {
-        bail!("say what the stage answered: give `--access-log`, `--ids`, `--count`, `--metrics` or `--api`");
+        let says = "say what the stage answered: give `--access-log`, `--ids`, `--count`, `--metrics` or `--api`";
+        return Err(WrongArguments(says.to_owned()).into());
     }
     for path in &arguments.access_log {
         let mut understood = false;

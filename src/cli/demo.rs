@@ -15,16 +15,18 @@ use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::archive::{Archive, Subject, still_readable};
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
 use super::{DestinationArgument, configuration};
 use crate::aws::bulk::load;
 use crate::config::Config;
 use crate::delivery::bulk::Tally;
+use crate::delivery::sqlite::{Purge, purge};
 use crate::delivery::{Destination, Outcome};
-use crate::demo::{Demo, Plan};
+use crate::demo::{DATASET, Demo, Plan};
 use crate::event::{Event, iso};
-use crate::terminal::{print, printable, talk};
+use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -35,7 +37,7 @@ pub(super) struct Arguments {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000, value_parser = super::whole(1..=10_000_000_u32))]
     events: u32,
     /// Over how many days
-    #[arg(long, value_name = "D", default_value_t = 30, value_parser = super::whole(1..=3650_u32))]
+    #[arg(long, value_name = "D", default_value_t = 60, value_parser = super::whole(1..=3650_u32))]
     days: u32,
     /// The same seed makes the same events; storing them again stores nothing twice
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = super::whole(0..=u64::MAX))]
@@ -43,6 +45,13 @@ pub(super) struct Arguments {
     /// When the last event may be: `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
     #[arg(long, value_name = "TIME", value_parser = end)]
     end: Option<DateTime<Utc>>,
+    /// Store them also where real events are
+    #[arg(long)]
+    yes: bool,
+    /// Delete made-up events instead, of all seeds: those that are marked `event.dataset: demo`. Demos of versions before this
+    /// mark cannot be told from real events
+    #[arg(long, conflicts_with_all = ["events", "days", "seed", "end", "yes"])]
+    remove: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -64,13 +73,16 @@ fn end(text: &str) -> Result<DateTime<Utc>, String> {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
+    if arguments.remove {
+        return super::runtime()?.block_on(remove(arguments, &config));
+    }
     let demo = Demo {
         seed: arguments.seed,
         events: arguments.events,
         days: arguments.days,
         end: arguments.end.unwrap_or_else(Utc::now),
     };
-    let summary = super::runtime()?.block_on(fill(&demo, &config))?;
+    let summary = super::runtime()?.block_on(fill(&demo, &config, arguments.yes))?;
     if arguments.json {
         print(&summary.json(&demo).to_string())?;
     } else {
@@ -92,9 +104,68 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-async fn fill(demo: &Demo, config: &Config) -> anyhow::Result<Summary> {
+/// Deletes the events of all demos.
+async fn remove(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
+    let destination = config.destination.as_ref().context("no destination")?;
+    let (archive, demos) = (Archive::of(config, destination).await?, Subject::Dataset(DATASET));
+    archive.refresh().await;
+    let found = archive.count(&demos).await?;
+    let deleted = archive.delete(&demos).await?;
+    let purge = match destination {
+        Destination::Sqlite(path) => purge(path)?,
+        _ => Purge::Complete,
+    };
+    archive.refresh().await;
+    let left = archive.count(&demos).await?;
+    let not_reached = match &purge {
+        Purge::Complete => None,
+        Purge::Incomplete(reason) => Some(format!("{destination}: {}", still_readable(reason))),
+    };
+    if arguments.json {
+        let not_reached: Vec<_> = not_reached.iter().collect();
+        print(&json_line(&json!({
+            "destination": destination.to_string(),
+            "found": found,
+            "deleted": deleted,
+            "left": left,
+            "not_reached": not_reached,
+        })))?;
+    } else {
+        print(&format!("deleted {deleted} made-up events of {destination}"))?;
+    }
+    if found == 0 {
+        talk(&format!(
+            "found no event of {destination} with `event.dataset: {DATASET}`; demos of earlier versions have no mark and cannot be told from real events, and an index that was made before searches for the mark only after `pixel setup`"
+        ));
+    }
+    if let Some(reason) = not_reached {
+        anyhow::bail!(reason);
+    }
+    anyhow::ensure!(left == 0, "{left} made-up events are left; run it again");
+    Ok(())
+}
+
+/// Refuses a destination that holds real events.
+async fn refuse_real_events(config: &Config, destination: &Destination) -> anyhow::Result<()> {
+    let archive = Archive::of(config, destination).await?;
+    archive.refresh().await;
+    let others = archive.has_others_than(DATASET).await;
+    let others =
+        others.context("cannot tell whether real events are there; try `--yes` to store the demo all the same")?;
+    anyhow::ensure!(
+        !others,
+        "cannot make up events in {destination}: it holds real ones; try another destination, as in `--destination sqlite:demo.db`, or `--yes` to mix them"
+    );
+    Ok(())
+}
+
+async fn fill(demo: &Demo, config: &Config, mix: bool) -> anyhow::Result<Summary> {
     let destination = config.destination.as_ref().context("no destination")?;
     let sink = Sink::open(config, destination).await?;
+    // Nobody can look into a queue or a stream.
+    if !mix && !matches!(destination, Destination::Message(_)) {
+        refuse_real_events(config, destination).await?;
+    }
     let (stop, bar) = (Stop::on_signal(), progress(demo, destination));
     let began = Instant::now();
     let mut tally = Tally::default();

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::archive::{Archive, Subject, UserForm};
+use super::archive::{self, Archive, Subject, UserForm};
 use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
 use crate::delivery::Destination;
+use crate::delivery::sqlite::{Purge, purge};
 use crate::event::iso;
 use crate::privacy::text::user_forms;
 use crate::terminal::{json_line, print, printable, talk};
@@ -130,7 +131,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
         let places = config.destination.iter().chain(&config.fallback);
         let (mut erased, mut beyond) = (Vec::new(), BEYOND.map(ToOwned::to_owned).to_vec());
         beyond.extend(not_found(&arguments.subject, &config).map(ToOwned::to_owned));
-        let mut missed = 0;
+        let (mut missed, mut readable) = (0, 0);
         for place in places {
             match place {
                 // What waits in a queue comes to a destination in the end.
@@ -145,6 +146,10 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
                         let in_texts = matches!(subject, Subject::User { .. });
                         if in_texts && matches!(place, Destination::OpenSearch(_)) {
                             beyond.push(format!("{place}: {UNSEARCHED}"));
+                        }
+                        if let Purge::Incomplete(reason) = &done.purge {
+                            readable += 1;
+                            beyond.push(format!("{place}: {}", archive::still_readable(reason)));
                         }
                         erased.push(done);
                     }
@@ -173,6 +178,10 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
             missed == 0,
             "{missed} of the places could not be reached; the receipt names them"
         );
+        anyhow::ensure!(
+            readable == 0,
+            "cannot remove all bytes of what was deleted; the receipt says why; run it again"
+        );
         anyhow::ensure!(arguments.dry_run || left == 0, "{left} events are left; run it again");
         Ok(())
     })
@@ -184,6 +193,7 @@ struct Erased {
     found: u64,
     deleted: u64,
     left: u64,
+    purge: Purge,
 }
 
 impl Erased {
@@ -201,6 +211,7 @@ async fn erase_from(config: &Config, place: &Destination, subject: &Subject, dry
             found: 0,
             deleted: 0,
             left: 0,
+            purge: Purge::Complete,
         });
     }
     let archive = Archive::of(config, place).await?;
@@ -208,11 +219,17 @@ async fn erase_from(config: &Config, place: &Destination, subject: &Subject, dry
     let found = archive.count(subject).await?;
     let deleted = if dry_run { 0 } else { archive.delete(subject).await? };
     archive.refresh().await;
+    // Also where nothing was found: an earlier run may have been kept from this.
+    let purge = match place {
+        Destination::Sqlite(path) if !dry_run => purge(path)?,
+        _ => Purge::Complete,
+    };
     Ok(Erased {
         place: place.to_string(),
         found,
         deleted,
         left: archive.count(subject).await?,
+        purge,
     })
 }
 

@@ -4,12 +4,13 @@ use anyhow::Context;
 use chrono::{DateTime, Days, Utc};
 use serde_json::json;
 
+use super::archive::still_readable;
 use super::{DestinationArgument, configuration, connect};
 use crate::delivery::Destination;
-use crate::delivery::sqlite;
+use crate::delivery::sqlite::{self, Purge};
 use crate::event::iso;
 use crate::setup::prune::{Fate, Judged, delete, judge};
-use crate::terminal::{print, talk};
+use crate::terminal::{json_line, print, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -56,15 +57,28 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn prune_store(arguments: &Arguments, path: &std::path::Path, before: DateTime<Utc>) -> anyhow::Result<()> {
     let events = sqlite::prune(path, before, arguments.dry_run)?;
+    let purge = if arguments.dry_run {
+        Purge::Complete
+    } else {
+        sqlite::purge(path)?
+    };
+    let not_reached = match &purge {
+        Purge::Complete => None,
+        Purge::Incomplete(reason) => Some(format!("sqlite:{}: {}", path.display(), still_readable(reason))),
+    };
     if arguments.json {
-        return print(&json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run}).to_string());
+        let mut result = json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run});
+        result["not_reached"] = not_reached.iter().map(String::as_str).collect();
+        print(&json_line(&result))?;
+    } else {
+        let did = if arguments.dry_run { "would delete" } else { "deleted" };
+        print(&format!(
+            "{did} {events} events from before {} in `{}`",
+            iso(before),
+            path.display()
+        ))?;
     }
-    let did = if arguments.dry_run { "would delete" } else { "deleted" };
-    print(&format!(
-        "{did} {events} events from before {} in `{}`",
-        iso(before),
-        path.display()
-    ))
+    not_reached.map_or(Ok(()), |reason| Err(anyhow::anyhow!(reason)))
 }
 
 fn word(fate: &Fate, dry_run: bool) -> &'static str {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
-use super::{DestinationArgument, configuration};
+use super::{DestinationArgument, WrongArguments, configuration};
 use crate::aws::bulk::Patience;
 use crate::config::{CodeStanding, Config};
 use crate::delivery::bulk::Tally;
@@ -57,21 +57,23 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     let source = Source::parse(&arguments.source, &config)?;
-    ensure!(
-        arguments.state.is_none() || source.has_place(),
-        "a queue and stdin have no place to go on from; leave out `--state`"
-    );
-    ensure!(
-        !source.is_file(&arguments.refused),
-        "`{}` is the source and would get what is refused of it; name another file with `--refused`",
-        arguments.refused.display()
-    );
+    let wrong = |reason: String| Err(WrongArguments(reason).into());
+    if arguments.state.is_some() && !source.has_place() {
+        return wrong("a queue and stdin have no place to go on from; leave out `--state`".to_owned());
+    }
+    if source.is_file(&arguments.refused) {
+        return wrong(format!(
+            "`{}` is the source and would get what is refused of it; name another file with `--refused`",
+            arguments.refused.display()
+        ));
+    }
     let destination = config.destination.clone().context("no destination")?;
-    ensure!(
-        !source.is(&destination),
-        "source and destination are the same: {destination}"
-    );
+    if source.is(&destination) {
+        return wrong(format!("source and destination are the same: {destination}"));
+    }
     let resume = resume(&source, arguments.state.is_some()).to_owned();
+    // Of a file that is followed with a state, the new lines may well hold none.
+    let must_hold_events = arguments.state.is_none() && matches!(source, Source::File(_) | Source::Stdin);
     let summary = super::runtime()?.block_on(replay(arguments, Arc::new(config), source, &destination))?;
     if arguments.json {
         print(&summary.json().to_string())?;
@@ -88,10 +90,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "{refused} were refused; they stand with the reasons in `{}`",
         arguments.refused.display()
     );
-    match summary.interruption {
-        Some(signal) => Err(Interrupted { signal, resume }.into()),
-        None => Ok(()),
+    if let Some(signal) = summary.interruption {
+        return Err(Interrupted { signal, resume }.into());
     }
+    ensure!(
+        !must_hold_events || !summary.is_in_vain(),
+        "cannot replay `{}`: no events in this file; try `pixel replay --help` for the forms that are read",
+        printable(&arguments.source, 200)
+    );
+    Ok(())
 }
 
 /// How to go on with a source that was not read to its end.
@@ -391,6 +398,11 @@ impl Summary {
             began: Instant::now(),
             took: Duration::ZERO,
         }
+    }
+
+    /// Returns true when there were lines, and none of them was an event.
+    const fn is_in_vain(&self) -> bool {
+        self.read == 0 && self.other_lines > 0
     }
 
     fn read(&mut self, piece: &Piece) {

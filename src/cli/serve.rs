@@ -4,10 +4,10 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use chrono::{Days, Utc};
+use chrono::{DateTime, Days, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::{DestinationArgument, connect};
 use crate::config::Config;
-use crate::delivery::sqlite::{Reader, Store};
+use crate::delivery::sqlite::{Purge, Reader, Store, StoreError};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::geo::file::GeoFile;
@@ -25,7 +25,7 @@ use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
-use crate::terminal::{json_line, printable, talk};
+use crate::terminal::{json_line, log_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -41,7 +41,8 @@ pub(super) struct Arguments {
     /// Which ingress to stand in for
     #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
     ingress: Ingress,
-    /// Delete events after so many days, as in 90d, where they go to a file
+    /// Delete events after so many days, as in 90d, where they go to a file; once a day the file is written anew, so that none of
+    /// their bytes are left
     #[arg(long, value_name = "DAYS", value_parser = super::days)]
     keep: Option<u32>,
     /// Print hits as JSON, one per line
@@ -161,6 +162,10 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
 /// How often old events are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 
+/// Shortest time between two times when the file is written anew: that is as much writing as the file is large, and hits wait
+/// for it. Meanwhile what is deleted is overwritten where it stood.
+const PURGE_INTERVAL: Duration = Duration::from_hours(24);
+
 /// Deletes old events now and then.
 fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(days) = days else { return Ok(None) };
@@ -170,18 +175,42 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
     );
     let stage = Arc::clone(stage);
     Ok(Some(tokio::spawn(async move {
+        // Of the last time when the file was written anew.
+        let mut purged: Option<Instant> = None;
         loop {
             let before = Utc::now().checked_sub_days(Days::new(days.into()));
             if let (Sink::Store { store, .. }, Some(before)) = (&stage.sink, before) {
-                match store.prune(before).await {
-                    Ok(0) => {}
-                    Ok(events) => talk(&format!("deleted {events} events from before {}", iso(before))),
+                let everywhere = purged.is_none_or(|at| at.elapsed() >= PURGE_INTERVAL);
+                match delete_old(store, before, everywhere).await {
+                    Ok(true) if everywhere => purged = Some(Instant::now()),
+                    Ok(_) => {}
                     Err(error) => talk(&format!("could not delete old events: {error}")),
                 }
             }
             tokio::time::sleep(PRUNE_INTERVAL).await;
         }
     })))
+}
+
+/// Deletes the events from before a time, and removes their bytes from the file. Returns true when that was done, or there was
+/// nothing to do.
+async fn delete_old(store: &Store, before: DateTime<Utc>, everywhere: bool) -> Result<bool, StoreError> {
+    let events = store.prune(before).await?;
+    if events > 0 {
+        talk(&format!("deleted {events} events from before {}", iso(before)));
+    } else if !(everywhere && store.has_remnants()?) {
+        return Ok(false);
+    }
+    match store.purge(everywhere).await? {
+        Purge::Complete => Ok(true),
+        Purge::Incomplete(reason) => {
+            talk(&format!(
+                "note    deleted events can still be read in the bytes of the file or its `-wal`: {reason}; tried again in {} minutes",
+                PRUNE_INTERVAL.as_secs() / 60
+            ));
+            Ok(false)
+        }
+    }
 }
 
 /// How often an index is asked who has opted out elsewhere, and how often while it has not answered yet.
@@ -334,12 +363,14 @@ fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::t
         let mut out = std::io::BufWriter::new(std::io::stdout());
         let immediate = std::io::stdout().is_terminal();
         while let Some(report) = lines.blocking_recv() {
-            let line = if json {
+            let mut line = if json {
                 json_line(&as_json(&report))
             } else {
-                as_text(&report)
+                log_line(&as_text(&report))
             };
-            let written = writeln!(out, "{line}");
+            // At one go, so that no line of stderr comes between the line and its end where both go to one log.
+            line.push('\n');
+            let written = out.write_all(line.as_bytes());
             let flushed = if immediate || lines.is_empty() {
                 out.flush()
             } else {

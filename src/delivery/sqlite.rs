@@ -11,6 +11,7 @@ pub mod codes;
 mod health;
 mod layout;
 mod pack;
+mod purge;
 mod reader;
 mod segment;
 mod tail;
@@ -24,6 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rusqlite::{Connection, TransactionBehavior};
 
 pub use archive::{Archive, Change, prune};
+pub use purge::{Purge, purge};
 pub use reader::{Reader, Stored};
 pub use writer::{Store, probe};
 

@@ -64,6 +64,7 @@ pub const FIELDS: [Field; 66] = [
     field("event.action", SHORT, "`open`, `view`, or the caller's word"),
     field("event.ingested", Kind::Date, "when the event was made to be written"),
     field("event.ingress", SHORT, "through which ingress the request came"),
+    field("event.dataset", SHORT, "`demo` of events that `pixel demo` made up"),
     field("event.cut", SHORT, "where something was too long and was cut"),
     field("event.oddities", SHORT, "what was wrong with the request"),
     field("pixel.code", SHORT, "which pixel"),

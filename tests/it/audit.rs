@@ -645,3 +645,11 @@ fn questions_that_cannot_be_answered_say_what_would_be_right() {
         assert!(errors(&output).contains(expected), "{arguments:?}: {}", errors(&output));
     }
 }
+
+#[test]
+fn without_a_source_it_says_what_to_give() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), &[&["audit"], &ALWAYS[..]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("give `--access-log`"), "{}", errors(&output));
+}

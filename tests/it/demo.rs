@@ -372,7 +372,9 @@ const END: &str = "2026-05-28T20:26:40.123Z";
 #[test]
 fn into_a_file_twice_stores_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    let arguments = ["demo", "--events", "4000", "--seed", "7", "--end", END, "--json"];
+    let arguments = [
+        "demo", "--events", "4000", "--days", "30", "--seed", "7", "--end", END, "--json",
+    ];
     let first = run(folder.path(), &arguments);
     assert!(first.status.success());
     assert_eq!(counts(&summary(&first)), [4_000, 0, 0, 0]);
@@ -442,9 +444,88 @@ fn a_server_that_lets_nobody_in_is_told_with_the_reason() {
         String::from_utf8_lossy(&output.stderr),
     );
     assert_eq!(output.status.code(), Some(1), "{talked}");
+    assert!(
+        talked.contains("cannot tell whether real events are there"),
+        "{printed}{talked}"
+    );
+    assert!(talked.contains("401") && talked.contains("log in"), "{talked}");
+    let output = run(
+        folder.path(),
+        &["demo", "--events", "20000", "--yes", "--destination", &destination],
+    );
+    let (printed, talked) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(output.status.code(), Some(1), "{talked}");
     assert!(printed.contains("x status 401: log in"), "{printed}");
     assert!(printed.contains("not sent") && printed.contains("gave up"), "{printed}");
     assert!(talked.contains(&format!("{destination} refused")), "{talked}");
+}
+
+#[test]
+fn real_and_made_up_events_are_not_mixed_unless_told_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made_up = run(folder.path(), &["demo", "-n", "500", "-d", "sqlite:demo.db"]);
+    assert!(made_up.status.success());
+    let real = run(
+        folder.path(),
+        &["demo", "-n", "30", "--seed", "9", "-d", "sqlite:pixel.db"],
+    );
+    assert!(real.status.success());
+    // Real ones have no mark, as those of demos of earlier versions.
+    let connection = rusqlite::Connection::open(folder.path().join("pixel.db")).expect("the file opens");
+    let unmarked = "UPDATE events SET document = json_remove(document, '$.event.dataset')";
+    assert_eq!(connection.execute(unmarked, []).expect("it is changed"), 30);
+    drop(connection);
+
+    let refused = run(folder.path(), &["demo", "-n", "200"]);
+    let talked = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{talked}");
+    assert!(
+        talked.contains("it holds real ones; try another destination") && talked.contains("`--yes`"),
+        "{talked}"
+    );
+    assert_eq!(crate::serving::documents(folder.path()).len(), 30);
+    let mixed = run(folder.path(), &["demo", "-n", "200", "--yes"]);
+    assert!(mixed.status.success(), "{}", String::from_utf8_lossy(&mixed.stderr));
+    let documents = crate::serving::documents(folder.path());
+    assert_eq!(documents.len(), 230);
+    let gone: Vec<_> = documents
+        .iter()
+        .filter(|document| document.contains(r#""dataset":"demo""#))
+        .map(|document| {
+            serde_json::from_str::<Value>(document).expect("JSON")["event"]["id"]
+                .to_string()
+                .into_bytes()
+        })
+        .collect();
+    assert_eq!(gone.len(), 200);
+    let removed = summary(&run(folder.path(), &["demo", "--remove", "--json"]));
+    assert_eq!(
+        (&removed["found"], &removed["deleted"], &removed["left"]),
+        (&json!(200), &json!(200), &json!(0))
+    );
+    assert_eq!(crate::serving::documents(folder.path()).len(), 30);
+    assert_eq!(
+        crate::deletion::left(folder.path(), &gone)
+            .iter()
+            .filter(|found| found.starts_with("pixel.db"))
+            .count(),
+        0
+    );
+    let none = run(folder.path(), &["demo", "--remove"]);
+    let talked = String::from_utf8_lossy(&none.stderr);
+    assert!(
+        none.status.success() && talked.contains("demos of earlier versions have no mark"),
+        "{talked}"
+    );
+    // More of the same are no mixture.
+    let more = run(
+        folder.path(),
+        &["demo", "-n", "500", "--seed", "2", "-d", "sqlite:demo.db"],
+    );
+    assert!(more.status.success(), "{}", String::from_utf8_lossy(&more.stderr));
 }
 
 #[test]
@@ -523,8 +604,12 @@ fn check_index(engine: Server, pattern: &str) {
     };
     if pattern.is_empty() {
         let mappings = match engine {
+            // As of a version before there was a mark.
             Server::Elasticsearch6 => json!({"_doc": {"dynamic": false}}),
-            _ => json!({"dynamic": false}),
+            _ => json!({
+                "dynamic": false,
+                "properties": {"event": {"properties": {"dataset": {"type": "keyword"}}}},
+            }),
         };
         ask("PUT", &format!("/{name}"), Some(json!({"mappings": mappings})));
     }
@@ -532,7 +617,18 @@ fn check_index(engine: Server, pattern: &str) {
     let fill = || {
         run(
             folder.path(),
-            &["demo", "-n", "2000", "--end", END, "--json", "-d", &destination],
+            &[
+                "demo",
+                "-n",
+                "2000",
+                "--days",
+                "30",
+                "--end",
+                END,
+                "--json",
+                "-d",
+                &destination,
+            ],
         )
     };
     for expected in [[2_000, 0, 0, 0], [0, 2_000, 0, 0]] {
@@ -555,6 +651,28 @@ fn check_index(engine: Server, pattern: &str) {
     );
     let document: Value = serde_json::from_str(&known.document).expect("JSON");
     assert_eq!(found["_source"], document, "{engine:?}");
+    if engine != Server::Elasticsearch6 {
+        let removed = summary(&run(folder.path(), &["demo", "--remove", "--json", "-d", &destination]));
+        assert_eq!(
+            (&removed["deleted"], &removed["left"]),
+            (&json!(2_000), &json!(0)),
+            "{engine:?}"
+        );
+        let real = json!({"@timestamp": "2026-03-01T09:30:00Z", "event": {"id": "real"}});
+        let (status, answer) = servers::request(
+            &running,
+            "PUT",
+            &format!("/{index}/_doc/real?refresh=true"),
+            Some(&real.to_string()),
+        );
+        assert_eq!(status, 201, "{answer}");
+        let refused = fill();
+        let talked = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            refused.status.code() == Some(1) && talked.contains("it holds real ones"),
+            "{engine:?}: {talked}"
+        );
+    }
     let (_, made) = servers::request(&running, "GET", &format!("/_cat/indices/{name}*?h=index"), None);
     made.split_whitespace()
         .for_each(|index| drop(ask("DELETE", &format!("/{index}"), None)));

@@ -659,26 +659,31 @@ fn wrong_arguments_say_what_would_be_right() {
     let queue = Queue::new("arguments");
     let queue = queue.destination();
     let missing = queue.replace("arguments", "missing");
-    let table: [(&[&str], i32, &str); 17] = [
+    let table: [(&[&str], i32, &str); 18] = [
         (&[], 2, "SOURCE"),
         (&["events.ndjson", "--rate", "0"], 2, "--rate"),
         (&["events.ndjson", "--rate", "fast"], 2, "--rate"),
         (&["nothing.ndjson"], 1, "nothing.ndjson"),
+        (
+            &["/etc/passwd"],
+            1,
+            "cannot replay `/etc/passwd`: no events in this file",
+        ),
         (&["."], 1, "the file `.`"),
         (&["sqlite:nothing.db"], 1, "there is no such file"),
         (&["sqlite:no.db"], 1, "no.db"),
-        (&["sqlite:"], 1, "name the file"),
-        (&["https://host/events"], 1, "cannot be read back"),
+        (&["sqlite:"], 2, "name the file"),
+        (&["https://host/events"], 2, "cannot be read back"),
         (
             &["firehose://firehose.eu-west-1.amazonaws.com/hits"],
-            1,
+            2,
             "cannot be read back",
         ),
-        (&["sqs://nowhere"], 1, "give it in the form"),
+        (&["sqs://nowhere"], 2, "give it in the form"),
         (&[&missing], 1, "QueueDoesNotExist"),
-        (&[&queue, "-d", &queue], 1, "the same"),
-        (&[&queue, "--state", "state.json"], 1, "no place to go on from"),
-        (&["-", "--state", "state.json"], 1, "no place to go on from"),
+        (&[&queue, "-d", &queue], 2, "the same"),
+        (&[&queue, "--state", "state.json"], 2, "no place to go on from"),
+        (&["-", "--state", "state.json"], 2, "no place to go on from"),
         (&["events.ndjson", "--state", "nonsense.json"], 1, "is no state"),
         (&["events.ndjson", "--state", "other.json"], 1, "of another source"),
     ];
@@ -691,7 +696,7 @@ fn wrong_arguments_say_what_would_be_right() {
         .args(["replay", "sqlite:./pixel.db", "-d", "sqlite:pixel.db"])
         .output()
         .expect("pixel starts");
-    assert_eq!(same.status.code(), Some(1));
+    assert_eq!(same.status.code(), Some(2));
     let misconfigured = pixel(folder)
         .args(["replay", "events.ndjson"])
         .env("PIXEL_BUDGET_MS", "soon")
@@ -724,4 +729,34 @@ fn whatever_stands_in_a_file_is_read_to_its_end() {
     assert_eq!(ran.summary["indexed"], COUNT, "{}", ran.summary);
     assert!(!ran.errors.contains('\x1b') && !ran.summary.to_string().contains('\x1b'));
     assert_eq!(stored(&folder.path().join("to.db")), by_id(&events()));
+}
+
+/// Events that somebody else has written are refused where a field is of another type: no list could show them.
+#[test]
+fn an_event_of_another_shape_is_refused_with_its_reason() {
+    let folder = folder();
+    let folder = folder.path();
+    let mut other = events().remove(0);
+    other["event"]["id"] = json!("foreign");
+    other["visit"] = json!({"class": "human", "reasons": 5});
+    let queue = Queue::new("shapes");
+    queue.send(&other.to_string());
+    let text = lines(events().into_iter().chain([
+        other,
+        json!({"@timestamp": "2026-05-28T20:26:40Z", "event": {"id": "b"}, "visit": []}),
+    ]));
+    std::fs::write(folder.join("foreign.ndjson"), text).expect("it can be written");
+    let ran = replay(folder, &["foreign.ndjson", "-d", "sqlite:to.db"]);
+    ran.has("shapes", 1, &[("read", COUNT + 2), ("indexed", COUNT), ("refused", 2)]);
+    let reason = "it is an event of another shape: `visit.reasons` is a number where an event has text";
+    assert!(ran.summary["reasons"].to_string().contains(reason), "{}", ran.summary);
+    let refused = std::fs::read_to_string(folder.join("pixel-refused.ndjson")).expect("it is there");
+    assert!(
+        refused.contains(reason) && refused.contains("`visit` is a list"),
+        "{refused}"
+    );
+    assert_eq!(stored(&folder.join("to.db")), by_id(&events()));
+
+    let ran = replay(folder, &[&queue.destination(), "-d", "sqlite:to.db"]);
+    ran.has("a queue", 1, &[("read", 1), ("refused", 1), ("kept_in_queue", 1)]);
 }

@@ -6,20 +6,21 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::aws::client::Deliverer;
-use crate::cli::queue;
+use crate::cli::{WrongArguments, queue};
 use crate::config::Config;
 use crate::delivery::message::{Kind, Outlet};
 use crate::delivery::sqlite::Reader;
 use crate::delivery::undelivered::UNDELIVERED;
 use crate::delivery::{Destination, Outcome};
 use crate::event::Event;
+use crate::event::shape::check_shape;
 use crate::recover::{self, Export, Origin, Unusable};
 
 /// Most events in one piece.
@@ -93,7 +94,7 @@ pub(super) enum Marks {
 }
 
 impl Source {
-    pub(super) fn parse(text: &str, config: &Config) -> anyhow::Result<Self> {
+    pub(super) fn parse(text: &str, config: &Config) -> Result<Self, WrongArguments> {
         if text == "-" {
             return Ok(Self::Stdin);
         }
@@ -105,15 +106,18 @@ impl Source {
         match Destination::parse(text, None, region.as_deref()) {
             Ok(Destination::Sqlite(path)) => Ok(Self::Store(path)),
             Ok(Destination::Message(outlet)) if outlet.kind == Kind::Sqs => Ok(Self::Queue(outlet)),
-            Ok(other) => bail!(
+            Ok(other) => Err(WrongArguments(format!(
                 "{other} cannot be read back; give a queue (`sqs://…`), `sqlite:FILE`, a file or `-`{}",
                 if config.destination.as_ref() == Some(&other) {
                     "; is it the destination?"
                 } else {
                     ""
                 }
-            ),
-            Err(error) => bail!("`{}`: {error}", crate::delivery::hide_password(text)),
+            ))),
+            Err(error) => Err(WrongArguments(format!(
+                "`{}`: {error}",
+                crate::delivery::hide_password(text)
+            ))),
         }
     }
 
@@ -400,7 +404,10 @@ impl<'a> Gathered<'a> {
             time: Utc::now(),
         };
         match recover::event(text.to_owned(), origin, self.config) {
-            Ok(event) => self.piece.events.push(event),
+            Ok(event) => match shape_of(&event) {
+                Ok(()) => self.piece.events.push(event),
+                Err(reason) => self.refuse(&reason, &event.document),
+            },
             Err(Unusable::Ignored(_)) => self.piece.other_lines += 1,
             Err(Unusable::Poison { reason, text }) => self.piece.refused.push(Refused { reason, text }),
         }
@@ -412,6 +419,12 @@ impl<'a> Gathered<'a> {
             text: text.to_owned(),
         });
     }
+}
+
+/// Checks that an event has the shape of ours: it may be somebody else's.
+fn shape_of(event: &Event) -> Result<(), String> {
+    let document: Value = serde_json::from_str(&event.document).map_err(|_| "it is not JSON".to_owned())?;
+    check_shape(&document).map_err(|reason| format!("it is an event of another shape: {reason}"))
 }
 
 fn fingerprint(text: &str) -> String {
@@ -457,10 +470,16 @@ async fn receive(queue: &Arc<Deliverer<Outlet>>, config: &Config) -> anyhow::Res
             time: message.sent.unwrap_or_else(Utc::now),
         };
         match recover::event(message.body, origin, config) {
-            Ok(event) => {
-                events.push(event);
-                receipts.push(receipt);
-            }
+            Ok(event) => match shape_of(&event) {
+                Ok(()) => {
+                    events.push(event);
+                    receipts.push(receipt);
+                }
+                Err(reason) => refused.push(Refused {
+                    reason,
+                    text: event.document,
+                }),
+            },
             Err(Unusable::Ignored(_)) => ignored.push(receipt),
             Err(Unusable::Poison { reason, text }) => refused.push(Refused { reason, text }),
         }

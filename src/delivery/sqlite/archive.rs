@@ -5,6 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use rusqlite::{Transaction, TransactionBehavior, params};
 
+use super::purge::note_remnants;
 use super::{Reader, StoreError, Stored, in_transaction, pack};
 
 /// An existing file, to read all of it, change events and delete them.
@@ -52,6 +53,18 @@ impl Archive {
         self.reader.query(&sql, [since])
     }
 
+    /// Returns true when there is an event that is not of a set of data (`event.dataset`).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn has_others_than(&self, dataset: &str) -> Result<bool, StoreError> {
+        let others = "SELECT EXISTS (
+            SELECT 1 FROM events WHERE json_extract(document, '$.event.dataset') IS NOT ?1)";
+        let found = self.reader.connection.query_row(others, [dataset], |row| row.get(0));
+        found.map_err(|error| StoreError::new(&self.reader.path, error))
+    }
+
     /// Replaces documents, all or none, except those that have changed or gone meanwhile: how many were replaced.
     ///
     /// # Errors
@@ -79,7 +92,7 @@ impl Archive {
         write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
     }
 
-    /// Deletes the events of these numbers, all or none; how many there were. What was deleted is overwritten in the file.
+    /// Deletes the events of these numbers, all or none; how many there were. [`super::purge`] then removes their bytes.
     ///
     /// # Errors
     ///
@@ -87,7 +100,6 @@ impl Archive {
     pub fn delete(&self, numbers: &[i64]) -> Result<u64, StoreError> {
         let write = || {
             let connection = &self.reader.connection;
-            connection.pragma_update(None, "secure_delete", true)?;
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let mut deleted = 0;
             for number in numbers {
@@ -95,9 +107,10 @@ impl Archive {
                 let delete = "DELETE FROM events WHERE number = ?1";
                 deleted += transaction.prepare_cached(delete)?.execute([number])? as u64;
             }
+            if deleted > 0 {
+                note_remnants(&transaction)?;
+            }
             transaction.commit()?;
-            // The log of changes holds the old pages until it is emptied.
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
             Ok(deleted)
         };
         write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
@@ -115,7 +128,7 @@ pub struct Change {
     pub after: String,
 }
 
-/// Deletes the events from before a time, or counts them.
+/// Deletes the events from before a time, or counts them. [`super::purge`] then removes their bytes.
 ///
 /// # Errors
 ///

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, params};
 use tokio::sync::mpsc::Sender;
 
 use super::layout::{changes, count_change};
+use super::purge::note_remnants;
 use super::segment::{ROWS, pack_numbers};
 use super::tail::{Collected, Full};
 use super::writer::Job;
@@ -180,7 +181,15 @@ pub(super) fn forget(connection: &Connection, number: i64) -> rusqlite::Result<(
 
 /// Deletes some of the events from before a time, and the segments that hold such; says how many events.
 pub(super) fn prune(transaction: &Transaction<'_>, before: i64) -> rusqlite::Result<usize> {
+    let old = "SELECT EXISTS (SELECT 1 FROM events WHERE time < ?1)";
+    if !transaction
+        .prepare_cached(old)?
+        .query_row([before], |row| row.get::<_, bool>(0))?
+    {
+        return Ok(0);
+    }
     count_change(transaction)?;
+    note_remnants(transaction)?;
     transaction
         .prepare_cached("DELETE FROM columns WHERE segment IN (SELECT number FROM segments WHERE start < ?1)")?
         .execute([before])?;

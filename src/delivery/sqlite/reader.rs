@@ -53,6 +53,8 @@ impl Reader {
             .busy_timeout(Duration::from_secs(5))
             // Segments are read where they are, instead of being copied.
             .and_then(|()| connection.pragma_update(None, "mmap_size", 1_i64 << 30))
+            // Who reads may also revoke codes, change documents and delete them.
+            .and_then(|()| connection.pragma_update(None, "secure_delete", true))
             .map_err(|error| StoreError::new(path, error))?;
         let mut reader = Self {
             path: path.to_owned(),

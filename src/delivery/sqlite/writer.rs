@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::health::{self, Health, LastOutcome, OpenedFiles};
-use super::{Readers, Shared, StoreError, in_transaction, layout, pack, segment, wal};
+use super::{Purge, Readers, Shared, StoreError, in_transaction, layout, pack, purge, segment, wal};
 use crate::delivery::{Failure, Outcome};
 use crate::event::Event;
 use crate::files;
@@ -61,6 +61,10 @@ pub(super) enum Job {
         /// How many events were deleted; fewer than there are, at one go.
         done: oneshot::Sender<Result<usize, String>>,
     },
+    /// Writes the file anew, without what was deleted.
+    WriteAnew {
+        done: std::sync::mpsc::Sender<Result<(), String>>,
+    },
 }
 
 impl Job {
@@ -68,7 +72,11 @@ impl Job {
         match self {
             Self::One { event, .. } => std::slice::from_ref(event),
             Self::Many { events, .. } => events,
-            Self::Segment { .. } | Self::Probe { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => &[],
+            Self::Segment { .. }
+            | Self::Probe { .. }
+            | Self::Checkpoint { .. }
+            | Self::Prune { .. }
+            | Self::WriteAnew { .. } => &[],
         }
     }
 
@@ -78,7 +86,11 @@ impl Job {
             Self::One { done, .. } => drop(outcomes.next().map(|outcome| done.send(outcome))),
             Self::Many { events, done } => drop(done.send(outcomes.take(events.len()).collect())),
             // These were told when they were done.
-            Self::Segment { .. } | Self::Probe { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => {}
+            Self::Segment { .. }
+            | Self::Probe { .. }
+            | Self::Checkpoint { .. }
+            | Self::Prune { .. }
+            | Self::WriteAnew { .. } => {}
         }
     }
 }
@@ -163,6 +175,40 @@ impl Store {
                 some => total += some as u64,
             }
         }
+    }
+
+    /// Removes the bytes of deleted events from the log and, where `everywhere` is set, from the whole file, which is written
+    /// anew for that. Events that arrive meanwhile are stored afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be opened.
+    pub async fn purge(&self, everywhere: bool) -> Result<Purge, StoreError> {
+        let (path, shared, sender) = (self.path.clone(), Arc::clone(&self.shared), self.sender.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            if !everywhere {
+                return purge::purge_log(&path, &shared);
+            }
+            purge::purge_shared(&path, &shared, || {
+                let (done, written) = std::sync::mpsc::channel();
+                // Without a writer nobody answers.
+                let _ = sender.blocking_send(Job::WriteAnew { done });
+                let stopped = || Err("the store's writer has stopped".to_owned());
+                written.recv().unwrap_or_else(|_| stopped())
+            })
+        });
+        work.await
+            .unwrap_or_else(|error| Err(StoreError::new(&self.path, error)))
+    }
+
+    /// Returns true when an earlier deletion has left bytes of events in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be read.
+    pub fn has_remnants(&self) -> Result<bool, StoreError> {
+        let reader = self.readers().open()?;
+        purge::has_remnants(&reader.connection).map_err(|error| StoreError::new(&self.path, error))
     }
 
     /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
@@ -264,13 +310,18 @@ pub fn probe(path: &Path, event: &Event) -> Result<(), StoreError> {
     probed().map_err(|reason| StoreError::new(path, reason))
 }
 
+/// Time for which hits wait for another process that writes, as long as `pixel erase` needs to write a large file anew.
+const WRITERS_TIMEOUT: Duration = Duration::from_mins(1);
+
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(WRITERS_TIMEOUT)?;
     // Of a new file. A document has about 2 KiB: three share a page, where of SQLite's own size each would have one.
     connection.pragma_update(None, "page_size", 8192)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // With FULL a committed hit survives a power cut, too; the commit is shared by all hits that wait.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Deleted rows are overwritten at once; `purge` removes the copies that this leaves.
+    connection.pragma_update(None, "secure_delete", true)?;
     Ok(())
 }
 
@@ -326,6 +377,9 @@ fn write_all(
                     let deleted = in_transaction(&mut connection, |transaction| pack::prune(transaction, before));
                     let _ = done.send(deleted.map_err(|error| error.to_string()));
                 }
+                Job::WriteAnew { done } => {
+                    let _ = done.send(purge::write_anew(&connection));
+                }
                 job @ (Job::One { .. } | Job::Many { .. }) => job.tell(&mut outcomes),
             }
         }
@@ -347,7 +401,8 @@ fn write_all(
     for thread in threads {
         let _ = thread.join();
     }
-    // Leaves one file behind instead of three; the next start would do the same.
+    // Leaves one file behind instead of three; the next start would do the same, so nobody is waited for long.
+    let _ = connection.busy_timeout(Duration::from_secs(5));
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
 }
 
