@@ -50,7 +50,7 @@ impl Subject {
                 .iter()
                 .map(|form| format!("{} ({})", form.hash, form.name))
                 .collect(),
-            Self::Visitor(_) | Self::Code(_) => Vec::new(),
+            Self::Visitor(_) | Self::Code(_) | Self::Dataset(_) => Vec::new(),
         }
     }
 

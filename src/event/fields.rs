@@ -53,7 +53,7 @@ const SHORT: Kind = Kind::Keyword(256);
 const LONG: Kind = Kind::Keyword(1024);
 
 /// All fields, in the order of the documentation.
-pub const FIELDS: [Field; 66] = [
+pub const FIELDS: [Field; 67] = [
     field("@timestamp", Kind::Date, "when the request was received"),
     field("date", Kind::EpochMillis, "the same"),
     field(
