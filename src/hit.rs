@@ -285,20 +285,7 @@ fn is_language(tag: &str) -> bool {
 /// can be believed as there are proxies that the owner runs; the rest is what the visitor claims.
 fn address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
     let peer = request.context("source-ip").and_then(parse_address);
-    let forwarded = request.headers.iter().filter(|(name, _)| name == "x-forwarded-for");
-    let mut chain: Vec<IpAddr> = forwarded
-        .flat_map(|(_, value)| value.split(','))
-        .filter_map(parse_address)
-        .collect();
-    if let Some(peer) = peer
-        && chain.last() != Some(&peer)
-    {
-        chain.push(peer);
-    }
-    let believed = match peer {
-        None if trusted_hops == 0 => None,
-        _ => chain.len().checked_sub(1 + trusted_hops).map(|index| chain[index]),
-    };
+    let believed = find_address(&request.headers, peer, trusted_hops);
     if believed.is_none() {
         let short = peer.is_some() && trusted_hops > 0;
         request.oddities.push(if short {
@@ -308,6 +295,26 @@ fn address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
         });
     }
     believed.or(peer)
+}
+
+/// Finds the visitor's address in the chain of proxies, as far as they are trusted; none where the chain is too short.
+pub fn find_address(headers: &[(String, String)], peer: Option<IpAddr>, trusted_hops: usize) -> Option<IpAddr> {
+    let forwarded = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
+    let mut chain: Vec<IpAddr> = forwarded
+        .flat_map(|(_, value)| value.split(','))
+        .filter_map(parse_address)
+        .collect();
+    if let Some(peer) = peer
+        && chain.last() != Some(&peer)
+    {
+        chain.push(peer);
+    }
+    match peer {
+        None if trusted_hops == 0 => None,
+        _ => chain.len().checked_sub(1 + trusted_hops).map(|index| chain[index]),
+    }
 }
 
 /// An address as it stands in headers: plain, with a port, in brackets or quotes. IPv4 in IPv6 is IPv4.

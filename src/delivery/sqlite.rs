@@ -9,6 +9,7 @@ mod archive;
 mod ask;
 pub mod codes;
 mod layout;
+pub mod opt_outs;
 mod pack;
 mod reader;
 mod segment;

@@ -225,6 +225,10 @@ impl Stage {
                 (Source::Remote(_), Some(deliverer)) => self.list.refresh(deliverer, since).await,
                 (Source::Remote(_), None) => return,
             };
+            if let Source::File(file) = &source {
+                // A file that is away is asked again, too.
+                let _ = self.opt_outs.refresh_from_file(file).await;
+            }
             drop(source);
             // A store that is away is asked again.
             since = learnt.unwrap_or(since);
@@ -232,7 +236,7 @@ impl Stage {
         }
     }
 
-    fn source(&self) -> Source {
+    pub(super) fn source(&self) -> Source {
         match &self.sink {
             Sink::Store { file, .. } => Source::File(file.clone()),
             Sink::Remote { way, .. } => Source::Remote(Arc::clone(way)),
@@ -321,14 +325,7 @@ async fn answer(
     if let Some(page) = page(&arrived).or_else(|| status::status(&stage, &arrived)) {
         return Ok(page);
     }
-    if let Some(page) = opt_out::answer(
-        &arrived,
-        &stage.opt_outs,
-        stage.config.policy.signal,
-        stage.sink.index(),
-    )
-    .await
-    {
+    if let Some(page) = opt_out::answer(&arrived, &stage).await {
         return Ok(of_reply(page));
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));

@@ -37,6 +37,7 @@ mod lambda_rig_itself;
 mod lifecycle;
 mod manage;
 mod matrix;
+mod opt_out_rules;
 mod opt_outs;
 mod page;
 mod privacy;

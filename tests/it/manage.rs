@@ -383,9 +383,9 @@ fn what_is_wrong_is_named() {
         (
             "POST",
             "codes",
-            r#"{"code": "a", "recipient": "b"}"#,
+            r#"{"code": "a", "sent": "2026-01-01T00:00:00Z"}"#,
             400,
-            Some("recipient"),
+            Some("sent"),
         ),
         ("POST", "codes", r#"{"campaign": 7}"#, 400, Some("campaign")),
         ("POST", "codes", r#"{"expires": "tomorrow"}"#, 400, Some("expires")),

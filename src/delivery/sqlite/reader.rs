@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::{Shared, StoreError, ask, layout};
+use super::{Shared, StoreError, ask, layout, opt_outs};
 use crate::event::Event;
 use crate::manage::{Followed, MOST_FOLLOWED, Place};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
@@ -67,6 +67,7 @@ impl Reader {
             ));
         }
         layout::migrate(&mut reader.connection).map_err(|reason| StoreError::new(path, reason))?;
+        opt_outs::prepare(&mut reader.connection).map_err(|error| StoreError::new(path, error))?;
         Ok(reader)
     }
 

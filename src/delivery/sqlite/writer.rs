@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::opt_outs::{self, OptOutChange};
 use super::{Readers, Shared, StoreError, in_transaction, layout, pack, segment, wal};
 use crate::delivery::{Failure, Outcome};
 use crate::event::Event;
@@ -45,6 +46,12 @@ pub(super) enum Job {
         /// Whether it was stored.
         done: oneshot::Sender<bool>,
     },
+    /// Opts a code out or in.
+    OptOut {
+        change: OptOutChange,
+        /// Whether it was stored.
+        done: oneshot::Sender<Result<(), String>>,
+    },
     /// Brings the rest of the log of changes into the file.
     Checkpoint { done: oneshot::Sender<()> },
     Prune {
@@ -60,7 +67,7 @@ impl Job {
         match self {
             Self::One { event, .. } => std::slice::from_ref(event),
             Self::Many { events, .. } => events,
-            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => &[],
+            Self::Segment { .. } | Self::OptOut { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => &[],
         }
     }
 
@@ -70,7 +77,7 @@ impl Job {
             Self::One { done, .. } => drop(outcomes.next().map(|outcome| done.send(outcome))),
             Self::Many { events, done } => drop(done.send(outcomes.take(events.len()).collect())),
             // These were told when they were done.
-            Self::Segment { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => {}
+            Self::Segment { .. } | Self::OptOut { .. } | Self::Checkpoint { .. } | Self::Prune { .. } => {}
         }
     }
 }
@@ -150,6 +157,20 @@ impl Store {
         }
     }
 
+    /// Opts a code out or in.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub async fn change_opt_out(&self, change: OptOutChange) -> Result<(), StoreError> {
+        let (done, stored) = oneshot::channel();
+        let stopped = || StoreError::new(&self.path, "the store's writer has stopped");
+        let sent = self.sender.send(Job::OptOut { change, done }).await;
+        sent.map_err(|_| stopped())?;
+        let stored = stored.await.map_err(|_| stopped())?;
+        stored.map_err(|reason| StoreError::new(&self.path, reason))
+    }
+
     /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
     pub async fn store(&self, event: Arc<Event>) -> Outcome {
         let (done, outcome) = oneshot::channel();
@@ -200,6 +221,7 @@ fn writable(path: &Path) -> Result<Connection, String> {
         .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", 0))
         .map_err(|error| error.to_string())?;
     layout::migrate(&mut connection)?;
+    opt_outs::prepare(&mut connection).map_err(|error| error.to_string())?;
     Ok(connection)
 }
 
@@ -256,12 +278,14 @@ fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>, help
         written_bytes += events().map(|event| event.document.len()).sum::<usize>();
         let written = write(&mut connection, &jobs).unwrap_or_else(|error| vec![failed(error); count]);
         let mut outcomes = written.into_iter();
+        let changed = change_opt_outs(&mut connection, &jobs);
         for job in jobs.drain(..) {
             match job {
                 Job::Segment { segment, done } => {
                     let stored = in_transaction(&mut connection, |transaction| segment.store(transaction));
                     let _ = done.send(stored.unwrap_or(false));
                 }
+                Job::OptOut { done, .. } => drop(done.send(changed.clone())),
                 Job::Checkpoint { done } => {
                     // What stays in the log is there for the next time.
                     let _ = wal::checkpoint(&connection);
@@ -294,6 +318,20 @@ fn write_all(mut connection: Connection, mut receiver: mpsc::Receiver<Job>, help
     }
     // Leaves one file behind instead of three; the next start would do the same.
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+/// Stores all opt-outs that wait in one transaction: while somebody else holds the file, only one has to wait for it in vain.
+fn change_opt_outs(connection: &mut Connection, jobs: &[Job]) -> Result<(), String> {
+    let change = |job: &Job| match job {
+        Job::OptOut { change, .. } => Some(change.clone()),
+        _ => None,
+    };
+    let changes: Vec<_> = jobs.iter().filter_map(change).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let stored = in_transaction(connection, |transaction| opt_outs::store(transaction, &changes));
+    stored.map(drop).map_err(|error| error.to_string())
 }
 
 /// What of a document has a column of its own.
