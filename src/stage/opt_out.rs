@@ -238,15 +238,14 @@ async fn answer_code(
         (CodeReach::Personal, Wish::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
         (CodeReach::Personal, wish) => {
             let out = wish == Wish::Out;
-            if out != is_out {
-                if !opt_outs.changes.allow(peer, now) {
-                    return Ok(opt_out::too_many());
-                }
-                if let Place::None = opt_outs.change(&stage.sink, code, out, now).await? {
-                    return Ok(opt_out::no_place());
-                }
+            if !opt_outs.changes.allow(peer, now) {
+                return Ok(opt_out::too_many());
             }
-            Ok(opt_out::changed(site, out))
+            // Whatever is known here: another server may have changed it a moment ago.
+            match opt_outs.change(&stage.sink, code, out, now).await? {
+                Place::Store => Ok(opt_out::changed(site, out)),
+                Place::None => Ok(opt_out::no_place()),
+            }
         }
     }
 }

@@ -481,7 +481,7 @@ fn an_index_that_is_down_is_said() {
             ),
             (busy.url(), [seeing, changing].concat()),
             // It is asked, and takes nothing.
-            (full.url(), changing.to_vec()),
+            (full.url(), vec![("POST", "")]),
         ] {
             let rig = Rig::start(options(&format!("{destination}/events"))).await;
             for (method, query) in asked {
