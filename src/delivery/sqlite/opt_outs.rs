@@ -88,15 +88,15 @@ pub(super) fn store<'a>(
     let mut add =
         transaction.prepare_cached("INSERT OR IGNORE INTO opt_outs (code, since, requester) VALUES (?1, ?2, ?3)")?;
     let mut remove = transaction.prepare_cached("DELETE FROM opt_outs WHERE code = ?1")?;
-    let mut changed = 0;
+    let mut count = 0;
     for OptOutChange { code, out, by, at } in changes {
-        changed += if *out {
+        count += if *out {
             add.execute(params![code, at.timestamp_millis(), by.name()])?
         } else {
             remove.execute([code])?
         };
     }
-    Ok(changed)
+    Ok(count)
 }
 
 fn read_opt_out(row: &Row<'_>) -> rusqlite::Result<OptOut> {
@@ -144,9 +144,9 @@ impl Reader {
     pub fn change_opt_outs(&self, changes: &[OptOutChange]) -> Result<usize, StoreError> {
         let write = || {
             let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-            let changed = store(&transaction, changes)?;
+            let count = store(&transaction, changes)?;
             transaction.commit()?;
-            Ok(changed)
+            Ok(count)
         };
         write().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
     }
