@@ -14,6 +14,7 @@ mod erase;
 mod hits;
 mod interruption;
 mod invoke;
+mod opt_outs;
 mod privacy;
 mod prune;
 mod queue;
@@ -88,6 +89,8 @@ enum Command {
     Backup(backup::Arguments),
     /// Store made-up events, for a first look at what real ones will look like
     Demo(demo::Arguments),
+    /// List, add and remove opt-outs of mails' recipients
+    OptOuts(opt_outs::Arguments),
     /// Make and check signed codes, and keys for them
     Code(code::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
@@ -150,6 +153,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::OptOuts(arguments) => opt_outs::run(&arguments),
         Command::Code(arguments) => code::run(&arguments),
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

@@ -313,25 +313,13 @@ fn is_language(tag: &str) -> bool {
 /// can be believed as there are proxies that the owner runs; the rest is what the visitor claims.
 fn address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
     let peer = request.context("source-ip").and_then(parse_address);
-    let forwarded = request.headers.iter().filter(|(name, _)| name == "x-forwarded-for");
-    let mut chain: Vec<IpAddr> = forwarded
-        .flat_map(|(_, value)| value.split(','))
-        .filter_map(parse_address)
-        .collect();
-    if let Some(peer) = peer
-        && chain.last() != Some(&peer)
-    {
-        chain.push(peer);
-    }
+    let chain = forwarded_chain(&request.headers, peer);
     // A load balancer's own word of its visitor is no word of a proxy's.
     let names_another = chain.len() > 1 || request.header("forwarded").is_some();
     if trusted_hops == 0 && peer.is_some_and(is_private_address) && names_another {
         request.oddities.push(Oddity::ProxyAddress);
     }
-    let believed = match peer {
-        None if trusted_hops == 0 => None,
-        _ => chain.len().checked_sub(1 + trusted_hops).map(|index| chain[index]),
-    };
+    let believed = find_address(&request.headers, peer, trusted_hops);
     if believed.is_none() {
         let short = peer.is_some() && trusted_hops > 0;
         request.oddities.push(if short {
@@ -341,6 +329,32 @@ fn address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
         });
     }
     believed.or(peer)
+}
+
+/// Finds the visitor's address in the chain of proxies, as far as they are trusted; none where the chain is too short.
+pub fn find_address(headers: &[(String, String)], peer: Option<IpAddr>, trusted_hops: usize) -> Option<IpAddr> {
+    let chain = forwarded_chain(headers, peer);
+    match peer {
+        None if trusted_hops == 0 => None,
+        _ => chain.len().checked_sub(1 + trusted_hops).map(|index| chain[index]),
+    }
+}
+
+/// Returns the addresses of `X-Forwarded-For` and the peer's, in the order of the proxies.
+fn forwarded_chain(headers: &[(String, String)], peer: Option<IpAddr>) -> Vec<IpAddr> {
+    let forwarded = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
+    let mut chain: Vec<IpAddr> = forwarded
+        .flat_map(|(_, value)| value.split(','))
+        .filter_map(parse_address)
+        .collect();
+    if let Some(peer) = peer
+        && chain.last() != Some(&peer)
+    {
+        chain.push(peer);
+    }
+    chain
 }
 
 /// An address as it stands in headers: plain, with a port, in brackets or quotes. IPv4 in IPv6 is IPv4.

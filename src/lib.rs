@@ -51,13 +51,14 @@ pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
-#[cfg(any(feature = "care", feature = "cli"))]
 pub mod opt_out;
 pub mod page;
 pub mod pixel;
 pub mod privacy;
 pub mod question;
 pub mod queue;
+#[cfg(any(feature = "care", feature = "cli"))]
+pub mod rate_limit;
 pub mod recover;
 pub mod referrer;
 pub mod request;

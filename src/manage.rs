@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::code::{Contents, Keys, MARK, Signature};
 use crate::event::iso;
+use crate::opt_out::OptOut;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, NO_UNIQUES, Page, Question, wrong};
 use call::Annotation;
 pub use call::{Call, New};
@@ -47,6 +48,9 @@ pub struct Listed {
     /// The campaign.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campaign: Option<String>,
+    /// The one person for whom it is, as a keyed hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
     /// The owner's note.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -132,6 +136,8 @@ pub trait Store: Send + Sync {
     fn add(&self, code: &Listed) -> impl Future<Output = Result<Put, AskError>> + Send;
     /// Replaces a code.
     fn replace(&self, code: &Listed) -> impl Future<Output = Result<(), AskError>> + Send;
+    /// The opt-out of a code's recipient.
+    fn opt_out(&self, code: &str) -> impl Future<Output = Result<Option<OptOut>, AskError>> + Send;
     /// The scopes of a token's hash, where tokens are kept with the events.
     fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<Vec<Scope>>, AskError>> + Send;
 }
@@ -351,7 +357,15 @@ impl Manager {
                 let location = format!("{}{PREFIX}codes/{}", asked.base, listed.code);
                 Ok(Reply::json(201, &show(&asked.base, &listed)).with("location", location))
             }
-            Call::Code(code) => ok(&show(&asked.base, &known_code(store, &code).await?)),
+            Call::Code(code) => {
+                let mut shown = show(&asked.base, &known_code(store, &code).await?);
+                let opt_out = store.opt_out(&code).await?;
+                shown["opted_out"] = opt_out.is_some().into();
+                if let Some(since) = opt_out.and_then(|opt_out| opt_out.since) {
+                    shown["opted_out_at"] = iso(since.0).into();
+                }
+                ok(&shown)
+            }
             Call::Annotate(code, Annotation { campaign, note }) => {
                 let listed = known_code(store, &code).await?;
                 let changed = Listed {
@@ -382,6 +396,7 @@ impl Manager {
                 code: self.make(&new, now, short)?,
                 created_at: Moment(now),
                 campaign: new.campaign.clone(),
+                recipient: self.recipient_hash(&new)?,
                 note: new.note.clone(),
                 revoked_at: None,
             };
@@ -393,6 +408,17 @@ impl Manager {
             }
         }
         Err(Problem::Unavailable("no code was free".to_owned()))
+    }
+
+    /// Returns the keyed hash of a new code's recipient.
+    fn recipient_hash(&self, new: &New) -> Result<Option<String>, Problem> {
+        let Some(recipient) = &new.recipient else {
+            return Ok(None);
+        };
+        match self.keys.recipient(recipient) {
+            Ok(hash) => Ok(Some(hash.to_string())),
+            Err(_) => needs_keys("recipient"),
+        }
     }
 
     fn make(&self, new: &New, now: DateTime<Utc>, short: bool) -> Result<String, Problem> {
@@ -430,7 +456,7 @@ impl Manager {
             ("expires", new.expires.is_some()),
         ];
         if let Some((name, _)) = signed.into_iter().find(|(_, given)| *given) {
-            return wrong_member(name, "it needs keys: set `PIXEL_CODE_KEYS`".to_owned());
+            return needs_keys(name);
         }
         let code = URL_SAFE_NO_PAD.encode(self.bytes::<12>()?);
         // The first character says whether a code is signed.
@@ -502,6 +528,10 @@ fn told(problem: &Problem) -> (Reply, Option<String>) {
         _ => None,
     };
     (problem.reply(), reason)
+}
+
+fn needs_keys<T>(parameter: &str) -> Result<T, Problem> {
+    Ok(wrong(parameter, "it needs keys: set `PIXEL_CODE_KEYS`")?)
 }
 
 async fn known_code(store: &impl Store, code: &str) -> Result<Listed, Problem> {

@@ -2,8 +2,14 @@
 //!
 //! It needs no script: a form. Its address and the way back from it are relative, so that both work below a stage's name, and
 //! nothing that a visitor sends stands in an answer. What is remembered is for `pixel serve` and the role `manage`.
+//!
+//! Only the code of one person can be opted out, by whoever has it: having it is the proof, as of a link to unsubscribe. Whoever
+//! a mail is forwarded to has it, too, and can opt its recipient out, or in again on this page: they could open the mail
+//! instead, so that tells the owner no more than forwarding it does.
 
-use crate::manage::{self, Reply};
+use crate::code::{Checked, Signature};
+use crate::manage::{self, Reply, Store};
+use crate::question::{AskError, Moment};
 
 /// The longest code that is remembered, in bytes: anybody can send the form.
 pub const LONGEST: usize = 256;
@@ -50,12 +56,137 @@ pub fn code_of_path(path: &str) -> Option<&str> {
     (!of_interface).then_some(code)
 }
 
-/// Who is counted, or is not.
+/// Who records an opt-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requester {
+    /// The recipient, on the page.
+    Page,
+    /// The owner, with `pixel opt-outs add`.
+    CommandLine,
+}
+
+impl Requester {
+    /// The name in stores and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::CommandLine => "command_line",
+        }
+    }
+
+    /// Parses a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Page, Self::CommandLine]
+            .into_iter()
+            .find(|requester| requester.name() == name)
+    }
+}
+
+/// An opt-out as a store keeps it. Early versions recorded the code alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptOut {
+    /// The code.
+    pub code: String,
+    /// The time of the request.
+    pub since: Option<Moment>,
+    /// The one who asked.
+    pub by: Option<Requester>,
+}
+
+/// The reach of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeReach {
+    /// It stands for one person, who may opt out.
+    Personal,
+    /// It is ours, and many people have the same.
+    Shared,
+    /// No key of ours made it, and it is not in the list.
+    Unknown,
+}
+
+impl CodeReach {
+    /// Returns the reach that a signature proves; none where only the list can tell.
+    pub fn from_signature(checked: &Checked) -> Option<Self> {
+        (is_ours(checked) && checked.contents.recipient.is_some()).then_some(Self::Personal)
+    }
+
+    /// Finds the reach of a code that names no recipient itself.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`] when the list cannot be read.
+    pub async fn find(code: &str, checked: &Checked, list: &impl Store) -> Result<Self, AskError> {
+        Ok(match list.code(code).await? {
+            Some(listed) if listed.recipient.is_some() => Self::Personal,
+            Some(_) => Self::Shared,
+            None if is_ours(checked) => Self::Shared,
+            None => Self::Unknown,
+        })
+    }
+}
+
+fn is_ours(checked: &Checked) -> bool {
+    matches!(checked.signature, Signature::Valid | Signature::Expired)
+}
+
+/// The site whose page sent a request, as far as browsers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestSite {
+    /// Our own page.
+    Same,
+    /// Another site's page.
+    Other,
+    /// No browser's: every browser says it with a form. A mail provider that unsubscribes with one click (RFC 8058) is one.
+    Unsaid,
+}
+
+impl RequestSite {
+    /// Reads `Sec-Fetch-Site`, which no page can forge, else `Origin`, which has to name this server: its public URL, or the
+    /// host that the request or the proxy before us names. A form of another site can send neither of these headers.
+    pub fn read(headers: &[(String, String)], public_url: Option<&str>) -> Self {
+        let find = |name: &str| {
+            let mut found = headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.next_back().map(|(_, value)| value.trim())
+        };
+        match (find("sec-fetch-site"), find("origin")) {
+            (Some("same-origin" | "none"), _) => Self::Same,
+            (Some(_), _) => Self::Other,
+            (None, None) => Self::Unsaid,
+            (None, Some(origin)) => {
+                let origin = origin
+                    .split_once("://")
+                    .map(|(_, authority)| without_default_port(authority));
+                let public = public_url
+                    .and_then(|url| url.split_once("://"))
+                    .map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+                let ours = [public, find("host"), find("x-forwarded-host")];
+                let is_ours = origin.is_some_and(|origin| {
+                    let mut ours = ours.into_iter().flatten();
+                    ours.any(|host| without_default_port(host).eq_ignore_ascii_case(origin))
+                });
+                if is_ours { Self::Same } else { Self::Other }
+            }
+        }
+    }
+}
+
+/// Removes the ports of HTTP and HTTPS, which browsers leave out.
+fn without_default_port(authority: &str) -> &str {
+    let bare = authority.strip_suffix(":443").or_else(|| authority.strip_suffix(":80"));
+    bare.unwrap_or(authority)
+}
+
+/// The subject of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
     /// The browser that asks.
     Browser {
         /// Whether it asks over TLS; else it keeps the cookie to this site's own pages.
+        secure: bool,
+    },
+    /// The browser that asks, by a code that many people have.
+    BrowserWithSharedCode {
+        /// As of [`Whom::Browser`].
         secure: bool,
     },
     /// The recipient of a mail.
@@ -64,30 +195,73 @@ pub enum Whom {
 
 /// The page, with a button for the other way.
 pub fn page(whom: Whom, is_out: bool) -> Reply {
-    let (state, button) = match (whom, is_out) {
-        (Whom::Browser { secure: true }, true) => (
-            "This browser is not counted: nothing is stored when it loads the pixel.",
-            "Count me again",
-        ),
-        (Whom::Browser { secure: false }, true) => (
+    let browser = |secure| match (secure, is_out) {
+        (true, true) => "This browser is not counted: nothing is stored when it loads the pixel.",
+        (false, true) => {
             "This browser is not counted when a page of this site loads the pixel: nothing is stored then. On other sites it is, \
-             because without HTTPS it does not send your wish from there.",
-            "Count me again",
-        ),
-        (Whom::Browser { secure: true }, false) => ("This browser is counted.", "Do not count me"),
-        (Whom::Browser { secure: false }, false) => (
-            "This browser is counted. Without HTTPS it can only be left out on pages of this site, not on other sites.",
-            "Do not count me",
-        ),
-        (Whom::Recipient, true) => (
-            "This mail is not counted: nothing is stored when it is opened.",
-            "Count it again",
-        ),
-        (Whom::Recipient, false) => ("It is counted when this mail is opened.", "Do not count it"),
+             because without HTTPS it does not send your wish from there."
+        }
+        (true, false) => "This browser is counted.",
+        (false, false) => {
+            "This browser is counted. Without HTTPS it can only be left out on pages of this site, not on other sites."
+        }
+    };
+    let button = match (whom, is_out) {
+        (Whom::Recipient, true) => "Count it again",
+        (Whom::Recipient, false) => "Do not count it",
+        (_, true) => "Count me again",
+        (_, false) => "Do not count me",
+    };
+    let state = match whom {
+        Whom::Recipient if is_out => "This mail is not counted: nothing is stored when it is opened.".to_owned(),
+        Whom::Recipient => "It is counted when this mail is opened.".to_owned(),
+        Whom::Browser { secure } => browser(secure).to_owned(),
+        Whom::BrowserWithSharedCode { secure } => {
+            format!("{SHARED} Only this browser can be left out here. {}", browser(secure))
+        }
     };
     let action = if is_out { "?in=1" } else { "?" };
     let form = format!("<form method=\"post\" action=\"{action}\"><button>{button}</button></form>\n");
-    html(200, state, &form)
+    html(200, &state, &form)
+}
+
+/// The reason why a shared code cannot be opted out.
+const SHARED: &str = "Many people have this same address, so it cannot leave out one mail: it would leave out everybody. \
+    If you have it from a mail, ask its sender to leave you out.";
+
+/// Refuses a code that many people have, where no cookie of this host reaches the pixel.
+pub fn shared(wish: Wish) -> Reply {
+    html(if wish == Wish::See { 200 } else { 403 }, SHARED, "")
+}
+
+/// Refuses a request that another site's page has sent, with a way to the page.
+pub fn other_site() -> Reply {
+    let words = "Another site has sent this, so nothing was changed. If it is what you want, say so here.";
+    html(
+        403,
+        words,
+        "<form method=\"get\" action=\"?\"><button>Show how it is</button></form>\n",
+    )
+}
+
+/// Refuses a sender of too many requests for now.
+pub fn too_many() -> Reply {
+    let mut reply = html(
+        429,
+        "Too many requests come from your network. Try again in a minute.",
+        "",
+    );
+    reply.headers.push(("retry-after", "60".to_owned()));
+    reply
+}
+
+/// Returns the answer to a change that was made. A browser goes back to the page; anything else gets the page at once, because
+/// a mail provider that unsubscribes with one click follows no redirect (RFC 8058).
+pub fn changed(site: RequestSite, is_out: bool) -> Reply {
+    match site {
+        RequestSite::Unsaid => page(Whom::Recipient, is_out),
+        RequestSite::Same | RequestSite::Other => back(),
+    }
 }
 
 /// Back to the page, which shows how it is now: the same path without its query.
@@ -101,11 +275,11 @@ pub fn back() -> Reply {
     }
 }
 
-/// The owner has listed this code, so no form changes anything.
+/// The code is opted out, and only the owner can change that: the configuration lists it, or many people have it.
 pub fn settled() -> Reply {
     html(
         200,
-        "This mail is not counted: its sender has seen to that. Nothing is stored when it is opened.",
+        "This mail is not counted: nothing is stored when it is opened. Only its sender can change that.",
         "",
     )
 }
@@ -150,7 +324,8 @@ const HEADERS: [(&str, &str); 5] = [
         "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     ("x-robots-tag", "noindex"),
-    ("referrer-policy", "no-referrer"),
+    // To our own page the form has to say where it comes from.
+    ("referrer-policy", "same-origin"),
     ("x-content-type-options", "nosniff"),
 ];
 

@@ -261,7 +261,19 @@ pub struct Consent<'a> {
     /// What becomes of hits whose browsers ask not to be tracked.
     pub signal: SignalPolicy,
     /// The codes whose recipients have opted out.
-    pub opt_out: &'a BTreeSet<String>,
+    pub opt_out: &'a dyn CodeSet,
+}
+
+/// A set of codes.
+pub trait CodeSet: std::fmt::Debug + Sync + std::panic::RefUnwindSafe {
+    /// Returns whether a code is in it.
+    fn has(&self, code: &str) -> bool;
+}
+
+impl CodeSet for BTreeSet<String> {
+    fn has(&self, code: &str) -> bool {
+        self.contains(code)
+    }
 }
 
 /// Why a hit must not be stored, if so.
@@ -269,8 +281,8 @@ pub fn refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
     if consent.recording == Recording::Off {
         return Some(Ignored::RecordingOff);
     }
-    let named = || crate::hit::code_of(request).is_some_and(|code| consent.opt_out.contains(&code));
-    if opted_out(request) || !consent.opt_out.is_empty() && named() {
+    let named = || crate::hit::code_of(request).is_some_and(|code| consent.opt_out.has(&code));
+    if opted_out(request) || named() {
         return Some(Ignored::OptedOut);
     }
     let unwanted = consent.signal == SignalPolicy::Ignore && Wishes::of(request).against_tracking();

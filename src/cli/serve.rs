@@ -20,10 +20,9 @@ use crate::delivery::sqlite::{Purge, Reader, Store, StoreError};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::geo::file::GeoFile;
-use crate::manage::{index, token};
+use crate::manage::token;
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
-use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
 use crate::terminal::{json_line, log_line, printable, talk};
 
@@ -124,9 +123,9 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
         .with_fallback(fallback)
         .with_access_log(log)
         .with_limits(limits);
-    if let Some(Destination::Sqlite(path)) = &stage.config.destination {
-        let opened = OptOuts::open(stage.config.opt_out.clone(), path);
-        stage.opt_outs = opened.with_context(|| format!("cannot read who has opted out from `{}`", path.display()))?;
+    if let Sink::Store { file, .. } = &stage.sink {
+        let read = stage.opt_outs.refresh_from_file(file).await;
+        read.context("cannot read who has opted out")?;
     }
     stage.geo = geo;
     let stage = Arc::new(stage);
@@ -222,9 +221,8 @@ const OPT_OUTS_PATIENCE: Duration = Duration::from_secs(1);
 /// Learns from the index who has opted out, before the first hit where the index answers.
 async fn learn_opt_outs(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
     let index = stage.sink.index()?;
-    let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, index::opted_out(index)).await;
-    let mut pause = if let Ok(Ok(codes)) = asked {
-        stage.opt_outs.add(codes);
+    let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, stage.opt_outs.refresh_from_index(index)).await;
+    let mut pause = if let Ok(Ok(())) = asked {
         OPT_OUTS_INTERVAL
     } else {
         talk("note    the index does not say yet who has opted out; it is asked again");
@@ -234,8 +232,7 @@ async fn learn_opt_outs(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
     Some(tokio::spawn(async move {
         while let Some(index) = stage.sink.index() {
             tokio::time::sleep(pause).await;
-            if let Ok(codes) = index::opted_out(index).await {
-                stage.opt_outs.add(codes);
+            if stage.opt_outs.refresh_from_index(index).await.is_ok() {
                 pause = OPT_OUTS_INTERVAL;
             }
         }

@@ -10,6 +10,7 @@ mod ask;
 pub mod codes;
 mod health;
 mod layout;
+pub mod opt_outs;
 mod pack;
 mod purge;
 mod reader;

@@ -17,7 +17,7 @@ use crate::setup::dashboards::session::{Options, import};
 use crate::setup::dashboards::{EXAMPLES, Wanted, objects, place};
 use crate::setup::plan::Plan;
 use crate::setup::prune::{Fate, delete, judge};
-use crate::setup::resource::ResourceRequest;
+use crate::setup::resource::{ResourceRequest, UnreadableRequest};
 use crate::setup::run;
 
 /// Left of the time-out for telling CloudFormation, which otherwise waits for an hour.
@@ -47,10 +47,17 @@ pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
 /// Makes the index ready and tells CloudFormation, whatever happened. Without CloudFormation, the result is the reply.
 async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
     let payload = invocation.payload.get();
-    let request = ResourceRequest::read(payload);
+    let deadline = deadline(&invocation.context);
+    let (request, unreadable) = match ResourceRequest::read(payload) {
+        Some(Ok(request)) => (Some(request), None),
+        Some(Err(UnreadableRequest { request, reason })) => (Some(request), Some(reason)),
+        None => (None, None),
+    };
     let properties = properties(payload);
     let deleting = request.as_ref().is_some_and(ResourceRequest::is_delete);
-    let result = if deleting {
+    let result = if let Some(reason) = unreadable {
+        Err(reason)
+    } else if deleting {
         Ok(json!({"kept": "the index and its events stay; delete them yourself if you want to"}))
     } else {
         // As a task, so that a panic is a reason like others; when time is up it is given up with the set.
@@ -62,7 +69,7 @@ async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) 
                 _ => Err("panic; the log says where".to_owned()),
             }
         };
-        within(deadline(&invocation.context), finished).await
+        within(deadline, finished).await
     };
     log(&json!({
         "level": if result.is_ok() { "INFO" } else { "ERROR" },
@@ -72,7 +79,7 @@ async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) 
     }));
     match request {
         Some(request) => {
-            let told = tell(&request, &result).await;
+            let told = tell(&request, &result, deadline).await;
             told.map(|()| Value::Null)
                 .map_err(|reason| failure("CloudFormationNotTold", reason.to_string()))
         }
@@ -182,25 +189,49 @@ async fn prune(function: &Function) -> Result<Value, String> {
     Ok(json!({"deleted": deleted, "kept": judged.len() - deleted.len()}))
 }
 
-/// Puts the answer where CloudFormation waits for it.
-async fn tell(request: &ResourceRequest, result: &Result<Value, String>) -> Result<(), BoxError> {
+/// The longest wait for one answer of CloudFormation's URL.
+const MAX_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after the first attempt; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// Attempts at a URL that refuses the answer for good.
+const MAX_REFUSALS: u32 = 3;
+/// Left of the invocation for its own answer.
+const REPLY_TIME: Duration = Duration::from_millis(200);
+
+/// Puts the answer where CloudFormation waits for it, again and again as long as time is left.
+async fn tell(request: &ResourceRequest, result: &Result<Value, String>, deadline: SystemTime) -> Result<(), BoxError> {
     let client = crate::aws::client::http_client(None, &crate::config::Timing::default())?;
     let body = request.answer(result).to_string();
-    let mut reason = String::new();
-    for _ in 0..3 {
+    let (mut pause, mut refusals) = (FIRST_PAUSE, 0);
+    let left = || {
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        left.saturating_sub(REPLY_TIME)
+    };
+    let reason = loop {
         // The URL is signed for a request without a content type.
         let sent = client
             .put(&request.response_url)
-            .timeout(TELLING / 3)
+            // Something is left for another attempt, should this one find no end.
+            .timeout((left() * 2 / 3).min(MAX_ATTEMPT_TIMEOUT))
             .body(body.clone())
             .send()
             .await;
-        match sent.map(|answer| answer.status()) {
+        let reason = match sent.map(|answer| answer.status()) {
             Ok(status) if status.is_success() => return Ok(()),
-            Ok(status) => reason = format!("status {status}"),
-            Err(error) => reason = error.without_url().to_string(),
+            Ok(status) => {
+                refusals += u32::from(status.is_client_error() && !matches!(status.as_u16(), 408 | 429));
+                format!("status {status}")
+            }
+            Err(error) => error.without_url().to_string(),
+        };
+        if refusals == MAX_REFUSALS || left() <= pause {
+            break reason;
         }
-    }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    };
     Err(format!("could not tell CloudFormation the result: {reason}").into())
 }
 

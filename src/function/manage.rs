@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 use super::readable::ReadableLayer;
 use super::{BoxError, Function, log};
 use crate::aws::client::secure_random;
-use crate::code::{Keys, Signature};
+use crate::code::Keys;
 use crate::config::Variables;
-use crate::manage::{self, Asked, Failures, Manager, Problem, Reply, Store, index};
-use crate::opt_out::{self, Whom, Wish};
+use crate::hit::find_address;
+use crate::manage::{self, Asked, Failures, Manager, Problem, Reply, index};
+use crate::opt_out::{self, CodeReach, RequestSite, Requester, Whom, Wish};
 use crate::page;
 use crate::question::AskError;
+use crate::rate_limit::RateLimit;
 use crate::request::{Ingress, Request};
 
 /// Runs the role.
@@ -27,14 +29,18 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
         random: secure_random,
         failures: Failures::default(),
     };
+    let limits = Limits {
+        changes: RateLimit::new(MAX_CHANGES),
+        lookups: RateLimit::new(MAX_LOOKUPS),
+    };
     let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| {
-        let (function, manager) = (&function, &manager);
-        async move { Ok::<_, BoxError>(answer(function, manager, invocation.payload.get()).await) }
+        let (function, manager, limits) = (&function, &manager, &limits);
+        async move { Ok::<_, BoxError>(answer(function, manager, limits, invocation.payload.get()).await) }
     });
     Runtime::new(handler).layer(ReadableLayer).run().await
 }
 
-async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value {
+async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload: &str) -> Value {
     let Ok(request) = Request::decode(payload.as_bytes()) else {
         return of_proxy(Ingress::Rest, Problem::NotFound("this is no request").reply());
     };
@@ -44,7 +50,7 @@ async fn answer(function: &Function, manager: &Manager, payload: &str) -> Value 
         return of_proxy(ingress, page.unwrap_or_else(|| Problem::Method("GET").reply()));
     }
     if let Some(code) = opt_out::code_of_path(&request.path) {
-        let reply = opted_out(function, &manager.keys, &request, code).await;
+        let reply = opted_out(function, limits, &manager.keys, &request, code).await;
         // Without the code: the log is no place for what stands in mails.
         let reply = reply.unwrap_or_else(|error| {
             log(&json!({"level": "ERROR", "message": "opt-out", "reason": error.to_string()}));
@@ -75,36 +81,76 @@ fn is_root(request: &Request) -> bool {
     path.is_empty() || Some(path) == request.context("stage")
 }
 
-/// The page for the recipient of a mail, which is open to everybody. Only codes of ours are remembered, so that nobody can
-/// fill the index with others; what has been remembered elsewhere is shown, and can be taken back.
-async fn opted_out(function: &Function, keys: &Keys, request: &Request, code: &str) -> Result<Reply, AskError> {
+/// Limits of requests to the page for recipients, in each sandbox.
+struct Limits {
+    changes: RateLimit,
+    lookups: RateLimit,
+}
+
+/// Changes in a minute from one network, and codes that are looked up for it.
+const MAX_CHANGES: u32 = 600;
+const MAX_LOOKUPS: u32 = 120;
+
+/// The page for the recipient of a mail, which is open to everybody. Only codes that stand for one person are remembered, so that
+/// nobody can fill the index with others; what has been remembered before is shown.
+async fn opted_out(
+    function: &Function,
+    limits: &Limits,
+    keys: &Keys,
+    request: &Request,
+    code: &str,
+) -> Result<Reply, AskError> {
     let Some(wish) = Wish::of(&request.method, &request.query) else {
         return Ok(opt_out::wrong_method());
     };
     if !opt_out::is_possible(code) {
         return Ok(opt_out::unknown());
     }
-    if function.config.opt_out.contains(code) {
+    let config = &function.config;
+    if config.opt_out.contains(code) {
         return Ok(opt_out::settled());
+    }
+    let site = RequestSite::read(&request.headers, config.public_url.as_deref());
+    if wish != Wish::See && site == RequestSite::Other {
+        return Ok(opt_out::other_site());
+    }
+    let now = chrono::Utc::now();
+    let peer = request.context("source-ip").and_then(|address| address.parse().ok());
+    let peer = find_address(&request.headers, peer, config.trusted_hops).or(peer);
+    let checked = keys.check(code, now);
+    let proven = CodeReach::from_signature(&checked);
+    let limit = if proven.is_some() {
+        &limits.changes
+    } else {
+        &limits.lookups
+    };
+    if !limit.allow(peer, now) {
+        return Ok(opt_out::too_many());
     }
     let index = function.courier.index().map_err(AskError::Unavailable)?;
     let is_out = index::is_opted_out(index, code);
-    let (is_out, is_ours) = tokio::try_join!(is_out, is_ours(keys, code, index))?;
-    if !is_out && !is_ours {
-        return Ok(opt_out::unknown());
-    }
-    if wish == Wish::See {
-        return Ok(opt_out::page(Whom::Recipient, is_out));
-    }
-    index::opt_out(index, code, wish == Wish::Out).await?;
-    Ok(opt_out::back())
-}
-
-/// Whether a code is one of ours: signed by us, though its time may be over, or in the list.
-async fn is_ours(keys: &Keys, code: &str, list: &impl Store) -> Result<bool, AskError> {
-    match keys.check(code, chrono::Utc::now()).signature {
-        Signature::Valid | Signature::Expired => Ok(true),
-        _ => Ok(list.code(code).await?.is_some()),
+    let reach = async {
+        match proven {
+            Some(reach) => Ok(reach),
+            None => CodeReach::find(code, &checked, index).await,
+        }
+    };
+    let (is_out, reach) = tokio::try_join!(is_out, reach)?;
+    match (reach, wish) {
+        (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::settled()),
+        (CodeReach::Unknown, _) => Ok(opt_out::unknown()),
+        // A cookie of this host would not reach the image's.
+        (CodeReach::Shared, wish) => Ok(opt_out::shared(wish)),
+        (CodeReach::Personal, Wish::See) => Ok(opt_out::page(Whom::Recipient, is_out)),
+        // Only a browser takes it back: a provider's click never does.
+        (CodeReach::Personal, Wish::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
+        (CodeReach::Personal, wish) => {
+            let out = wish == Wish::Out;
+            if out != is_out {
+                index::change_opt_out(index, code, out, Requester::Page, now).await?;
+            }
+            Ok(opt_out::changed(site, out))
+        }
     }
 }
 

@@ -240,11 +240,7 @@ fn new(members: &Members) -> Result<New, Problem> {
         expires: time(members, "expires")?,
         note: text(members, "note", NOTE_BYTES)?,
     };
-    let signed = [
-        ("recipient", new.recipient.is_some()),
-        ("sent", new.sent.is_some()),
-        ("expires", new.expires.is_some()),
-    ];
+    let signed = [("sent", new.sent.is_some()), ("expires", new.expires.is_some())];
     if let (Some(_), Some((name, _))) = (&new.code, signed.into_iter().find(|(_, given)| *given)) {
         return Ok(wrong(name, "it is said by signed codes only; leave out `code`")?);
     }

@@ -12,6 +12,7 @@ use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
 use crate::code::{CodeStatus, Listing};
 use crate::event::Event;
+use crate::opt_out::{OptOut, Requester};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
 const ANSWER_BYTES: usize = 8 << 20;
@@ -253,28 +254,58 @@ async fn documents_of(
 /// [`AskError`] when the index cannot be asked.
 #[cfg(feature = "cli")]
 pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskError> {
-    const PAGE: usize = 5000;
     let mut codes = BTreeSet::new();
+    visit_opt_outs(deliverer, |opt_out| {
+        codes.insert(opt_out.code);
+        Ok::<_, AskError>(())
+    })
+    .await?;
+    Ok(codes)
+}
+
+/// Passes every opt-out to `visit`, by their codes.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked, or answers of a part of it alone; else what `visit` returns.
+#[cfg(feature = "cli")]
+pub async fn visit_opt_outs<E: From<AskError>>(
+    deliverer: &Deliverer,
+    mut visit: impl FnMut(OptOut) -> Result<(), E>,
+) -> Result<(), E> {
+    const PAGE: usize = 5000;
     let mut body = json!({"size": PAGE, "sort": [{"code.keyword": {"order": "asc", "unmapped_type": "keyword"}}]});
     loop {
         let path = "/_search?ignore_unavailable=true";
         let (status, mut found) = send_to(deliverer, OPT_OUTS, "POST", path, Some(&body)).await?;
         if status == 404 {
-            return Ok(codes);
+            return Ok(());
+        }
+        if found["timed_out"] == true || found["_shards"]["failed"].as_u64().unwrap_or_default() > 0 {
+            return Ok(unexpected("opt-outs, of which a part is missing,", status)?);
         }
         let Some(hits) = found.pointer_mut("/hits/hits").and_then(Value::as_array_mut) else {
-            return unexpected(OPT_OUTS, status);
+            return Ok(unexpected(OPT_OUTS, status)?);
         };
-        codes.extend(
-            hits.iter()
-                .filter_map(|hit| hit["_source"]["code"].as_str())
-                .map(ToOwned::to_owned),
-        );
+        for hit in hits.iter() {
+            if let Some(code) = hit["_source"]["code"].as_str() {
+                visit(read_opt_out(code, &hit["_source"]))?;
+            }
+        }
         let full = hits.len() == PAGE;
         match hits.last_mut() {
             Some(last) if full => body["search_after"] = last["sort"].take(),
-            _ => return Ok(codes),
+            _ => return Ok(()),
         }
+    }
+}
+
+/// Reads the document of an opt-out.
+fn read_opt_out(code: &str, document: &Value) -> OptOut {
+    OptOut {
+        code: code.to_owned(),
+        since: document["since"].as_i64().map(Moment::of_millis),
+        by: document["requester"].as_str().and_then(Requester::parse),
     }
 }
 
@@ -296,15 +327,37 @@ pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, Ask
 /// [`AskError`] when that cannot be written.
 #[cfg(any(feature = "care", feature = "cli"))]
 pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
+    let by = Requester::Page;
+    change_opt_out(deliverer, code, out, by, chrono::Utc::now())
+        .await
+        .map(drop)
+}
+
+/// Records that a code is opted out, or no longer, and returns whether that changed anything. An opt-out that is known keeps
+/// its time.
+///
+/// # Errors
+///
+/// [`AskError`] when that cannot be written.
+#[cfg(any(feature = "care", feature = "cli"))]
+pub async fn change_opt_out(
+    deliverer: &Deliverer,
+    code: &str,
+    out: bool,
+    by: Requester,
+    at: chrono::DateTime<chrono::Utc>,
+) -> Result<bool, AskError> {
     wanted_as_id(code)?;
-    let path = path(code, "?refresh=true");
     let (status, _) = if out {
-        send_to(deliverer, OPT_OUTS, "PUT", &path, Some(&json!({"code": code}))).await?
+        let document = json!({"code": code, "since": at.timestamp_millis(), "requester": by.name()});
+        let path = path(code, "?op_type=create&refresh=true");
+        send_to(deliverer, OPT_OUTS, "PUT", &path, Some(&document)).await?
     } else {
-        send_to(deliverer, OPT_OUTS, "DELETE", &path, None).await?
+        send_to(deliverer, OPT_OUTS, "DELETE", &path(code, "?refresh=true"), None).await?
     };
     match (status, out) {
-        (200 | 201, _) | (404, false) => Ok(()),
+        (200 | 201, _) => Ok(true),
+        (409, true) | (404, false) => Ok(false),
         _ => unexpected(OPT_OUTS, status),
     }
 }
@@ -330,6 +383,7 @@ fn document(code: &Listed) -> Value {
         "code": code.code,
         "created": code.created_at.0.timestamp_millis(),
         "campaign": code.campaign,
+        "recipient": code.recipient,
         "note": code.note,
         "revoked": code.revoked_at.map(|time| time.0.timestamp_millis()),
     })
@@ -342,6 +396,7 @@ fn listed(document: &Value) -> Option<Listed> {
         code: text("code")?,
         created_at: time("created")?,
         campaign: text("campaign"),
+        recipient: text("recipient"),
         note: text("note"),
         revoked_at: time("revoked"),
     })
@@ -472,6 +527,11 @@ impl Store for Deliverer {
             (200 | 201, _) => Ok(()),
             (status, _) => unexpected(CODES, status),
         }
+    }
+
+    async fn opt_out(&self, code: &str) -> Result<Option<OptOut>, AskError> {
+        let found = document_of(self, OPT_OUTS, code, PATIENCE).await?;
+        Ok(found.map(|document| read_opt_out(code, &document)))
     }
 
     /// Tokens of an index's owner are in `PIXEL_TOKENS`.

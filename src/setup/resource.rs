@@ -1,6 +1,9 @@
 //! The form in which CloudFormation asks for a custom resource, and the answer that it waits for. No I/O.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// A request of CloudFormation.
@@ -23,10 +26,35 @@ pub struct ResourceRequest {
     pub physical_resource_id: Option<String>,
 }
 
+/// A request with a URL to answer to, and a member that is missing or wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableRequest {
+    /// The members that could be read, for the answer; others are empty.
+    pub request: ResourceRequest,
+    /// The member, and what is wrong with it.
+    pub reason: String,
+}
+
 impl ResourceRequest {
-    /// Reads a payload; none when it is no request of CloudFormation.
-    pub fn read(payload: &str) -> Option<Self> {
-        serde_json::from_str(payload).ok()
+    /// Reads a payload; none when it has no URL to answer to, so that it is not a request of CloudFormation.
+    pub fn read(payload: &str) -> Option<Result<Self, UnreadableRequest>> {
+        let error = match serde_json::from_str(payload) {
+            Ok(request) => return Some(Ok(request)),
+            Err(error) => error,
+        };
+        // A wrong member must not keep the others from being read: CloudFormation would wait for an hour.
+        let members: HashMap<String, &RawValue> = serde_json::from_str(payload).ok()?;
+        let text = |name: &str| serde_json::from_str::<String>(members.get(name)?.get()).ok();
+        let request = Self {
+            response_url: text("ResponseURL")?,
+            request_type: text("RequestType").unwrap_or_default(),
+            stack_id: text("StackId").unwrap_or_default(),
+            request_id: text("RequestId").unwrap_or_default(),
+            logical_resource_id: text("LogicalResourceId").unwrap_or_default(),
+            physical_resource_id: text("PhysicalResourceId"),
+        };
+        let reason = format!("cannot read the request: {error}; nothing was done");
+        Some(Err(UnreadableRequest { request, reason }))
     }
 
     /// Whether the resource is to go. Events stay: they are what the stack was for.

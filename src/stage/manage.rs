@@ -7,9 +7,11 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use crate::delivery::sqlite::opt_outs::{OptOutNews, OptOutState};
 use crate::delivery::sqlite::{Reader, Readers, StoreError, threads};
 use crate::manage::token::Scope;
 use crate::manage::{Change, Changed, Followed, Listed, Place, Put, Store};
+use crate::opt_out::OptOut;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 impl From<StoreError> for AskError {
@@ -38,6 +40,20 @@ impl File {
             questions: Lane::new(readers, processors, threads::give_way),
             lookups: Lane::new(readers, 1, || {}),
         }))
+    }
+
+    /// Reads what was opted out after a known state, as `convert` makes it of the codes; none when nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`] when the file cannot be read.
+    pub async fn opt_outs_after<T: Send + 'static>(
+        &self,
+        known: Option<OptOutState>,
+        convert: impl Fn(&str) -> T + Send + 'static,
+    ) -> Result<Option<OptOutNews<T>>, AskError> {
+        let read = move |reader: &Reader| Ok(reader.opt_outs_after(known, convert)?);
+        self.0.lookups.with(read).await
     }
 
     fn lane_of(&self, filter: &Filter) -> &Lane {
@@ -188,6 +204,11 @@ impl Store for File {
     async fn replace(&self, code: &Listed) -> Result<(), AskError> {
         let code = code.clone();
         self.0.lookups.with(move |reader| Ok(reader.replace_code(&code)?)).await
+    }
+
+    async fn opt_out(&self, code: &str) -> Result<Option<OptOut>, AskError> {
+        let code = code.to_owned();
+        self.0.lookups.with(move |reader| Ok(reader.opt_out(&code)?)).await
     }
 
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<Vec<Scope>>, AskError> {

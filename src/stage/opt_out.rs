@@ -4,135 +4,250 @@
 //! remembered by the stage, because mail programs keep no cookies. A store's file keeps the codes, or an index beside that of
 //! the events; a queue or a stream keeps none.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rusqlite::Connection;
+use chrono::{DateTime, Utc};
 
 use super::gateway::Arrived;
+use super::manage::File;
+use super::server::{Sink, Source, Stage};
 use crate::aws::client::Deliverer;
+use crate::delivery::sqlite::opt_outs::{OptOutChange, OptOutState};
+use crate::hit::find_address;
 use crate::manage::{Reply, index};
-use crate::opt_out::{self, Whom, Wish};
-use crate::privacy::{OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
+use crate::opt_out::{self, CodeReach, RequestSite, Requester, Whom, Wish};
+use crate::privacy::{CodeSet, OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
+use crate::question::AskError;
+use crate::rate_limit::RateLimit;
 use crate::terminal::talk;
+
+/// Changes in a minute from one network by codes that prove whom they stand for. Nobody without such a code counts, and a mail
+/// provider sends its users' from few addresses.
+const MAX_CHANGES: u32 = 600;
+
+/// Codes that are looked up in the list in a minute for one network.
+const MAX_LOOKUPS: u32 = 120;
 
 /// The codes whose recipients have opted out.
 #[derive(Debug)]
 pub struct OptOuts {
-    codes: RwLock<BTreeSet<String>>,
-    /// The store's file that remembers them; none where there is none.
-    file: Option<Mutex<Connection>>,
+    /// Those of the configuration.
+    configured: BTreeSet<String>,
+    known: RwLock<Known>,
+    /// Nobody can choose two codes of the same hash.
+    hasher: RandomState,
+    changes: RateLimit,
+    lookups: RateLimit,
 }
 
-/// So many codes are remembered: anybody can send the form.
-const MOST: usize = 1_000_000;
+/// A million codes take some 20 MB: of each only its hash is kept.
+#[derive(Debug, Default)]
+struct Known {
+    codes: HashSet<u64>,
+    /// The state of the file that was read last.
+    state: Option<OptOutState>,
+    /// Changes of this process since the store was last read, which what is read may lack.
+    recent: Vec<(u64, bool)>,
+}
+
+impl Known {
+    fn change(&mut self, code: u64, out: bool) {
+        if out {
+            self.codes.insert(code);
+        } else {
+            self.codes.remove(&code);
+        }
+    }
+}
 
 impl OptOuts {
-    /// Those of the configuration, remembered nowhere.
-    pub const fn of(codes: BTreeSet<String>) -> Self {
+    /// Those of the configuration; the store's are read by [`Self::refresh_from_file`] and [`Self::refresh_from_index`].
+    pub fn of(configured: BTreeSet<String>) -> Self {
         Self {
-            codes: RwLock::new(codes),
-            file: None,
+            configured,
+            known: RwLock::default(),
+            hasher: RandomState::new(),
+            changes: RateLimit::new(MAX_CHANGES),
+            lookups: RateLimit::new(MAX_LOOKUPS),
         }
     }
 
-    /// Those of the configuration and of a store's file, which must be open already.
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what was opted out, or is no longer, since the file was last read.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or written.
-    pub fn open(mut codes: BTreeSet<String>, path: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection
-            .execute_batch("CREATE TABLE IF NOT EXISTS opt_outs (code TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;")?;
-        {
-            let mut statement = connection.prepare("SELECT code FROM opt_outs")?;
-            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-            for code in rows {
-                codes.insert(code?);
-            }
-        }
-        Ok(Self {
-            codes: RwLock::new(codes),
-            file: Some(Mutex::new(connection)),
-        })
-    }
-
-    /// The codes, to decide by.
-    pub fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeSet<String>> {
-        self.codes.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds codes that an index has remembered. None is taken away: when in doubt, nobody is counted who has opted out.
-    pub fn add(&self, codes: BTreeSet<String>) {
-        self.codes.write().unwrap_or_else(PoisonError::into_inner).extend(codes);
-    }
-
-    /// Remembers a code, or forgets it.
-    async fn set(&self, code: &str, out: bool, index: Option<&Deliverer>) -> Reply {
-        if out && self.read().len() >= MOST {
-            return opt_out::no_place();
-        }
-        let kept = match (&self.file, index) {
-            (Some(file), _) => keep(file, code, out).map_err(|error| error.to_string()),
-            (None, Some(index)) => index::opt_out(index, code, out)
-                .await
-                .map_err(|error| error.to_string()),
-            (None, None) => return opt_out::no_place(),
+    /// [`AskError`] when the file cannot be read.
+    pub async fn refresh_from_file(&self, file: &File) -> Result<(), AskError> {
+        let known = {
+            let mut known = self.write();
+            known.recent.clear();
+            known.state
         };
-        if let Err(error) = kept {
-            talk(&format!("could not remember an opt-out: {error}"));
-            return opt_out::away();
-        }
-        let mut codes = self.codes.write().unwrap_or_else(PoisonError::into_inner);
-        if out {
-            codes.insert(code.to_owned());
+        let hasher = self.hasher.clone();
+        let Some(news) = file.opt_outs_after(known, move |code| hasher.hash_one(code)).await? else {
+            return Ok(());
+        };
+        if news.is_whole {
+            self.replace(news.codes.into_iter().collect());
         } else {
-            codes.remove(code);
+            self.write().codes.extend(news.codes);
         }
-        opt_out::back()
+        self.write().state = Some(news.state);
+        Ok(())
+    }
+
+    /// Reads all that is opted out in an index.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`] when the index cannot be asked, or answers of a part of it alone; then nobody is counted again.
+    pub async fn refresh_from_index(&self, index: &Deliverer) -> Result<(), AskError> {
+        self.write().recent.clear();
+        let mut codes = HashSet::new();
+        index::visit_opt_outs(index, |opt_out| {
+            codes.insert(self.hasher.hash_one(&opt_out.code));
+            Ok::<_, AskError>(())
+        })
+        .await?;
+        self.replace(codes);
+        Ok(())
+    }
+
+    fn replace(&self, codes: HashSet<u64>) {
+        let mut known = self.write();
+        let before = std::mem::replace(&mut known.codes, codes);
+        for (code, out) in known.recent.clone() {
+            known.change(code, out);
+        }
+        drop(known);
+        // Freeing many takes a while, for which no hit has to wait.
+        drop(before);
+    }
+
+    /// Records a change in the store and then here.
+    async fn change(&self, sink: &Sink, code: &str, out: bool, at: DateTime<Utc>) -> Result<Place, AskError> {
+        let by = Requester::Page;
+        match (sink, sink.index()) {
+            (Sink::Store { store, .. }, _) => {
+                let code = code.to_owned();
+                store.change_opt_out(OptOutChange { code, out, by, at }).await?;
+            }
+            (Sink::Remote { .. }, Some(index)) => {
+                index::change_opt_out(index, code, out, by, at).await?;
+            }
+            (Sink::Remote { .. }, None) => return Ok(Place::None),
+        }
+        let mut known = self.write();
+        let code = self.hasher.hash_one(code);
+        known.change(code, out);
+        known.recent.push((code, out));
+        Ok(Place::Store)
     }
 }
 
-fn keep(file: &Mutex<Connection>, code: &str, out: bool) -> rusqlite::Result<()> {
-    let sql = if out {
-        "INSERT OR IGNORE INTO opt_outs (code) VALUES (?1)"
-    } else {
-        "DELETE FROM opt_outs WHERE code = ?1"
-    };
-    let connection = file.lock().unwrap_or_else(PoisonError::into_inner);
-    connection.execute(sql, [code]).map(|_| ())
+/// The place where opt-outs are kept.
+enum Place {
+    Store,
+    /// A queue or a stream keeps none.
+    None,
+}
+
+impl CodeSet for OptOuts {
+    fn has(&self, code: &str) -> bool {
+        self.configured.contains(code) || self.read().codes.contains(&self.hasher.hash_one(code))
+    }
 }
 
 /// Answers the paths of this module: `/opt-out`, `/opt-out/{code}` and `/.well-known/gpc.json`.
-/// `index` is where events go, when that is an index.
-pub async fn answer(
-    arrived: &Arrived,
-    opt_outs: &OptOuts,
-    signal: SignalPolicy,
-    index: Option<&Deliverer>,
-) -> Option<Reply> {
+pub async fn answer(arrived: &Arrived, stage: &Stage) -> Option<Reply> {
     if arrived.path == "/.well-known/gpc.json" {
-        return Some(gpc(signal));
+        return Some(gpc(stage.config.policy.signal));
     }
     let code = match arrived.path.strip_prefix("/opt-out")? {
         "" | "/" => None,
         rest => Some(decoded(rest.strip_prefix('/')?)),
     };
+    let site = RequestSite::read(&arrived.headers, stage.config.public_url.as_deref());
     let reply = match (Wish::of(&arrived.method, &arrived.decoded_query()), code) {
         (None, _) => opt_out::wrong_method(),
-        (Some(Wish::See), None) => {
-            let secure = is_secure(arrived);
-            opt_out::page(Whom::Browser { secure }, says_opt_out(&arrived.headers))
-        }
-        (Some(wish), None) => set_cookie(arrived, wish == Wish::Out),
+        (Some(Wish::Out | Wish::In), _) if site == RequestSite::Other => opt_out::other_site(),
+        (Some(wish), None) => answer_browser(arrived, wish, |secure| Whom::Browser { secure }),
         (Some(_), Some(code)) if !opt_out::is_possible(&code) => opt_out::unknown(),
-        (Some(Wish::See), Some(code)) => opt_out::page(Whom::Recipient, opt_outs.read().contains(&code)),
-        (Some(wish), Some(code)) => opt_outs.set(&code, wish == Wish::Out, index).await,
+        (Some(wish), Some(code)) => answer_code(arrived, stage, wish, site, &code)
+            .await
+            .unwrap_or_else(|error| {
+                talk(&format!("could not answer who has opted out: {error}"));
+                opt_out::away()
+            }),
     };
     Some(opt_out::as_asked(&arrived.method, reply))
+}
+
+/// Shows or sets the cookie.
+fn answer_browser(arrived: &Arrived, wish: Wish, whom: impl Fn(bool) -> Whom) -> Reply {
+    match wish {
+        Wish::See => opt_out::page(whom(is_secure(arrived)), says_opt_out(&arrived.headers)),
+        Wish::Out | Wish::In => set_cookie(arrived, wish == Wish::Out),
+    }
+}
+
+/// Shows or changes the opt-out of a code's recipient, or the cookie where the code stands for many people.
+async fn answer_code(
+    arrived: &Arrived,
+    stage: &Stage,
+    wish: Wish,
+    site: RequestSite,
+    code: &str,
+) -> Result<Reply, AskError> {
+    let opt_outs = &stage.opt_outs;
+    if opt_outs.configured.contains(code) {
+        return Ok(opt_out::settled());
+    }
+    let now = arrived.time;
+    let peer = find_address(&arrived.headers, arrived.peer, stage.config.trusted_hops).or(arrived.peer);
+    let checked = stage.config.code_keys.check(code, now);
+    let reach = match CodeReach::from_signature(&checked) {
+        Some(reach) => reach,
+        None if !opt_outs.lookups.allow(peer, now) => return Ok(opt_out::too_many()),
+        None => match stage.source() {
+            Source::File(file) => CodeReach::find(code, &checked, &file).await?,
+            source @ Source::Remote(_) => match source.index() {
+                Some(index) => CodeReach::find(code, &checked, index).await?,
+                None => CodeReach::Unknown,
+            },
+        },
+    };
+    let is_out = opt_outs.has(code);
+    match (reach, wish) {
+        (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::settled()),
+        (CodeReach::Shared | CodeReach::Unknown, _) => Ok(answer_browser(arrived, wish, |secure| {
+            Whom::BrowserWithSharedCode { secure }
+        })),
+        (CodeReach::Personal, Wish::See) => Ok(opt_out::page(Whom::Recipient, is_out)),
+        // Only a browser takes it back: a provider's click never does.
+        (CodeReach::Personal, Wish::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
+        (CodeReach::Personal, wish) => {
+            let out = wish == Wish::Out;
+            if !opt_outs.changes.allow(peer, now) {
+                return Ok(opt_out::too_many());
+            }
+            // Whatever is known here: another server may have changed it a moment ago.
+            match opt_outs.change(&stage.sink, code, out, now).await? {
+                Place::Store => Ok(opt_out::changed(site, out)),
+                Place::None => Ok(opt_out::no_place()),
+            }
+        }
+    }
 }
 
 fn decoded(text: &str) -> String {

@@ -258,6 +258,10 @@ impl Stage {
                 (Source::Remote(_), Some(deliverer)) => self.list.refresh(deliverer, since).await,
                 (Source::Remote(_), None) => return,
             };
+            if let Source::File(file) = &source {
+                // A file that is away is asked again, too.
+                let _ = self.opt_outs.refresh_from_file(file).await;
+            }
             drop(source);
             // A store that is away is asked again.
             since = learnt.unwrap_or(since);
@@ -265,7 +269,7 @@ impl Stage {
         }
     }
 
-    fn source(&self) -> Source {
+    pub(super) fn source(&self) -> Source {
         match &self.sink {
             Sink::Store { file, .. } => Source::File(file.clone()),
             Sink::Remote { way, .. } => Source::Remote(Arc::clone(way)),
@@ -366,14 +370,7 @@ async fn answer(
     if let Some(status) = status::status(&stage, &arrived).await {
         return status;
     }
-    if let Some(page) = opt_out::answer(
-        &arrived,
-        &stage.opt_outs,
-        stage.config.policy.signal,
-        stage.sink.index(),
-    )
-    .await
-    {
+    if let Some(page) = opt_out::answer(&arrived, &stage).await {
         return of_reply(page);
     }
     let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));

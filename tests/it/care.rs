@@ -430,27 +430,85 @@ async fn check_failure(what: &str, destination: &str, words: &str) {
 
 #[test]
 fn a_callback_that_falters_is_tried_again_and_never_named() {
-    let failures = std::sync::atomic::AtomicU32::new(2);
+    let failures = std::sync::atomic::AtomicU32::new(0);
     let faltering = SmallServer::start(move |_: &Asked| {
-        let left = failures.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        Reaction::Answer(if (1..=2).contains(&left) { 503 } else { 200 }, String::new())
+        let failed = failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Reaction::Answer(if failed < 5 { 503 } else { 200 }, String::new())
+    });
+    // It takes longer than a share of the time that is always left.
+    let slow = SmallServer::start(|_: &Asked| {
+        std::thread::sleep(Duration::from_millis(1500));
+        Reaction::Answer(200, String::new())
     });
     let refusing = SmallServer::start(|_| Reaction::Drop);
+    let expired = SmallServer::start(|_| Reaction::Answer(403, String::new()));
     block_on(async {
-        let rig = rig(options("setup", "http://127.0.0.1:1/events")).await;
-        let told = rig.invoke(request("Create", &faltering, None)).await;
-        assert!(matches!(told.result, InvokeResult::Reply(_)), "{told:?}");
-        assert_eq!(faltering.asked().len(), 3);
-        let Invocation { result, .. } = rig.invoke(request("Create", &refusing, None)).await;
-        let InvokeResult::FunctionError(error) = result else {
-            panic!("what could not be told is an error: {result:?}");
-        };
-        let error = String::from_utf8_lossy(&error);
-        assert!(
-            error.contains("could not tell CloudFormation") && !error.contains("5ecre7"),
-            "{error}"
-        );
+        let rig = rig(options("setup", "http://127.0.0.1:1/events").timeout(Duration::from_secs(10))).await;
+        for (callback, times) in [(&faltering, 6), (&slow, 1)] {
+            let told = rig.invoke(request("Delete", callback, None)).await;
+            assert!(matches!(told.result, InvokeResult::Reply(_)), "{told:?}");
+            assert_eq!(callback.asked().len(), times);
+        }
+        for callback in [&refusing, &expired] {
+            let Invocation { result, .. } = rig.invoke(request("Delete", callback, None)).await;
+            let InvokeResult::FunctionError(error) = result else {
+                panic!("what could not be told is an error: {result:?}");
+            };
+            let error = String::from_utf8_lossy(&error);
+            assert!(
+                error.contains("could not tell CloudFormation") && !error.contains("5ecre7"),
+                "{error}"
+            );
+        }
+        assert_eq!(expired.asked().len(), 3, "nothing changes that");
         check_log(&rig, "callback");
+    });
+}
+
+/// Whatever else is wrong, CloudFormation need not wait for an hour.
+#[test]
+fn a_request_with_a_wrong_member_is_answered_and_nothing_is_done() {
+    let callback = callback();
+    let good = request("Create", &callback, None);
+    let member = |name: &str, value: &str| {
+        let mut members: serde_json::Map<String, Value> = serde_json::from_str(&good).expect("a request");
+        members.remove(name);
+        let rest = Value::Object(members).to_string();
+        let rest = rest.strip_prefix('{').expect("an object");
+        if value.is_empty() {
+            format!("{{{rest}")
+        } else {
+            format!("{{\"{name}\":{value},{rest}")
+        }
+    };
+    let repeated = format!("{{\"StackId\":\"another\",{}", &good[1..]);
+    let wrong = [
+        (member("RequestType", ""), "RequestType"),
+        (member("RequestType", "7"), "integer `7`"),
+        (member("StackId", "null"), "null"),
+        (member("RequestId", "[]"), "sequence"),
+        (member("LogicalResourceId", "{}"), "map"),
+        (member("PhysicalResourceId", "7"), "integer `7`"),
+        (member("PhysicalResourceId", "\"\\ud800\""), "hex escape"),
+        (repeated, "StackId"),
+    ];
+    block_on(async {
+        let rig = rig(options("setup", "http://127.0.0.1:1/events").timeout(Duration::from_secs(10))).await;
+        for (payload, words) in wrong {
+            let invocation = rig.invoke(payload.clone()).await;
+            assert!(
+                matches!(invocation.result, InvokeResult::Reply(_)),
+                "{payload}: {invocation:?}"
+            );
+            let answer = answer(&callback, &payload);
+            let reason = answer["Reason"].as_str().unwrap_or_default();
+            assert_eq!(answer["Status"], "FAILED", "{payload}");
+            assert!(
+                reason.contains("cannot read the request") && reason.contains(words),
+                "{payload}: {reason}"
+            );
+        }
+        check_log(&rig, "wrong members");
     });
 }
 

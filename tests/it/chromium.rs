@@ -52,12 +52,18 @@ struct Said {
 
 /// Starts a browser.
 pub fn browser() -> Browser {
+    browser_with(&[])
+}
+
+/// Starts a browser with more arguments.
+pub fn browser_with(arguments: &[&str]) -> Browser {
     require(&["chromium"]);
     let profile = tempfile::tempdir().expect("a folder can be made");
     let mut child = Command::new("sh")
         .args(["-c", START, "chromium"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(ALONE)
+        .args(arguments)
         .args(["--hide-scrollbars", "--remote-debugging-pipe", "about:blank"])
         .env("HOME", profile.path())
         .stdin(Stdio::piped())

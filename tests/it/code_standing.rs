@@ -58,6 +58,7 @@ fn listed(code: &str, revoked: bool) -> Listed {
         code: code.to_owned(),
         created_at: time,
         campaign: Some("listed spring".to_owned()),
+        recipient: None,
         note: None,
         revoked_at: revoked.then_some(time),
     }

@@ -478,6 +478,13 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
         format!("TokensSecretArn={}", secret("tokens")),
     );
     let keys = format!("CodeKeysSecretArn={}", secret("codes"));
+    // As the form on the page is sent.
+    let of_page = || {
+        vec![
+            ("Host", "manage.example".to_owned()),
+            ("Origin", "https://manage.example".to_owned()),
+        ]
+    };
     for guard in [vec!["Manage=iam"], vec!["Manage=token", &tokens]] {
         let parameters = [vec![name.as_str(), "Rotation=none", &keys], guard].concat();
         let stack = Stack::read_with("pixel.yaml", &parameters);
@@ -494,11 +501,13 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
         // What CloudFormation puts where the secret is named.
         let keys = "1:MDEyMzQ1Njc4OWFiY2RlZg";
         let rig = Rig::start(options.env("PIXEL_CODE_KEYS", keys)).await;
+        let keys_of_codes = Keys::parse(keys).unwrap();
         let contents = Contents {
             campaign: Some(format!("{parameters:?}").chars().take(60).collect()),
+            recipient: Some(keys_of_codes.recipient("ann@shop.example").unwrap()),
             ..Contents::default()
         };
-        let code = Keys::parse(keys).unwrap().sign(&contents).unwrap();
+        let code = keys_of_codes.sign(&contents).unwrap();
         let target = format!("{path}{code}");
         for (method, query, status, words) in [
             ("GET", "", 200, "It is counted"),
@@ -512,7 +521,7 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
                 method,
                 path: target.clone().leak(),
                 query: query.to_owned(),
-                headers: vec![("Host", "manage.example".to_owned())],
+                headers: of_page(),
             };
             let reply = rig.invoke(stack.proxied(&visit, "ManageFunction")).await.reply_json();
             assert_eq!(reply["statusCode"], status, "{method} {target}?{query}: {reply}");
@@ -527,6 +536,7 @@ async fn a_mail_s_recipient_opts_out_at_the_address_that_the_stack_names() {
         let capture = Rig::start(capture.env("PIXEL_CODE_KEYS", keys)).await;
         let mut out = visit("POST", target.clone().leak());
         out.query = String::new();
+        out.headers = of_page();
         let reply = rig.invoke(stack.proxied(&out, "ManageFunction")).await.reply_json();
         assert_eq!(reply["statusCode"], 303, "{reply}");
         let hit = visit("GET", format!("/pixel/{code}").leak());

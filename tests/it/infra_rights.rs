@@ -277,6 +277,8 @@ async fn function(resources: &Value, name: &str, index: &str) -> Rig {
         // Names of resources stand in angle brackets.
         options = options.env(variable, value.replace(ENDPOINT, index).replace(['<', '>'], ""));
     }
+    // What CloudFormation puts where the secret is named.
+    let options = options.env("PIXEL_CODE_KEYS", "1:MDEyMzQ1Njc4OWFiY2RlZg");
     let rig = Rig::start(options.env("PIXEL_ATTEMPT_TIMEOUT_MS", "30000")).await;
     assert_eq!(rig.init_error(), None);
     rig
@@ -296,7 +298,7 @@ async fn succeeds_with(resources: &Value, name: &str, server: &SmallServer, payl
 /// Every kind of question, as the stack's API hands it on for somebody whom IAM has let in.
 async fn asks_everything(resources: &Value, server: &SmallServer, what: &str) {
     let rig = function(resources, "ManageFunction", &server.url()).await;
-    let new = json!({"code": "spring", "campaign": "spring"}).to_string();
+    let new = json!({"code": "spring", "campaign": "spring", "recipient": "ann@shop.example"}).to_string();
     for (method, path, body, status) in [
         ("GET", "status", "", 200),
         ("GET", "stats", "", 200),
@@ -339,7 +341,7 @@ async fn asks_everything(resources: &Value, server: &SmallServer, what: &str) {
     ] {
         let payload = json!({
             "httpMethod": method, "path": "/opt-out/spring", "resource": "/opt-out/{code}", "queryStringParameters": query,
-            "headers": {"Host": "manage.example"}, "body": null, "isBase64Encoded": false,
+            "headers": {"Host": "manage.example", "Origin": "https://manage.example"}, "body": null, "isBase64Encoded": false,
             "requestContext": {"requestId": "1", "identity": {"userArn": null}, "httpMethod": method},
         });
         let reply = rig.invoke(payload.to_string()).await.reply_json();

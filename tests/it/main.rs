@@ -39,6 +39,7 @@ mod lifecycle;
 mod log_injection;
 mod manage;
 mod matrix;
+mod opt_out_rules;
 mod opt_outs;
 mod page;
 mod page_use;

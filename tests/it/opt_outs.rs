@@ -31,12 +31,23 @@ const INGRESSES: [Ingress; 5] = [
     Ingress::AlbMultiValue,
 ];
 
+/// A code for one person.
 fn signed(keys: &str, campaign: &str, expires: Option<DateTime<Utc>>) -> String {
+    let keys = Keys::parse(keys).expect("keys");
     let contents = Contents {
         campaign: Some(campaign.to_owned()),
-        recipient: None,
+        recipient: Some(keys.recipient("ann@shop.example").expect("a key")),
         sent: None,
         expires,
+    };
+    keys.sign(&contents).expect("a code")
+}
+
+/// A code for all readers of a campaign.
+fn shared(keys: &str) -> String {
+    let contents = Contents {
+        campaign: Some("all".to_owned()),
+        ..Contents::default()
     };
     Keys::parse(keys).expect("keys").sign(&contents).expect("a code")
 }
@@ -76,13 +87,21 @@ impl Answer {
 const COUNTED: &str = "It is counted when this mail is opened.";
 const NOT_COUNTED: &str = "This mail is not counted";
 
+/// Asks as the page itself does.
 async fn ask(rig: &Rig, ingress: Ingress, method: &str, target: &str) -> Answer {
+    ask_from(rig, ingress, method, target, Some("https://manage.example")).await
+}
+
+async fn ask_from(rig: &Rig, ingress: Ingress, method: &str, target: &str, origin: Option<&str>) -> Answer {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let arrived = Arrived {
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
-        headers: vec![("Host".to_owned(), "manage.example".to_owned())],
+        headers: [("Host", Some("manage.example")), ("Origin", origin)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect(),
         peer: None,
         id: "1".to_owned(),
         time: Utc::now(),
@@ -108,7 +127,7 @@ async fn ask(rig: &Rig, ingress: Ingress, method: &str, target: &str) -> Answer 
         ("content-security-policy", policy),
         ("cache-control", "no-store"),
         ("x-robots-tag", "noindex"),
-        ("referrer-policy", "no-referrer"),
+        ("referrer-policy", "same-origin"),
     ] {
         assert_eq!(answer.header(name), Some(value), "{method} {target}: {answer:?}");
     }
@@ -153,12 +172,12 @@ impl Drop for OptOuts<'_> {
 }
 
 /// Puts a code into the list, as its owner does.
-async fn list(rig: &Rig, code: &str) {
+async fn list(rig: &Rig, code: &str, recipient: Option<&str>) {
     let identity = json!({"userArn": "arn:aws:iam::123456789012:user/ann"});
     let payload = json!({
         "httpMethod": "POST", "path": "/v1/api/codes", "resource": "/v1/api/{proxy+}", "headers": {"Host": "manage.example"},
         "requestContext": {"requestId": "1", "identity": identity, "httpMethod": "POST"},
-        "body": json!({"code": code}).to_string(), "isBase64Encoded": false,
+        "body": json!({"code": code, "recipient": recipient}).to_string(), "isBase64Encoded": false,
     });
     let reply = rig.invoke(payload.to_string()).await.reply_json();
     assert_eq!(reply["statusCode"], 201, "{reply}");
@@ -256,7 +275,8 @@ fn codes_of_ours_are_remembered_and_no_others() {
         let opt_outs = OptOuts(&index);
         block_on(async {
             let rig = Rig::start(options_for(subject, &index)).await;
-            list(&rig, "listed").await;
+            list(&rig, "listed", Some("ann@shop.example")).await;
+            list(&rig, "for-all", None).await;
             let expired = signed(KEYS, "winter", Some(Utc::now() - TimeDelta::days(400)));
             let ours = ["listed".to_owned(), signed(KEYS, "spring", None), expired];
             for code in &ours {
@@ -269,6 +289,21 @@ fn codes_of_ours_are_remembered_and_no_others() {
             }
             let remembered: BTreeSet<_> = ours.into_iter().collect();
             assert_eq!(opt_outs.codes(), remembered, "{}", subject.name);
+            // Many people have these, so nobody can opt out for all.
+            for code in ["for-all".to_owned(), shared(KEYS)] {
+                let target = format!("/opt-out/{code}");
+                for (method, query, status) in [
+                    ("GET", "", 200),
+                    ("HEAD", "", 200),
+                    ("POST", "", 403),
+                    ("POST", "?in=1", 403),
+                ] {
+                    let answer = ask(&rig, Ingress::Rest, method, &format!("{target}{query}")).await;
+                    assert_eq!(answer.status, status, "{}: {method} {code}: {answer:?}", subject.name);
+                    assert!(method == "HEAD" || answer.body.contains("Many people have this same address"));
+                    assert!(!answer.body.contains("<form") && answer.header("set-cookie").is_none());
+                }
+            }
             for code in others() {
                 let target = format!("/prod/opt-out/{}", encoded(&code));
                 for (method, query) in [("GET", ""), ("HEAD", ""), ("POST", ""), ("POST", "?in=1")] {
@@ -361,22 +396,57 @@ fn whoever_serves_the_same_index_heeds_it() {
         );
         assert!(!heeds(&code));
 
-        // `pixel serve` remembers every code. What it has remembered is shown here, and can be taken back once.
-        let served = stage.clone().start();
-        let reply = send(
-            served.address,
-            &request("POST", "/opt-out/own-word", &[("Content-Length", b"0")]),
-        );
-        assert_eq!(reply.status, 303);
-        let page = ask(&rig, Ingress::Rest, "GET", "/opt-out/own-word").await;
-        assert!(page.says(NOT_COUNTED), "{page:?}");
-        assert_eq!(opt_outs.codes(), BTreeSet::from([known.clone(), "own-word".to_owned()]));
-        assert_eq!(
-            ask(&rig, Ingress::Rest, "POST", "/opt-out/own-word?in=1").await.status,
-            303
-        );
-        assert_eq!(opt_outs.codes(), BTreeSet::from([known.clone()]));
+        // `pixel serve` remembers the same codes, and the owner any: that is shown here, and only the owner takes it back.
+        let served = stage.clone().variable("PIXEL_CODE_KEYS", KEYS).start();
+        let headers: [(&str, &[u8]); 2] = [("Content-Length", b"0"), ("Origin", b"http://pixel.example")];
+        let post = |target: &str| send(served.address, &request("POST", target, &headers)).status;
+        assert_eq!((post(&target), post("/opt-out/own-word")), (303, 303));
+        let deliverer = deliverer(&subject, &index);
+        index::opt_out(&deliverer, "own-word", true)
+            .await
+            .expect("it is written");
+        let remembered = BTreeSet::from([known.clone(), code.clone(), "own-word".to_owned()]);
+        assert_eq!(opt_outs.codes(), remembered);
+        for (method, query) in [("GET", ""), ("POST", ""), ("POST", "?in=1")] {
+            let page = ask(&rig, Ingress::Rest, method, &format!("/opt-out/own-word{query}")).await;
+            assert!(page.says(NOT_COUNTED) && !page.body.contains("<form"), "{page:?}");
+        }
+        assert_eq!(opt_outs.codes(), remembered);
+        index::opt_out(&deliverer, "own-word", false)
+            .await
+            .expect("it is forgotten");
         assert_eq!(ask(&rig, Ingress::Rest, "POST", "/opt-out/own-word").await.status, 404);
+    });
+}
+
+/// A form of another site changes nothing; what a mail provider sends for its user opts out, and never in.
+#[test]
+fn only_the_page_itself_or_a_provider_changes_anything() {
+    let subject = any();
+    let index = Index::new(&subject, "opted-from-elsewhere");
+    let opt_outs = OptOuts(&index);
+    let code = signed(KEYS, "spring", None);
+    let target = format!("/opt-out/{code}");
+    let back = format!("{target}?in=1");
+    block_on(async {
+        let rig = Rig::start(options_for(&subject, &index)).await;
+        for ingress in INGRESSES {
+            let post = async |target: &str, origin| ask_from(&rig, ingress, "POST", target, origin).await.status;
+            for other in ["https://evil.example", "null", "https://manage.example.evil.example"] {
+                assert_eq!(post(&target, Some(other)).await, 403, "{ingress}: {other}");
+            }
+            assert_eq!(opt_outs.codes(), BTreeSet::new());
+            assert_eq!(
+                post(&target, None).await,
+                200,
+                "{ingress}: a provider follows no redirect"
+            );
+            assert_eq!(opt_outs.codes(), BTreeSet::from([code.clone()]));
+            assert_eq!((post(&back, None).await, post(&back, Some("null")).await), (403, 403));
+            assert_eq!(opt_outs.codes(), BTreeSet::from([code.clone()]));
+            assert_eq!(post(&back, Some("https://manage.example")).await, 303);
+            assert_eq!(opt_outs.codes(), BTreeSet::new());
+        }
     });
 }
 
@@ -411,7 +481,7 @@ fn an_index_that_is_down_is_said() {
             ),
             (busy.url(), [seeing, changing].concat()),
             // It is asked, and takes nothing.
-            (full.url(), changing.to_vec()),
+            (full.url(), vec![("POST", "")]),
         ] {
             let rig = Rig::start(options(&format!("{destination}/events"))).await;
             for (method, query) in asked {

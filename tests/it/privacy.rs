@@ -20,6 +20,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use crate::matrix::{self, Index};
+use crate::opt_out_rules::{KEY, OWN_PAGE, personal};
 use crate::serving::{request, send, serve, wait_for};
 
 fn now() -> DateTime<Utc> {
@@ -565,9 +566,17 @@ fn only_listed_headers_are_stored() {
 #[test]
 fn who_opts_out_is_not_counted() {
     // The other ingresses let the answer say what became of the hit.
-    let served = serve().argument("--ingress=http-api").start();
+    let served = serve()
+        .argument("--ingress=http-api")
+        .variable("PIXEL_CODE_KEYS", KEY)
+        .start();
     let get = |path: &str, headers: &[(&str, &[u8])]| send(served.address, &request("GET", path, headers));
-    let post = |path: &str| send(served.address, &request("POST", path, &[("Content-Length", b"0")]));
+    let post = |path: &str| {
+        send(
+            served.address,
+            &request("POST", path, &[("Content-Length", b"0"), OWN_PAGE]),
+        )
+    };
     let outcome = |reply: &crate::serving::Reply| reply.header("x-pixel").unwrap_or_default().to_owned();
 
     let page = get("/opt-out", &[]);
@@ -594,12 +603,14 @@ fn who_opts_out_is_not_counted() {
     );
 
     // A mail's recipient, by the code.
-    assert_eq!(outcome(&get("/pixel/mail-1.gif", &[])), "accepted");
-    assert_eq!(post("/opt-out/mail-1").status, 303);
-    assert_eq!(outcome(&get("/pixel/mail-1.gif", &[])), "ignored; reason=opted_out");
-    assert_eq!(outcome(&get("/pixel/mail-2.gif", &[])), "accepted");
-    assert_eq!(post("/opt-out/mail-1?in").status, 303);
-    assert_eq!(outcome(&get("/pixel/mail-1.gif", &[])), "accepted");
+    let (mail, other) = (personal(1), personal(2));
+    let open = |code: &str| outcome(&get(&format!("/pixel/{code}.gif"), &[]));
+    assert_eq!(open(&mail), "accepted");
+    assert_eq!(post(&format!("/opt-out/{mail}")).status, 303);
+    assert_eq!(open(&mail), "ignored; reason=opted_out");
+    assert_eq!(open(&other), "accepted");
+    assert_eq!(post(&format!("/opt-out/{mail}?in")).status, 303);
+    assert_eq!(open(&mail), "accepted");
     assert_eq!(served.documents().len(), 3);
 
     let gpc = get("/.well-known/gpc.json", &[]);
@@ -692,12 +703,17 @@ fn a_random_key_is_told_at_the_start() {
 
 #[test]
 fn an_opt_out_outlives_the_stage_and_the_switch_stops_everything() {
-    let stage = serve().argument("--ingress=rest-proxy");
+    let stage = serve()
+        .argument("--ingress=rest-proxy")
+        .variable("PIXEL_CODE_KEYS", KEY);
     let served = stage.clone().start();
-    let opted = send(
-        served.address,
-        &request("POST", "/opt-out/mail-1", &[("Content-Length", b"0")]),
+    let mail = personal(1);
+    let form = request(
+        "POST",
+        &format!("/opt-out/{mail}"),
+        &[("Content-Length", b"0"), OWN_PAGE],
     );
+    let opted = send(served.address, &form);
     assert_eq!(opted.status, 303);
     served.signal("TERM");
     served.ended();
@@ -707,7 +723,7 @@ fn an_opt_out_outlives_the_stage_and_the_switch_stops_everything() {
         (reply.status, reply.header("x-pixel").unwrap_or_default().to_owned())
     };
     assert_eq!(
-        outcome(served.address, "/pixel/mail-1.gif"),
+        outcome(served.address, &format!("/pixel/{mail}.gif")),
         (200, "ignored; reason=opted_out".to_owned())
     );
     served.signal("TERM");
@@ -726,20 +742,23 @@ fn an_index_remembers_who_has_opted_out_for_every_server() {
         let index = Index::new(subject, "opted");
         // Who writes events may not make other indices.
         let destination = subject.destination(&index.name);
-        let mut stage = serve().to(&destination).argument("--ingress=rest-proxy");
+        let mut stage = serve()
+            .to(&destination)
+            .argument("--ingress=rest-proxy")
+            .variable("PIXEL_CODE_KEYS", KEY);
         for (name, value) in subject.variables() {
             stage = stage.variable(name, &value);
         }
         let (first, second) = (stage.clone().start(), stage.clone());
         let ask = |address, method: &str, path: &str| {
-            let reply = send(address, &request(method, path, &[("Content-Length", b"0")]));
+            let reply = send(address, &request(method, path, &[("Content-Length", b"0"), OWN_PAGE]));
             (reply.status, reply.header("x-pixel").unwrap_or_default().to_owned())
         };
         let out = (200, "ignored; reason=opted_out".to_owned());
-        let code = "/opt-out/mail 1 é";
-        let code = code.replace(' ', "%20").replace('é', "%C3%A9");
+        let mail = personal(1);
+        let code = format!("/opt-out/{mail}");
         assert_eq!(ask(first.address, "POST", &code).0, 303, "{}", subject.name);
-        let pixel = "/pixel/mail%201%20%C3%A9.gif";
+        let pixel = &format!("/pixel/{mail}.gif");
         assert_eq!(ask(first.address, "GET", pixel), out, "{}", subject.name);
         // What a URL would lose is no code, or the index itself would be deleted.
         for nothing in ["%2E%2E?in", "..?in", "%2e?in", "%2E%2E", &"x".repeat(257)] {
@@ -766,10 +785,17 @@ fn an_index_remembers_who_has_opted_out_for_every_server() {
 
 #[test]
 fn a_queue_remembers_nobody_and_says_so() {
-    let stage = serve().to("sqs+http://127.0.0.1:9/000000000000/p").start();
-    let reply = send(
-        stage.address,
-        &request("POST", "/opt-out/mail-1", &[("Content-Length", b"0")]),
-    );
-    assert_eq!(reply.status, 503);
+    let stage = serve()
+        .to("sqs+http://127.0.0.1:9/000000000000/p")
+        .variable("PIXEL_CODE_KEYS", KEY)
+        .start();
+    let post = |code: &str| {
+        let form = request(
+            "POST",
+            &format!("/opt-out/{code}"),
+            &[("Content-Length", b"0"), OWN_PAGE],
+        );
+        send(stage.address, &form).status
+    };
+    assert_eq!((post(&personal(1)), post("mail-1")), (503, 303));
 }

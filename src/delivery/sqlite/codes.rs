@@ -28,6 +28,7 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         campaign: row.get(2)?,
         note: row.get(3)?,
         revoked_at: row.get::<_, Option<i64>>(4)?.map(Moment::of_millis),
+        recipient: row.get(5)?,
     })
 }
 
@@ -46,7 +47,7 @@ impl Reader {
     ///
     /// [`StoreError`] when the file cannot be read.
     pub fn code(&self, code: &str) -> Result<Option<Listed>, StoreError> {
-        let sql = "SELECT code, created, campaign, note, revoked FROM codes WHERE code = ?1";
+        let sql = "SELECT code, created, campaign, note, revoked, recipient FROM codes WHERE code = ?1";
         self.result(self.connection.query_row(sql, [code], listed).optional())
     }
 
@@ -56,7 +57,7 @@ impl Reader {
     ///
     /// [`StoreError`] when the file cannot be read.
     pub fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Listed>, StoreError> {
-        let sql = "SELECT code, created, campaign, note, revoked FROM codes
+        let sql = "SELECT code, created, campaign, note, revoked, recipient FROM codes
             WHERE ?1 IS NULL OR (created, code) < (?1, ?2) ORDER BY created DESC, code DESC LIMIT ?3";
         let (time, code) = after.map(|cursor| (cursor.time, cursor.id.as_str())).unzip();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -106,11 +107,10 @@ impl Reader {
     ///
     /// [`StoreError`] when the file cannot be written.
     pub fn add_code(&self, code: &Listed) -> Result<Put, StoreError> {
-        let sql = "INSERT OR IGNORE INTO codes (code, created, campaign, note) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT OR IGNORE INTO codes (code, created, campaign, note, recipient) VALUES (?1, ?2, ?3, ?4, ?5)";
         let created = code.created_at.0.timestamp_millis();
-        let added = self
-            .connection
-            .execute(sql, params![code.code, created, code.campaign, code.note]);
+        let values = params![code.code, created, code.campaign, code.note, code.recipient];
+        let added = self.connection.execute(sql, values);
         Ok(if self.result(added)? == 1 {
             Put::Done
         } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::{Shared, StoreError, ask, layout};
+use super::{Shared, StoreError, ask, layout, opt_outs};
 use crate::event::Event;
 use crate::files;
 use crate::manage::{Followed, MOST_FOLLOWED, Place};
@@ -70,6 +70,7 @@ impl Reader {
             ));
         }
         layout::migrate(&mut reader.connection).map_err(|reason| StoreError::new(path, reason))?;
+        opt_outs::prepare(&mut reader.connection).map_err(|error| StoreError::new(path, error))?;
         Ok(reader)
     }
 

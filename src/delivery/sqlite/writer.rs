@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::health::{self, Health, LastOutcome, OpenedFiles};
+use super::opt_outs::{self, OptOutChange};
 use super::{Purge, Readers, Shared, StoreError, in_transaction, layout, pack, purge, segment, wal};
 use crate::delivery::{Failure, Outcome};
 use crate::event::Event;
@@ -53,6 +54,12 @@ pub(super) enum Job {
     },
     /// Tries whether events can be stored.
     Probe { done: oneshot::Sender<()> },
+    /// Opts a code out or in.
+    OptOut {
+        change: OptOutChange,
+        /// Whether it was stored.
+        done: oneshot::Sender<Result<(), String>>,
+    },
     /// Brings the rest of the log of changes into the file.
     Checkpoint { done: oneshot::Sender<()> },
     Prune {
@@ -74,6 +81,7 @@ impl Job {
             Self::Many { events, .. } => events,
             Self::Segment { .. }
             | Self::Probe { .. }
+            | Self::OptOut { .. }
             | Self::Checkpoint { .. }
             | Self::Prune { .. }
             | Self::WriteAnew { .. } => &[],
@@ -88,6 +96,7 @@ impl Job {
             // These were told when they were done.
             Self::Segment { .. }
             | Self::Probe { .. }
+            | Self::OptOut { .. }
             | Self::Checkpoint { .. }
             | Self::Prune { .. }
             | Self::WriteAnew { .. } => {}
@@ -211,6 +220,20 @@ impl Store {
         purge::has_remnants(&reader.connection).map_err(|error| StoreError::new(&self.path, error))
     }
 
+    /// Opts a code out or in.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the file cannot be written.
+    pub async fn change_opt_out(&self, change: OptOutChange) -> Result<(), StoreError> {
+        let (done, stored) = oneshot::channel();
+        let stopped = || StoreError::new(&self.path, "the store's writer has stopped");
+        let sent = self.sender.send(Job::OptOut { change, done }).await;
+        sent.map_err(|_| stopped())?;
+        let stored = stored.await.map_err(|_| stopped())?;
+        stored.map_err(|reason| StoreError::new(&self.path, reason))
+    }
+
     /// Stores an event. When this returns [`Outcome::Indexed`], the event is committed.
     pub async fn store(&self, event: Arc<Event>) -> Outcome {
         let (done, outcome) = oneshot::channel();
@@ -282,6 +305,7 @@ fn writable(path: &Path) -> Result<Connection, String> {
         .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", 0))
         .map_err(|error| error.to_string())?;
     layout::migrate(&mut connection)?;
+    opt_outs::prepare(&mut connection).map_err(|error| error.to_string())?;
     Ok(connection)
 }
 
@@ -357,6 +381,7 @@ fn write_all(
         }
         let written = written.unwrap_or_else(|failure| vec![failed(failure.reason); count]);
         let mut outcomes = written.into_iter();
+        let changed = change_opt_outs(&mut connection, &jobs);
         for job in jobs.drain(..) {
             match job {
                 Job::Segment { segment, done } => {
@@ -368,6 +393,7 @@ fn write_all(
                     last_outcome.note_probe(Health::of(&probed));
                     let _ = done.send(());
                 }
+                Job::OptOut { done, .. } => drop(done.send(changed.clone())),
                 Job::Checkpoint { done } => {
                     // What stays in the log is there for the next time.
                     let _ = wal::checkpoint(&connection);
@@ -404,6 +430,20 @@ fn write_all(
     // Leaves one file behind instead of three; the next start would do the same, so nobody is waited for long.
     let _ = connection.busy_timeout(Duration::from_secs(5));
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+/// Stores all opt-outs that wait in one transaction: while somebody else holds the file, only one has to wait for it in vain.
+fn change_opt_outs(connection: &mut Connection, jobs: &[Job]) -> Result<(), String> {
+    let change = |job: &Job| match job {
+        Job::OptOut { change, .. } => Some(change.clone()),
+        _ => None,
+    };
+    let changes: Vec<_> = jobs.iter().filter_map(change).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let stored = in_transaction(connection, |transaction| opt_outs::store(transaction, &changes));
+    stored.map(drop).map_err(|error| error.to_string())
 }
 
 /// What of a document has a column of its own.

@@ -340,6 +340,9 @@ fn schemas() -> Value {
             "type": "object", "required": ["code", "created_at", "image_url"], "additionalProperties": false,
             "properties": {
                 "code": text, "created_at": time, "image_url": text, "campaign": text, "note": text, "revoked_at": time,
+                "recipient": {"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "the one person for whom it is, as a keyed hash"},
+                "opted_out": {"type": "boolean", "description": "whether its recipient has opted out; in the answer about one code"},
+                "opted_out_at": time,
             },
         },
         "Revoked": {"allOf": [reference("Code"), {"type": "object", "required": ["revoked_at"]}]},
@@ -352,8 +355,10 @@ fn schemas() -> Value {
         },
         "NewCode": {"oneOf": [reference("OwnCode"), reference("SignedCode")]},
         "OwnCode": {
-            "type": "object", "required": ["code"], "additionalProperties": false, "description": "a word of the owner's",
-            "properties": {"code": own, "campaign": nullable(CAMPAIGN_BYTES), "note": nullable(NOTE_BYTES)},
+            "type": "object", "required": ["code"], "additionalProperties": false, "description": "a word of the owner's; with a recipient, who needs keys, it stands for one person, who can opt out",
+            "properties": {
+                "code": own, "campaign": nullable(CAMPAIGN_BYTES), "recipient": nullable(1024), "note": nullable(NOTE_BYTES),
+            },
         },
         "SignedCode": {
             "type": "object", "additionalProperties": false,

@@ -59,9 +59,8 @@ pub(super) async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnsw
 /// The answer to a payload, by what is known now of who has opted out.
 fn accept(stage: &Stage, payload: &[u8]) -> Answer {
     let config = &stage.config;
-    let opt_out = stage.opt_outs.read();
     let consent = Consent {
-        opt_out: &opt_out,
+        opt_out: &stage.opt_outs,
         ..config.consent()
     };
     capture::guarded(payload, || capture::answer_under(payload, config, consent))

@@ -117,7 +117,7 @@ pub(in crate::stage) enum Source {
 }
 
 impl Source {
-    pub(super) fn index(&self) -> Option<&Deliverer> {
+    pub(in crate::stage) fn index(&self) -> Option<&Deliverer> {
         match self {
             Self::File(_) => None,
             Self::Remote(way) => way.index(),
