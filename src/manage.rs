@@ -9,6 +9,7 @@ pub mod failures;
 pub mod index;
 pub mod openapi;
 pub mod reply;
+pub mod session;
 pub mod token;
 
 use std::net::IpAddr;
@@ -26,7 +27,8 @@ use call::Annotation;
 pub use call::{Call, New};
 pub use failures::Failures;
 pub use reply::{Problem, Reply};
-use token::{Scope, Tokens};
+use session::SameOrigin;
+use token::{KeptToken, Scope, Tokens};
 
 /// The largest body that is read.
 pub const BODY_BYTES: usize = 64 * 1024;
@@ -123,8 +125,12 @@ pub trait Store: Send + Sync {
     fn add(&self, code: &Listed) -> impl Future<Output = Result<Put, AskError>> + Send;
     /// Replaces a code.
     fn replace(&self, code: &Listed) -> impl Future<Output = Result<(), AskError>> + Send;
-    /// The scopes of a token's hash, where tokens are kept with the events.
-    fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<Vec<Scope>>, AskError>> + Send;
+    /// The token of a hash, also one that has expired.
+    fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<KeptToken>, AskError>> + Send;
+    /// Keeps a token: whether it is new.
+    fn add_token(&self, token: &KeptToken) -> impl Future<Output = Result<bool, AskError>> + Send;
+    /// Deletes the token of a hash: whether there was one, which only one of several callers is told.
+    fn delete_token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<bool, AskError>> + Send;
 }
 
 /// A request for this role.
@@ -146,6 +152,14 @@ pub struct Asked {
     pub peer: Option<IpAddr>,
     /// Whether IAM has let it in.
     pub authorized: bool,
+    /// Whether tokens and sessions are looked up in the store. In the function they are not.
+    pub keeps_tokens: bool,
+    /// The token of a session's cookie.
+    pub session: Option<String>,
+    /// Whether a page of this server sends it, as far as the browser says.
+    pub same_origin: SameOrigin,
+    /// Whether the visitor's browser uses HTTPS.
+    pub secure: bool,
 }
 
 /// The prefix of all paths of this role.
@@ -200,6 +214,11 @@ impl Manager {
         if let Some(scope) = scope {
             self.let_in(asked, store, scope, call.is_err(), now).await?;
         }
+        match &call {
+            Ok(Call::SignIn) => return self.sign_in(asked, store, now).await,
+            Ok(Call::SignOut) => return session::sign_out(asked, store).await,
+            _ => {}
+        }
         self.call(call?, asked, store, now).await
     }
 
@@ -215,19 +234,29 @@ impl Manager {
         if asked.authorized {
             return Ok(());
         }
-        let token = asked.authorization.as_deref().and_then(token::of_header);
-        let known = match token.map(token::hash) {
-            Some(hash) => match self.tokens.scopes(&hash) {
-                Some(scopes) => Some(scopes.to_vec()),
-                None => store.token(&hash).await?,
-            },
+        let known = match asked.bearer() {
+            Some(token) => self.scopes_of_token(asked, &token::hash(token), store, now).await?,
+            None if asked.session.is_some() => {
+                if (scope == Scope::CodesWrite || asked.method != "GET") && asked.same_origin != SameOrigin::Yes {
+                    return Err(Problem::OtherOrigin);
+                }
+                self.scopes_of_session(asked, store, now).await?
+            }
             None => return Err(Problem::Unauthorized),
         };
         match known {
             Some(scopes) if any || scopes.contains(&scope) => Ok(()),
             Some(_) => Err(Problem::Forbidden(scope)),
-            None if self.failures.add(asked.peer, now) => Err(Problem::TooMany),
-            None => Err(Problem::Unauthorized),
+            None => Err(self.unknown(asked, now)),
+        }
+    }
+
+    /// Counts a wrong token, and returns what its sender is told.
+    fn unknown(&self, asked: &Asked, now: DateTime<Utc>) -> Problem {
+        if self.failures.add(asked.peer, now) {
+            Problem::TooMany
+        } else {
+            Problem::Unauthorized
         }
     }
 
@@ -264,7 +293,14 @@ impl Manager {
     async fn call(&self, call: Call, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Reply, Problem> {
         let ok = |body: &Value| Ok(Reply::json(200, body));
         match call {
-            Call::Status => ok(&json!({"data": "Pixel tracker API running smoothly", "status": "success"})),
+            Call::Status => ok(&json!({
+                "data": "Pixel tracker API running smoothly",
+                "status": "success",
+                "public_url": asked.base,
+                "sessions": asked.keeps_tokens,
+            })),
+            // They are answered before.
+            Call::SignIn | Call::SignOut => Err(Problem::NotFound(session::NOT_HERE)),
             Call::OpenApi => ok(&openapi::document(&asked.base)),
             Call::GenImage => {
                 let listed = self.create(New::default(), store, now, true).await?;

@@ -54,7 +54,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = configuration(&arguments.destination)?;
+    let mut config = configuration(&arguments.destination)?;
     let source = Source::parse(&arguments.source, &config)?;
     ensure!(
         arguments.state.is_none() || source.has_place(),

@@ -126,6 +126,8 @@ fn asked(function: &Function, request: Request, payload: &str) -> Asked {
         authorized: let_in_by_iam(&payload["requestContext"]),
         body: body(&payload),
         query: request.query,
+        // Bearer tokens stand in `PIXEL_TOKENS`, and there are no sessions.
+        ..Asked::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::token::Scope;
+use super::token::{KeptToken, Scope, TokenKind, hex, unhex};
 use super::{Change, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
@@ -22,6 +22,9 @@ const CODES: &str = "codes";
 
 /// The index of the codes whose recipients have opted out.
 const OPT_OUTS: &str = "opt-outs";
+
+/// The index of the hashes of tokens and sessions.
+const TOKENS: &str = "tokens";
 
 /// After so many milliseconds all events of a time can be found: the engines make them visible every second.
 const SETTLED: i64 = 2_000;
@@ -466,8 +469,81 @@ impl Store for Deliverer {
         }
     }
 
-    /// Tokens of an index's owner are in `PIXEL_TOKENS`.
-    async fn token(&self, _: &[u8; 32]) -> Result<Option<Vec<Scope>>, AskError> {
-        Ok(None)
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, AskError> {
+        let found = document_of(self, TOKENS, &hex(hash), PATIENCE).await?;
+        Ok(found.as_ref().and_then(kept_token))
+    }
+
+    async fn add_token(&self, token: &KeptToken) -> Result<bool, AskError> {
+        let path = path(&hex(&token.hash), "?op_type=create&refresh=true");
+        let added = match send_to(self, TOKENS, "PUT", &path, Some(&token_document(token))).await? {
+            (200 | 201, _) => true,
+            (409, _) => false,
+            (status, _) => return unexpected(TOKENS, status),
+        };
+        // Expired ones do no harm, so that it does not matter where the server has no such request.
+        let expired = json!({"query": {"range": {"expires": {"lte": token.created.timestamp_millis()}}}});
+        let delete = "/_delete_by_query?conflicts=proceed&ignore_unavailable=true";
+        let _ = send_to(self, TOKENS, "POST", delete, Some(&expired)).await;
+        Ok(added)
+    }
+
+    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, AskError> {
+        match send_to(self, TOKENS, "DELETE", &path(&hex(hash), "?refresh=true"), None).await? {
+            (200, _) => Ok(true),
+            (404, _) => Ok(false),
+            (status, _) => unexpected(TOKENS, status),
+        }
+    }
+}
+
+fn token_document(token: &KeptToken) -> Value {
+    let scopes: Vec<_> = token.scopes.iter().map(|scope| scope.name()).collect();
+    json!({
+        "id": token.id,
+        "name": token.name,
+        "kind": token.kind.name(),
+        "hash": hex(&token.hash),
+        "scopes": scopes,
+        "created": token.created.timestamp_millis(),
+        "expires": token.expires.map(|expires| expires.timestamp_millis()),
+        "parent": token.parent.as_ref().map(hex),
+    })
+}
+
+/// Parses a token's document; none for one that this version does not know.
+fn kept_token(document: &Value) -> Option<KeptToken> {
+    let text = |name: &str| document[name].as_str();
+    let hash = |name: &str| text(name).and_then(unhex);
+    let time = |name: &str| document[name].as_i64().map(|time| Moment::of_millis(time).0);
+    let scopes = document["scopes"].as_array()?.iter();
+    Some(KeptToken {
+        id: text("id")?.to_owned(),
+        name: text("name")?.to_owned(),
+        kind: TokenKind::parse(text("kind")?)?,
+        hash: hash("hash")?,
+        scopes: scopes.filter_map(|scope| Scope::of(scope.as_str()?)).collect(),
+        created: time("created")?,
+        expires: time("expires"),
+        parent: hash("parent"),
+    })
+}
+
+/// The tokens and sessions that an index keeps, the oldest first.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked.
+#[cfg(feature = "cli")]
+pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, AskError> {
+    // No server gives more at once, and nobody has so many.
+    let body = json!({"size": 10_000, "sort": [{"created": {"order": "asc", "unmapped_type": "long"}}]});
+    match send_to(deliverer, TOKENS, "POST", "/_search?ignore_unavailable=true", Some(&body)).await? {
+        (200, found) => {
+            let hits = found["hits"]["hits"].as_array().into_iter().flatten();
+            Ok(hits.filter_map(|hit| kept_token(&hit["_source"])).collect())
+        }
+        (404, _) => Ok(Vec::new()),
+        (status, _) => unexpected(TOKENS, status),
     }
 }

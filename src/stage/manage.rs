@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::delivery::sqlite::{Reader, Readers, StoreError, threads};
-use crate::manage::token::Scope;
+use crate::manage::token::KeptToken;
 use crate::manage::{Change, Followed, Listed, Place, Put, Store};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
@@ -190,8 +190,18 @@ impl Store for File {
         self.0.lookups.with(move |reader| Ok(reader.replace_code(&code)?)).await
     }
 
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<Vec<Scope>>, AskError> {
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, AskError> {
         let hash = *hash;
         self.0.lookups.with(move |reader| Ok(reader.token(&hash)?)).await
+    }
+
+    async fn add_token(&self, token: &KeptToken) -> Result<bool, AskError> {
+        let token = token.clone();
+        self.0.lookups.with(move |reader| Ok(reader.add_token(&token)?)).await
+    }
+
+    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, AskError> {
+        let hash = *hash;
+        self.0.lookups.with(move |reader| Ok(reader.delete_token(&hash)?)).await
     }
 }

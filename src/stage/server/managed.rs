@@ -10,6 +10,8 @@ use tokio::sync::broadcast;
 
 use super::{HttpResponse, Source, Stage, of_reply};
 use crate::hit;
+use crate::manage::session::SameOrigin;
+use crate::manage::token;
 use crate::manage::{self, Asked, Change, Place, Problem, Reply};
 use crate::question::Filter;
 use crate::stage::follow;
@@ -109,10 +111,17 @@ fn changed(asked: &Asked, reply: &Reply) -> Option<(Change, String)> {
 
 fn asked(stage: &Stage, arrived: Arrived) -> Asked {
     let (before, rest) = manage::below(&arrived.path).unwrap_or_default();
-    let base = stage.config.public_url.clone().unwrap_or_else(|| {
-        let secure = arrived
-            .header("x-forwarded-proto")
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    let public_url = stage.config.public_url.as_deref();
+    let secure = arrived
+        .header("x-forwarded-proto")
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    let same_origin = SameOrigin::decide(
+        arrived.header("sec-fetch-site"),
+        arrived.header("origin"),
+        arrived.header("host"),
+        public_url,
+    );
+    let base = public_url.map(ToOwned::to_owned).unwrap_or_else(|| {
         let host = arrived.header("host").unwrap_or_default();
         format!("{}://{host}{before}", if secure { "https" } else { "http" })
     });
@@ -128,6 +137,13 @@ fn asked(stage: &Stage, arrived: Arrived) -> Asked {
         base,
         peer: arrived.peer,
         authorized: false,
+        keeps_tokens: true,
+        session: arrived
+            .header("cookie")
+            .and_then(token::find_session)
+            .map(ToOwned::to_owned),
+        same_origin,
+        secure: secure || public_url.is_some_and(|url| url.starts_with("https:")),
         body: arrived.body.unwrap_or_default(),
     }
 }
