@@ -109,9 +109,6 @@ fn create_file(path: &Path, text: &str) -> io::Result<bool> {
         writeln!(file, "{text}")?;
         file.sync_all()
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
-    }
     // Nobody reads half a key: the file gets its name when it is complete.
     let unfinished = path.with_added_extension(format!("{}.new", uuid::Uuid::now_v7()));
     write(&unfinished)?;
@@ -125,6 +122,14 @@ fn create_file(path: &Path, text: &str) -> io::Result<bool> {
         let _ = File::open(folder).and_then(|folder| folder.sync_all());
     }
     Ok(made)
+}
+
+/// Makes the state folder; that of a store is its owner's to make.
+fn create_folder(destination: &Destination, path: &Path) -> io::Result<()> {
+    match (destination, path.parent()) {
+        (Destination::Sqlite(_), _) | (_, None) => Ok(()),
+        (_, Some(folder)) => fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder),
+    }
 }
 
 /// Uses the key's file where `PIXEL_PRIVACY_KEY` is not set and there is a file.
@@ -172,7 +177,8 @@ pub(super) fn create_if_missing(config: &mut Config, variables: &Variables) -> a
         )
     })?;
     let text = URL_SAFE_NO_PAD.encode(super::random::<32>()?);
-    let made = create_file(&path, &text).with_context(|| {
+    let made = create_folder(&destination, &path).and_then(|()| create_file(&path, &text));
+    let made = made.with_context(|| {
         format!(
             "cannot make the privacy key `{}`; set `PIXEL_PRIVACY_KEY`, or use `--ephemeral-key`",
             path.display()
@@ -205,7 +211,8 @@ pub(super) fn copy_to(
         return Ok(None);
     };
     let Some(text) = read_file(&old)? else { return Ok(None) };
-    create_file(&new, &text).with_context(|| format!("cannot write the privacy key `{}`", new.display()))?;
+    let copied = create_folder(to, &new).and_then(|()| create_file(&new, &text));
+    copied.with_context(|| format!("cannot write the privacy key `{}`", new.display()))?;
     let same = read_file(&new)?.as_deref() == Some(text.as_str());
     Ok(Some((new, same)))
 }

@@ -11,6 +11,8 @@ use super::{Change, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
 use crate::code::Listing;
+#[cfg(feature = "cli")]
+use crate::delivery::opensearch::Target;
 use crate::event::Event;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
@@ -527,6 +529,17 @@ fn kept_token(document: &Value) -> Option<KeptToken> {
         expires: time("expires"),
         parent: hash("parent"),
     })
+}
+
+/// Makes everything findable that was written before. Serverless collections have no such request, and do it by themselves
+/// after some seconds.
+#[cfg(feature = "cli")]
+pub async fn refresh(deliverer: &Deliverer) {
+    let kept = [CODES, OPT_OUTS, TOKENS].map(|what| beside(deliverer, what));
+    let Target { base, index, .. } = deliverer.target();
+    let url = format!("{base}/{},{}/_refresh?ignore_unavailable=true", index.wildcard(), kept.join(","));
+    let request = Request::json("POST", url, String::new());
+    let _ = deliverer.send(request, ANSWER_BYTES, PATIENCE).await;
 }
 
 /// The tokens and sessions that an index keeps, the oldest first.

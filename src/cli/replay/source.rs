@@ -35,7 +35,7 @@ const RECEIVERS: usize = 4;
 const HIDDEN: u32 = 300;
 
 /// Where events are.
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     Stdin,
     File(PathBuf),
     Store(PathBuf),
@@ -93,7 +93,7 @@ pub(super) enum Marks {
 }
 
 impl Source {
-    pub(super) fn parse(text: &str, config: &Config) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn parse(text: &str, config: &Config) -> anyhow::Result<Self> {
         if text == "-" {
             return Ok(Self::Stdin);
         }
@@ -122,7 +122,7 @@ impl Source {
         matches!(self, Self::File(_) | Self::Store(_))
     }
 
-    pub(super) fn is(&self, destination: &Destination) -> bool {
+    pub(in crate::cli) fn is(&self, destination: &Destination) -> bool {
         match (self, destination) {
             (Self::Store(path), Destination::Sqlite(other)) => same_file(path, other),
             (Self::Queue(queue), Destination::Message(other)) => queue == other,
