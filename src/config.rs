@@ -190,7 +190,7 @@ pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_PUBLIC_URL",
         "that of the request",
-        "the URL below which visitors reach the pixel, as in `https://pixel.example/prod`; stands in the URLs of new codes",
+        "the URL below which visitors reach the pixel, as in `https://pixel.example/prod`; stands in the lines to paste and the URLs of codes; `--url` comes before it",
     ),
     variable(
         "PIXEL_PAGE",

@@ -135,13 +135,19 @@ fn rows(variables: &Variables, destination: &'static str, key: Option<&KeyFile>)
         let mut row = row(variable, variables, destination);
         if variable.name == "PIXEL_PRIVACY_KEY"
             && row.source == "default"
-            && let Some(KeyFile { path: Some(path), exists }) = key
+            && let Some(KeyFile {
+                path: Some(path),
+                exists,
+            }) = key
         {
             let path = path.display();
             (row.source, row.value) = if *exists {
                 ("file", format!("[hidden] in {path}"))
             } else {
-                ("default", format!("{path}, which `pixel serve` makes at its first start"))
+                (
+                    "default",
+                    format!("{path}, which `pixel serve` makes at its first start"),
+                )
             };
         }
         row

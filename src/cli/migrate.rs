@@ -73,7 +73,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         )));
     };
     if matches!(to, Destination::Message(_)) {
-        return Err(wrong(format!("{to} keeps no codes and opt-outs; give an index or `sqlite:FILE`")));
+        return Err(wrong(format!(
+            "{to} keeps no codes and opt-outs; give an index or `sqlite:FILE`"
+        )));
     }
     if source.is(&to) {
         return Err(wrong(format!("`--from` and `--to` are the same: {to}")));
@@ -85,7 +87,10 @@ async fn migrate(arguments: &Arguments, config: &Config, path: &Path, to: &Desti
     let from = Destination::Sqlite(path.to_owned());
     let source = Place::File(Reader::open(path)?.unmapped()?);
     let target = Place::open(config, to).await?;
-    let state = arguments.state.clone().unwrap_or_else(|| path.with_added_extension("migration"));
+    let state = arguments
+        .state
+        .clone()
+        .unwrap_or_else(|| path.with_added_extension("migration"));
     let label = format!("{from} to {to}");
     if !state.exists() {
         let held = Holdings::read(&target, to).await?;
@@ -287,7 +292,7 @@ impl Place {
             }
             Self::Index(deliverer) => {
                 let add = |deliverer: Arc<Deliverer>, code: Listed| async move {
-                    let put = deliverer.add(&code).await?;
+                    let put = index::add_one_of_many(&deliverer, &code).await?;
                     if put == Put::Exists
                         && code.revoked_at.is_some()
                         && is_to_be_revoked(put, deliverer.code(&code.code).await?)
@@ -408,7 +413,9 @@ impl Holdings {
 
 impl std::fmt::Display for Holdings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let counts = self.counts().map(|(name, count)| (count > 0).then(|| format!("{count} {name}")));
+        let counts = self
+            .counts()
+            .map(|(name, count)| (count > 0).then(|| format!("{count} {name}")));
         let counts: Vec<_> = counts.into_iter().flatten().collect();
         formatter.write_str(if counts.is_empty() { "nothing" } else { "" })?;
         formatter.write_str(&counts.join(", "))
@@ -498,7 +505,9 @@ impl Comparison {
             shown[name.replace('-', "_")] = json!({"from": from, "to": to, "equal": same});
         }
         let days = self.days();
-        let days = days.iter().map(|(day, from, to)| json!({"day": day, "from": from, "to": to}));
+        let days = days
+            .iter()
+            .map(|(day, from, to)| json!({"day": day, "from": from, "to": to}));
         shown["events"]["days_that_differ"] = days.collect();
         shown
     }

@@ -57,7 +57,10 @@ fn file_name(url: &str) -> String {
         None => rest.rsplit('@').next().unwrap_or_default().to_owned(),
     };
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
-    let name: String = rest.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect();
+    let name: String = rest
+        .chars()
+        .map(|letter| if plain(letter) { letter } else { '_' })
+        .collect();
     // A file's name has at most 255 bytes.
     let name: String = name.trim_start_matches('.').chars().take(200).collect();
     format!("{name}.key")
@@ -83,7 +86,9 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<Option<String>> {
         Ok(metadata) if metadata.len() > MAX_FILE_BYTES => return Err(cannot("it is too long")),
         Ok(_) => fs::read(path).map_err(|error| cannot(&error.to_string()))?,
     };
-    let text = std::str::from_utf8(&bytes).map_err(|_| cannot("it is not text"))?.trim();
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| cannot("it is not text"))?
+        .trim();
     if text.contains(char::is_control) {
         return Err(cannot("it has more than one line"));
     }
@@ -105,7 +110,11 @@ fn create_file(path: &Path, text: &str) -> io::Result<bool> {
         Err(error) => Err(error),
     };
     let write = |path: &Path| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(FILE_MODE)
+            .open(path)?;
         writeln!(file, "{text}")?;
         file.sync_all()
     };
@@ -117,7 +126,11 @@ fn create_file(path: &Path, text: &str) -> io::Result<bool> {
     // Not every file system has links.
     let made = linked.or_else(|_| created(write(path)))?;
     if let Some(folder) = path.parent() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
         // The name is to outlive a crash; not every file system can promise that.
         let _ = File::open(folder).and_then(|folder| folder.sync_all());
     }
@@ -138,7 +151,10 @@ fn create_folder(destination: &Destination, path: &Path) -> io::Result<()> {
 ///
 /// When the file cannot be read, or holds no key.
 pub(super) fn apply_file(config: &mut Config, variables: &Variables) -> anyhow::Result<()> {
-    let path = config.destination.as_ref().and_then(|destination| path_for(destination, variables));
+    let path = config
+        .destination
+        .as_ref()
+        .and_then(|destination| path_for(destination, variables));
     let Some(path) = path else { return Ok(()) };
     if config.has_key {
         // The variable wins, and a file that nobody needs does not stop anything.

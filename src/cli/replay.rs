@@ -100,7 +100,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Makes the key of the hashes for requests that become events here, where there is a place for it.
 fn make_key(config: &mut Config, arguments: &Arguments) -> anyhow::Result<()> {
     let variables = super::environment();
-    let place = config.destination.as_ref().and_then(|it| privacy_key::path_for(it, &variables));
+    let place = config
+        .destination
+        .as_ref()
+        .and_then(|it| privacy_key::path_for(it, &variables));
     if place.is_none() || arguments.dry_run {
         return Ok(());
     }

@@ -103,7 +103,9 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Option<GeoFil
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option<GeoFile>) -> anyhow::Result<()> {
     if arguments.ephemeral_key && !config.has_key {
-        talk("note    the privacy key ends with this process: nobody can find again by address what is stored of a person");
+        talk(
+            "note    the privacy key ends with this process: nobody can find again by address what is stored of a person",
+        );
     }
     let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
     let fallback = match &config.fallback {
@@ -314,10 +316,15 @@ async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink
 
 fn introduce(config: &Config, address: SocketAddr, sign_in: Option<&SignIn>) {
     let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
-    let base = config.public_url.clone().unwrap_or_else(|| public_url::from_address(address));
+    let base = config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| public_url::from_address(address));
     talk(&format!("listen  {address}"));
     if config.public_url.is_none() && !address.ip().is_loopback() {
-        talk("note    set `PIXEL_PUBLIC_URL` (or `--url`) to the URL by which visitors reach this server: lines to paste need it");
+        talk(
+            "note    set `PIXEL_PUBLIC_URL` (or `--url`) to the URL by which visitors reach this server: lines to paste need it",
+        );
     }
     talk(&format!("pixel   {base}/pixel.gif"));
     talk(&format!(
@@ -329,7 +336,9 @@ fn introduce(config: &Config, address: SocketAddr, sign_in: Option<&SignIn>) {
             login::link(&base, secret),
             LOGIN_LIFETIME.num_minutes()
         )),
-        Some(SignIn::Command) => talk(&format!("page    {base}/  (run `pixel login` for a link that signs you in)")),
+        Some(SignIn::Command) => talk(&format!(
+            "page    {base}/  (run `pixel login` for a link that signs you in)"
+        )),
         None => {}
     }
     talk(&format!("events  {destination}"));

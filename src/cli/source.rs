@@ -4,9 +4,9 @@ use anyhow::Context;
 
 use super::{DestinationArgument, configuration, connect};
 use crate::aws::client::Deliverer;
+use crate::config::Config;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
-use crate::config::Config;
 use crate::manage::token::KeptToken;
 use crate::manage::{Store, index};
 use crate::question::{Answer, AskError, Filter, ParameterError, Question};

@@ -76,7 +76,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::List { destination, json } => {
             let tokens = super::runtime()?.block_on(async { Source::open(destination).await?.tokens().await })?;
             let now = Utc::now();
-            let tokens: Vec<_> = tokens.into_iter().filter(|token| token.is_valid(token.kind, now)).collect();
+            let tokens: Vec<_> = tokens
+                .into_iter()
+                .filter(|token| token.is_valid(token.kind, now))
+                .collect();
             list(&tokens, *json)
         }
         Command::Revoke { id, destination } => super::runtime()?.block_on(revoke(id, destination)),

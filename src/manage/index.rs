@@ -456,12 +456,7 @@ impl Store for Deliverer {
     }
 
     async fn add(&self, code: &Listed) -> Result<Put, AskError> {
-        let path = path(&code.code, "?op_type=create&refresh=true");
-        match send(self, "PUT", &path, Some(&document(code))).await? {
-            (200 | 201, _) => Ok(Put::Done),
-            (409, _) => Ok(Put::Exists),
-            (status, _) => unexpected(CODES, status),
-        }
+        add_code(self, code, "&refresh=true").await
     }
 
     async fn replace(&self, code: &Listed) -> Result<(), AskError> {
@@ -531,13 +526,36 @@ fn kept_token(document: &Value) -> Option<KeptToken> {
     })
 }
 
+/// Adds one of many codes to the list; a search finds it after [`refresh`].
+///
+/// # Errors
+///
+/// [`AskError`] when that cannot be written.
+#[cfg(feature = "cli")]
+pub async fn add_one_of_many(deliverer: &Deliverer, code: &Listed) -> Result<Put, AskError> {
+    add_code(deliverer, code, "").await
+}
+
+async fn add_code(deliverer: &Deliverer, code: &Listed, refresh: &str) -> Result<Put, AskError> {
+    let path = path(&code.code, &format!("?op_type=create{refresh}"));
+    match send(deliverer, "PUT", &path, Some(&document(code))).await? {
+        (200 | 201, _) => Ok(Put::Done),
+        (409, _) => Ok(Put::Exists),
+        (status, _) => unexpected(CODES, status),
+    }
+}
+
 /// Makes everything findable that was written before. Serverless collections have no such request, and do it by themselves
 /// after some seconds.
 #[cfg(feature = "cli")]
 pub async fn refresh(deliverer: &Deliverer) {
     let kept = [CODES, OPT_OUTS, TOKENS].map(|what| beside(deliverer, what));
     let Target { base, index, .. } = deliverer.target();
-    let url = format!("{base}/{},{}/_refresh?ignore_unavailable=true", index.wildcard(), kept.join(","));
+    let url = format!(
+        "{base}/{},{}/_refresh?ignore_unavailable=true",
+        index.wildcard(),
+        kept.join(",")
+    );
     let request = Request::json("POST", url, String::new());
     let _ = deliverer.send(request, ANSWER_BYTES, PATIENCE).await;
 }
@@ -551,7 +569,15 @@ pub async fn refresh(deliverer: &Deliverer) {
 pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, AskError> {
     // No server gives more at once, and nobody has so many.
     let body = json!({"size": 10_000, "sort": [{"created": {"order": "asc", "unmapped_type": "long"}}]});
-    match send_to(deliverer, TOKENS, "POST", "/_search?ignore_unavailable=true", Some(&body)).await? {
+    match send_to(
+        deliverer,
+        TOKENS,
+        "POST",
+        "/_search?ignore_unavailable=true",
+        Some(&body),
+    )
+    .await?
+    {
         (200, found) => {
             let hits = found["hits"]["hits"].as_array().into_iter().flatten();
             Ok(hits.filter_map(|hit| kept_token(&hit["_source"])).collect())

@@ -100,7 +100,8 @@ impl Problem {
             Self::OtherOrigin => (
                 403,
                 "Other origin",
-                "a session changes something only from its own page; elsewhere send `Authorization: Bearer TOKEN`".into(),
+                "a session changes something only from its own page; elsewhere send `Authorization: Bearer TOKEN`"
+                    .into(),
             ),
             Self::NotFound(what) => (404, "Not found", (*what).to_owned()),
             Self::Conflict => (409, "Conflict", "there is such a code already".to_owned()),

@@ -92,11 +92,22 @@ impl Manager {
             return Ok(Some(session.scopes));
         };
         let allowed = self.scopes_of_token(asked, &parent, store, now).await?;
-        Ok(allowed.map(|allowed| session.scopes.into_iter().filter(|scope| allowed.contains(scope)).collect()))
+        Ok(allowed.map(|allowed| {
+            session
+                .scopes
+                .into_iter()
+                .filter(|scope| allowed.contains(scope))
+                .collect()
+        }))
     }
 
     /// Begins a session: a link's secret is used up by that, a token is not.
-    pub(super) async fn sign_in(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Reply, Problem> {
+    pub(super) async fn sign_in(
+        &self,
+        asked: &Asked,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<Reply, Problem> {
         if !asked.keeps_tokens {
             return Err(Problem::NotFound(NOT_HERE));
         }
@@ -149,7 +160,11 @@ pub(super) async fn sign_out(asked: &Asked, store: &impl Store) -> Result<Reply,
         }
         let hash = token::hash(token);
         // The cookie of a session cannot end anything else.
-        if store.token(&hash).await?.is_some_and(|token| token.kind == TokenKind::Session) {
+        if store
+            .token(&hash)
+            .await?
+            .is_some_and(|token| token.kind == TokenKind::Session)
+        {
             store.delete_token(&hash).await?;
         }
     }
@@ -184,7 +199,11 @@ mod tests {
             (None, Some("null"), SameOrigin::No),
             (None, None, SameOrigin::Unknown),
         ] {
-            assert_eq!(SameOrigin::decide(site, origin, host, public), expected, "{site:?} {origin:?}");
+            assert_eq!(
+                SameOrigin::decide(site, origin, host, public),
+                expected,
+                "{site:?} {origin:?}"
+            );
         }
         assert_eq!(SameOrigin::decide(None, Some("null"), None, None), SameOrigin::No);
     }

@@ -50,9 +50,13 @@ impl Old {
             let made: Value = serde_json::from_slice(&reply.body).expect("JSON");
             made["unique_code"].as_str().expect("a code").clone_into(&mut last);
         }
-        assert_eq!(ask(&served, "DELETE", &format!("/v1/api/codes/{last}"), &token).status, 200);
+        assert_eq!(
+            ask(&served, "DELETE", &format!("/v1/api/codes/{last}"), &token).status,
+            200
+        );
         let mut code = pixel(&folder);
-        code.env("PIXEL_CODE_KEYS", KEYS).args(["code", "new", "--recipient", "ann@shop.example"]);
+        code.env("PIXEL_CODE_KEYS", KEYS)
+            .args(["code", "new", "--recipient", "ann@shop.example"]);
         let opted_out = text(&code.output().expect("pixel starts"));
         let out = request("POST", &format!("/opt-out/{opted_out}"), &[("Content-Length", b"0")]);
         assert_eq!(send(served.address, &out).status, 303);
@@ -74,7 +78,18 @@ impl Old {
 fn a_store_moves_to_another_file_and_nothing_is_left_behind() {
     let old = Old::new(200, 5);
     let migrate = |arguments: &[&str]| {
-        let all = [&["migrate", "--from", "sqlite:pixel.db", "--to", "sqlite:new.db", "--json"], arguments].concat();
+        let all = [
+            &[
+                "migrate",
+                "--from",
+                "sqlite:pixel.db",
+                "--to",
+                "sqlite:new.db",
+                "--json",
+            ],
+            arguments,
+        ]
+        .concat();
         run(old.folder(), &all)
     };
     let moved = migrate(&[]);
@@ -82,16 +97,27 @@ fn a_store_moves_to_another_file_and_nothing_is_left_behind() {
     let comparison: Value = serde_json::from_slice(&moved.stdout).expect("JSON");
     for (name, count) in [("events", 201), ("codes", 5), ("tokens", 1), ("opt_outs", 1)] {
         let row = &comparison[name];
-        assert_eq!((&row["from"], &row["to"], &row["equal"]), (&count.into(), &count.into(), &true.into()), "{comparison}");
+        assert_eq!(
+            (&row["from"], &row["to"], &row["equal"]),
+            (&count.into(), &count.into(), &true.into()),
+            "{comparison}"
+        );
     }
     let said = errors(&moved);
-    assert!(said.contains("`pixel.key`") && said.contains("`new.key`") && said.contains("PIXEL_CODE_KEYS"), "{said}");
+    assert!(
+        said.contains("`pixel.key`") && said.contains("`new.key`") && said.contains("PIXEL_CODE_KEYS"),
+        "{said}"
+    );
     let key = |name: &str| std::fs::read(old.folder().join(name)).expect("a key");
     assert_eq!(key("pixel.key"), key("new.key"));
 
     let served = old.serve.clone().to("sqlite:new.db").start();
     assert_eq!(served.get(&format!("/pixel/{}.gif", old.opted_out)).status, 200);
-    assert_eq!(ask(&served, "GET", "/v1/api/stats", &old.token).status, 200, "the token works");
+    assert_eq!(
+        ask(&served, "GET", "/v1/api/stats", &old.token).status,
+        200,
+        "the token works"
+    );
     let code = ask(&served, "GET", &format!("/v1/api/codes/{}", old.revoked), &old.token);
     let code: Value = serde_json::from_slice(&code.body).expect("JSON");
     assert!(code["revoked_at"].is_string(), "{code}");
@@ -99,19 +125,29 @@ fn a_store_moves_to_another_file_and_nothing_is_left_behind() {
     // Nothing of the opted-out recipient's hit was stored.
     assert!(migrate(&[]).status.success(), "once more changes nothing");
 
-    let more = run(old.folder(), &["token", "new", "--scope", "stats:read", "-d", "sqlite:new.db"]);
+    let more = run(
+        old.folder(),
+        &["token", "new", "--scope", "stats:read", "-d", "sqlite:new.db"],
+    );
     assert!(more.status.success());
     let different = migrate(&[]);
     assert_eq!(different.status.code(), Some(1), "{}", text(&different));
     let comparison: Value = serde_json::from_slice(&different.stdout).expect("JSON");
-    assert_eq!((&comparison["tokens"]["equal"], &comparison["codes"]["equal"]), (&false.into(), &true.into()));
+    assert_eq!(
+        (&comparison["tokens"]["equal"], &comparison["codes"]["equal"]),
+        (&false.into(), &true.into())
+    );
     let merged = migrate(&["--merge"]);
     assert!(merged.status.success(), "{}", errors(&merged));
     // A new beginning is refused where there is something else.
     std::fs::remove_file(old.folder().join("pixel.db.migration")).expect("the state is there");
     let refused = migrate(&[]);
     assert_eq!(refused.status.code(), Some(2), "{}", errors(&refused));
-    assert!(errors(&refused).contains("already holds 201 events, 5 codes, 2 tokens, 1 opt-outs"), "{}", errors(&refused));
+    assert!(
+        errors(&refused).contains("already holds 201 events, 5 codes, 2 tokens, 1 opt-outs"),
+        "{}",
+        errors(&refused)
+    );
 }
 
 #[test]
@@ -120,7 +156,10 @@ fn a_replay_of_a_store_says_what_stays_behind() {
     let replayed = run(old.folder(), &["replay", "sqlite:pixel.db", "-d", "sqlite:new.db"]);
     assert!(replayed.status.success(), "{}", errors(&replayed));
     let said = errors(&replayed);
-    assert!(said.contains("3 codes, 1 tokens, 1 opt-outs stay behind") && said.contains("`pixel migrate`"), "{said}");
+    assert!(
+        said.contains("3 codes, 1 tokens, 1 opt-outs stay behind") && said.contains("`pixel migrate`"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -129,7 +168,11 @@ fn what_cannot_be_moved_is_refused() {
     for (from, to, says) in [
         ("log.json", "sqlite:new.db", "`pixel replay`"),
         ("sqlite:a.db", "sqlite:a.db", "are the same"),
-        ("sqlite:a.db", "sqs://sqs.eu-west-1.amazonaws.com/123456789012/pixel", "keeps no codes"),
+        (
+            "sqlite:a.db",
+            "sqs://sqs.eu-west-1.amazonaws.com/123456789012/pixel",
+            "keeps no codes",
+        ),
     ] {
         let output = run(folder.path(), &["migrate", "--from", from, "--to", to]);
         assert_eq!(output.status.code(), Some(2), "{from}: {}", errors(&output));
@@ -148,11 +191,22 @@ fn a_store_moves_to_an_index_also_when_it_is_interrupted() {
         let state = old.folder().join(format!("{}.state", subject.name));
         let command = |more: &[&str]| {
             let mut command = pixel(old.folder());
-            command.args(["migrate", "--from", "sqlite:pixel.db", "--to", &destination, "--json", "--state"]);
+            command.args([
+                "migrate",
+                "--from",
+                "sqlite:pixel.db",
+                "--to",
+                &destination,
+                "--json",
+                "--state",
+            ]);
             command.arg(&state).args(more).envs(subject.variables());
             command
         };
-        let mut slow = command(&["--rate", "200"]).stdout(Stdio::null()).spawn().expect("pixel starts");
+        let mut slow = command(&["--rate", "200"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("pixel starts");
         wait_for("some events to be moved", || {
             let text = std::fs::read_to_string(&state).ok()?;
             let state: Value = serde_json::from_str(&text).ok()?;
@@ -162,9 +216,18 @@ fn a_store_moves_to_an_index_also_when_it_is_interrupted() {
         assert_eq!(wait(&mut slow).code(), Some(130), "{}", subject.name);
         let moved = command(&[]).output().expect("pixel starts");
         let comparison: Value = serde_json::from_slice(&moved.stdout).unwrap_or_default();
-        assert!(moved.status.success(), "{}: {comparison} {}", subject.name, errors(&moved));
+        assert!(
+            moved.status.success(),
+            "{}: {comparison} {}",
+            subject.name,
+            errors(&moved)
+        );
         let carried = comparison["carried"]["read"].as_u64().expect("a number");
-        assert!(carried < EVENTS as u64, "{}: it went on where it was: {carried}", subject.name);
+        assert!(
+            carried < EVENTS as u64,
+            "{}: it went on where it was: {carried}",
+            subject.name
+        );
         for (name, count) in [("events", EVENTS + 1), ("codes", CODES), ("tokens", 1), ("opt_outs", 1)] {
             assert_eq!(comparison[name]["to"], count, "{}: {comparison}", subject.name);
         }
@@ -179,10 +242,20 @@ fn a_store_moves_to_an_index_also_when_it_is_interrupted() {
         let served = serve.start();
         assert_eq!(served.get(&format!("/pixel/{}.gif", old.opted_out)).status, 200);
         assert_eq!(served.get("/pixel/summer.gif").header("x-pixel"), Some("accepted"));
-        assert_eq!(ask(&served, "GET", "/v1/api/stats", &old.token).status, 200, "{}", subject.name);
+        assert_eq!(
+            ask(&served, "GET", "/v1/api/stats", &old.token).status,
+            200,
+            "{}",
+            subject.name
+        );
         index.ask("POST", "/_refresh", None);
         let found = index.ask("POST", "/_count", None);
-        assert_eq!(found["count"], EVENTS + 2, "{}: the opted-out one is not stored", subject.name);
+        assert_eq!(
+            found["count"],
+            EVENTS + 2,
+            "{}: the opted-out one is not stored",
+            subject.name
+        );
         for what in ["codes", "tokens", "opt-outs"] {
             subject.ask("DELETE", &format!("/pixel-{what}-of-{}", index.name), None);
         }

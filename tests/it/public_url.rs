@@ -19,7 +19,10 @@ fn the_lines_at_the_start_obey_it() {
     let by_variable = || serve().variable("PIXEL_PUBLIC_URL", PUBLIC);
     for (serve, base) in [
         (by_variable(), PUBLIC),
-        (by_variable().argument("--url=https://other.example/"), "https://other.example"),
+        (
+            by_variable().argument("--url=https://other.example/"),
+            "https://other.example",
+        ),
     ] {
         let said = told(serve);
         for line in [
@@ -50,7 +53,10 @@ fn the_interface_tells_it() {
     let by_option = status(serve().argument("--url").argument("https://other.example"));
     assert_eq!(by_option["public_url"], "https://other.example");
     let by_request = status(serve());
-    assert!(by_request["public_url"].as_str().expect("a URL").starts_with("http://"), "{by_request}");
+    assert!(
+        by_request["public_url"].as_str().expect("a URL").starts_with("http://"),
+        "{by_request}"
+    );
 }
 
 #[test]
@@ -65,7 +71,10 @@ fn snippets_and_codes_obey_it() {
     let printed = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
     let url = ["--url", "https://other.example"];
     for command in [&["snippet", "html"][..], &["code", "new", "--campaign", "spring"]] {
-        assert!(printed(&run(command, Some(PUBLIC))).contains(&format!("{PUBLIC}/pixel")), "{command:?}");
+        assert!(
+            printed(&run(command, Some(PUBLIC))).contains(&format!("{PUBLIC}/pixel")),
+            "{command:?}"
+        );
         let both = printed(&run(&[command, &url].concat(), Some(PUBLIC)));
         assert!(both.contains("https://other.example/pixel"), "{both}");
     }

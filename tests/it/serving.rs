@@ -45,7 +45,11 @@ const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
 /// The command line in a folder, with an environment that is empty but for the state folder.
 pub fn pixel(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pixel"));
-    command.env_clear().env("XDG_STATE_HOME", STATE).current_dir(folder).stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("XDG_STATE_HOME", STATE)
+        .current_dir(folder)
+        .stdin(Stdio::null());
     command
 }
 

@@ -77,12 +77,25 @@ fn a_link_begins_one_session_which_outlives_a_restart() {
     assert_eq!(stats(&served, &cookie), 200);
     let listed: Value = serde_json::from_str(&printed(served.folder(), &["token", "list", "--json"])).expect("JSON");
     let session = &listed[0];
-    assert_eq!((&session["kind"], listed.as_array().map(Vec::len)), (&"session".into(), Some(1)), "{listed}");
-    assert!(session["expires"].is_string() && session["created"].is_string(), "{listed}");
+    assert_eq!(
+        (&session["kind"], listed.as_array().map(Vec::len)),
+        (&"session".into(), Some(1)),
+        "{listed}"
+    );
+    assert!(
+        session["expires"].is_string() && session["created"].is_string(),
+        "{listed}"
+    );
     let bytes = |name: &str| std::fs::read(served.folder().join(name)).unwrap_or_default();
     let file = [bytes("pixel.db"), bytes("pixel.db-wal")].concat();
-    assert!(!file.windows(token.len()).any(|part| part == token.as_bytes()), "only its hash is kept");
-    printed(served.folder(), &["token", "revoke", session["id"].as_str().expect("an id")]);
+    assert!(
+        !file.windows(token.len()).any(|part| part == token.as_bytes()),
+        "only its hash is kept"
+    );
+    printed(
+        served.folder(),
+        &["token", "revoke", session["id"].as_str().expect("an id")],
+    );
     assert_eq!(stats(&served, &cookie), 401);
 }
 
@@ -93,13 +106,22 @@ fn links_and_sessions_expire() {
     let cookie = sign_in(&served, &first);
     let file = Connection::open(served.folder().join("pixel.db")).expect("it opens");
     let lifetimes: Vec<(String, i64)> = {
-        let mut rows = file.prepare("SELECT kind, expires - created FROM tokens ORDER BY kind").expect("it is there");
+        let mut rows = file
+            .prepare("SELECT kind, expires - created FROM tokens ORDER BY kind")
+            .expect("it is there");
         let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
         rows.collect::<Result<_, _>>().expect("rows")
     };
     let minute = 60_000;
-    assert_eq!(lifetimes, [("login".to_owned(), 15 * minute), ("session".to_owned(), 30 * 24 * 60 * minute)]);
-    file.execute("UPDATE tokens SET expires = created", []).expect("it can be written");
+    assert_eq!(
+        lifetimes,
+        [
+            ("login".to_owned(), 15 * minute),
+            ("session".to_owned(), 30 * 24 * 60 * minute)
+        ]
+    );
+    file.execute("UPDATE tokens SET expires = created", [])
+        .expect("it can be written");
     assert_eq!(exchange(&served, &second).status, 401);
     assert_eq!(stats(&served, &cookie), 401);
 }
@@ -113,7 +135,11 @@ fn what_changes_something_needs_the_same_origin() {
     let host = served.address.to_string();
     // `request` names another host, which `Origin` has to match.
     let raw = |method: &str, target: &str, headers: &[(&str, &[u8])]| ask(&served, method, target, headers).status;
-    for (method, target) in [("POST", "/v1/api/gen-image"), ("GET", "/v1/api/gen-image"), ("DELETE", SESSION)] {
+    for (method, target) in [
+        ("POST", "/v1/api/gen-image"),
+        ("GET", "/v1/api/gen-image"),
+        ("DELETE", SESSION),
+    ] {
         for others in [
             &[("Sec-Fetch-Site", &b"cross-site"[..])][..],
             &[("Sec-Fetch-Site", b"same-site")],
@@ -130,7 +156,11 @@ fn what_changes_something_needs_the_same_origin() {
     let login = secret(served.folder(), &[]);
     let bearer = format!("Bearer {login}");
     let foreign = [("Authorization", bearer.as_bytes()), ("Sec-Fetch-Site", b"cross-site")];
-    assert_eq!(raw("POST", SESSION, &foreign), 403, "nobody is signed in from elsewhere");
+    assert_eq!(
+        raw("POST", SESSION, &foreign),
+        403,
+        "nobody is signed in from elsewhere"
+    );
     let out = ask(&served, "DELETE", SESSION, &[cookie, SAME]);
     assert_eq!(out.status, 204);
     assert!(out.header("set-cookie").expect("a cookie").contains("Max-Age=0"));
@@ -139,17 +169,27 @@ fn what_changes_something_needs_the_same_origin() {
 
 #[test]
 fn a_session_ends_with_its_token_and_may_do_no_more() {
-    let served = serve().variable("PIXEL_PUBLIC_URL", "https://stats.example.org").start();
+    let served = serve()
+        .variable("PIXEL_PUBLIC_URL", "https://stats.example.org")
+        .start();
     let token = printed(served.folder(), &["token", "new", "--scope", "stats:read"]);
     let reply = exchange(&served, &token);
-    assert!(reply.header("set-cookie").expect("a cookie").ends_with("; Secure"), "the public URL is https");
+    assert!(
+        reply.header("set-cookie").expect("a cookie").ends_with("; Secure"),
+        "the public URL is https"
+    );
     let cookie = cookie(&reply);
     assert_eq!(stats(&served, &cookie), 200);
     let events = ask(&served, "GET", "/v1/api/events", &[("Cookie", cookie.as_bytes())]);
     assert_eq!(events.status, 403);
     let listed: Value = serde_json::from_str(&printed(served.folder(), &["token", "list", "--json"])).expect("JSON");
-    let id = listed.as_array().and_then(|tokens| tokens.iter().find(|token| token["kind"] == "token"));
-    printed(served.folder(), &["token", "revoke", id.expect("the token")["id"].as_str().expect("an id")]);
+    let id = listed
+        .as_array()
+        .and_then(|tokens| tokens.iter().find(|token| token["kind"] == "token"));
+    printed(
+        served.folder(),
+        &["token", "revoke", id.expect("the token")["id"].as_str().expect("an id")],
+    );
     assert_eq!(stats(&served, &cookie), 401);
     let statuses: Vec<u16> = (0..12).map(|_| exchange(&served, "pixel_wrong").status).collect();
     assert!(statuses.contains(&429), "{statuses:?}");
@@ -163,7 +203,10 @@ impl AtTerminal {
         require(&["script"]);
         let command = format!("{} serve --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_pixel"));
         let mut script = Command::new("script");
-        script.args(["-qefc", &command, "/dev/null"]).current_dir(folder).stdin(Stdio::null());
+        script
+            .args(["-qefc", &command, "/dev/null"])
+            .current_dir(folder)
+            .stdin(Stdio::null());
         script.env("XDG_STATE_HOME", folder).envs(variables.iter().copied());
         let mut child = script.stdout(Stdio::piped()).spawn().expect("a terminal");
         let lines = Lines::of(child.stdout.take().expect("stdout is piped"));
@@ -189,7 +232,13 @@ fn the_link_is_printed_to_a_terminal_only() {
     let (_terminal, lines) = AtTerminal::start(served.folder(), &[]);
     let said = lines.all().join("\n");
     assert_eq!(said.matches("#token=pixel_").count(), 1, "{said}");
-    let secret = said.split_once("#token=").expect("a link").1.split_whitespace().next().expect("a secret");
+    let secret = said
+        .split_once("#token=")
+        .expect("a link")
+        .1
+        .split_whitespace()
+        .next()
+        .expect("a secret");
     assert_eq!(exchange(&served, secret).status, 204, "the store knows it");
 }
 
@@ -205,19 +254,31 @@ fn a_browser_stays_signed_in_over_tabs_and_restarts() {
     let tab = browser.open(&link);
     signed_in(&tab);
     assert_eq!(tab.value("location.href"), format!("{}/", served.url()));
-    assert_eq!(tab.value("sessionStorage.length + localStorage.length + document.cookie.length"), 0);
+    assert_eq!(
+        tab.value("sessionStorage.length + localStorage.length + document.cookie.length"),
+        0
+    );
     let used = browser.open(&link);
-    used.wait("that the link is used up", "document.querySelector('#trouble').innerText.includes('not known')");
+    used.wait(
+        "that the link is used up",
+        "document.querySelector('#trouble').innerText.includes('not known')",
+    );
     let address = served.address;
     let served = served.kill().listen(address).start();
     let other = browser.open(&served.url());
     signed_in(&other);
 
     let listed: Value = serde_json::from_str(&printed(served.folder(), &["token", "list", "--json"])).expect("JSON");
-    printed(served.folder(), &["token", "revoke", listed[0]["id"].as_str().expect("an id")]);
+    printed(
+        served.folder(),
+        &["token", "revoke", listed[0]["id"].as_str().expect("an id")],
+    );
     other.value("location.hash = '#/?since=7d'");
     other.wait("the form", "!document.querySelector('#enter').hidden");
-    let token = printed(served.folder(), &["token", "new", "--scope", "stats:read,events:read,codes:write"]);
+    let token = printed(
+        served.folder(),
+        &["token", "new", "--scope", "stats:read,events:read,codes:write"],
+    );
     other.value(&format!("document.querySelector('#token').value = '{token}'"));
     other.click("#enter button");
     signed_in(&other);
@@ -225,7 +286,10 @@ fn a_browser_stays_signed_in_over_tabs_and_restarts() {
     other.click("#leave");
     other.wait("the form", "!document.querySelector('#enter').hidden");
     other.value("location.reload()");
-    other.wait("the form again", "document.readyState === 'complete' && !document.querySelector('#enter').hidden");
+    other.wait(
+        "the form again",
+        "document.readyState === 'complete' && !document.querySelector('#enter').hidden",
+    );
 }
 
 #[test]
@@ -242,7 +306,10 @@ fn sessions_are_kept_beside_an_index_too() {
         let served = serve.start();
         let command = |arguments: &[&str]| {
             let mut command = pixel(served.folder());
-            command.args(arguments).args(["-d", &destination]).envs(subject.variables());
+            command
+                .args(arguments)
+                .args(["-d", &destination])
+                .envs(subject.variables());
             let output = command.output().expect("pixel starts");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).expect("text").trim().to_owned()
