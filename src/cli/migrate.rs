@@ -323,16 +323,16 @@ async fn in_parallel<T, F>(
 where
     F: Future<Output = Result<(), AskError>> + Send + 'static,
 {
-    let mut sent = JoinSet::new();
+    let mut requests = JoinSet::new();
     for item in items {
-        if sent.len() >= MAX_REQUESTS
-            && let Some(one) = sent.join_next().await
+        if requests.len() >= MAX_REQUESTS
+            && let Some(one) = requests.join_next().await
         {
             one??;
         }
-        sent.spawn(send(Arc::clone(deliverer), item));
+        requests.spawn(send(Arc::clone(deliverer), item));
     }
-    while let Some(one) = sent.join_next().await {
+    while let Some(one) = requests.join_next().await {
         one??;
     }
     Ok(())

@@ -72,12 +72,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "source and destination are the same: {destination}"
     );
     let resume = resume(&source, arguments.state.is_some()).to_owned();
-    let left_behind = match &source {
-        Source::Store(path) => super::migrate::left_behind(path)?,
-        _ => {
-            make_key(&mut config, arguments)?;
-            None
-        }
+    let left_behind = if let Source::Store(path) = &source {
+        super::migrate::left_behind(path)?
+    } else {
+        make_key(&mut config, arguments)?;
+        None
     };
     if let Some(left_behind) = left_behind {
         talk(&format!(

@@ -613,6 +613,8 @@
       await signIn(token);
       begin();
     } catch (error) {
+      // Also where the form is open already.
+      show('enter', false);
       enter(error.message);
     }
   };

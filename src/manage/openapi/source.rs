@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::code::CAMPAIGN_BYTES;
 use crate::event::fields::{FIELDS, Field, Kind};
-use crate::manage::token::{SESSION_COOKIE, Scope};
+use crate::manage::token::Scope;
 use crate::manage::{CODE_BYTES, NOTE_BYTES};
 use crate::question::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, all_values, is_listed};
 use crate::visit::Class;
@@ -135,7 +135,7 @@ fn operation(
     operation["security"] = match scope {
         Some(scope) => {
             operation["description"] = format!("Needs the scope `{}`.", scope.name()).into();
-            json!([{"bearer": []}, {"session": []}])
+            json!([{"bearer": []}])
         }
         None => json!([]),
     };
@@ -157,10 +157,7 @@ pub fn document() -> Value {
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "paths": paths(),
-        "components": {"schemas": schemas(), "securitySchemes": {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "of a browser; what changes anything needs the same origin"},
-        }},
+        "components": {"schemas": schemas(), "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     })
 }
 
@@ -208,34 +205,8 @@ fn paths() -> Value {
     let stays = "The code stays in the list, with `revoked_at`; its hits get the image and are marked as `revoked`.";
     revoke["description"] = format!("{} {stays}", revoke["description"].as_str().unwrap_or_default()).into();
     let read = Some(Scope::StatsRead);
-    let cookie = |description: &str| {
-        json!({
-            "description": description,
-            "headers": {"Set-Cookie": {"required": true, "schema": {"type": "string"}}},
-        })
-    };
-    let mut sign_in = operation(
-        "signIn",
-        "Begin a browser's session",
-        None,
-        &[],
-        ("204", cookie("the cookie of a session of 30 days")),
-        &[401, 403, 404, 429, 503],
-    );
-    sign_in["description"] =
-        "Exchanges a token, or the secret of a link of `pixel login`, which works once, for a cookie. Not in the function."
-            .into();
-    sign_in["security"] = json!([{"bearer": []}]);
-    let sign_out = operation(
-        "signOut",
-        "End a browser's session",
-        None,
-        &[],
-        ("204", cookie("the cookie is taken back")),
-        &[403, 404, 503],
-    );
     json!({
-        "/v1/api/session": {"post": sign_in, "delete": sign_out},
+        "/v1/api/session": session(),
         "/v1/api/status": {
             "get": operation("status", "Whether it runs", None, &[], ("200", answer("it runs", &reference("Status"))), &[]),
         },
@@ -269,6 +240,37 @@ fn paths() -> Value {
             "delete": revoke,
         },
     })
+}
+
+/// The operations of a browser's session.
+fn session() -> Value {
+    let cookie = |description: &str| {
+        json!({
+            "description": description,
+            "headers": {"Set-Cookie": {"required": true, "schema": {"type": "string"}}},
+        })
+    };
+    let mut sign_in = operation(
+        "signIn",
+        "Begin a browser's session",
+        None,
+        &[],
+        ("204", cookie("the cookie of a session of 30 days")),
+        &[401, 403, 404, 429, 503],
+    );
+    sign_in["description"] =
+        "Exchanges a token, or the secret of a link of `pixel login`, which works once, for a cookie, which stands for the bearer token in all other requests; what changes anything needs the same origin. Not in the function."
+            .into();
+    sign_in["security"] = json!([{"bearer": []}]);
+    let sign_out = operation(
+        "signOut",
+        "End a browser's session",
+        None,
+        &[],
+        ("204", cookie("the cookie is taken back")),
+        &[403, 404, 503],
+    );
+    json!({"post": sign_in, "delete": sign_out})
 }
 
 fn questions() -> Vec<Value> {

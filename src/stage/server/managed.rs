@@ -121,10 +121,13 @@ fn asked(stage: &Stage, arrived: Arrived) -> Asked {
         arrived.header("host"),
         public_url,
     );
-    let base = public_url.map(ToOwned::to_owned).unwrap_or_else(|| {
-        let host = arrived.header("host").unwrap_or_default();
-        format!("{}://{host}{before}", if secure { "https" } else { "http" })
-    });
+    let base = public_url.map_or_else(
+        || {
+            let host = arrived.header("host").unwrap_or_default();
+            format!("{}://{host}{before}", if secure { "https" } else { "http" })
+        },
+        ToOwned::to_owned,
+    );
     Asked {
         method: if arrived.method == "HEAD" {
             "GET".to_owned()
