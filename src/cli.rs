@@ -14,9 +14,13 @@ mod erase;
 mod hits;
 mod interruption;
 mod invoke;
+mod login;
+mod migrate;
 mod opt_outs;
 mod privacy;
+mod privacy_key;
 mod prune;
+mod public_url;
 mod queue;
 mod reclassify;
 mod replay;
@@ -65,8 +69,10 @@ enum Command {
     Stats(stats::Arguments),
     /// List the codes that were made, with how often they were opened
     Codes(codes::Arguments),
-    /// Make, list and forget tokens for the HTTP interface
+    /// Make, list and revoke tokens for the HTTP interface, and sessions of the page
     Token(token::Arguments),
+    /// Print a link that signs a browser in to the page of `pixel serve`
+    Login(login::Arguments),
     /// Make an index ready: template, lifecycle, and what events are written to
     Setup(setup::Arguments),
     /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
@@ -83,6 +89,8 @@ enum Command {
     Privacy(privacy::Arguments),
     /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
     Replay(replay::Arguments),
+    /// Move a store to an index or another file: events, codes, tokens and opt-outs
+    Migrate(migrate::Arguments),
     /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
     Audit(audit::Arguments),
     /// Copy a file of events into a new one, also while it is being written
@@ -142,6 +150,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Codes(arguments) => codes::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
+        Command::Login(arguments) => login::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
@@ -150,6 +159,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Export(arguments) => erase::export(&arguments),
         Command::Privacy(arguments) => privacy::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
@@ -210,8 +220,10 @@ fn variables(argument: &DestinationArgument) -> (Variables, &'static str) {
 
 /// The configuration of the environment, with the destination of the command line before it.
 fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
-    let (config, problems) = Config::read(&variables(argument).0);
+    let variables = variables(argument).0;
+    let (mut config, problems) = Config::read(&variables);
     if problems.is_empty() {
+        privacy_key::apply_file(&mut config, &variables)?;
         Ok(config)
     } else {
         Err(Misconfigured(problems).into())

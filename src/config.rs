@@ -122,8 +122,8 @@ pub const VARIABLES: [Variable; 30] = [
         secret: true,
         ..variable(
             "PIXEL_PRIVACY_KEY",
-            "random, with every start another",
-            "the secret of all hashes, at least 16 characters; without one, hashes of before and after a start cannot be compared",
+            "the file `pixel.key` beside `pixel.db`, or one in the state folder, made at the first start; in the function random, with every start another",
+            "the secret of all hashes, at least 16 characters; all servers and functions of one destination need the same, and with another nobody finds again what is stored of a person",
         )
     },
     variable(
@@ -190,7 +190,7 @@ pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_PUBLIC_URL",
         "that of the request",
-        "the URL below which visitors reach the pixel, as in `https://pixel.example/prod`; stands in the URLs of new codes",
+        "the URL below which visitors reach the pixel, as in `https://pixel.example/prod`; stands in the lines to paste and the URLs of codes; `--url` comes before it",
     ),
     variable(
         "PIXEL_PAGE",
@@ -518,14 +518,8 @@ impl<'a> Reader<'a> {
 
     fn public_url(&mut self) -> Option<String> {
         let value = self.get("PIXEL_PUBLIC_URL")?;
-        let plain = |url: &reqwest::Url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.query().is_none()
-                && url.fragment().is_none()
-                && !names_user(url)
-        };
-        if reqwest::Url::parse(value).ok().is_some_and(|url| plain(&url)) {
-            return Some(value.trim_end_matches('/').to_owned());
+        if let Some(url) = parse_public_url(value) {
+            return Some(url);
         }
         self.problem(
             "PIXEL_PUBLIC_URL",
@@ -657,6 +651,14 @@ impl<'a> Reader<'a> {
         }
         private
     }
+}
+
+/// Parses the URL below which visitors reach the pixel, and takes the slashes from its end.
+pub fn parse_public_url(text: &str) -> Option<String> {
+    let url = reqwest::Url::parse(text).ok()?;
+    let web = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+    let plain = url.query().is_none() && url.fragment().is_none() && !names_user(&url);
+    (web && plain).then(|| text.trim().trim_end_matches('/').to_owned())
 }
 
 /// Edit distance, for guessing what was meant.

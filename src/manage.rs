@@ -9,6 +9,7 @@ pub mod failures;
 pub mod index;
 pub mod openapi;
 pub mod reply;
+pub mod session;
 pub mod token;
 
 use std::net::IpAddr;
@@ -27,7 +28,8 @@ use call::Annotation;
 pub use call::{Call, New};
 pub use failures::Failures;
 pub use reply::{Problem, Reply};
-use token::{Scope, Tokens};
+use session::SameOrigin;
+use token::{KeptToken, Scope, Tokens};
 
 /// The largest body that is read.
 pub const BODY_BYTES: usize = 64 * 1024;
@@ -138,8 +140,12 @@ pub trait Store: Send + Sync {
     fn replace(&self, code: &Listed) -> impl Future<Output = Result<(), AskError>> + Send;
     /// The opt-out of a code's recipient.
     fn opt_out(&self, code: &str) -> impl Future<Output = Result<Option<OptOut>, AskError>> + Send;
-    /// The scopes of a token's hash, where tokens are kept with the events.
-    fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<Vec<Scope>>, AskError>> + Send;
+    /// The token of a hash, also one that has expired.
+    fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<KeptToken>, AskError>> + Send;
+    /// Keeps a token: whether it is new.
+    fn add_token(&self, token: &KeptToken) -> impl Future<Output = Result<bool, AskError>> + Send;
+    /// Deletes the token of a hash: whether there was one, which only one of several callers is told.
+    fn delete_token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<bool, AskError>> + Send;
 }
 
 /// A request for this role.
@@ -163,6 +169,14 @@ pub struct Asked {
     pub authorized: bool,
     /// What the owner of the server should know.
     pub warnings: Vec<Warning>,
+    /// Whether tokens and sessions are looked up in the store. In the function they are not.
+    pub keeps_tokens: bool,
+    /// The token of a session's cookie.
+    pub session: Option<String>,
+    /// Whether a page of this server sends it, as far as the browser says.
+    pub same_origin: SameOrigin,
+    /// Whether the visitor's browser uses HTTPS.
+    pub secure: bool,
 }
 
 /// Something that is wrong with how a server is set up.
@@ -234,8 +248,11 @@ impl Manager {
     }
 
     async fn answered(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Reply, Problem> {
-        let call = self.permitted(asked, store, now).await?;
-        self.call(call?, asked, store, now).await
+        match self.permitted(asked, store, now).await?? {
+            Call::SignIn => self.sign_in(asked, store, now).await,
+            Call::SignOut => session::sign_out(asked, store).await,
+            call => self.call(call, asked, store, now).await,
+        }
     }
 
     /// Reads what is asked for, where whoever asks may know it.
@@ -270,19 +287,29 @@ impl Manager {
         if asked.authorized {
             return Ok(());
         }
-        let token = asked.authorization.as_deref().and_then(token::of_header);
-        let known = match token.map(token::hash) {
-            Some(hash) => match self.tokens.scopes(&hash) {
-                Some(scopes) => Some(scopes.to_vec()),
-                None => store.token(&hash).await?,
-            },
+        let known = match asked.bearer() {
+            Some(token) => self.scopes_of_token(asked, &token::hash(token), store, now).await?,
+            None if asked.session.is_some() => {
+                if (scope == Scope::CodesWrite || asked.method != "GET") && asked.same_origin != SameOrigin::Yes {
+                    return Err(Problem::OtherOrigin);
+                }
+                self.scopes_of_session(asked, store, now).await?
+            }
             None => return Err(Problem::Unauthorized),
         };
         match known {
             Some(scopes) if any || scopes.contains(&scope) => Ok(()),
             Some(_) => Err(Problem::Forbidden(scope)),
-            None if self.failures.add(asked.peer, now) => Err(Problem::TooMany),
-            None => Err(Problem::Unauthorized),
+            None => Err(self.unknown(asked, now)),
+        }
+    }
+
+    /// Counts a wrong token, and returns what its sender is told.
+    fn unknown(&self, asked: &Asked, now: DateTime<Utc>) -> Problem {
+        if self.failures.add(asked.peer, now) {
+            Problem::TooMany
+        } else {
+            Problem::Unauthorized
         }
     }
 
@@ -320,12 +347,19 @@ impl Manager {
         let ok = |body: &Value| Ok(Reply::json(200, body));
         match call {
             Call::Status => {
-                let mut status = json!({"data": "Pixel tracker API running smoothly", "status": "success"});
+                let mut status = json!({
+                    "data": "Pixel tracker API running smoothly",
+                    "status": "success",
+                    "public_url": asked.base,
+                    "sessions": asked.keeps_tokens,
+                });
                 if !asked.warnings.is_empty() {
                     status["warnings"] = json!(asked.warnings);
                 }
                 ok(&status)
             }
+            // They are answered before.
+            Call::SignIn | Call::SignOut => Err(Problem::NotFound(session::NOT_HERE)),
             Call::OpenApi => ok(&openapi::document(&asked.base)),
             Call::GenImage => {
                 let listed = self.create(New::default(), store, now, true).await?;

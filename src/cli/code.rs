@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, Duration, Utc};
 use serde_json::json;
 
-use super::moment;
+use super::{moment, public_url};
 use crate::code::{self, Checked, Contents, Keys, Signature};
 use crate::event::iso;
 use crate::terminal::{json_line, print, printable, talk};
@@ -52,8 +52,9 @@ struct New {
     /// Until when it is good: days after it is sent, as in 90d, or a time [default: for ever]
     #[arg(long, value_name = "DAYS|TIME", value_parser = expiry)]
     expires: Option<Expiry>,
-    /// Print the URL of the image below this one, which is that of the stage [default for `--csv`: `$PIXEL_PUBLIC_URL`]
-    #[arg(long, value_name = "URL", value_parser = base)]
+    /// Print the URL of the image below this one, which is the URL below which visitors reach the pixel
+    /// [default: `$PIXEL_PUBLIC_URL`, else only the code is printed]
+    #[arg(long, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
     /// Make a code for each line of a CSV file (`-` is stdin) and print it with the columns `code` and, where the URL
     /// is known, `url` added; its columns `campaign`, `recipient`, `sent` and `expires` say what the options say otherwise
@@ -88,16 +89,6 @@ fn expiry(text: &str) -> Result<Expiry, String> {
         .map_err(|_| "give days, as in 90d, or a time".to_owned())
 }
 
-/// A URL, without slashes at its end.
-fn base(text: &str) -> Result<String, String> {
-    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
-    if matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none() {
-        Ok(text.trim_end_matches('/').to_owned())
-    } else {
-        Err("give an http or https URL without `?` and `#`".to_owned())
-    }
-}
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Key { id } => print(&code::key_text(*id, super::random()?)),
@@ -120,14 +111,6 @@ fn keys() -> anyhow::Result<Keys> {
         );
     }
     Ok(keys)
-}
-
-/// The URL of the stage, as far as it is known.
-fn public_url(new: &New) -> anyhow::Result<Option<String>> {
-    match &new.url {
-        Some(url) => Ok(Some(url.clone())),
-        None => Ok(super::of_environment(&["PIXEL_PUBLIC_URL"])?.public_url),
-    }
 }
 
 /// What the options say, before a line of a file says otherwise.
@@ -176,7 +159,8 @@ fn image(base: &str, code: &str) -> String {
 fn one(keys: &Keys, new: &New) -> anyhow::Result<()> {
     let contents = Defaults::of(new).contents(keys, new.recipient.as_deref())?;
     let code = keys.sign(&contents)?;
-    let url = new.url.as_deref().map(|base| image(base, &code));
+    let base = public_url::find(new.url.as_ref())?;
+    let url = base.map(|base| image(&base, &code));
     if new.json {
         return print(&json_line(
             &json!({"code": code, "url": url, "contents": spell(&contents)}),
@@ -306,7 +290,7 @@ fn copy<R: io::Read, W: Write>(
     writer: &mut csv::Writer<W>,
 ) -> anyhow::Result<u64> {
     let mut header = reader.headers()?.clone();
-    let columns = Columns::of(&header, public_url(new)?)?;
+    let columns = Columns::of(&header, public_url::find(new.url.as_ref())?)?;
     header.push_field("code");
     if columns.base.is_some() {
         header.push_field("url");

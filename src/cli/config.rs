@@ -1,11 +1,11 @@
 //! `pixel config`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{DestinationArgument, connect};
+use super::{DestinationArgument, connect, privacy_key};
 use crate::aws::client::{Answer, Deliverer, Request, SendError};
 use crate::config::{Config, Problem, VARIABLES, Variable, Variables};
 use crate::delivery::hide_password;
@@ -36,10 +36,12 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (variables, source) = super::variables(&arguments.destination);
     let (config, mut problems) = Config::read(&variables);
+    let key_file = key_file(&config, &variables);
+    problems.extend(key_file.as_ref().err().cloned());
     problems.extend(config.geo_file.as_deref().and_then(|file| GeoFile::open(file).err()));
     let wanted = arguments.check && problems.is_empty();
     if !arguments.json {
-        show(&variables, source)?;
+        show(&variables, source, key_file.as_ref().ok())?;
     }
     let mut findings = Findings::default();
     let checked = if wanted {
@@ -49,12 +51,38 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if arguments.json {
         let check = wanted.then(|| findings.json(&checked));
-        show_json(&variables, source, &problems, check)?;
+        show_json(&variables, source, key_file.as_ref().ok(), &problems, check)?;
     }
     if !problems.is_empty() {
         return Err(super::Misconfigured(problems).into());
     }
     checked
+}
+
+/// The file of the privacy key.
+struct KeyFile {
+    path: Option<PathBuf>,
+    exists: bool,
+}
+
+fn key_file(config: &Config, variables: &Variables) -> Result<KeyFile, Problem> {
+    let destination = config.destination.as_ref();
+    let path = destination.and_then(|destination| privacy_key::path_for(destination, variables));
+    let found = match &path {
+        Some(path) if !config.has_key => privacy_key::read_file(path),
+        _ => Ok(None),
+    };
+    match found {
+        Ok(found) => Ok(KeyFile {
+            exists: found.is_some(),
+            path,
+        }),
+        Err(error) => Err(Problem {
+            variable: "PIXEL_PRIVACY_KEY".to_owned(),
+            value: String::new(),
+            remedy: error.to_string(),
+        }),
+    }
 }
 
 /// What a check has found, told at once.
@@ -102,14 +130,32 @@ fn row(variable: &Variable, variables: &Variables, destination: &'static str) ->
     }
 }
 
-fn rows(variables: &Variables, destination: &'static str) -> impl Iterator<Item = Row> {
-    VARIABLES
-        .iter()
-        .map(move |variable| row(variable, variables, destination))
+fn rows(variables: &Variables, destination: &'static str, key: Option<&KeyFile>) -> impl Iterator<Item = Row> {
+    VARIABLES.iter().map(move |variable| {
+        let mut row = row(variable, variables, destination);
+        if variable.name == "PIXEL_PRIVACY_KEY"
+            && row.source == "default"
+            && let Some(KeyFile {
+                path: Some(path),
+                exists,
+            }) = key
+        {
+            let path = path.display();
+            (row.source, row.value) = if *exists {
+                ("file", format!("[hidden] in {path}"))
+            } else {
+                (
+                    "default",
+                    format!("{path}, which `pixel serve` makes at its first start"),
+                )
+            };
+        }
+        row
+    })
 }
 
-fn show(variables: &Variables, destination: &'static str) -> anyhow::Result<()> {
-    let lines = rows(variables, destination)
+fn show(variables: &Variables, destination: &'static str, key: Option<&KeyFile>) -> anyhow::Result<()> {
+    let lines = rows(variables, destination, key)
         .map(|row| format!("{:<26}{:<14}{}", row.name, row.source, printable(&row.value, 200)));
     print(&lines.collect::<Vec<_>>().join("\n"))
 }
@@ -117,10 +163,11 @@ fn show(variables: &Variables, destination: &'static str) -> anyhow::Result<()> 
 fn show_json(
     variables: &Variables,
     destination: &'static str,
+    key: Option<&KeyFile>,
     problems: &[Problem],
     check: Option<Value>,
 ) -> anyhow::Result<()> {
-    let rows: Vec<Value> = rows(variables, destination)
+    let rows: Vec<Value> = rows(variables, destination, key)
         .map(|row| json!({"name": row.name, "value": row.value, "source": row.source}))
         .collect();
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -38,7 +38,7 @@ impl SubjectArgument {
                     let problem = Problem {
                         variable: "PIXEL_PRIVACY_KEY".to_owned(),
                         value: String::new(),
-                        remedy: "give the key with which the hits were stored, or the hash itself (`u-…`)".to_owned(),
+                        remedy: "give the key with which the hits were stored (`pixel serve` keeps it in a file beside the store, which is not there), or the hash itself (`u-…`)".to_owned(),
                     };
                     return Err(Misconfigured(vec![problem]).into());
                 }

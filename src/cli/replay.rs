@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
-use super::{DestinationArgument, WrongArguments, configuration};
+use super::{DestinationArgument, WrongArguments, configuration, privacy_key};
 use crate::aws::bulk::Patience;
 use crate::config::{CodeStanding, Config};
 use crate::delivery::bulk::Tally;
@@ -26,7 +26,8 @@ use crate::event::Event;
 use crate::files::{self, Access};
 use crate::manage::index::heed;
 use crate::terminal::{print, printable, talk};
-use source::{Marks, PIECE, Piece, Refused, Source, Total};
+pub(super) use source::Source;
+use source::{Marks, PIECE, Piece, Refused, Total};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -34,28 +35,28 @@ pub(super) struct Arguments {
     /// Where events are: `sqs://HOST/ACCOUNT/QUEUE` (a dead-letter queue is a queue), `sqlite:FILE`, a file, or `-` for stdin.
     /// A file holds events, undelivered events or requests, one per line; lines of a log among which they stand; or what
     /// `aws logs filter-log-events` prints
-    source: String,
+    pub(super) source: String,
     #[command(flatten)]
-    destination: DestinationArgument,
+    pub(super) destination: DestinationArgument,
     /// Read and count, and store nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Store at most so many events in a second
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: Option<u32>,
+    pub(super) rate: Option<u32>,
     /// Keep in this file how far it has come; with the same file, another run goes on from there
     #[arg(long, value_name = "FILE")]
-    state: Option<PathBuf>,
+    pub(super) state: Option<PathBuf>,
     /// Where events go that were refused, with the reasons; made when there is one
     #[arg(long, value_name = "FILE", default_value = "pixel-refused.ndjson")]
-    refused: PathBuf,
+    pub(super) refused: PathBuf,
     /// Print the summary as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = configuration(&arguments.destination)?;
+    let mut config = configuration(&arguments.destination)?;
     let source = Source::parse(&arguments.source, &config)?;
     let wrong = |reason: String| Err(WrongArguments(reason).into());
     if arguments.state.is_some() && !source.has_place() {
@@ -74,22 +75,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let resume = resume(&source, arguments.state.is_some()).to_owned();
     // Of a file that is followed with a state, the new lines may well hold none.
     let must_hold_events = arguments.state.is_none() && matches!(source, Source::File(_) | Source::Stdin);
+    let left_behind = if let Source::Store(path) = &source {
+        super::migrate::left_behind(path)?
+    } else {
+        make_key(&mut config, arguments)?;
+        None
+    };
+    if let Some(left_behind) = left_behind {
+        talk(&format!(
+            "note: only events are replayed; {left_behind} stay behind, and `pixel migrate` carries them, too"
+        ));
+    }
     let summary = super::runtime()?.block_on(replay(arguments, Arc::new(config), source, &destination))?;
     if arguments.json {
         print(&summary.json().to_string())?;
     } else {
         print(&summary.text())?;
     }
-    let (refused, failed) = (summary.refused, summary.failed);
-    ensure!(
-        failed == 0,
-        "{destination} did not take {failed} of the events; run it again when it does"
-    );
-    ensure!(
-        refused == 0,
-        "{refused} were refused; they stand with the reasons in `{}`",
-        arguments.refused.display()
-    );
+    summary.check(arguments, &destination)?;
     if let Some(signal) = summary.interruption {
         return Err(Interrupted { signal, resume }.into());
     }
@@ -99,6 +102,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         printable(&arguments.source, 200)
     );
     Ok(())
+}
+
+/// Makes the key of the hashes for requests that become events here, where there is a place for it.
+fn make_key(config: &mut Config, arguments: &Arguments) -> anyhow::Result<()> {
+    let variables = super::environment();
+    let place = config
+        .destination
+        .as_ref()
+        .and_then(|it| privacy_key::path_for(it, &variables));
+    if place.is_none() || arguments.dry_run {
+        return Ok(());
+    }
+    privacy_key::create_if_missing(config, &variables)
 }
 
 /// How to go on with a source that was not read to its end.
@@ -115,7 +131,7 @@ const fn resume(source: &Source, has_state: bool) -> &'static str {
     }
 }
 
-async fn replay(
+pub(super) async fn replay(
     arguments: &Arguments,
     config: Arc<Config>,
     source: Source,
@@ -265,6 +281,11 @@ impl Pacer {
     }
 }
 
+/// Writes down how far a source has been read and stored.
+pub(super) fn state_text(source: &str, position: u64) -> String {
+    json!({"source": source, "position": position}).to_string()
+}
+
 /// How far a source has been read and stored, without a gap.
 struct Place {
     file: Option<PathBuf>,
@@ -319,7 +340,7 @@ impl Place {
         if self.position == before {
             return Ok(());
         }
-        let state = json!({"source": self.source, "position": self.position}).to_string();
+        let state = state_text(&self.source, self.position);
         // Whoever is killed in the middle of this has the old state or the new.
         let new = file.with_extension("new");
         files::write_whole(&new, state.as_bytes())
@@ -361,7 +382,7 @@ impl<'a> Refusals<'a> {
     }
 }
 
-struct Summary {
+pub(super) struct Summary {
     source: String,
     destination: String,
     dry_run: bool,
@@ -375,7 +396,7 @@ struct Summary {
     kept_in_queue: u64,
     gave_up: bool,
     /// A signal that has kept it from its end.
-    interruption: Option<Signal>,
+    pub(super) interruption: Option<Signal>,
     began: Instant,
     took: Duration,
 }
@@ -448,7 +469,22 @@ impl Summary {
         Ok(failed > 0)
     }
 
-    fn json(&self) -> Value {
+    /// Fails when an event is not stored.
+    pub(super) fn check(&self, arguments: &Arguments, destination: &Destination) -> anyhow::Result<()> {
+        let (refused, failed) = (self.refused, self.failed);
+        ensure!(
+            failed == 0,
+            "{destination} did not take {failed} of the events; run it again when it does"
+        );
+        ensure!(
+            refused == 0,
+            "{refused} were refused; they stand with the reasons in `{}`",
+            arguments.refused.display()
+        );
+        Ok(())
+    }
+
+    pub(super) fn json(&self) -> Value {
         let reasons: Vec<_> = self
             .tally
             .reasons

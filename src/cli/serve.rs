@@ -14,13 +14,14 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{DestinationArgument, connect};
+use super::source::Source;
+use super::{DestinationArgument, connect, login, privacy_key, public_url};
 use crate::config::Config;
-use crate::delivery::sqlite::{Purge, Reader, Store, StoreError};
+use crate::delivery::sqlite::{Purge, Store, StoreError};
 use crate::delivery::{Destination, Outcome};
 use crate::event::iso;
 use crate::geo::file::GeoFile;
-use crate::manage::token;
+use crate::manage::token::{LOGIN_LIFETIME, Scope};
 use crate::request::Ingress;
 use crate::stage::access_log::AccessLog;
 use crate::stage::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
@@ -53,6 +54,13 @@ pub(super) struct Arguments {
     /// Print no line per hit
     #[arg(long, short)]
     quiet: bool,
+    /// The URL below which visitors reach the pixel, as in `https://pixel.example/prod`
+    /// [default: `$PIXEL_PUBLIC_URL`, else that of the request]
+    #[arg(long, value_name = "URL", value_parser = public_url::parse)]
+    url: Option<String>,
+    /// Without `PIXEL_PRIVACY_KEY`, use a key that ends with this process, instead of one that is kept in a file
+    #[arg(long)]
+    ephemeral_key: bool,
 }
 
 /// Parses the ingresses' names, and lists them in help and errors.
@@ -70,7 +78,10 @@ fn ingress() -> impl TypedValueParser<Value = Ingress> {
 const LINES: usize = 4096;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (config, geo) = configuration(arguments)?;
+    let (mut config, geo) = configuration(arguments)?;
+    if let Some(url) = &arguments.url {
+        config.public_url = Some(url.clone());
+    }
     super::runtime()?.block_on(run_until_signal(arguments, config, geo))
 }
 
@@ -88,10 +99,15 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Option<GeoFil
             .into());
         }
     }
-    let (config, mut problems) = Config::read(&variables);
+    let (mut config, mut problems) = Config::read(&variables);
     let geo = config.geo_file.as_deref().map(GeoFile::open).transpose();
     match geo {
-        Ok(geo) if problems.is_empty() => return Ok((config, geo)),
+        Ok(geo) if problems.is_empty() => {
+            if !arguments.ephemeral_key {
+                privacy_key::apply_file(&mut config, &variables)?;
+            }
+            return Ok((config, geo));
+        }
         Ok(_) => {}
         Err(problem) => problems.push(problem),
     }
@@ -100,23 +116,28 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Option<GeoFil
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option<GeoFile>) -> anyhow::Result<()> {
     let limits = Limits::new(raise_open_files());
+    if arguments.ephemeral_key && !config.has_key {
+        talk(
+            "note    the privacy key ends with this process: nobody can find again by address what is stored of a person",
+        );
+    }
     let sink = sink(&config, config.destination.as_ref().context("no destination")?).await?;
     let fallback = match &config.fallback {
         Some(fallback) => Some(self::sink(&config, fallback).await?),
         None => None,
     };
     let (log, writer) = access_log(arguments)?;
-    let token = token_of_this_run(&mut config, &sink)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; is something else there? Choose another with `--listen`",
             arguments.listen
         )
     })?;
-    if !config.has_key {
-        talk("note    `PIXEL_PRIVACY_KEY` is not set: hashes of visitors and users begin anew with every start");
+    if !arguments.ephemeral_key {
+        // Not before it is certain that this starts.
+        privacy_key::create_if_missing(&mut config, &super::environment())?;
     }
-    introduce(&config, listener.local_addr()?, token.as_deref());
+    introduce(&config, listener.local_addr()?, sign_in(&config).await.as_ref());
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
     let mut stage = Stage::new(config, arguments.ingress, sink, reports)
@@ -294,18 +315,35 @@ fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: Acces
     Ok(())
 }
 
-/// While nobody has made a token, there is one for as long as this process runs.
-fn token_of_this_run(config: &mut Config, sink: &Sink) -> anyhow::Result<Option<String>> {
-    let kept = match sink {
-        Sink::Store { store, .. } => !Reader::open(store.path())?.tokens()?.is_empty(),
-        Sink::Remote { .. } => false,
-    };
-    if kept || !config.tokens.is_empty() {
-        return Ok(None);
+/// How a browser signs in to the page.
+enum SignIn {
+    /// By this secret in a link.
+    Secret(String),
+    /// By a link of `pixel login`.
+    Command,
+}
+
+/// The longest that an index may take to store the secret of the first link.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Returns how a browser signs in; none where events go to a queue or stream, of which nobody can ask. A secret is for a
+/// person at a terminal: what is written elsewhere becomes part of a log.
+async fn sign_in(config: &Config) -> Option<SignIn> {
+    let destination = config.destination.as_ref()?;
+    if matches!(destination, Destination::Message(_)) {
+        return None;
     }
-    let token = token::of_bytes(super::random()?);
-    config.tokens.add(token::hash(&token), &token::Scope::ALL);
-    Ok(Some(token))
+    if !std::io::stderr().is_terminal() {
+        return Some(SignIn::Command);
+    }
+    let made = async {
+        let source = Source::open_with(config, destination).await?;
+        login::new_login(&source, &Scope::ALL).await
+    };
+    match tokio::time::timeout(SIGN_IN_TIMEOUT, made).await {
+        Ok(Ok(secret)) => Some(SignIn::Secret(secret)),
+        Ok(Err(_)) | Err(_) => Some(SignIn::Command),
+    }
 }
 
 async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink> {
@@ -317,23 +355,36 @@ async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink
     }
 }
 
-fn introduce(config: &Config, address: SocketAddr, token: Option<&str>) {
+fn introduce(config: &Config, address: SocketAddr, sign_in: Option<&SignIn>) {
     let destination = config.destination.as_ref().map(ToString::to_string).unwrap_or_default();
-    talk(&format!("pixel   http://{address}/pixel.gif"));
+    let base = config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| public_url::from_address(address));
+    talk(&format!("listen  {address}"));
+    if config.public_url.is_none() && !address.ip().is_loopback() {
+        talk(
+            "note    set `PIXEL_PUBLIC_URL` (or `--url`) to the URL by which visitors reach this server: lines to paste need it",
+        );
+    }
+    talk(&format!("pixel   {base}/pixel.gif"));
     talk(&format!(
-        "paste   <img src=\"http://{address}/pixel.gif\" width=\"1\" height=\"1\" alt=\"\">"
+        "paste   <img src=\"{base}/pixel.gif\" width=\"1\" height=\"1\" alt=\"\">"
     ));
-    // The page keeps the token and takes it out of its address; what stands behind `#` is never sent.
-    let shown = token.map(|token| format!("#token={token}")).unwrap_or_default();
-    talk(&format!("page    http://{address}/{shown}"));
+    match sign_in {
+        Some(SignIn::Secret(secret)) => talk(&format!(
+            "page    {}  (signs you in, once, within {} minutes; `pixel login` prints another)",
+            login::link(&base, secret),
+            LOGIN_LIFETIME.num_minutes()
+        )),
+        Some(SignIn::Command) => talk(&format!(
+            "page    {base}/  (run `pixel login` for a link that signs you in)"
+        )),
+        None => {}
+    }
     talk(&format!("events  {destination}"));
     if let Some(fallback) = &config.fallback {
         talk(&format!("else to {fallback}"));
-    }
-    if let Some(token) = token {
-        talk(&format!(
-            "token   {token}  (of this run, for http://{address}/v1/api/; `pixel token new` makes lasting ones)"
-        ));
     }
     talk("Ctrl-C stops; nothing that was accepted is lost");
 }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
+use super::public_url;
 use crate::snippet::{Form, Target, lines, warn_of_tag};
 use crate::terminal::{json_line, printable, talk};
 
@@ -15,8 +16,9 @@ pub(super) struct Arguments {
     #[arg(value_name = "FORM", value_parser = form())]
     forms: Vec<Form>,
     /// The URL below which visitors reach the pixel, as in `https://pixel.example/prod`
-    #[arg(long, short, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = base)]
-    url: String,
+    /// [default: `$PIXEL_PUBLIC_URL`, else `http://127.0.0.1:8080`]
+    #[arg(long, short, value_name = "URL", value_parser = public_url::parse)]
+    url: Option<String>,
     /// The code that tells this pixel from others; `pixel code new` makes signed ones
     #[arg(long, short, value_parser = text)]
     code: Option<String>,
@@ -55,17 +57,6 @@ fn form() -> impl TypedValueParser<Value = Form> {
     })
 }
 
-fn base(text: &str) -> Result<String, String> {
-    let wrong = || "give a URL without query, as in https://pixel.example/prod".to_owned();
-    let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
-    let web = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
-    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-    if !web || !plain || url.password().is_some() {
-        return Err(wrong());
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
 fn text(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && !text.contains(char::is_control);
     fits.then(|| text.to_owned())
@@ -81,7 +72,7 @@ fn pair(given: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let target = target(arguments);
+    let target = target(arguments)?;
     let forms = if arguments.forms.is_empty() {
         &Form::ALL
     } else {
@@ -115,7 +106,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn target(arguments: &Arguments) -> Target {
+fn target(arguments: &Arguments) -> anyhow::Result<Target> {
+    let base = public_url::find(arguments.url.as_ref())?.unwrap_or_else(|| {
+        talk("note: these lines work on this machine only; give the public URL with `--url` or `PIXEL_PUBLIC_URL`");
+        "http://127.0.0.1:8080".to_owned()
+    });
     let campaign = [
         ("utm_source", &arguments.campaign_source),
         ("utm_medium", &arguments.campaign_medium),
@@ -126,10 +121,10 @@ fn target(arguments: &Arguments) -> Target {
     let campaign = campaign
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
-    Target {
-        base: arguments.url.clone(),
+    Ok(Target {
+        base,
         code: arguments.code.clone(),
         parameters: campaign.chain(arguments.parameter.iter().cloned()).collect(),
         merged: arguments.merge.clone(),
-    }
+    })
 }

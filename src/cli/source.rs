@@ -4,9 +4,11 @@ use anyhow::Context;
 
 use super::{DestinationArgument, configuration, connect};
 use crate::aws::client::Deliverer;
+use crate::config::Config;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
-use crate::manage::Store;
+use crate::manage::token::KeptToken;
+use crate::manage::{Store, index};
 use crate::question::{Answer, AskError, Filter, ParameterError, Question};
 use crate::setup::server::explain;
 
@@ -19,12 +21,16 @@ pub(super) enum Source {
 impl Source {
     pub(super) async fn open(destination: &DestinationArgument) -> anyhow::Result<Self> {
         let config = configuration(destination)?;
-        match config.destination.as_ref().context("no destination")? {
+        Self::open_with(&config, config.destination.as_ref().context("no destination")?).await
+    }
+
+    pub(super) async fn open_with(config: &Config, destination: &Destination) -> anyhow::Result<Self> {
+        match destination {
             Destination::Sqlite(path) => Ok(Self::File(Box::new(Reader::open(path)?))),
             Destination::Message(outlet) => {
                 anyhow::bail!("{outlet} answers no questions; name the index that its events come to")
             }
-            Destination::OpenSearch(target) => Ok(Self::Index(Box::new(connect::deliverer(&config, target).await?))),
+            Destination::OpenSearch(target) => Ok(Self::Index(Box::new(connect::deliverer(config, target).await?))),
         }
     }
 
@@ -46,6 +52,27 @@ impl Source {
         self.explained(match self {
             Self::File(file) => file.codes(None, limit).map_err(AskError::from),
             Self::Index(deliverer) => deliverer.codes(None, limit).await,
+        })
+    }
+
+    pub(super) async fn tokens(&self) -> anyhow::Result<Vec<KeptToken>> {
+        self.explained(match self {
+            Self::File(file) => file.tokens().map_err(AskError::from),
+            Self::Index(deliverer) => index::tokens(deliverer).await,
+        })
+    }
+
+    pub(super) async fn add_token(&self, token: &KeptToken) -> anyhow::Result<bool> {
+        self.explained(match self {
+            Self::File(file) => file.add_token(token).map_err(AskError::from),
+            Self::Index(deliverer) => deliverer.add_token(token).await,
+        })
+    }
+
+    pub(super) async fn delete_token(&self, hash: &[u8; 32]) -> anyhow::Result<bool> {
+        self.explained(match self {
+            Self::File(file) => file.delete_token(hash).map_err(AskError::from),
+            Self::Index(deliverer) => deliverer.delete_token(hash).await,
         })
     }
 

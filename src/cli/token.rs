@@ -1,16 +1,17 @@
 //! `pixel token`
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::Utc;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
+use super::source::Source;
 use super::{DestinationArgument, configuration};
 use crate::delivery::Destination;
-use crate::delivery::sqlite::codes::KeptToken;
 use crate::delivery::sqlite::{Reader, Store};
 use crate::event::iso;
-use crate::manage::token::{Scope, hash, hex, of_bytes};
+use crate::manage::token::{KeptToken, Scope, TokenKind, hex, of_bytes};
+
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +36,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the tokens that are kept in a file
+    /// List the tokens and sessions that are kept with the events
     List {
         #[command(flatten)]
         destination: DestinationArgument,
@@ -43,7 +44,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Forget a token of a file
+    /// Revoke a token or a session, and the sessions that were begun with the token
     Revoke {
         /// Its id, as `pixel token list` shows it
         id: String,
@@ -64,13 +65,6 @@ fn file(destination: &DestinationArgument) -> anyhow::Result<Option<std::path::P
     }
 }
 
-fn reader(destination: &DestinationArgument) -> anyhow::Result<Reader> {
-    match file(destination)? {
-        Some(path) => Ok(Reader::open(&path)?),
-        None => bail!("tokens of an index stand in `PIXEL_TOKENS`, where `pixel serve` or the function finds them"),
-    }
-}
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::New {
@@ -79,42 +73,55 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             scope,
             json,
         } => new(destination, name, scope, *json),
-        Command::List { destination, json } => list(&reader(destination)?.tokens()?, *json),
-        Command::Revoke { id, destination } => {
-            anyhow::ensure!(
-                reader(destination)?.revoke_token(id)?,
-                "there is no token `{}`",
-                printable(id, 40)
-            );
-            print("forgotten")
+        Command::List { destination, json } => {
+            let tokens = super::runtime()?.block_on(async { Source::open(destination).await?.tokens().await })?;
+            let now = Utc::now();
+            let tokens: Vec<_> = tokens
+                .into_iter()
+                .filter(|token| token.is_valid(token.kind, now))
+                .collect();
+            list(&tokens, *json)
         }
+        Command::Revoke { id, destination } => super::runtime()?.block_on(revoke(id, destination)),
     }
+}
+
+async fn revoke(id: &str, destination: &DestinationArgument) -> anyhow::Result<()> {
+    let source = Source::open(destination).await?;
+    let tokens = source.tokens().await?;
+    let token = tokens.iter().find(|token| token.id == id);
+    let token = token.with_context(|| {
+        format!(
+            "there is no token `{}` with the events; those of `PIXEL_TOKENS` are revoked by taking them out of it",
+            printable(id, 40)
+        )
+    })?;
+    source.delete_token(&token.hash).await?;
+    let begun = tokens.iter().filter(|other| other.parent == Some(token.hash));
+    for session in begun {
+        source.delete_token(&session.hash).await?;
+    }
+    print("revoked")
 }
 
 fn new(destination: &DestinationArgument, name: &str, scopes: &[Scope], json: bool) -> anyhow::Result<()> {
     let token = of_bytes(super::random()?);
-    let (hash, names) = (
-        hash(&token),
-        scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>(),
-    );
-    let entry = format!("{}={}", hex(&hash), names.join("+"));
-    let id = hex(&hash).split_at(8).0.to_owned();
+    let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
+    let stored = KeptToken {
+        name: name.to_owned(),
+        ..KeptToken::new(TokenKind::Token, &token, scopes, Utc::now())
+    };
+    let entry = format!("{}={}", hex(&stored.hash), names.join("+"));
     let kept = file(destination)?;
     if let Some(path) = &kept {
         if !path.exists() {
             Store::open(path)?.close();
         }
-        let kept = KeptToken {
-            id: id.clone(),
-            name: name.to_owned(),
-            scopes: scopes.to_vec(),
-            created: Utc::now(),
-        };
-        Reader::open(path)?.add_token(&kept, &hash)?;
+        Reader::open(path)?.add_token(&stored)?;
     }
     if json {
         return print(&json_line(
-            &json!({"id": id, "token": token, "scopes": names, "entry": entry}),
+            &json!({"id": stored.id, "token": token, "scopes": names, "entry": entry}),
         ));
     }
     match kept {
@@ -128,20 +135,21 @@ fn list(tokens: &[KeptToken], json: bool) -> anyhow::Result<()> {
     let names = |token: &KeptToken| token.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
     if json {
         let rows = tokens.iter().map(
-            |token| json!({"id": token.id, "name": token.name, "scopes": names(token), "created": iso(token.created)}),
+            |token| json!({"id": token.id, "kind": token.kind.name(), "name": token.name, "scopes": names(token), "created": iso(token.created), "expires": token.expires.map(iso)}),
         );
         return print(&json_line(&rows.collect::<Vec<_>>().into()));
     }
     if tokens.is_empty() {
-        talk("no tokens are kept; `pixel token new` makes one");
+        talk("no tokens are kept with the events; `pixel token new` makes one, `pixel login` begins a session");
     }
     for token in tokens {
         let scopes = names(token).join(" ");
+        let expires = token.expires.map_or_else(|| "-".to_owned(), iso);
         print(&format!(
-            "{}  {}  {:<40}  {}",
+            "{}  {:<7}  {}  {expires:<24}  {scopes:<40}  {}",
             token.id,
+            token.kind.name(),
             iso(token.created),
-            scopes,
             printable(&token.name, 40)
         ))?;
     }

@@ -44,6 +44,10 @@ pub enum Call {
     Annotate(String, Annotation),
     /// Marks a code as no longer wanted.
     Revoke(String),
+    /// Begins a session.
+    SignIn,
+    /// Ends a session.
+    SignOut,
 }
 
 /// What a new code is to say.
@@ -117,6 +121,9 @@ impl Call {
                 nothing(Self::Annotate(code.to_owned(), annotation(&body(asked)?)?))
             }
             ("DELETE", "codes", code) if !code.is_empty() => nothing(Self::Revoke(code.to_owned())),
+            ("POST", "session", "") => nothing(Self::SignIn),
+            ("DELETE", "session", "") => nothing(Self::SignOut),
+            (_, "session", "") => Err(Problem::Method("POST, DELETE")),
             (_, "status" | "openapi.json" | "stats" | "events", "") => Err(Problem::Method("GET")),
             (_, "info", code) if !code.is_empty() => Err(Problem::Method("GET")),
             (_, "gen-image" | "codes", "") => Err(Problem::Method("GET, POST")),
@@ -130,7 +137,8 @@ impl Call {
     /// The scope that it needs; none when it is open to all.
     pub const fn scope(&self) -> Option<Scope> {
         match self {
-            Self::Status | Self::OpenApi => None,
+            // Signing in checks its token by itself.
+            Self::Status | Self::OpenApi | Self::SignIn | Self::SignOut => None,
             Self::GenImage | Self::Create(_) | Self::Annotate(..) | Self::Revoke(_) => Some(Scope::CodesWrite),
             Self::Stats(_) | Self::Codes { .. } | Self::Code(_) => Some(Scope::StatsRead),
             Self::Events(_) | Self::Info { .. } => Some(Scope::EventsRead),

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::token::Scope;
+use super::token::{KeptToken, Scope, TokenKind, hex, unhex};
 use super::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
 use crate::code::{CodeStatus, Listing};
+#[cfg(feature = "cli")]
+use crate::delivery::opensearch::Target;
 use crate::event::Event;
 use crate::opt_out::{OptOut, Requester};
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
@@ -23,6 +25,9 @@ const CODES: &str = "codes";
 
 /// The index of the codes whose recipients have opted out.
 const OPT_OUTS: &str = "opt-outs";
+
+/// The index of the hashes of tokens and sessions.
+const TOKENS: &str = "tokens";
 
 /// After so many milliseconds all events of a time can be found: the engines make them visible every second.
 const SETTLED: i64 = 2_000;
@@ -514,12 +519,7 @@ impl Store for Deliverer {
     }
 
     async fn add(&self, code: &Listed) -> Result<Put, AskError> {
-        let path = path(&code.code, "?op_type=create&refresh=true");
-        match send(self, "PUT", &path, Some(&document(code))).await? {
-            (200 | 201, _) => Ok(Put::Done),
-            (409, _) => Ok(Put::Exists),
-            (status, _) => unexpected(CODES, status),
-        }
+        add_code(self, code, "&refresh=true").await
     }
 
     async fn replace(&self, code: &Listed) -> Result<(), AskError> {
@@ -534,8 +534,123 @@ impl Store for Deliverer {
         Ok(found.map(|document| read_opt_out(code, &document)))
     }
 
-    /// Tokens of an index's owner are in `PIXEL_TOKENS`.
-    async fn token(&self, _: &[u8; 32]) -> Result<Option<Vec<Scope>>, AskError> {
-        Ok(None)
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, AskError> {
+        let found = document_of(self, TOKENS, &hex(hash), PATIENCE).await?;
+        Ok(found.as_ref().and_then(kept_token))
+    }
+
+    async fn add_token(&self, token: &KeptToken) -> Result<bool, AskError> {
+        let path = path(&hex(&token.hash), "?op_type=create&refresh=true");
+        let added = match send_to(self, TOKENS, "PUT", &path, Some(&token_document(token))).await? {
+            (200 | 201, _) => true,
+            (409, _) => false,
+            (status, _) => return unexpected(TOKENS, status),
+        };
+        // Expired ones do no harm, so that it does not matter where the server has no such request.
+        let expired = json!({"query": {"range": {"expires": {"lte": token.created.timestamp_millis()}}}});
+        let delete = "/_delete_by_query?conflicts=proceed&ignore_unavailable=true";
+        let _ = send_to(self, TOKENS, "POST", delete, Some(&expired)).await;
+        Ok(added)
+    }
+
+    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, AskError> {
+        match send_to(self, TOKENS, "DELETE", &path(&hex(hash), "?refresh=true"), None).await? {
+            (200, _) => Ok(true),
+            (404, _) => Ok(false),
+            (status, _) => unexpected(TOKENS, status),
+        }
+    }
+}
+
+fn token_document(token: &KeptToken) -> Value {
+    let scopes: Vec<_> = token.scopes.iter().map(|scope| scope.name()).collect();
+    json!({
+        "id": token.id,
+        "name": token.name,
+        "kind": token.kind.name(),
+        "hash": hex(&token.hash),
+        "scopes": scopes,
+        "created": token.created.timestamp_millis(),
+        "expires": token.expires.map(|expires| expires.timestamp_millis()),
+        "parent": token.parent.as_ref().map(hex),
+    })
+}
+
+/// Parses a token's document; none for one that this version does not know.
+fn kept_token(document: &Value) -> Option<KeptToken> {
+    let text = |name: &str| document[name].as_str();
+    let hash = |name: &str| text(name).and_then(unhex);
+    let time = |name: &str| document[name].as_i64().map(|time| Moment::of_millis(time).0);
+    let scopes = document["scopes"].as_array()?.iter();
+    Some(KeptToken {
+        id: text("id")?.to_owned(),
+        name: text("name")?.to_owned(),
+        kind: TokenKind::parse(text("kind")?)?,
+        hash: hash("hash")?,
+        scopes: scopes.filter_map(|scope| Scope::of(scope.as_str()?)).collect(),
+        created: time("created")?,
+        expires: time("expires"),
+        parent: hash("parent"),
+    })
+}
+
+/// Adds one of many codes to the list; a search finds it after [`refresh`].
+///
+/// # Errors
+///
+/// [`AskError`] when that cannot be written.
+#[cfg(feature = "cli")]
+pub async fn add_one_of_many(deliverer: &Deliverer, code: &Listed) -> Result<Put, AskError> {
+    add_code(deliverer, code, "").await
+}
+
+async fn add_code(deliverer: &Deliverer, code: &Listed, refresh: &str) -> Result<Put, AskError> {
+    let path = path(&code.code, &format!("?op_type=create{refresh}"));
+    match send(deliverer, "PUT", &path, Some(&document(code))).await? {
+        (200 | 201, _) => Ok(Put::Done),
+        (409, _) => Ok(Put::Exists),
+        (status, _) => unexpected(CODES, status),
+    }
+}
+
+/// Makes everything findable that was written before. Serverless collections have no such request, and do it by themselves
+/// after some seconds.
+#[cfg(feature = "cli")]
+pub async fn refresh(deliverer: &Deliverer) {
+    let kept = [CODES, OPT_OUTS, TOKENS].map(|what| beside(deliverer, what));
+    let Target { base, index, .. } = deliverer.target();
+    let url = format!(
+        "{base}/{},{}/_refresh?ignore_unavailable=true",
+        index.wildcard(),
+        kept.join(",")
+    );
+    let request = Request::json("POST", url, String::new());
+    let _ = deliverer.send(request, ANSWER_BYTES, PATIENCE).await;
+}
+
+/// The tokens and sessions that an index keeps, the oldest first.
+///
+/// # Errors
+///
+/// [`AskError`] when the index cannot be asked.
+#[cfg(feature = "cli")]
+pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, AskError> {
+    // No server gives more at once, and nobody has so many.
+    let body = json!({"size": 10_000, "sort": [{"created": {"order": "asc", "unmapped_type": "long"}}]});
+    match send_to(
+        deliverer,
+        TOKENS,
+        "POST",
+        "/_search?ignore_unavailable=true",
+        Some(&body),
+    )
+    .await?
+    {
+        (200, found) => {
+            let hits = found["hits"]["hits"].as_array().into_iter().flatten();
+            Ok(hits.filter_map(|hit| kept_token(&hit["_source"])).collect())
+        }
+        (404, _) => Ok(Vec::new()),
+        (status, _) => unexpected(TOKENS, status),
     }
 }

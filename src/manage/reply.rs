@@ -48,6 +48,8 @@ pub enum Problem {
     Unauthorized,
     /// Who asks may not do this.
     Forbidden(Scope),
+    /// A page of another server asks, with the cookie of a session.
+    OtherOrigin,
     /// There is no such thing.
     NotFound(&'static str),
     /// There is another of this name.
@@ -96,6 +98,12 @@ impl Problem {
                 403,
                 "Not allowed",
                 format!("the token has not the scope `{}`", scope.name()),
+            ),
+            Self::OtherOrigin => (
+                403,
+                "Other origin",
+                "a session changes something only from its own page; elsewhere send `Authorization: Bearer TOKEN`"
+                    .into(),
             ),
             Self::NotFound(what) => (404, "Not found", (*what).to_owned()),
             Self::Conflict => (409, "Conflict", "there is such a code already".to_owned()),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
 /// What a token is good for.
@@ -34,6 +35,106 @@ impl Scope {
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
+}
+
+/// The use of a stored token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A bearer token, until it is revoked.
+    Token,
+    /// The session of a browser, in a cookie.
+    Session,
+    /// The secret of a link that begins a session, once.
+    Login,
+}
+
+impl TokenKind {
+    const ALL: [Self; 3] = [Self::Token, Self::Session, Self::Login];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::Login => "login",
+        }
+    }
+
+    /// Parses a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// A session lasts so long, whether it is used or not.
+pub const SESSION_LIFETIME: TimeDelta = TimeDelta::days(30);
+
+/// The link of `pixel login` can be used for so long.
+pub const LOGIN_LIFETIME: TimeDelta = TimeDelta::minutes(15);
+
+/// A token as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptToken {
+    /// Tells it apart; not a secret.
+    pub id: String,
+    /// The owner's word for it.
+    pub name: String,
+    /// Its use.
+    pub kind: TokenKind,
+    /// The hash of its text.
+    pub hash: [u8; 32],
+    /// What it is good for.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created: DateTime<Utc>,
+    /// When it ends; none for one that lasts.
+    pub expires: Option<DateTime<Utc>>,
+    /// The hash of the token with which a session was begun, and without which it ends.
+    pub parent: Option<[u8; 32]>,
+}
+
+impl KeptToken {
+    /// Returns a new token of this text, without name and parent.
+    pub fn new(kind: TokenKind, text: &str, scopes: &[Scope], now: DateTime<Utc>) -> Self {
+        let hash = hash(text);
+        let lifetime = match kind {
+            TokenKind::Token => None,
+            TokenKind::Session => Some(SESSION_LIFETIME),
+            TokenKind::Login => Some(LOGIN_LIFETIME),
+        };
+        Self {
+            id: hex(&hash).split_at(8).0.to_owned(),
+            name: String::new(),
+            kind,
+            hash,
+            scopes: scopes.to_vec(),
+            created: now,
+            expires: lifetime.and_then(|lifetime| now.checked_add_signed(lifetime)),
+            parent: None,
+        }
+    }
+
+    /// Whether it is of this kind and has not expired.
+    pub fn is_valid(&self, kind: TokenKind, now: DateTime<Utc>) -> bool {
+        self.kind == kind && self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// The cookie of a session.
+pub const SESSION_COOKIE: &str = "pixel_session";
+
+/// Returns a session's token from a header `Cookie`.
+pub fn find_session(cookies: &str) -> Option<&str> {
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, token) = pairs.find(|(name, _)| *name == SESSION_COOKIE)?;
+    Some(token).filter(|token| !token.is_empty())
+}
+
+/// Returns the header `Set-Cookie` for a session's token, or without one for its end.
+pub fn session_cookie(token: Option<&str>, secure: bool) -> String {
+    let (token, seconds) = token.map_or(("", 0), |token| (token, SESSION_LIFETIME.num_seconds()));
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{SESSION_COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
 /// Begins every token, so that programs that look for secrets find it.
@@ -111,7 +212,8 @@ pub fn hex(hash: &[u8; 32]) -> String {
     })
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+/// Parses what [`hex`] writes.
+pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
     let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut hash = [0; 32];
     for (place, byte) in hash.iter_mut().enumerate() {

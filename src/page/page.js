@@ -5,6 +5,7 @@
   const $ = id => document.getElementById(id);
   const base = location.origin + location.pathname.replace(/\/$/, '');
   const api = base + '/v1/api/';
+  // Kept in the tab only where the server has no sessions, as the function has none.
   const TOKEN = 'pixel-token';
 
   // What stands in the address: the code's own page or all, the period, the class and the filters.
@@ -168,11 +169,36 @@
   };
   const json = async (path, options) => (await ask(path, options)).json();
 
+  // Exchanges a token, or the secret of a link, for the cookie of a session.
+  const signIn = async token => {
+    sessionStorage.removeItem(TOKEN);
+    try {
+      await ask('session', { method: 'POST', headers: { Authorization: 'Bearer ' + token } });
+    } catch (error) {
+      if (error.status === 401) throw new Problem(401, { detail: 'This token or link is not known, or not any more; pixel login prints a new link.' });
+      if (error.status !== 404 && !passes(error)) throw error;
+      sessionStorage.setItem(TOKEN, token);
+    }
+  };
+
+  const signOut = async () => {
+    try {
+      if (!sessionStorage.getItem(TOKEN)) await ask('session', { method: 'DELETE' });
+      signedIn = false;
+      enter('');
+    } catch (error) {
+      failed(error);
+    }
+  };
+
+  // Whether this page has been let in.
+  let signedIn = false;
+
   // What went wrong, once for all questions of a moment.
   const failed = (error, of) => {
     if (error.name === 'AbortError') return;
     if (error.status === 401) {
-      enter(sessionStorage.getItem(TOKEN) ? 'This token is not known, or not any more.' : '');
+      enter(sessionStorage.getItem(TOKEN) ? 'This token is not known, or not any more.' : signedIn ? 'You are not signed in any more.' : '');
       return;
     }
     trouble(error.message, of);
@@ -826,11 +852,23 @@
 
   // Beginning, and every change of the address.
 
+  // Signs in first, where something is given to do so.
+  const signInAndBegin = async token => {
+    try {
+      await signIn(token);
+      begin();
+    } catch (error) {
+      // Also where the form is open already.
+      show('enter', false);
+      enter(error.message);
+    }
+  };
+
   const begin = () => {
     const token = /^#token=(.+)$/.exec(location.hash);
     if (token) {
-      sessionStorage.setItem(TOKEN, decode(token[1]) || '');
       history.replaceState(null, '', location.pathname);
+      return signInAndBegin(decode(token[1]) || '');
     }
     generation++;
     if (follower) follower.abort();
@@ -846,7 +884,7 @@
     fill('live');
     show('older', false);
     if (!sessionStorage.getItem(TOKEN)) {
-      // The server may let everybody in.
+      // There may be a session, or the server may let everybody in.
       return json('codes?limit=1').then(() => enterBoard(mine), failed);
     }
     return enterBoard(mine);
@@ -871,7 +909,8 @@
     if (mine !== generation) return;
     show('enter', false);
     show('board', true);
-    show('leave', !!sessionStorage.getItem(TOKEN));
+    signedIn = true;
+    show('leave', true);
     numbers();
     follow(mine).catch(failed);
     if (state.code === null) persist(codes, 'codes');
@@ -884,9 +923,9 @@
 
   $('enter').addEventListener('submit', event => {
     event.preventDefault();
-    sessionStorage.setItem(TOKEN, $('token').value.trim());
+    const token = $('token').value.trim();
     $('token').value = '';
-    begin();
+    signInAndBegin(token);
   });
   for (const skip of document.querySelectorAll('.skip')) {
     skip.addEventListener('click', event => {
@@ -895,7 +934,7 @@
       $(skip.hash.slice(1)).focus();
     });
   }
-  $('leave').addEventListener('click', () => enter(''));
+  $('leave').addEventListener('click', signOut);
   $('since').addEventListener('change', () => go({ since: $('since').value }));
   $('class').addEventListener('change', () => go({ visits: $('class').value }));
   $('older').addEventListener('click', () => latest(oldest, generation).catch(failed));

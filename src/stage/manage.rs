@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::delivery::sqlite::opt_outs::{OptOutNews, OptOutState};
 use crate::delivery::sqlite::{Reader, Readers, StoreError, threads};
-use crate::manage::token::Scope;
+use crate::manage::token::KeptToken;
 use crate::manage::{Change, Changed, Followed, Listed, Place, Put, Store};
 use crate::opt_out::OptOut;
 use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
@@ -211,8 +211,18 @@ impl Store for File {
         self.0.lookups.with(move |reader| Ok(reader.opt_out(&code)?)).await
     }
 
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<Vec<Scope>>, AskError> {
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, AskError> {
         let hash = *hash;
         self.0.lookups.with(move |reader| Ok(reader.token(&hash)?)).await
+    }
+
+    async fn add_token(&self, token: &KeptToken) -> Result<bool, AskError> {
+        let token = token.clone();
+        self.0.lookups.with(move |reader| Ok(reader.add_token(&token)?)).await
+    }
+
+    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, AskError> {
+        let hash = *hash;
+        self.0.lookups.with(move |reader| Ok(reader.delete_token(&hash)?)).await
     }
 }

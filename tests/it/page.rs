@@ -177,7 +177,7 @@ fn whoever_looks_shows_a_token_and_is_no_hit() {
     tab.value(&format!("document.querySelector('#token').value = {token}"));
     tab.click("#enter button");
     ready(&tab);
-    assert_eq!(tab.value("sessionStorage.length + localStorage.length"), 1);
+    assert_eq!(tab.value("sessionStorage.length + localStorage.length"), 0);
     assert_eq!(tab.value("document.cookie"), "");
 
     tab.value("location.reload()");

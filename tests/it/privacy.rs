@@ -687,21 +687,6 @@ fn the_page_to_opt_out_promises_no_more_than_is_done() {
 }
 
 #[test]
-fn a_random_key_is_told_at_the_start() {
-    let note = |served: &crate::serving::Served| {
-        served
-            .stderr
-            .all()
-            .iter()
-            .any(|line| line.contains("PIXEL_PRIVACY_KEY"))
-    };
-    assert!(note(&serve().start()));
-    assert!(!note(
-        &serve().variable("PIXEL_PRIVACY_KEY", "the secret of the tests").start()
-    ));
-}
-
-#[test]
 fn an_opt_out_outlives_the_stage_and_the_switch_stops_everything() {
     let stage = serve()
         .argument("--ingress=rest-proxy")

@@ -39,10 +39,17 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The command line in a folder, with an empty environment.
+/// The folder for what programs keep of a user, which is not that of whoever runs the tests.
+const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+
+/// The command line in a folder, with an environment that is empty but for the state folder.
 pub fn pixel(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pixel"));
-    command.env_clear().current_dir(folder).stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("XDG_STATE_HOME", STATE)
+        .current_dir(folder)
+        .stdin(Stdio::null());
     command
 }
 
@@ -138,8 +145,8 @@ impl Serve {
         let stderr = Lines::of(child.stderr.take().expect("stderr is piped"));
         stderr.wait_for("that it serves", |line| line.starts_with(INTRODUCED));
         let lines = stderr.all();
-        let url = lines.iter().find_map(|line| line.strip_prefix("pixel   http://"));
-        let address = url.and_then(|url| url.split('/').next()?.parse().ok());
+        let address = lines.iter().find_map(|line| line.strip_prefix("listen  "));
+        let address = address.and_then(|address| address.parse().ok());
         Served {
             address: address.unwrap_or_else(|| panic!("it prints its address: {lines:#?}")),
             serve: self,

@@ -694,7 +694,11 @@ fn a_signal_ends_it_when_all_is_stored() {
             assert!(!stdout.to_the_end().is_empty(), "{name}");
             again
         });
-        assert_eq!(files(again.folder()), ["pixel.db"], "{name}: one file is left");
+        assert_eq!(
+            files(again.folder()),
+            ["pixel.db", "pixel.key"],
+            "{name}: one file and the key are left"
+        );
         check_all_stored(&answered, again);
     }
 }

@@ -36,7 +36,7 @@ const RECEIVERS: usize = 4;
 const HIDDEN: u32 = 300;
 
 /// Where events are.
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     Stdin,
     File(PathBuf),
     Store(PathBuf),
@@ -94,7 +94,7 @@ pub(super) enum Marks {
 }
 
 impl Source {
-    pub(super) fn parse(text: &str, config: &Config) -> Result<Self, WrongArguments> {
+    pub(in crate::cli) fn parse(text: &str, config: &Config) -> Result<Self, WrongArguments> {
         if text == "-" {
             return Ok(Self::Stdin);
         }
@@ -126,7 +126,7 @@ impl Source {
         matches!(self, Self::File(_) | Self::Store(_))
     }
 
-    pub(super) fn is(&self, destination: &Destination) -> bool {
+    pub(in crate::cli) fn is(&self, destination: &Destination) -> bool {
         match (self, destination) {
             (Self::Store(path), Destination::Sqlite(other)) => same_file(path, other),
             (Self::Queue(queue), Destination::Message(other)) => queue == other,

@@ -1,25 +1,11 @@
 //! Codes and tokens of the file's owner, beside the events.
 
-use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reader, StoreError};
-use crate::manage::token::Scope;
+use crate::manage::token::{KeptToken, Scope, TokenKind};
 use crate::manage::{Change, Changed, Listed, Put};
 use crate::question::{Cursor, Moment};
-
-/// A token as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptToken {
-    /// Tells it apart; no secret.
-    pub id: String,
-    /// The owner's word for it.
-    pub name: String,
-    /// What it is good for.
-    pub scopes: Vec<Scope>,
-    /// When it was made.
-    pub created: DateTime<Utc>,
-}
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     Ok(Listed {
@@ -132,15 +118,14 @@ impl Reader {
         self.result(changed).map(drop)
     }
 
-    /// What the token of a hash is good for.
+    /// The token of a hash, also one that has expired.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn token(&self, hash: &[u8; 32]) -> Result<Option<Vec<Scope>>, StoreError> {
-        let sql = "SELECT scopes FROM tokens WHERE hash = ?1";
-        let found = self.connection.query_row(sql, [hash], |row| row.get::<_, String>(0));
-        Ok(self.result(found.optional())?.map(|text| scopes(&text)))
+    pub fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, StoreError> {
+        let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens WHERE hash = ?1");
+        self.result(self.connection.query_row(&sql, [hash], kept_token).optional())
     }
 
     /// All tokens, the oldest first.
@@ -149,46 +134,60 @@ impl Reader {
     ///
     /// [`StoreError`] when the file cannot be read.
     pub fn tokens(&self) -> Result<Vec<KeptToken>, StoreError> {
-        let kept = |row: &Row<'_>| {
-            Ok(KeptToken {
-                id: row.get(0)?,
-                name: row.get(1)?,
-                scopes: scopes(&row.get::<_, String>(2)?),
-                created: Moment::of_millis(row.get(3)?).0,
-            })
-        };
-        let read = || {
-            let sql = "SELECT id, name, scopes, created FROM tokens ORDER BY created, id";
-            self.connection.prepare(sql)?.query_map([], kept)?.collect()
-        };
+        let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens ORDER BY created, id");
+        let read = || self.connection.prepare(&sql)?.query_map([], kept_token)?.collect();
         self.result(read())
     }
 
-    /// Keeps the hash of a token.
+    /// Keeps a token, and deletes those that had expired when it was made: whether it is new.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be written.
-    pub fn add_token(&self, token: &KeptToken, hash: &[u8; 32]) -> Result<(), StoreError> {
-        let sql = "INSERT INTO tokens (id, name, hash, scopes, created) VALUES (?1, ?2, ?3, ?4, ?5)";
+    pub fn add_token(&self, token: &KeptToken) -> Result<bool, StoreError> {
+        let created = token.created.timestamp_millis();
+        let expired = self
+            .connection
+            .execute("DELETE FROM tokens WHERE expires <= ?1", [created]);
+        self.result(expired)?;
+        let sql = format!("INSERT OR IGNORE INTO tokens ({TOKEN_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
         let scopes: Vec<_> = token.scopes.iter().map(|scope| scope.name()).collect();
         let values = params![
             token.id,
             token.name,
-            hash,
+            token.hash,
             scopes.join(" "),
-            token.created.timestamp_millis()
+            created,
+            token.kind.name(),
+            token.expires.map(|expires| expires.timestamp_millis()),
+            token.parent,
         ];
-        self.result(self.connection.execute(sql, values)).map(drop)
+        Ok(self.result(self.connection.execute(&sql, values))? == 1)
     }
 
-    /// Forgets a token; whether there was one of this id.
+    /// Deletes the token of a hash: whether there was one.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be written.
-    pub fn revoke_token(&self, id: &str) -> Result<bool, StoreError> {
-        let deleted = self.connection.execute("DELETE FROM tokens WHERE id = ?1", [id]);
+    pub fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
+        let deleted = self.connection.execute("DELETE FROM tokens WHERE hash = ?1", [hash]);
         Ok(self.result(deleted)? == 1)
     }
+}
+
+const TOKEN_COLUMNS: &str = "id, name, hash, scopes, created, kind, expires, parent";
+
+fn kept_token(row: &Row<'_>) -> rusqlite::Result<KeptToken> {
+    Ok(KeptToken {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        hash: row.get(2)?,
+        scopes: scopes(&row.get::<_, String>(3)?),
+        created: Moment::of_millis(row.get(4)?).0,
+        // One of a later version is good for nothing here.
+        kind: TokenKind::parse(&row.get::<_, String>(5)?).unwrap_or(TokenKind::Login),
+        expires: row.get::<_, Option<i64>>(6)?.map(|time| Moment::of_millis(time).0),
+        parent: row.get(7)?,
+    })
 }

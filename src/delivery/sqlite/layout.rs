@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The layout's number, which the file holds as `user_version`.
-pub(super) const LAYOUT: i64 = 4;
+pub(super) const LAYOUT: i64 = 5;
 
 /// Layout 1: the events.
 const EVENTS: &str = "
@@ -71,6 +71,12 @@ const CHANGES: &str = "
 /// Layout 4: without this every look for codes that others have listed would go through the whole list.
 const LISTED: &str = "CREATE INDEX codes_created ON codes (created, code);";
 
+/// Layout 5: tokens that expire, as sessions do.
+const SESSIONS: &str = "
+    ALTER TABLE tokens ADD COLUMN kind TEXT NOT NULL DEFAULT 'token';
+    ALTER TABLE tokens ADD COLUMN expires INTEGER;
+    ALTER TABLE tokens ADD COLUMN parent BLOB;";
+
 /// How often events were changed or deleted.
 pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("SELECT count FROM changes")?;
@@ -106,10 +112,11 @@ pub(super) fn migrate_within(transaction: &Transaction<'_>) -> Result<(), String
         .map_err(text)?;
     let missing: &[&str] = match (found, tables) {
         (LAYOUT, _) => return Ok(()),
-        (0, 0) => &[EVENTS, COLUMNS, CHANGES, LISTED],
-        (1, _) => &[COLUMNS, CHANGES, LISTED],
-        (2, _) => &[CHANGES, LISTED],
-        (3, _) => &[LISTED],
+        (0, 0) => &[EVENTS, COLUMNS, CHANGES, LISTED, SESSIONS],
+        (1, _) => &[COLUMNS, CHANGES, LISTED, SESSIONS],
+        (2, _) => &[CHANGES, LISTED, SESSIONS],
+        (3, _) => &[LISTED, SESSIONS],
+        (4, _) => &[SESSIONS],
         _ => {
             return Err(format!(
                 "it has layout {found}, and this version has layout {LAYOUT}; use the version that wrote it"

@@ -206,6 +206,7 @@ fn paths() -> Value {
     revoke["description"] = format!("{} {stays}", revoke["description"].as_str().unwrap_or_default()).into();
     let read = Some(Scope::StatsRead);
     json!({
+        "/v1/api/session": session(),
         "/v1/api/status": {
             "get": operation("status", "Whether it runs", None, &[], ("200", answer("it runs", &reference("Status"))), &[]),
         },
@@ -239,6 +240,37 @@ fn paths() -> Value {
             "delete": revoke,
         },
     })
+}
+
+/// The operations of a browser's session.
+fn session() -> Value {
+    let cookie = |description: &str| {
+        json!({
+            "description": description,
+            "headers": {"Set-Cookie": {"required": true, "schema": {"type": "string"}}},
+        })
+    };
+    let mut sign_in = operation(
+        "signIn",
+        "Begin a browser's session",
+        None,
+        &[],
+        ("204", cookie("the cookie of a session of 30 days")),
+        &[401, 403, 404, 429, 503],
+    );
+    sign_in["description"] =
+        "Exchanges a token, or the secret of a link of `pixel login`, which works once, for a cookie, which stands for the bearer token in all other requests; what changes anything needs the same origin. Not in the function."
+            .into();
+    sign_in["security"] = json!([{"bearer": []}]);
+    let sign_out = operation(
+        "signOut",
+        "End a browser's session",
+        None,
+        &[],
+        ("204", cookie("the cookie is taken back")),
+        &[403, 404, 503],
+    );
+    json!({"post": sign_in, "delete": sign_out})
 }
 
 fn questions() -> Vec<Value> {
@@ -313,9 +345,11 @@ fn schemas() -> Value {
             "properties": {"type": text, "title": text, "status": count, "detail": text, "parameter": text},
         },
         "Status": {
-            "type": "object", "required": ["data", "status"], "additionalProperties": false,
+            "type": "object", "required": ["data", "status", "public_url", "sessions"], "additionalProperties": false,
             "properties": {
                 "data": text, "status": {"const": "success"},
+                "public_url": {"type": "string", "description": "the URL below which visitors reach the pixel"},
+                "sessions": {"type": "boolean", "description": "whether a browser can sign in by `POST /v1/api/session`"},
                 "warnings": {"type": "array", "minItems": 1, "items": {
                     "type": "object", "required": ["code", "message"], "additionalProperties": false,
                     "properties": {"code": text, "message": text},

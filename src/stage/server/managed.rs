@@ -12,6 +12,8 @@ use tokio::sync::broadcast;
 use super::connections::Connection;
 use super::{HttpResponse, Source, Stage, of_reply};
 use crate::hit;
+use crate::manage::session::SameOrigin;
+use crate::manage::token;
 use crate::manage::{self, Asked, Change, Place, Problem, Reply};
 use crate::question::Filter;
 use crate::stage::follow;
@@ -149,13 +151,23 @@ fn changed(asked: &Asked, reply: &Reply) -> Option<(Change, String, Option<Strin
 
 fn asked(stage: &Stage, arrived: Arrived) -> Asked {
     let (before, rest) = manage::below(&arrived.path).unwrap_or_default();
-    let base = stage.config.public_url.clone().unwrap_or_else(|| {
-        let secure = arrived
-            .header("x-forwarded-proto")
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
-        let host = arrived.header("host").unwrap_or_default();
-        format!("{}://{host}{before}", if secure { "https" } else { "http" })
-    });
+    let public_url = stage.config.public_url.as_deref();
+    let secure = arrived
+        .header("x-forwarded-proto")
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    let same_origin = SameOrigin::decide(
+        arrived.header("sec-fetch-site"),
+        arrived.header("origin"),
+        arrived.header("host"),
+        public_url,
+    );
+    let base = public_url.map_or_else(
+        || {
+            let host = arrived.header("host").unwrap_or_default();
+            format!("{}://{host}{before}", if secure { "https" } else { "http" })
+        },
+        ToOwned::to_owned,
+    );
     Asked {
         method: if arrived.method == "HEAD" {
             "GET".to_owned()
@@ -169,6 +181,13 @@ fn asked(stage: &Stage, arrived: Arrived) -> Asked {
         peer: arrived.peer,
         authorized: false,
         warnings: stage.untrusted_proxy.warning().into_iter().collect(),
+        keeps_tokens: true,
+        session: arrived
+            .header("cookie")
+            .and_then(token::find_session)
+            .map(ToOwned::to_owned),
+        same_origin,
+        secure: secure || public_url.is_some_and(|url| url.starts_with("https:")),
         body: arrived.body.unwrap_or_default(),
     }
 }

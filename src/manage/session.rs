@@ -1,0 +1,210 @@
+//! Sessions of browsers: the secret of a link, or a token, is exchanged for a cookie.
+//!
+//! A cookie goes with every request to this server, whoever's page sends it. What changes anything is therefore answered only
+//! when the browser says that a page of this server asks.
+
+use chrono::{DateTime, Utc};
+
+use super::token::{self, KeptToken, Scope, TokenKind, session_cookie};
+use super::{Asked, Manager, Problem, Reply, Store};
+use crate::question::AskError;
+
+/// The origin of a request, as its browser tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameOrigin {
+    /// A page of this server.
+    Yes,
+    /// Another.
+    No,
+    /// The headers do not say.
+    #[default]
+    Unknown,
+}
+
+impl SameOrigin {
+    /// Decides by the headers `Sec-Fetch-Site`, else `Origin` and `Host`. `public_url` is another name of this server.
+    pub fn decide(site: Option<&str>, origin: Option<&str>, host: Option<&str>, public_url: Option<&str>) -> Self {
+        let is = |same: bool| if same { Self::Yes } else { Self::No };
+        match (site, origin) {
+            (Some(site), _) => is(site == "same-origin"),
+            (None, None) => Self::Unknown,
+            (None, Some(origin)) => {
+                let authority = origin.split_once("://").map(|(_, authority)| authority);
+                let of_host = authority.is_some() && authority == host;
+                let of_public_url = public_url
+                    .and_then(|url| url.strip_prefix(origin))
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                is(of_host || of_public_url)
+            }
+        }
+    }
+}
+
+/// The answer where there are no sessions.
+pub(super) const NOT_HERE: &str = "there are no sessions here; send a bearer token with each request";
+
+/// The name of a session in the list of tokens.
+const NAME: &str = "browser";
+
+impl Asked {
+    /// The token in the header `Authorization`.
+    pub(super) fn bearer(&self) -> Option<&str> {
+        self.authorization.as_deref().and_then(token::of_header)
+    }
+}
+
+impl Manager {
+    /// Returns the scopes of a bearer token.
+    pub(super) async fn scopes_of_token(
+        &self,
+        asked: &Asked,
+        hash: &[u8; 32],
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Scope>>, AskError> {
+        if let Some(scopes) = self.tokens.scopes(hash) {
+            return Ok(Some(scopes.to_vec()));
+        }
+        if !asked.keeps_tokens {
+            return Ok(None);
+        }
+        let kept = store.token(hash).await?;
+        Ok(kept
+            .filter(|token| token.is_valid(TokenKind::Token, now))
+            .map(|token| token.scopes))
+    }
+
+    /// Returns the scopes of the session whose cookie was sent. It ends with the token by which it was begun.
+    pub(super) async fn scopes_of_session(
+        &self,
+        asked: &Asked,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Scope>>, AskError> {
+        let Some(token) = asked.session.as_deref().filter(|_| asked.keeps_tokens) else {
+            return Ok(None);
+        };
+        let kept = store.token(&token::hash(token)).await?;
+        let Some(session) = kept.filter(|token| token.is_valid(TokenKind::Session, now)) else {
+            return Ok(None);
+        };
+        let Some(parent) = session.parent else {
+            return Ok(Some(session.scopes));
+        };
+        let allowed = self.scopes_of_token(asked, &parent, store, now).await?;
+        Ok(allowed.map(|allowed| {
+            session
+                .scopes
+                .into_iter()
+                .filter(|scope| allowed.contains(scope))
+                .collect()
+        }))
+    }
+
+    /// Begins a session: a link's secret is used up by that, a token is not.
+    pub(super) async fn sign_in(
+        &self,
+        asked: &Asked,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<Reply, Problem> {
+        if !asked.keeps_tokens {
+            return Err(Problem::NotFound(NOT_HERE));
+        }
+        if asked.same_origin == SameOrigin::No {
+            return Err(Problem::OtherOrigin);
+        }
+        let hash = token::hash(asked.bearer().ok_or(Problem::Unauthorized)?);
+        let (scopes, parent) = match self.scopes_of_token(asked, &hash, store, now).await? {
+            Some(scopes) => (Some(scopes), Some(hash)),
+            None => (self.use_login(&hash, store, now).await?, None),
+        };
+        let Some(scopes) = scopes else {
+            return Err(self.unknown(asked, now));
+        };
+        let token = token::of_bytes(self.bytes()?);
+        let session = KeptToken {
+            name: NAME.to_owned(),
+            parent,
+            ..KeptToken::new(TokenKind::Session, &token, &scopes, now)
+        };
+        store.add_token(&session).await?;
+        Ok(no_content().with("set-cookie", session_cookie(Some(&token), asked.secure)))
+    }
+
+    /// Returns the scopes of a link's secret, which nobody can use again.
+    async fn use_login(
+        &self,
+        hash: &[u8; 32],
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Scope>>, AskError> {
+        let login = store.token(hash).await?;
+        let Some(login) = login.filter(|token| token.is_valid(TokenKind::Login, now)) else {
+            return Ok(None);
+        };
+        // Of two who come at once, one is told that it was there.
+        let used = store.delete_token(hash).await?;
+        Ok(used.then_some(login.scopes))
+    }
+}
+
+/// Ends the session whose cookie was sent, and takes the cookie back.
+pub(super) async fn sign_out(asked: &Asked, store: &impl Store) -> Result<Reply, Problem> {
+    if !asked.keeps_tokens {
+        return Err(Problem::NotFound(NOT_HERE));
+    }
+    if let Some(token) = &asked.session {
+        if asked.same_origin != SameOrigin::Yes {
+            return Err(Problem::OtherOrigin);
+        }
+        let hash = token::hash(token);
+        // The cookie of a session cannot end anything else.
+        if store
+            .token(&hash)
+            .await?
+            .is_some_and(|token| token.kind == TokenKind::Session)
+        {
+            store.delete_token(&hash).await?;
+        }
+    }
+    Ok(no_content().with("set-cookie", session_cookie(None, asked.secure)))
+}
+
+fn no_content() -> Reply {
+    Reply {
+        status: 204,
+        headers: vec![("cache-control", "no-store".to_owned())],
+        body: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_this_server_is_told_from_others() {
+        let host = Some("stats.example:8080");
+        let public = Some("https://pixel.example/prod");
+        for (site, origin, expected) in [
+            (Some("same-origin"), None, SameOrigin::Yes),
+            (Some("same-site"), Some("http://stats.example:8080"), SameOrigin::No),
+            (Some("cross-site"), None, SameOrigin::No),
+            (Some("none"), None, SameOrigin::No),
+            (None, Some("http://stats.example:8080"), SameOrigin::Yes),
+            (None, Some("https://pixel.example"), SameOrigin::Yes),
+            (None, Some("https://pixel.exampl"), SameOrigin::No),
+            (None, Some("https://other.example"), SameOrigin::No),
+            (None, Some("null"), SameOrigin::No),
+            (None, None, SameOrigin::Unknown),
+        ] {
+            assert_eq!(
+                SameOrigin::decide(site, origin, host, public),
+                expected,
+                "{site:?} {origin:?}"
+            );
+        }
+        assert_eq!(SameOrigin::decide(None, Some("null"), None, None), SameOrigin::No);
+    }
+}
