@@ -5,15 +5,17 @@ mod archive;
 mod audit;
 mod backup;
 mod code;
-mod codes;
 mod config;
 mod connect;
 mod dashboards;
 mod demo;
 mod erase;
+mod export;
+mod help;
 mod hits;
 mod interruption;
 mod invoke;
+mod listen;
 mod privacy;
 mod prune;
 mod queue;
@@ -32,12 +34,13 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use clap::{CommandFactory, Parser, Subcommand};
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::aws::client::secure_random;
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
+use crate::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_days, parse_duration, parse_moment};
 use interruption::Interrupted;
 
 #[derive(Debug, Parser)]
@@ -48,6 +51,9 @@ use interruption::Interrupted;
     propagate_version = true
 )]
 struct Arguments {
+    /// Refuse unknown variables that begin with `PIXEL_`, instead of warning of them
+    #[arg(long, global = true)]
+    strict: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -62,11 +68,9 @@ enum Command {
     Snippet(snippet::Arguments),
     /// Count events: totals, time series, most frequent values
     Stats(stats::Arguments),
-    /// List the codes that were made, with how often they were opened
-    Codes(codes::Arguments),
-    /// Make, list and forget tokens for the HTTP interface
+    /// Make, list and revoke tokens for the HTTP interface
     Token(token::Arguments),
-    /// Make an index ready: template, lifecycle, and what events are written to
+    /// Prepare an index: template, lifecycle, and the target of writes
     Setup(setup::Arguments),
     /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
     Dashboards(dashboards::Arguments),
@@ -76,19 +80,19 @@ enum Command {
     Reclassify(reclassify::Arguments),
     /// Delete what is stored of a user, a visitor or a code, and print a receipt
     Erase(erase::EraseArguments),
-    /// Print what is stored of a user, a visitor or a code
-    Export(erase::ExportArguments),
+    /// Print all events, or those of a user, a visitor or a code
+    Export(export::Arguments),
     /// Print a paragraph for a privacy notice, from the configuration
     Privacy(privacy::Arguments),
-    /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
+    /// Bring events from a queue, a log or a file to a destination; none is stored twice
     Replay(replay::Arguments),
-    /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
+    /// Compare the server's answers with where the hits are now; exit code 1 when one is unaccounted for
     Audit(audit::Arguments),
     /// Copy a file of events into a new one, also while it is being written
     Backup(backup::Arguments),
-    /// Store made-up events, for a first look at what real ones will look like
+    /// Store made-up events, for a first look
     Demo(demo::Arguments),
-    /// Make and check signed codes, and keys for them
+    /// Make, list, check and revoke codes, and make keys for signed ones
     Code(code::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
     Invoke(invoke::Arguments),
@@ -113,10 +117,29 @@ struct DestinationArgument {
 /// The destination's help where queues and streams are possible, too.
 const ANY_DESTINATION: &str = "Where events go: `sqlite:FILE`, `https://HOST/INDEX` of OpenSearch or Elasticsearch, `sqs://HOST/ACCOUNT/QUEUE`, or `firehose://HOST/STREAM` [default: `$PIXEL_DESTINATION`, else `sqlite:pixel.db`]";
 
+/// The command line's grammar.
+fn grammar() -> clap::Command {
+    help::complete(Arguments::command())
+}
+
+/// Warns of unknown variables, or refuses them.
+fn check_names(strict: bool) -> Result<(), Misconfigured> {
+    let (_, problems) = Config::read(&environment());
+    let unknown: Vec<_> = problems.into_iter().filter(Problem::is_unknown_variable).collect();
+    if strict && !unknown.is_empty() {
+        return Err(Misconfigured(unknown));
+    }
+    for problem in unknown {
+        talk(&format!("warning: `{}`: {}", problem.variable, problem.remedy));
+    }
+    Ok(())
+}
+
 /// Runs the command line and says how the process should end.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments.command) {
+    let arguments = Arguments::from_arg_matches(&grammar().get_matches()).unwrap_or_else(|error| error.exit());
+    let checked = check_names(arguments.strict).map_err(anyhow::Error::from);
+    match checked.and_then(|()| run(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
@@ -137,14 +160,13 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Hits(arguments) => hits::run(&arguments),
         Command::Snippet(arguments) => snippet::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
-        Command::Codes(arguments) => codes::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Dashboards(arguments) => dashboards::run(&arguments),
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Reclassify(arguments) => reclassify::run(&arguments),
         Command::Erase(arguments) => erase::erase(&arguments),
-        Command::Export(arguments) => erase::export(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Privacy(arguments) => privacy::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
@@ -154,7 +176,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "pixel", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut grammar(), "pixel", &mut std::io::stdout());
             Ok(())
         }
     }
@@ -207,10 +229,29 @@ fn variables(argument: &DestinationArgument) -> (Variables, &'static str) {
 /// The configuration of the environment, with the destination of the command line before it.
 fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
     let (config, problems) = Config::read(&variables(argument).0);
+    refuse(problems, argument)?;
+    Ok(config)
+}
+
+/// Refuses a configuration with problems. Of unknown variables [`main`] has warned; a destination that was given as an
+/// argument is called by the argument's name.
+fn refuse(mut problems: Vec<Problem>, argument: &DestinationArgument) -> Result<(), Misconfigured> {
+    problems.retain(|problem| !problem.is_unknown_variable());
+    name_argument(&mut problems, argument);
     if problems.is_empty() {
-        Ok(config)
+        Ok(())
     } else {
-        Err(Misconfigured(problems).into())
+        Err(Misconfigured(problems))
+    }
+}
+
+/// Calls the destination by what it was given as.
+fn name_argument(problems: &mut [Problem], argument: &DestinationArgument) {
+    let given = problems
+        .iter_mut()
+        .filter(|problem| problem.variable == "PIXEL_DESTINATION");
+    if argument.destination.is_some() {
+        given.for_each(|problem| "--destination".clone_into(&mut problem.variable));
     }
 }
 
@@ -226,11 +267,14 @@ fn of_environment(names: &[&str]) -> anyhow::Result<Config> {
     }
 }
 
-/// Parses a number of days, with or without `d`.
+/// Parses a duration of whole days.
 fn days(text: &str) -> Result<u32, String> {
-    let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
-    days.filter(|days| (1..=36_500).contains(days))
-        .ok_or_else(|| "give a whole number of days from 1 to 36500, as in 90d".to_owned())
+    parse_days(text)
+}
+
+/// Parses a duration.
+fn duration(text: &str) -> Result<chrono::Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("give a duration, as in {DURATION_FORMS}"))
 }
 
 /// Parses a whole number of this range.
@@ -246,12 +290,9 @@ where
     }
 }
 
-/// Parses a day or a moment.
+/// Parses a moment.
 fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
-    day.or_else(|_| moment())
-        .map_err(|_| "give a day or an RFC 3339 time, as in 2026-03-01 or 2026-03-01T09:30:00Z".to_owned())
+    parse_moment(text, Utc::now()).ok_or_else(|| format!("give a day or an RFC 3339 time, as in {MOMENT_FORMS}"))
 }
 
 /// Random bytes that nobody can guess.

@@ -9,14 +9,14 @@ use crate::delivery::Destination;
 use crate::delivery::sqlite;
 use crate::event::iso;
 use crate::setup::prune::{Fate, Judged, delete, judge};
-use crate::terminal::{print, talk};
+use crate::terminal::{json_line, print, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Delete what is older than so many days, as in 90d
-    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    /// Delete what is older: `90d`, `12w`, `3mo`, `1y`; a number alone is days
+    #[arg(long, value_name = "DURATION", value_parser = super::days)]
     older_than: u32,
     /// Say what would be deleted and delete nothing
     #[arg(long)]
@@ -57,7 +57,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn prune_store(arguments: &Arguments, path: &std::path::Path, before: DateTime<Utc>) -> anyhow::Result<()> {
     let events = sqlite::prune(path, before, arguments.dry_run)?;
     if arguments.json {
-        return print(&json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run}).to_string());
+        return print(&json_line(
+            &json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run}),
+        ));
     }
     let did = if arguments.dry_run { "would delete" } else { "deleted" };
     print(&format!(
@@ -84,7 +86,7 @@ fn show(arguments: &Arguments, judged: &[Judged]) -> anyhow::Result<()> {
             .iter()
             .map(|index| json!({"index": index.name, "events": index.events, "result": word(&index.fate, dry_run)}))
             .collect();
-        return print(&json!({"indices": rows, "dry_run": dry_run}).to_string());
+        return print(&json_line(&json!({"indices": rows, "dry_run": dry_run})));
     }
     for index in judged {
         print(&format!(

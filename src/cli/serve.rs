@@ -14,7 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::listen::parse_listen;
 use super::{DestinationArgument, connect};
+use crate::aws::client::Request;
 use crate::config::Config;
 use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
@@ -22,24 +24,28 @@ use crate::event::iso;
 use crate::geo::file::GeoFile;
 use crate::manage::{index, token};
 use crate::request::Ingress;
+use crate::setup::server::explain;
 use crate::stage::access_log::AccessLog;
 use crate::stage::opt_out::OptOuts;
 use crate::stage::server::{Report, Sink, Stage, serve};
-use crate::terminal::{json_line, printable, talk};
+use crate::terminal::{clean, json_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    /// Address and port to listen on; a port alone is on 127.0.0.1, and port 0 takes a free one
+    #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", allow_negative_numbers = true, value_parser = parse_listen)]
     listen: SocketAddr,
+    /// Listen on this port of 127.0.0.1
+    #[arg(long, value_name = "PORT", conflicts_with = "listen", allow_negative_numbers = true, value_parser = super::whole(0..=u16::MAX))]
+    port: Option<u16>,
     /// Which ingress to stand in for
     #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
     ingress: Ingress,
-    /// Delete events after so many days, as in 90d, where they go to a file
-    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    /// Delete events after this time, where they go to a file: `90d`, `3mo`, `1y`; a number alone is days
+    #[arg(long, value_name = "DURATION", value_parser = super::days)]
     keep: Option<u32>,
     /// Print hits as JSON, one per line
     #[arg(long)]
@@ -50,6 +56,14 @@ pub(super) struct Arguments {
     /// Print no line per hit
     #[arg(long, short)]
     quiet: bool,
+}
+
+impl Arguments {
+    /// The address to listen on.
+    fn address(&self) -> SocketAddr {
+        let on_this_machine = |port| SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
+        self.port.map_or(self.listen, on_this_machine)
+    }
 }
 
 /// Parses the ingresses' names, and lists them in help and errors.
@@ -75,12 +89,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn configuration(destination: &DestinationArgument) -> anyhow::Result<(Config, Option<GeoFile>)> {
     let (config, mut problems) = Config::read(&super::variables(destination).0);
     let geo = config.geo_file.as_deref().map(GeoFile::open).transpose();
-    match geo {
-        Ok(geo) if problems.is_empty() => return Ok((config, geo)),
-        Ok(_) => {}
-        Err(problem) => problems.push(problem),
-    }
-    Err(super::Misconfigured(problems).into())
+    let geo = geo.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    super::refuse(problems, destination)?;
+    Ok((config, geo))
 }
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option<GeoFile>) -> anyhow::Result<()> {
@@ -91,11 +105,9 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
     };
     let (log, writer) = access_log(arguments)?;
     let token = token_of_this_run(&mut config, &sink)?;
-    let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; is something else there? Choose another with `--listen`",
-            arguments.listen
-        )
+    let address = arguments.address();
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is something else there? Choose another with `--listen`")
     })?;
     if !config.has_key {
         talk("note    `PIXEL_PRIVACY_KEY` is not set: hashes of visitors and users begin anew with every start");
@@ -113,6 +125,7 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
     stage.geo = geo;
     let stage = Arc::new(stage);
     let now_and_then = [
+        warn_if_unreachable(&stage),
         keep(arguments.keep, &stage)?,
         look_for_bursts(&stage),
         learn_opt_outs(&stage).await,
@@ -140,6 +153,38 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
     let (log, writer) = AccessLog::open(path).with_context(|| format!("the access log `{}`", path.display()))?;
     Ok((Some(log), Some(writer)))
 }
+
+/// Says at once when nobody answers at the destination, and what becomes of hits meanwhile.
+fn warn_if_unreachable(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    stage.sink.index()?;
+    let stage = Arc::clone(stage);
+    Some(tokio::spawn(async move {
+        let Some(index) = stage.sink.index() else { return };
+        let request = Request::json("HEAD", format!("{}/", index.target().base), "");
+        let timeout = if index.target().serverless {
+            WAKE_TIMEOUT
+        } else {
+            REACH_TIMEOUT
+        };
+        let Err(error) = index.send(request, 0, timeout).await else {
+            return;
+        };
+        let target = index.target();
+        let reason = explain(&error.to_string(), &target.to_string(), target.auth.name());
+        let hits = stage.config.fallback.as_ref().map_or_else(
+            || "are written whole to the log, from which `pixel replay` can store them".to_owned(),
+            |fallback| format!("go to {fallback}"),
+        );
+        talk(&format!(
+            "warning: the destination cannot be reached: {reason}\n  until it can, visitors get the image, and hits {hits}"
+        ));
+    }))
+}
+
+/// How long the destination may take for its first answer before that is said.
+const REACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for OpenSearch Serverless, which may have to wake up.
+const WAKE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often old events are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
@@ -322,7 +367,7 @@ fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::t
             } else {
                 as_text(&report)
             };
-            let written = writeln!(out, "{line}");
+            let written = writeln!(out, "{}", clean(&line));
             let flushed = if immediate || lines.is_empty() {
                 out.flush()
             } else {

@@ -29,7 +29,10 @@ enum Command {
         #[arg(long, default_value = "")]
         name: String,
         /// What it is good for; several with commas between them
-        #[arg(long, required = true, value_delimiter = ',', value_parser = scope())]
+        #[arg(
+            long, value_delimiter = ',', value_parser = scope(), default_values = [Scope::StatsRead.name(), Scope::EventsRead.name()],
+            value_name = "stats:read|events:read|codes:write"
+        )]
         scope: Vec<Scope>,
         /// Print JSON
         #[arg(long)]
@@ -43,7 +46,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Forget a token of a file
+    /// Revoke a token of a file
     Revoke {
         /// Its id, as `pixel token list` shows it
         id: String,
@@ -86,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 "there is no token `{}`",
                 printable(id, 40)
             );
-            print("forgotten")
+            print(&format!("revoked {}", printable(id, 40)))
         }
     }
 }

@@ -405,7 +405,7 @@ fn wrong_arguments_say_what_would_be_right() {
     for (arguments, expected) in [
         (["--events", "0"], "from 1 to 10000000"),
         (["--days", "0"], "from 1 to 3650"),
-        (["--end", "yesterday"], "give a day or an RFC 3339 time"),
+        (["--end", "soon"], "give a day or an RFC 3339 time"),
         (["--end", "1969-12-31"], "give a year from 1980 to 9998"),
         (["--destination", "kafka://x"], "https://host/index"),
     ] {
@@ -532,7 +532,7 @@ fn check_index(engine: Server, pattern: &str) {
     let fill = || {
         run(
             folder.path(),
-            &["demo", "-n", "2000", "--end", END, "--json", "-d", &destination],
+            &["demo", "--events", "2000", "--end", END, "--json", "-d", &destination],
         )
     };
     for expected in [[2_000, 0, 0, 0], [0, 2_000, 0, 0]] {

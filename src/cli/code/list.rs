@@ -1,24 +1,23 @@
-//! `pixel codes`
-
-use std::io;
+//! `pixel code list`
 
 use serde_json::json;
 
-use super::DestinationArgument;
-use super::source::Source;
-use super::stats::{cell, sparkline};
+use crate::cli::DestinationArgument;
+use crate::cli::source::Source;
+use crate::cli::stats::sparkline;
+use crate::code::Signature;
 use crate::event::iso;
 use crate::manage::Listed;
-use crate::question::{Interval, MOST_EVENTS, Question, Series, Term, Zone, known};
-use crate::terminal::{json_line, print, printable, talk};
+use crate::question::{Cursor, Filter, Interval, MOST_EVENTS, Question, Series, Term, Zone, known};
+use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How many, the latest first
-    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=MOST_EVENTS as i64))]
-    limit: u16,
+    /// How many codes at most, the latest first
+    #[arg(long, short = 'n', default_value_t = 20, allow_negative_numbers = true, value_parser = crate::cli::whole(1..=MOST_EVENTS))]
+    limit: usize,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,9 +34,18 @@ struct Row {
     days: Vec<u64>,
 }
 
-/// Lists the codes that were made by the HTTP interface, with how often they were opened.
+/// The list, as far as it is shown.
+struct Shown {
+    rows: Vec<Row>,
+    /// All codes of the list.
+    total: usize,
+    /// Signed codes with hits, counted where the list is empty.
+    signed: u64,
+}
+
+/// Lists the codes of a destination, with how often they were opened.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let rows = super::runtime()?.block_on(rows(arguments))?;
+    let Shown { rows, total, signed } = crate::cli::runtime()?.block_on(read_list(arguments))?;
     if arguments.json {
         let rows = rows.iter().map(|Row { listed, opens, .. }| {
             let mut row = serde_json::to_value(listed).unwrap_or_default();
@@ -47,40 +55,103 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return print(&json_line(&rows.collect::<Vec<_>>().into()));
     }
     if arguments.csv {
-        return csv(&rows).or_else(|error| match error.kind() {
-            csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(error.into()),
-        });
+        return allow_broken_pipe(write_csv(&rows));
     }
     if rows.is_empty() {
-        talk("no codes are listed; `POST /v1/api/codes` lists one");
+        let opened = match signed {
+            0 => String::new(),
+            signed => format!("; hits came with {signed} signed codes, which need no list"),
+        };
+        talk(&format!(
+            "no codes are listed; `pixel code new --list` lists one{opened}"
+        ));
         return Ok(());
     }
+    let widths = rows.iter().map(|row| row.listed.code.chars().count());
+    let width = widths.max().unwrap_or(0).clamp(24, 100);
     print(&format!(
-        "{:<24}  {:>8}  {:<30}  {:<24}  {:<20}  NOTE",
+        "{:<width$}  {:>8}  {:<30}  {:<24}  {:<20}  NOTE",
         "CODE", "OPENS", "LAST 30 DAYS", "CREATED", "CAMPAIGN"
     ))?;
     for Row { listed, opens, days } in &rows {
         let text = |text: &Option<String>, width| printable(text.as_deref().unwrap_or("-"), width);
         let revoked = if listed.revoked_at.is_some() { " (revoked)" } else { "" };
         print(&format!(
-            "{:<24}  {opens:>8}  {:<30}  {:<24}  {:<20}  {}{revoked}",
-            printable(&listed.code, 24),
+            "{:<width$}  {opens:>8}  {:<30}  {:<24}  {:<20}  {}{revoked}",
+            printable(&listed.code, width),
             sparkline(days),
             iso(listed.created_at.0),
             text(&listed.campaign, 20),
             text(&listed.note, 40)
         ))?;
     }
+    if rows.len() < total {
+        talk(&format!("{} of {total} codes; `--limit` shows more", rows.len()));
+    }
     Ok(())
 }
 
-async fn rows(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
+async fn read_list(arguments: &Arguments) -> anyhow::Result<Shown> {
     let source = Source::open(&arguments.destination).await?;
+    let rows = read_rows(&source, arguments.limit).await?;
+    let for_people = !arguments.json && !arguments.csv;
+    let total = if for_people && rows.len() == arguments.limit {
+        count_codes(&source).await?
+    } else {
+        rows.len()
+    };
+    let signed = if for_people && rows.is_empty() {
+        count_signed_codes(&source).await?
+    } else {
+        0
+    };
+    Ok(Shown { rows, total, signed })
+}
+
+/// Counts the codes of the list.
+async fn count_codes(source: &Source) -> anyhow::Result<usize> {
+    let (mut total, mut after) = (0, None);
+    loop {
+        let page = source.codes(after.as_ref(), MOST_EVENTS).await?;
+        total += page.len();
+        match page.last() {
+            Some(last) if page.len() == MOST_EVENTS => {
+                after = Some(Cursor {
+                    time: last.created_at.0.timestamp_millis(),
+                    id: last.code.clone(),
+                });
+            }
+            _ => return Ok(total),
+        }
+    }
+}
+
+/// Counts the different signed codes that hits came with.
+async fn count_signed_codes(source: &Source) -> anyhow::Result<u64> {
+    let signed = [Signature::Valid, Signature::Expired];
+    let question = Question {
+        filter: Filter {
+            terms: vec![Term {
+                field: known("pixel.signature"),
+                values: signed.map(|signature| signature.name().to_owned()).to_vec(),
+                not: false,
+            }],
+            ..Filter::default()
+        },
+        unique: Some(known("pixel.code")),
+        compare: false,
+        series: None,
+        by: Vec::new(),
+        limit: 1,
+    };
+    Ok(source.ask(&question).await?.totals.uniques.unwrap_or_default())
+}
+
+async fn read_rows(source: &Source, limit: usize) -> anyhow::Result<Vec<Row>> {
     let now = chrono::Utc::now();
     let mut rows = Vec::new();
-    for listed in source.codes(arguments.limit.into()).await? {
-        let mut filter = crate::question::Filter {
+    for listed in source.codes(None, limit).await? {
+        let mut filter = Filter {
             terms: vec![Term {
                 field: known("pixel.code"),
                 values: vec![listed.code.clone()],
@@ -119,22 +190,20 @@ async fn rows(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn csv(rows: &[Row]) -> csv::Result<()> {
-    let mut writer = csv::Writer::from_writer(io::stdout().lock());
-    writer.write_record(["code", "opens", "created_at", "campaign", "note", "revoked_at"])?;
+fn write_csv(rows: &[Row]) -> csv::Result<()> {
+    let mut writer = CsvWriter::stdout();
+    writer.row(["code", "opens", "created_at", "campaign", "note", "revoked_at"])?;
     for Row { listed, opens, .. } in rows {
         let revoked = listed.revoked_at.map(|time| iso(time.0)).unwrap_or_default();
-        let text = |text: &Option<String>| cell(text.as_deref().unwrap_or_default());
-        let created = iso(listed.created_at.0);
-        let row = [
-            cell(&listed.code),
-            opens.to_string(),
-            created,
-            text(&listed.campaign),
-            text(&listed.note),
-            revoked,
-        ];
-        writer.write_record(row)?;
+        let (opens, created) = (opens.to_string(), iso(listed.created_at.0));
+        writer.row([
+            spreadsheet_cell(&listed.code),
+            opens.into(),
+            created.into(),
+            spreadsheet_cell(listed.campaign.as_deref().unwrap_or_default()),
+            spreadsheet_cell(listed.note.as_deref().unwrap_or_default()),
+            revoked.into(),
+        ])?;
     }
-    Ok(writer.flush()?)
+    writer.flush()
 }
