@@ -29,19 +29,19 @@ pub(super) struct Arguments {
     #[arg(long, group = "SubjectArgument")]
     all: bool,
     /// With `--all`: from so long ago, or from this moment: `7d`, `3mo`, `yesterday`, `2026-03-01`
-    #[arg(long, value_name = "DURATION|TIME", requires = "all")]
+    #[arg(long, value_name = "DURATION|TIME", requires = "all", conflicts_with_all = ["user", "visitor", "code"])]
     since: Option<String>,
     /// With `--all`: from this moment: `yesterday`, a day or an RFC 3339 time
-    #[arg(long, value_name = "TIME", requires = "all", conflicts_with = "since")]
+    #[arg(long, value_name = "TIME", requires = "all", conflicts_with_all = ["since", "user", "visitor", "code"])]
     from: Option<String>,
     /// With `--all`: until this moment, which is not included
-    #[arg(long, value_name = "TIME", requires = "all")]
+    #[arg(long, value_name = "TIME", requires = "all", conflicts_with_all = ["user", "visitor", "code"])]
     to: Option<String>,
     /// With `--all`: only events with `FIELD=VALUE`, or without: `FIELD!=VALUE`; may be repeated
-    #[arg(long, value_name = "FIELD=VALUE", requires = "all")]
+    #[arg(long, value_name = "FIELD=VALUE", requires = "all", conflicts_with_all = ["user", "visitor", "code"])]
     filter: Vec<String>,
     /// With `--all`: print CSV, a column for each field of `pixel stats --fields`
-    #[arg(long, requires = "all", conflicts_with = "ndjson")]
+    #[arg(long, requires = "all", conflicts_with_all = ["ndjson", "user", "visitor", "code"])]
     csv: bool,
     /// Print whole events as JSON, one per line: this is the default
     #[arg(long)]

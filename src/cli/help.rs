@@ -63,7 +63,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "snippet",
         &[
             "pixel snippet html --url https://pixel.example",
-            "pixel snippet mail --url https://pixel.example --campaign spring --merge userid=*|UNIQID|*",
+            "pixel snippet mail --url https://pixel.example --campaign spring --merge \"userid=*|UNIQID|*\"",
         ],
     ),
     (
