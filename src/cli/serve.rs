@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 
 use super::listen::parse_listen;
 use super::{DestinationArgument, connect};
-use crate::aws::client::Request;
+use crate::aws::client::{Deliverer, Endpoint, Request};
+use crate::aws::courier::Way;
 use crate::config::Config;
 use crate::delivery::sqlite::{Reader, Store};
 use crate::delivery::{Destination, Outcome};
@@ -156,21 +157,18 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
 
 /// Says at once when nobody answers at the destination, and what becomes of hits meanwhile.
 fn warn_if_unreachable(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
-    stage.sink.index()?;
+    if matches!(stage.sink, Sink::Store { .. }) {
+        return None;
+    }
     let stage = Arc::clone(stage);
     Some(tokio::spawn(async move {
-        let Some(index) = stage.sink.index() else { return };
-        let request = Request::json("HEAD", format!("{}/", index.target().base), "");
-        let timeout = if index.target().serverless {
-            WAKE_TIMEOUT
-        } else {
-            REACH_TIMEOUT
+        let Sink::Remote { way, .. } = &stage.sink else { return };
+        let reached = match way.as_ref() {
+            Way::Index(index) if index.target().serverless => reach(index, WAKE_TIMEOUT).await,
+            Way::Index(index) => reach(index, REACH_TIMEOUT).await,
+            Way::Message(outlet) => reach(outlet, REACH_TIMEOUT).await,
         };
-        let Err(error) = index.send(request, 0, timeout).await else {
-            return;
-        };
-        let target = index.target();
-        let reason = explain(&error.to_string(), &target.to_string(), target.auth.name());
+        let Err(reason) = reached else { return };
         let hits = stage.config.fallback.as_ref().map_or_else(
             || "are written whole to the log, from which `pixel replay` can store them".to_owned(),
             |fallback| format!("go to {fallback}"),
@@ -179,6 +177,15 @@ fn warn_if_unreachable(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
             "warning: the destination cannot be reached: {reason}\n  until it can, visitors get the image, and hits {hits}"
         ));
     }))
+}
+
+/// Asks a server for any answer. The error says why there is none.
+async fn reach<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Result<(), String> {
+    let remote = deliverer.remote();
+    let request = Request::json("HEAD", format!("{}/", remote.base()), "");
+    let sent = deliverer.send(request, 0, timeout).await;
+    sent.map(|_| ())
+        .map_err(|error| explain(&error.to_string(), remote.base(), remote.auth().name()))
 }
 
 /// How long the destination may take for its first answer before that is said.

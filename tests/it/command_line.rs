@@ -113,6 +113,16 @@ fn a_destination_that_is_away_is_told_at_the_start_with_what_becomes_of_hits() {
             .wait_for("what becomes of hits", |line| line.contains(hits));
         assert_eq!(served.get("/pixel.gif").status, 200, "it serves anyway");
     }
+    let queue = serve()
+        .to("sqs+http://127.0.0.1:9/123456789012/pixel")
+        .variable("AWS_REGION", "eu-west-1");
+    let queue = queue
+        .variable("AWS_ACCESS_KEY_ID", "x")
+        .variable("AWS_SECRET_ACCESS_KEY", "y")
+        .start();
+    queue.stderr.wait_for("the warning", |line| {
+        line.starts_with("warning: the destination cannot be reached") && line.contains("127.0.0.1:9")
+    });
 }
 
 #[test]
@@ -444,6 +454,9 @@ fn numbers_have_heads_and_no_absurd_changes() {
 fn a_reader_that_stops_is_no_error() {
     let folder = folder();
     succeeded(&run(folder.path(), &["demo", "--events", "3000"]));
+    // More than are read at once.
+    let all = succeeded(&run(folder.path(), &["export", "--all"]));
+    assert_eq!(all.lines().count(), 3000);
     for form in ["--csv", "--ndjson"] {
         let mut export = pixel(folder.path());
         export
