@@ -78,7 +78,7 @@ fn export_all(arguments: &Arguments) -> anyhow::Result<()> {
     let filter = arguments.read_filter()?;
     let config = configuration(&arguments.one.destination)?;
     let mut output = if arguments.csv {
-        Output::Csv(CsvWriter::stdout(), listed_fields().collect())
+        Output::Csv(Box::new(CsvWriter::stdout()), listed_fields().collect())
     } else {
         Output::Lines(io::BufWriter::with_capacity(1 << 16, io::stdout().lock()))
     };
@@ -164,7 +164,7 @@ fn read_file(
 
 enum Output {
     Lines(io::BufWriter<io::StdoutLock<'static>>),
-    Csv(CsvWriter<io::StdoutLock<'static>>, Vec<&'static Field>),
+    Csv(Box<CsvWriter<io::StdoutLock<'static>>>, Vec<&'static Field>),
 }
 
 impl Output {

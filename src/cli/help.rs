@@ -254,12 +254,11 @@ fn overview(command: &Command) -> String {
         let members = names
             .iter()
             .filter_map(|name| visible.iter().find(|command| command.get_name() == *name));
-        let lines: String = members
-            .map(|command| {
-                let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-                format!("  {:<width$}  {about}\n", command.get_name())
-            })
-            .collect();
+        let mut lines = String::new();
+        for command in members {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(lines, "  {:<width$}  {about}", command.get_name());
+        }
         if !lines.is_empty() {
             let _ = write!(text, "{heading}:\n{lines}\n");
         }

@@ -14,6 +14,7 @@ use crate::question::{
 use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell};
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
@@ -221,17 +222,22 @@ impl Columns {
         line.trim_end().to_owned()
     }
 
-    fn row(&self, first: &str, events: impl ToString, uniques: Option<impl ToString>, last: &str) -> String {
-        let (width, events) = (self.width, events.to_string());
+    fn row(&self, first: &str, events: &str, uniques: Option<String>, last: &str) -> String {
+        let width = self.width;
         let line = if self.uniques.is_empty() {
             format!("{first:<width$} {events:>12}  {last}")
         } else {
-            let uniques = uniques.map_or_else(|| "-".to_owned(), |uniques| uniques.to_string());
+            let uniques = uniques.unwrap_or_else(|| "-".to_owned());
             let wide = self.uniques.chars().count().max(16);
             format!("{first:<width$} {events:>12} {uniques:>wide$}  {last}")
         };
         line.trim_end().to_owned()
     }
+}
+
+/// A number that may not have been asked for.
+fn spell(number: Option<u64>) -> Option<String> {
+    number.map(|number| number.to_string())
 }
 
 fn table(question: &Question, answer: &Answer) -> String {
@@ -245,13 +251,16 @@ fn table(question: &Question, answer: &Answer) -> String {
         uniques: uniques_head(question),
         width: 24,
     };
-    let mut lines = vec![columns.head("", ""), columns.row("total", events, *uniques, "")];
+    let mut lines = vec![
+        columns.head("", ""),
+        columns.row("total", &events.to_string(), spell(*uniques), ""),
+    ];
     if let Some(previous) = &answer.previous {
         let both = uniques.zip(previous.uniques);
-        lines.push(columns.row("before", previous.events, previous.uniques, ""));
+        lines.push(columns.row("before", &previous.events.to_string(), spell(previous.uniques), ""));
         lines.push(columns.row(
             "change",
-            change(*events, previous.events),
+            &change(*events, previous.events),
             both.map(|(now, before)| change(now, before)),
             "",
         ));
@@ -272,7 +281,12 @@ fn table(question: &Question, answer: &Answer) -> String {
             lines.push(columns.head("", ""));
             let row = |point: &Point| {
                 let bar = bar(point.events, most, 40);
-                columns.row(&iso(point.start.0), point.events, point.uniques, &bar)
+                columns.row(
+                    &iso(point.start.0),
+                    &point.events.to_string(),
+                    spell(point.uniques),
+                    &bar,
+                )
             };
             lines.extend(points.iter().map(row));
         }
@@ -298,7 +312,7 @@ fn rows(field: &str, groups: &[Group], all: u64, question: &Question) -> Vec<Str
             group.events * 100 / all.max(1),
             bar(group.events, most, 24)
         );
-        columns.row(&value, group.events, group.uniques, &share)
+        columns.row(&value, &group.events.to_string(), spell(group.uniques), &share)
     };
     let head = columns.head(field, " SHARE");
     [String::new(), head]
