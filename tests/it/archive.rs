@@ -143,7 +143,7 @@ fn exports_all(place: &impl Place, documents: &[Value]) {
                 (&header[0], header.iter().any(|name| name == "visit.class")),
                 ("@timestamp", true)
             );
-            reader.into_records().filter(Result::is_ok).count()
+            reader.into_records().flatten().count()
         } else {
             printed.lines().count()
         };
