@@ -5,15 +5,17 @@ mod archive;
 mod audit;
 mod backup;
 mod code;
-mod codes;
 mod config;
 mod connect;
 mod dashboards;
 mod demo;
 mod erase;
+mod export;
+mod help;
 mod hits;
 mod interruption;
 mod invoke;
+mod listen;
 mod login;
 mod migrate;
 mod opt_outs;
@@ -37,12 +39,13 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use clap::{CommandFactory, Parser, Subcommand};
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::aws::client::secure_random;
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
+use crate::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_days, parse_duration, parse_moment};
 use interruption::Interrupted;
 
 #[derive(Debug, Parser)]
@@ -53,6 +56,9 @@ use interruption::Interrupted;
     propagate_version = true
 )]
 struct Arguments {
+    /// Refuse unknown variables that begin with `PIXEL_`, instead of warning of them
+    #[arg(long, global = true)]
+    strict: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -67,13 +73,11 @@ enum Command {
     Snippet(snippet::Arguments),
     /// Count events: totals, time series, most frequent values
     Stats(stats::Arguments),
-    /// List the codes that were made, with how often they were opened
-    Codes(codes::Arguments),
     /// Make, list and revoke tokens for the HTTP interface, and sessions of the page
     Token(token::Arguments),
     /// Print a link that signs a browser in to the page of `pixel serve`
     Login(login::Arguments),
-    /// Make an index ready: template, lifecycle, and what events are written to
+    /// Prepare an index: template, lifecycle, and the target of writes
     Setup(setup::Arguments),
     /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
     Dashboards(dashboards::Arguments),
@@ -83,23 +87,23 @@ enum Command {
     Reclassify(reclassify::Arguments),
     /// Delete what is stored of a user, a visitor or a code, and print a receipt
     Erase(erase::EraseArguments),
-    /// Print what is stored of a user, a visitor or a code
-    Export(erase::ExportArguments),
+    /// Print all events, or those of a user, a visitor or a code
+    Export(export::Arguments),
     /// Print a paragraph for a privacy notice, from the configuration
     Privacy(privacy::Arguments),
-    /// Bring events from a queue, a log, a file or a store to a destination; what is there already stays once
+    /// Bring events from a queue, a log or a file to a destination; none is stored twice
     Replay(replay::Arguments),
     /// Move a store to an index or another file: events, codes, tokens and opt-outs
     Migrate(migrate::Arguments),
-    /// Compare what the stage answered with where the hits are now; exit code 1 when one is unaccounted for
+    /// Compare the server's answers with where the hits are now; exit code 1 when one is unaccounted for
     Audit(audit::Arguments),
     /// Copy a file of events into a new one, also while it is being written
     Backup(backup::Arguments),
-    /// Store made-up events, for a first look at what real ones will look like
+    /// Store made-up events, for a first look
     Demo(demo::Arguments),
     /// List, add and remove opt-outs of mails' recipients
     OptOuts(opt_outs::Arguments),
-    /// Make and check signed codes, and keys for them
+    /// Make, list, check and revoke codes, and make keys for signed ones
     Code(code::Arguments),
     /// Feed a payload file to the function's handler and print its reply and the event
     Invoke(invoke::Arguments),
@@ -124,10 +128,29 @@ struct DestinationArgument {
 /// The destination's help where queues and streams are possible, too.
 const ANY_DESTINATION: &str = "Where events go: `sqlite:FILE`, `https://HOST/INDEX` of OpenSearch or Elasticsearch, `sqs://HOST/ACCOUNT/QUEUE`, or `firehose://HOST/STREAM` [default: `$PIXEL_DESTINATION`, else `sqlite:pixel.db`]";
 
+/// The command line's grammar.
+fn grammar() -> clap::Command {
+    help::complete(Arguments::command())
+}
+
+/// Warns of unknown variables, or refuses them.
+fn check_names(strict: bool) -> Result<(), Misconfigured> {
+    let (_, problems) = Config::read(&environment());
+    let unknown: Vec<_> = problems.into_iter().filter(Problem::is_unknown_variable).collect();
+    if strict && !unknown.is_empty() {
+        return Err(Misconfigured(unknown));
+    }
+    for problem in unknown {
+        talk(&format!("warning: `{}`: {}", problem.variable, problem.remedy));
+    }
+    Ok(())
+}
+
 /// Runs the command line and says how the process should end.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments.command) {
+    let arguments = Arguments::from_arg_matches(&grammar().get_matches()).unwrap_or_else(|error| error.exit());
+    let checked = check_names(arguments.strict).map_err(anyhow::Error::from);
+    match checked.and_then(|()| run(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
@@ -148,7 +171,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Hits(arguments) => hits::run(&arguments),
         Command::Snippet(arguments) => snippet::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
-        Command::Codes(arguments) => codes::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Login(arguments) => login::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
@@ -156,7 +178,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Prune(arguments) => prune::run(&arguments),
         Command::Reclassify(arguments) => reclassify::run(&arguments),
         Command::Erase(arguments) => erase::erase(&arguments),
-        Command::Export(arguments) => erase::export(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Privacy(arguments) => privacy::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Migrate(arguments) => migrate::run(&arguments),
@@ -168,7 +190,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Invoke(arguments) => invoke::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "pixel", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut grammar(), "pixel", &mut std::io::stdout());
             Ok(())
         }
     }
@@ -222,11 +244,30 @@ fn variables(argument: &DestinationArgument) -> (Variables, &'static str) {
 fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
     let variables = variables(argument).0;
     let (mut config, problems) = Config::read(&variables);
+    refuse(problems, argument)?;
+    privacy_key::apply_file(&mut config, &variables)?;
+    Ok(config)
+}
+
+/// Refuses a configuration with problems. Of unknown variables [`main`] has warned; a destination that was given as an
+/// argument is called by the argument's name.
+fn refuse(mut problems: Vec<Problem>, argument: &DestinationArgument) -> Result<(), Misconfigured> {
+    problems.retain(|problem| !problem.is_unknown_variable());
+    name_argument(&mut problems, argument);
     if problems.is_empty() {
-        privacy_key::apply_file(&mut config, &variables)?;
-        Ok(config)
+        Ok(())
     } else {
-        Err(Misconfigured(problems).into())
+        Err(Misconfigured(problems))
+    }
+}
+
+/// Calls the destination by what it was given as.
+fn name_argument(problems: &mut [Problem], argument: &DestinationArgument) {
+    let given = problems
+        .iter_mut()
+        .filter(|problem| problem.variable == "PIXEL_DESTINATION");
+    if argument.destination.is_some() {
+        given.for_each(|problem| "--destination".clone_into(&mut problem.variable));
     }
 }
 
@@ -242,11 +283,14 @@ fn of_environment(names: &[&str]) -> anyhow::Result<Config> {
     }
 }
 
-/// Parses a number of days, with or without `d`.
+/// Parses a duration of whole days.
 fn days(text: &str) -> Result<u32, String> {
-    let days = text.strip_suffix('d').unwrap_or(text).parse().ok();
-    days.filter(|days| (1..=36_500).contains(days))
-        .ok_or_else(|| "give a whole number of days from 1 to 36500, as in 90d".to_owned())
+    parse_days(text)
+}
+
+/// Parses a duration.
+fn duration(text: &str) -> Result<chrono::Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("give a duration, as in {DURATION_FORMS}"))
 }
 
 /// Parses a whole number of this range.
@@ -262,12 +306,9 @@ where
     }
 }
 
-/// Parses a day or a moment.
+/// Parses a moment.
 fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    let moment = || DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
-    day.or_else(|_| moment())
-        .map_err(|_| "give a day or an RFC 3339 time, as in 2026-03-01 or 2026-03-01T09:30:00Z".to_owned())
+    parse_moment(text, Utc::now()).ok_or_else(|| format!("give a day or an RFC 3339 time, as in {MOMENT_FORMS}"))
 }
 
 /// Random bytes that nobody can guess.

@@ -13,8 +13,10 @@ use crate::delivery::message::Record;
 use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
 use crate::event::Policy;
 use crate::manage::token::Tokens;
+use crate::nearest::nearest;
 use crate::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
 use crate::setup::plan::Rotation;
+use crate::timespan::parse_days;
 
 /// One variable of the environment.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,9 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
         secret: false,
     }
 }
+
+/// The prefix of this program's own variables.
+const PREFIX: &str = "PIXEL_";
 
 /// All variables. The table in the README is held equal to this one by a test.
 pub const VARIABLES: [Variable; 30] = [
@@ -169,7 +174,7 @@ pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_KEEP_DAYS",
         "for ever",
-        "for the roles `setup` and `prune`: days after which rotated indices are deleted",
+        "for the roles `setup` and `prune`: days after which rotated indices are deleted, also as in `12w`, `3mo` or `1y`",
     ),
     Variable {
         secret: true,
@@ -313,6 +318,13 @@ pub struct Problem {
     pub remedy: String,
 }
 
+impl Problem {
+    /// Whether the variable is none of [`VARIABLES`].
+    pub fn is_unknown_variable(&self) -> bool {
+        self.variable.starts_with(PREFIX) && VARIABLES.iter().all(|variable| variable.name != self.variable)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -399,7 +411,7 @@ impl Config {
                 .map(|_| reader.choice("PIXEL_ROTATION", &Rotation::ALL)),
             keep_days: reader
                 .get("PIXEL_KEEP_DAYS")
-                .map(|_| reader.number("PIXEL_KEEP_DAYS", 1, 1..=36_500)),
+                .and_then(|_| reader.days("PIXEL_KEEP_DAYS")),
             code_keys: reader.code_keys(),
             tokens: reader.tokens(),
             public_url: reader.public_url(),
@@ -463,6 +475,14 @@ impl<'a> Reader<'a> {
                 default
             }
         }
+    }
+
+    /// A number of days, in the grammar of every duration.
+    fn days(&mut self, name: &str) -> Option<u32> {
+        let value = self.get(name)?;
+        parse_days(value)
+            .map_err(|remedy| self.problem(name, value, remedy))
+            .ok()
     }
 
     fn milliseconds(&mut self, name: &str, default: Duration) -> Duration {
@@ -635,19 +655,23 @@ impl<'a> Reader<'a> {
         let names: Vec<_> = self
             .variables
             .keys()
-            .filter(|name| name.starts_with("PIXEL_") && !known(name))
+            .filter(|name| name.starts_with(PREFIX) && !known(name))
             .collect();
-        let private = names.iter().any(|name| name.contains("PRIV"));
+        let is_private = |name: &str| name.contains("PRIV");
+        let private = names.iter().any(|name| is_private(name));
         for name in names {
-            let nearest = VARIABLES
+            let without_prefix = name.trim_start_matches(PREFIX);
+            let known = VARIABLES
                 .iter()
-                .map(|variable| (distance(variable.name, name), variable.name))
-                .min();
-            // With half of its letters changed, a name is like any other.
-            let alike = nearest.filter(|(changes, _)| changes * 2 < name.len() - "PIXEL_".len());
-            let guess = alike.map(|(_, name)| format!("; did you mean `{name}`?"));
+                .filter_map(|variable| variable.name.strip_prefix(PREFIX));
+            let guess = nearest(without_prefix, known).map(|known| format!("; did you mean `{PREFIX}{known}`?"));
             let guess = guess.unwrap_or_else(|| "; `pixel config` lists them".to_owned());
-            self.problem(name, "…", format!("there is no such variable{guess}"));
+            let strict = if is_private(name) {
+                "; until it is corrected, the privacy settings are the strictest"
+            } else {
+                ""
+            };
+            self.problem(name, "…", format!("there is no such variable{guess}{strict}"));
         }
         private
     }
@@ -659,18 +683,4 @@ pub fn parse_public_url(text: &str) -> Option<String> {
     let web = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
     let plain = url.query().is_none() && url.fragment().is_none() && !names_user(&url);
     (web && plain).then(|| text.trim().trim_end_matches('/').to_owned())
-}
-
-/// Edit distance, for guessing what was meant.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in right.bytes().enumerate() {
-            let change = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }

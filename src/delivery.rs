@@ -77,9 +77,13 @@ impl Destination {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
-            return Err(DestinationError::new(
-                "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`",
-            ));
+            let forms =
+                "give `https://host/index`, `sqs://host/account/queue`, `firehose://host/stream` or `sqlite:file`";
+            return Err(DestinationError::new(if is_file_name(text) {
+                format!("did you mean `sqlite:{text}`? Else {forms}")
+            } else {
+                forms.to_owned()
+            }));
         };
         if url.query().is_some() || url.fragment().is_some() {
             return Err(DestinationError::new(
@@ -105,6 +109,13 @@ impl fmt::Display for Destination {
             Self::Sqlite(path) => write!(formatter, "sqlite:{}", path.display()),
         }
     }
+}
+
+/// Whether a text is the name of an SQLite file, and holds nothing that could be a password.
+fn is_file_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    let extension = text.rsplit_once('.').map(|(_, extension)| extension);
+    text.bytes().all(plain) && matches!(extension, Some("db" | "sqlite" | "sqlite3"))
 }
 
 /// The server's URL, and the last segment as the index.

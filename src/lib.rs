@@ -51,6 +51,8 @@ pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
+pub mod nearest;
+#[cfg(any(feature = "care", feature = "cli"))]
 pub mod opt_out;
 pub mod page;
 pub mod pixel;
@@ -70,5 +72,6 @@ pub mod snippet;
 pub mod stage;
 #[cfg(feature = "cli")]
 mod terminal;
+pub mod timespan;
 pub mod user_agent;
 pub mod visit;

@@ -56,7 +56,7 @@ pub struct Listed {
     /// The owner's note.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Since when it is no longer wanted. Hits of it are stored all the same.
+    /// When it was revoked. Hits of it are stored all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Moment>,
 }

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::code::Signature;
 use crate::event::fields::{FIELDS, Field, Kind};
+use crate::nearest::nearest;
 use crate::referrer::Medium;
 use crate::request::Ingress;
 use crate::user_agent::Device;
@@ -355,6 +356,16 @@ pub const fn is_listed(kind: Kind) -> bool {
     matches!(kind, Kind::Keyword(_) | Kind::Ip | Kind::Long | Kind::Boolean)
 }
 
+/// Returns the fields whose values can be listed.
+pub fn listed_fields() -> impl Iterator<Item = &'static Field> {
+    FIELDS.iter().filter(|field| is_listed(field.kind))
+}
+
+/// Returns the first characters of a name that somebody else chose, for a message.
+fn shorten(name: &str) -> String {
+    name.chars().take(60).collect()
+}
+
 /// Reads the name of a field whose values can be listed.
 ///
 /// # Errors
@@ -375,7 +386,13 @@ pub fn listed(parameter: &str, name: &str) -> Result<&'static Field, ParameterEr
         ),
         None => wrong(
             parameter,
-            "there is no such field; give one as `campaign.source`: `/v1/api/openapi.json` lists them",
+            match nearest(name, listed_fields().map(|field| field.name)) {
+                Some(guess) => format!("there is no field `{}`; did you mean `{guess}`?", shorten(name)),
+                None => format!(
+                    "there is no field `{}`; `pixel stats --fields` and `/v1/api/openapi.json` list them",
+                    shorten(name)
+                ),
+            },
         ),
     }
 }

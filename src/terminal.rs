@@ -1,12 +1,14 @@
 //! What a person at a terminal reads: data on stdout, talk on stderr, nothing of a visitor's that a terminal would obey.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, IsTerminal, Write as _};
 
-/// Prints data. Whoever stops reading has what they wanted.
+/// Prints data that a terminal may show. Whoever stops reading has what they wanted.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(format!("{text}\n").as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+    // At one go, so that no line of another process comes between the line and its end.
+    match io::stdout().write_all(format!("{}\n", clean(text)).as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
 }
@@ -14,7 +16,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// Says something to the person at the terminal. A closed stderr is no reason to stop serving.
 pub(crate) fn talk(line: &str) {
     // At one go, so that no line of another thread comes between the line and its end.
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    let _ = io::stderr().write_all(format!("{}\n", clean(line)).as_bytes());
 }
 
 /// A line of text for a log, which nobody can take for JSON of the program's own: texts of visitors can begin neither an object
@@ -49,6 +51,16 @@ fn is_obeyed(character: char) -> bool {
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Replaces each character that a terminal would obey; line breaks and tabs stay.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    let replaced = |character: char| is_obeyed(character) && !matches!(character, '\n' | '\t');
+    if text.contains(replaced) {
+        Cow::Owned(text.replace(replaced, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
 /// A text from a visitor, fit for a terminal: no character that it would obey, at most `width` characters.
 pub(crate) fn printable(text: &str, width: usize) -> String {
     let clean = |character: char| if is_obeyed(character) { '\u{fffd}' } else { character };
@@ -58,4 +70,101 @@ pub(crate) fn printable(text: &str, width: usize) -> String {
         line.push('…');
     }
     line
+}
+
+/// Marks a value that a spreadsheet would take for a formula.
+pub(crate) fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        Cow::Owned(format!("'{text}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// CSV. A terminal gets no character that it would obey; a pipe or a file gets the exact values.
+#[derive(Debug)]
+pub(crate) struct CsvWriter<W: io::Write> {
+    writer: csv::Writer<W>,
+    is_terminal: bool,
+}
+
+impl CsvWriter<io::StdoutLock<'static>> {
+    /// Writes to stdout.
+    pub(crate) fn stdout() -> Self {
+        let stdout = io::stdout();
+        Self {
+            is_terminal: stdout.is_terminal(),
+            writer: csv::WriterBuilder::new()
+                .buffer_capacity(1 << 16)
+                .from_writer(stdout.lock()),
+        }
+    }
+}
+
+impl<W: io::Write> CsvWriter<W> {
+    /// Writes a row.
+    pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) -> csv::Result<()> {
+        for cell in cells {
+            let cell = cell.as_ref();
+            if self.is_terminal && cell.contains(is_obeyed) {
+                self.writer.write_field(cell.replace(is_obeyed, "\u{fffd}"))?;
+            } else {
+                self.writer.write_field(cell)?;
+            }
+        }
+        self.writer.write_record(None::<&[u8]>)
+    }
+
+    /// Writes what is still buffered.
+    pub(crate) fn flush(&mut self) -> csv::Result<()> {
+        Ok(self.writer.flush()?)
+    }
+}
+
+/// Takes a reader that has stopped reading for one that has what it wanted.
+pub(crate) fn allow_broken_pipe(result: csv::Result<()>) -> anyhow::Result<()> {
+    result.or_else(|error| match error.kind() {
+        csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a visitor may send to a terminal: a title, a bell, C1 controls, text that runs backwards.
+    const HOSTILE: &str = "a\u{1b}]0;x\u{7}b\u{9b}31mc\u{202e}d\u{85}\r\ne";
+
+    fn written(is_terminal: bool) -> String {
+        let mut csv = CsvWriter {
+            writer: csv::Writer::from_writer(Vec::new()),
+            is_terminal,
+        };
+        csv.row(["x", HOSTILE]).expect("it is written");
+        csv.row(["y", "z"]).expect("it is written");
+        String::from_utf8(csv.writer.into_inner().expect("flushed")).expect("text")
+    }
+
+    #[test]
+    fn csv_is_clean_on_a_terminal_and_exact_elsewhere() {
+        assert_eq!(written(false), format!("x,\"{HOSTILE}\"\ny,z\n"));
+        let shown = written(true);
+        assert_eq!(shown.lines().count(), 2, "{shown:?}");
+        assert!(
+            !shown.contains(|character| is_obeyed(character) && character != '\n'),
+            "{shown:?}"
+        );
+    }
+
+    #[test]
+    fn lines_and_tabs_are_all_that_is_left_of_control_characters() {
+        assert_eq!(clean("a\tb\nc"), "a\tb\nc");
+        let cleaned = clean(HOSTILE);
+        assert!(
+            !cleaned.contains(|character| is_obeyed(character) && character != '\n'),
+            "{cleaned:?}"
+        );
+        assert_eq!(cleaned.chars().count(), HOSTILE.chars().count());
+    }
 }

@@ -1,16 +1,21 @@
 //! `pixel code`
 
-use std::io::{self, Write};
+mod list;
+mod registry;
+
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Duration, Utc};
 use serde_json::json;
 
-use super::{moment, public_url};
+use super::{DestinationArgument, WrongArguments, moment, public_url};
 use crate::code::{self, Checked, Contents, Keys, Signature};
 use crate::event::iso;
-use crate::terminal::{json_line, print, printable, talk};
+use crate::terminal::{CsvWriter, json_line, print, printable, talk};
+use crate::timespan::{DURATION_FORMS, MOMENT_FORMS};
+use registry::Registry;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -20,9 +25,11 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a signed code, or one for each line of a CSV file
-    New(New),
-    /// Say what a code says, and whether a key of ours made it; exit code 1 when none did
+    /// Make a code, or one for each line of a CSV file
+    New(Box<New>),
+    /// List the codes of a destination, with how often they were opened
+    List(list::Arguments),
+    /// Show what a signed code says, and whether one of our keys made it; exit code 1 when none did
     Check {
         /// The code
         code: String,
@@ -30,36 +37,57 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Revoke a code of the list; its hits are stored all the same, and marked `revoked`
+    Revoke {
+        /// The code, as `pixel code list` shows it
+        code: String,
+        #[command(flatten)]
+        destination: DestinationArgument,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a new key for `PIXEL_CODE_KEYS`
     Key {
         /// Its id, another one than those of the keys in use
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = super::whole(0..=u8::MAX))]
         id: u8,
     },
 }
 
 #[derive(Debug, clap::Args)]
 struct New {
-    /// The campaign's name
+    /// The campaign's name, signed into the code; for a UTM parameter use `pixel snippet --campaign`
     #[arg(long, value_name = "NAME")]
     campaign: Option<String>,
     /// Who it is sent to; only a keyed hash of it is kept
     #[arg(long, value_name = "WHO")]
     recipient: Option<String>,
-    /// When it is sent: a day or an RFC 3339 time [default: now]
+    /// When it is sent: `today`, a day or an RFC 3339 time [default: now]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     sent: Option<DateTime<Utc>>,
-    /// Until when it is good: days after it is sent, as in 90d, or a time [default: for ever]
-    #[arg(long, value_name = "DAYS|TIME", value_parser = expiry)]
+    /// Until when it is good: a duration after it is sent, as in 90d or 1y, or a time [default: for ever]
+    #[arg(long, value_name = "DURATION|TIME", value_parser = expiry)]
     expires: Option<Expiry>,
     /// Print the URL of the image below this one, which is the URL below which visitors reach the pixel
     /// [default: `$PIXEL_PUBLIC_URL`, else only the code is printed]
     #[arg(long, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
     /// Make a code for each line of a CSV file (`-` is stdin) and print it with the columns `code` and, where the URL
-    /// is known, `url` added; its columns `campaign`, `recipient`, `sent` and `expires` say what the options say otherwise
+    /// is known, `url` added; its columns `campaign`, `recipient`, `sent` and `expires` override the options
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Put the code into the destination's list, where `pixel code list` and the page show it
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    destination: DestinationArgument,
+    /// With `--list`: a word of your own as the code, which is not signed then
+    #[arg(long, value_name = "WORD", requires = "list", conflicts_with_all = ["csv", "recipient", "sent", "expires"])]
+    code: Option<String>,
+    /// With `--list`: a note to find it by
+    #[arg(long, value_name = "TEXT", requires = "list")]
+    note: Option<String>,
     /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -82,29 +110,31 @@ impl Expiry {
 }
 
 fn expiry(text: &str) -> Result<Expiry, String> {
-    let days = || super::days(text).map(|days| Expiry::After(Duration::days(days.into())));
     moment(text)
         .map(Expiry::At)
-        .or_else(|_| days())
-        .map_err(|_| "give days, as in 90d, or a time".to_owned())
+        .or_else(|_| super::duration(text).map(Expiry::After))
+        .map_err(|_| format!("give a duration, as in {DURATION_FORMS}, or a time, as in {MOMENT_FORMS}"))
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Key { id } => print(&code::key_text(*id, super::random()?)),
-        Command::New(new) => {
-            let keys = keys()?;
-            match &new.csv {
-                Some(path) => bulk(&keys, new, path),
-                None => one(&keys, new),
-            }
-        }
+        Command::List(arguments) => list::run(arguments),
+        Command::Revoke {
+            code,
+            destination,
+            json,
+        } => revoke(code, destination, *json),
+        Command::New(new) => match &new.csv {
+            Some(path) => bulk(new, path),
+            None => one(new),
+        },
         Command::Check { code, json } => check(&keys()?, code, *json),
     }
 }
 
 fn keys() -> anyhow::Result<Keys> {
-    let keys = super::of_environment(&["PIXEL_CODE_KEYS"])?.code_keys;
+    let keys = read_keys()?;
     if keys.is_empty() {
         bail!(
             "there is no key: set `PIXEL_CODE_KEYS` to what `pixel code key` prints, here and where the pixel is served"
@@ -113,42 +143,113 @@ fn keys() -> anyhow::Result<Keys> {
     Ok(keys)
 }
 
-/// What the options say, before a line of a file says otherwise.
-struct Defaults {
-    campaign: Option<String>,
-    sent: DateTime<Utc>,
-    expires: Option<Expiry>,
+fn read_keys() -> anyhow::Result<Keys> {
+    Ok(super::of_environment(&["PIXEL_CODE_KEYS"])?.code_keys)
 }
 
-impl Defaults {
-    fn of(new: &New) -> Self {
+fn revoke(code: &str, destination: &DestinationArgument, json: bool) -> anyhow::Result<()> {
+    let revoked = super::runtime()?.block_on(async {
+        let registry = Registry::open(destination, false).await?;
+        registry.revoke(code).await
+    })?;
+    if json {
+        return print(&json_line(&revoked));
+    }
+    print(&format!("revoked {}", printable(code, 256)))
+}
+
+/// Makes codes.
+enum Maker {
+    /// Signs them.
+    Signer(Keys),
+    /// Puts them into a list, signed where there is a key.
+    Lister {
+        registry: Registry,
+        runtime: tokio::runtime::Runtime,
+    },
+}
+
+impl Maker {
+    fn new(new: &New) -> anyhow::Result<Self> {
+        if !new.list {
+            return Ok(Self::Signer(keys()?));
+        }
+        let runtime = super::runtime()?;
+        let registry = runtime.block_on(Registry::open(&new.destination, true))?;
+        Ok(Self::Lister { registry, runtime })
+    }
+
+    fn make(&self, draft: &Draft<'_>) -> anyhow::Result<String> {
+        let expires = draft.expiry()?;
+        match self {
+            Self::Signer(keys) => Ok(keys.sign(&Contents {
+                campaign: draft.campaign.map(ToOwned::to_owned),
+                recipient: draft.recipient.map(|recipient| keys.recipient(recipient)).transpose()?,
+                sent: Some(draft.sent.unwrap_or(draft.now)),
+                expires,
+            })?),
+            Self::Lister { registry, runtime } => {
+                let mut body = json!({});
+                let members = [
+                    ("code", draft.code.map(ToOwned::to_owned)),
+                    ("campaign", draft.campaign.map(ToOwned::to_owned)),
+                    ("recipient", draft.recipient.map(ToOwned::to_owned)),
+                    ("sent", draft.sent.map(iso)),
+                    ("expires", expires.map(iso)),
+                    ("note", draft.note.map(ToOwned::to_owned)),
+                ];
+                for (name, value) in members {
+                    if let Some(value) = value {
+                        body[name] = value.into();
+                    }
+                }
+                runtime.block_on(registry.add(&body))
+            }
+        }
+    }
+}
+
+/// What is asked of a code.
+#[derive(Clone, Copy)]
+struct Draft<'a> {
+    code: Option<&'a str>,
+    campaign: Option<&'a str>,
+    recipient: Option<&'a str>,
+    sent: Option<DateTime<Utc>>,
+    expires: Option<Expiry>,
+    note: Option<&'a str>,
+    now: DateTime<Utc>,
+}
+
+impl<'a> Draft<'a> {
+    fn from_options(new: &'a New, now: DateTime<Utc>) -> Self {
         Self {
-            campaign: new.campaign.clone(),
-            sent: new.sent.unwrap_or_else(Utc::now),
+            code: new.code.as_deref(),
+            campaign: new.campaign.as_deref(),
+            recipient: new.recipient.as_deref(),
+            sent: new.sent,
             expires: new.expires,
+            note: new.note.as_deref(),
+            now,
         }
     }
 
-    fn contents(&self, keys: &Keys, recipient: Option<&str>) -> anyhow::Result<Contents> {
+    fn expiry(&self) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let sent = self.sent.unwrap_or(self.now);
         let expires = self
             .expires
-            .map(|expires| expires.of(self.sent).context("it expires too late"))
-            .transpose()?;
+            .map(|expires| expires.of(sent).context("it expires too late"));
+        let expires = expires.transpose()?;
         if let Some(expires) = expires
-            && expires <= self.sent
+            && expires <= sent
         {
             bail!(
                 "it would have expired before it is sent: it is sent {}, and expires {}",
-                iso(self.sent),
+                iso(sent),
                 iso(expires)
             );
         }
-        Ok(Contents {
-            campaign: self.campaign.clone(),
-            recipient: recipient.map(|recipient| keys.recipient(recipient)).transpose()?,
-            sent: Some(self.sent),
-            expires,
-        })
+        Ok(expires)
     }
 }
 
@@ -156,15 +257,18 @@ fn image(base: &str, code: &str) -> String {
     format!("{base}/pixel/{code}.gif")
 }
 
-fn one(keys: &Keys, new: &New) -> anyhow::Result<()> {
-    let contents = Defaults::of(new).contents(keys, new.recipient.as_deref())?;
-    let code = keys.sign(&contents)?;
+fn one(new: &New) -> anyhow::Result<()> {
+    let draft = Draft::from_options(new, Utc::now());
+    if draft.code.or(draft.campaign).or(draft.recipient).is_none() {
+        let message = "give `--campaign` or `--recipient`: a code that names neither tells you nothing";
+        return Err(WrongArguments(message.to_owned()).into());
+    }
+    let code = Maker::new(new)?.make(&draft)?;
     let base = public_url::find(new.url.as_ref())?;
     let url = base.map(|base| image(&base, &code));
     if new.json {
-        return print(&json_line(
-            &json!({"code": code, "url": url, "contents": spell(&contents)}),
-        ));
+        let contents = spell(&read_keys()?.check(&code, draft.now).contents);
+        return print(&json_line(&json!({"code": code, "url": url, "contents": contents})));
     }
     print(&url.unwrap_or(code))
 }
@@ -255,19 +359,23 @@ fn cell(record: &csv::StringRecord, place: Option<usize>) -> Option<&str> {
 }
 
 /// Reads line by line, so a file may be of any length.
-fn bulk(keys: &Keys, new: &New, path: &std::path::Path) -> anyhow::Result<()> {
+fn bulk(new: &New, path: &std::path::Path) -> anyhow::Result<()> {
+    let maker = Maker::new(new)?;
     let input: Box<dyn io::Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
         Box::new(std::fs::File::open(path).with_context(|| format!("`{}`", path.display()))?)
     };
     let mut reader = csv::ReaderBuilder::new().from_reader(io::BufReader::with_capacity(1 << 16, input));
-    let out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let mut writer = csv::Writer::from_writer(out);
-    let made = copy(keys, new, &mut reader, &mut writer).with_context(|| format!("`{}`", path.display()));
+    let made = copy(&maker, new, &mut reader).with_context(|| format!("`{}`", path.display()));
     match made {
         Ok(count) => {
-            talk(&format!("{count} codes"));
+            let listed = if new.list {
+                ""
+            } else {
+                ", none of them listed (see `--list`)"
+            };
+            talk(&format!("{count} codes{listed}"));
             Ok(())
         }
         // Whoever stops reading has what they wanted.
@@ -283,30 +391,26 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-fn copy<R: io::Read, W: Write>(
-    keys: &Keys,
-    new: &New,
-    reader: &mut csv::Reader<R>,
-    writer: &mut csv::Writer<W>,
-) -> anyhow::Result<u64> {
+fn copy<R: io::Read>(maker: &Maker, new: &New, reader: &mut csv::Reader<R>) -> anyhow::Result<u64> {
     let mut header = reader.headers()?.clone();
     let columns = Columns::of(&header, public_url::find(new.url.as_ref())?)?;
     header.push_field("code");
     if columns.base.is_some() {
         header.push_field("url");
     }
-    writer.write_record(&header)?;
-    let defaults = Defaults::of(new);
+    let mut writer = CsvWriter::stdout();
+    writer.row(&header)?;
+    let defaults = Draft::from_options(new, Utc::now());
     let mut record = csv::StringRecord::new();
     let mut count = 0;
     while reader.read_record(&mut record)? {
         let line = reader.position().line();
-        let code = of_record(keys, &defaults, new, &columns, &record).with_context(|| format!("before line {line}"))?;
+        let code = of_record(maker, defaults, &columns, &record).with_context(|| format!("before line {line}"))?;
         record.push_field(&code);
         if let Some(base) = &columns.base {
             record.push_field(&image(base, &code));
         }
-        writer.write_record(&record)?;
+        writer.row(&record)?;
         count += 1;
     }
     writer.flush()?;
@@ -314,9 +418,8 @@ fn copy<R: io::Read, W: Write>(
 }
 
 fn of_record(
-    keys: &Keys,
-    defaults: &Defaults,
-    new: &New,
+    maker: &Maker,
+    defaults: Draft<'_>,
     columns: &Columns,
     record: &csv::StringRecord,
 ) -> anyhow::Result<String> {
@@ -329,12 +432,11 @@ fn of_record(
         .map(expiry)
         .transpose()
         .map_err(say("expires"))?;
-    let own = Defaults {
-        campaign: cell(record, columns.campaign)
-            .map_or_else(|| defaults.campaign.clone(), |name| Some(name.to_owned())),
-        sent: sent.unwrap_or(defaults.sent),
+    maker.make(&Draft {
+        campaign: cell(record, columns.campaign).or(defaults.campaign),
+        recipient: cell(record, columns.recipient).or(defaults.recipient),
+        sent: sent.or(defaults.sent),
         expires: expires.or(defaults.expires),
-    };
-    let recipient = cell(record, columns.recipient).or(new.recipient.as_deref());
-    Ok(keys.sign(&own.contents(keys, recipient)?)?)
+        ..defaults
+    })
 }

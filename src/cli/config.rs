@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::geo::file::GeoFile;
 use crate::setup::plan::Plan;
 use crate::setup::server;
-use crate::terminal::{print, printable, talk};
+use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -35,9 +35,11 @@ pub(super) struct Arguments {
 /// Shows the configuration, then everything that is wrong with it, then tries it when asked to.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (variables, source) = super::variables(&arguments.destination);
-    let (config, mut problems) = Config::read(&variables);
+    let (config, problems) = Config::read(&variables);
     let key_file = key_file(&config, &variables);
+    let (warnings, mut problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_unknown_variable);
     problems.extend(key_file.as_ref().err().cloned());
+    super::name_argument(&mut problems, &arguments.destination);
     problems.extend(config.geo_file.as_deref().and_then(|file| GeoFile::open(file).err()));
     let wanted = arguments.check && problems.is_empty();
     if !arguments.json {
@@ -51,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if arguments.json {
         let check = wanted.then(|| findings.json(&checked));
-        show_json(&variables, source, key_file.as_ref().ok(), &problems, check)?;
+        show_json(&variables, source, key_file.as_ref().ok(), [&warnings, &problems], check)?;
     }
     if !problems.is_empty() {
         return Err(super::Misconfigured(problems).into());
@@ -164,18 +166,18 @@ fn show_json(
     variables: &Variables,
     destination: &'static str,
     key: Option<&KeyFile>,
-    problems: &[Problem],
+    [warnings, problems]: [&[Problem]; 2],
     check: Option<Value>,
 ) -> anyhow::Result<()> {
     let rows: Vec<Value> = rows(variables, destination, key)
         .map(|row| json!({"name": row.name, "value": row.value, "source": row.source}))
         .collect();
-    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let mut whole = json!({"variables": rows, "problems": problems});
+    let texts = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut whole = json!({"variables": rows, "warnings": texts(warnings), "problems": texts(problems)});
     if let Some(check) = check {
         whole["check"] = check;
     }
-    print(&whole.to_string())
+    print(&json_line(&whole))
 }
 
 async fn check(config: &Config, findings: &mut Findings) -> anyhow::Result<()> {

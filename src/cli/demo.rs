@@ -34,15 +34,15 @@ pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
     /// How many events
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10_000, value_parser = super::whole(1..=10_000_000_u32))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true, value_parser = super::whole(1..=10_000_000_u32))]
     events: u32,
-    /// Over how many days
-    #[arg(long, value_name = "D", default_value_t = 60, value_parser = super::whole(1..=3650_u32))]
+    /// Over how many days: `30`, `12w`, `3mo`, `1y`
+    #[arg(long, value_name = "DURATION", default_value_t = 60, value_parser = demo_days)]
     days: u32,
     /// The same seed makes the same events; storing them again stores nothing twice
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = super::whole(0..=u64::MAX))]
     seed: u64,
-    /// When the last event may be: `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
+    /// When the last event may be: `today`, `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
     #[arg(long, value_name = "TIME", value_parser = end)]
     end: Option<DateTime<Utc>>,
     /// Store them also where real events are
@@ -59,6 +59,12 @@ pub(super) struct Arguments {
 
 /// Events of one batch: some 4 MB.
 const BATCH: usize = 2_500;
+
+/// Parses a duration of whole days, of ten years at most.
+fn demo_days(text: &str) -> Result<u32, String> {
+    let days = super::days(text).ok().filter(|days| *days <= 3650);
+    days.ok_or_else(|| "give a number of days from 1 to 3650, as in `30`, `12w`, `3mo` or `1y`".to_owned())
+}
 
 /// A day, or a moment; not so early that the first event would be before 1970.
 fn end(text: &str) -> Result<DateTime<Utc>, String> {

@@ -91,7 +91,7 @@ pub(super) struct EraseArguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArguments {
     #[command(flatten)]
-    destination: DestinationArgument,
+    pub(super) destination: DestinationArgument,
     #[command(flatten)]
     subject: SubjectArgument,
 }

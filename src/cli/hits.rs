@@ -18,8 +18,8 @@ use crate::terminal::{json_line, printable};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How many
-    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How many hits at most
+    #[arg(long, short = 'n', default_value_t = 20, allow_negative_numbers = true, value_parser = super::whole(1..=10_000_u32))]
     limit: u32,
     /// Print whole events as JSON, one per line
     #[arg(long)]

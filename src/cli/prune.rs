@@ -16,8 +16,8 @@ use crate::terminal::{json_line, print, talk};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Delete what is older than so many days, as in 90d
-    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    /// Delete what is older: `90d`, `12w`, `3mo`, `1y`; a number alone is days
+    #[arg(long, value_name = "DURATION", value_parser = super::days)]
     older_than: u32,
     /// Say what would be deleted and delete nothing
     #[arg(long)]
@@ -98,7 +98,7 @@ fn show(arguments: &Arguments, judged: &[Judged]) -> anyhow::Result<()> {
             .iter()
             .map(|index| json!({"index": index.name, "events": index.events, "result": word(&index.fate, dry_run)}))
             .collect();
-        return print(&json!({"indices": rows, "dry_run": dry_run}).to_string());
+        return print(&json_line(&json!({"indices": rows, "dry_run": dry_run})));
     }
     for index in judged {
         print(&format!(

@@ -14,8 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::listen::parse_listen;
 use super::source::Source;
 use super::{DestinationArgument, connect, login, privacy_key, public_url};
+use crate::aws::client::{Deliverer, Endpoint, Request};
+use crate::aws::courier::Way;
 use crate::config::Config;
 use crate::delivery::sqlite::{Purge, Store, StoreError};
 use crate::delivery::{Destination, Outcome};
@@ -23,27 +26,31 @@ use crate::event::iso;
 use crate::geo::file::GeoFile;
 use crate::manage::token::{LOGIN_LIFETIME, Scope};
 use crate::request::Ingress;
+use crate::setup::server::explain;
 use crate::stage::access_log::AccessLog;
 use crate::stage::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
-use crate::terminal::{json_line, log_line, printable, talk};
+use crate::terminal::{clean, json_line, log_line, printable, talk};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    /// Address and port to listen on; a port alone is on 127.0.0.1, and port 0 takes a free one
+    #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", allow_negative_numbers = true, value_parser = parse_listen)]
     listen: SocketAddr,
+    /// Listen on this port of 127.0.0.1
+    #[arg(long, value_name = "PORT", conflicts_with = "listen", allow_negative_numbers = true, value_parser = super::whole(0..=u16::MAX))]
+    port: Option<u16>,
     /// Believe the address that one proxy before the server adds to `X-Forwarded-For`; the same as `PIXEL_TRUSTED_HOPS=1`
     #[arg(long)]
     behind_proxy: bool,
     /// Which ingress to stand in for
     #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
     ingress: Ingress,
-    /// Delete events after so many days, as in 90d, where they go to a file; once a day the file is written anew, so that none of
-    /// their bytes are left
-    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    /// Delete events after this time, where they go to a file: `90d`, `3mo`, `1y`; a number alone is days. Once a day the file is
+    /// written anew, so that none of their bytes are left
+    #[arg(long, value_name = "DURATION", value_parser = super::days)]
     keep: Option<u32>,
     /// Print hits as JSON, one per line
     #[arg(long)]
@@ -61,6 +68,14 @@ pub(super) struct Arguments {
     /// Without `PIXEL_PRIVACY_KEY`, use a key that ends with this process, instead of one that is kept in a file
     #[arg(long)]
     ephemeral_key: bool,
+}
+
+impl Arguments {
+    /// The address to listen on.
+    fn address(&self) -> SocketAddr {
+        let on_this_machine = |port| SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
+        self.port.map_or(self.listen, on_this_machine)
+    }
 }
 
 /// Parses the ingresses' names, and lists them in help and errors.
@@ -101,17 +116,15 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Option<GeoFil
     }
     let (mut config, mut problems) = Config::read(&variables);
     let geo = config.geo_file.as_deref().map(GeoFile::open).transpose();
-    match geo {
-        Ok(geo) if problems.is_empty() => {
-            if !arguments.ephemeral_key {
-                privacy_key::apply_file(&mut config, &variables)?;
-            }
-            return Ok((config, geo));
-        }
-        Ok(_) => {}
-        Err(problem) => problems.push(problem),
+    let geo = geo.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    super::refuse(problems, &arguments.destination)?;
+    if !arguments.ephemeral_key {
+        privacy_key::apply_file(&mut config, &variables)?;
     }
-    Err(super::Misconfigured(problems).into())
+    Ok((config, geo))
 }
 
 async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option<GeoFile>) -> anyhow::Result<()> {
@@ -127,11 +140,9 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
         None => None,
     };
     let (log, writer) = access_log(arguments)?;
-    let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; is something else there? Choose another with `--listen`",
-            arguments.listen
-        )
+    let address = arguments.address();
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is something else there? Choose another with `--listen`")
     })?;
     if !arguments.ephemeral_key {
         // Not before it is certain that this starts.
@@ -151,6 +162,7 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
     stage.geo = geo;
     let stage = Arc::new(stage);
     let now_and_then = [
+        warn_if_unreachable(&stage),
         keep(arguments.keep, &stage)?,
         look_for_bursts(&stage),
         learn_opt_outs(&stage).await,
@@ -178,6 +190,44 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
     let (log, writer) = AccessLog::open(path).with_context(|| format!("the access log `{}`", path.display()))?;
     Ok((Some(log), Some(writer)))
 }
+
+/// Says at once when nobody answers at the destination, and what becomes of hits meanwhile.
+fn warn_if_unreachable(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+    if matches!(stage.sink, Sink::Store { .. }) {
+        return None;
+    }
+    let stage = Arc::clone(stage);
+    Some(tokio::spawn(async move {
+        let Sink::Remote { way, .. } = &stage.sink else { return };
+        let reached = match way.as_ref() {
+            Way::Index(index) if index.target().serverless => reach(index, WAKE_TIMEOUT).await,
+            Way::Index(index) => reach(index, REACH_TIMEOUT).await,
+            Way::Message(outlet) => reach(outlet, REACH_TIMEOUT).await,
+        };
+        let Err(reason) = reached else { return };
+        let hits = stage.config.fallback.as_ref().map_or_else(
+            || "are written whole to the log, from which `pixel replay` can store them".to_owned(),
+            |fallback| format!("go to {fallback}"),
+        );
+        talk(&format!(
+            "warning: the destination cannot be reached: {reason}\n  until it can, visitors get the image, and hits {hits}"
+        ));
+    }))
+}
+
+/// Asks a server for any answer. The error says why there is none.
+async fn reach<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Result<(), String> {
+    let remote = deliverer.remote();
+    let request = Request::json("HEAD", format!("{}/", remote.base()), "");
+    let sent = deliverer.send(request, 0, timeout).await;
+    sent.map(|_| ())
+        .map_err(|error| explain(&error.to_string(), remote.base(), remote.auth().name()))
+}
+
+/// How long the destination may take for its first answer before that is said.
+const REACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for OpenSearch Serverless, which may have to wake up.
+const WAKE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often old events are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
@@ -418,7 +468,7 @@ fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::t
             };
             // At one go, so that no line of stderr comes between the line and its end where both go to one log.
             line.push('\n');
-            let written = out.write_all(line.as_bytes());
+            let written = out.write_all(clean(&line).as_bytes());
             let flushed = if immediate || lines.is_empty() {
                 out.flush()
             } else {

@@ -15,17 +15,18 @@ use crate::setup::plan::{Lifecycle, Plan, Rotation};
 use crate::setup::product::Product;
 use crate::setup::run::{self, Done, Report};
 use crate::setup::server::{ServerError, product};
-use crate::terminal::{print, talk};
+use crate::terminal::{json_line, print, talk};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How indices follow each other [default: by the date in the URL, else none]
+    /// How indices follow each other [default: `$PIXEL_ROTATION`, else by the date in the URL, else none]
     #[arg(long, value_parser = rotation())]
     rotation: Option<Rotation>,
-    /// Delete rotated indices after so many days, as in 90d, where the server has lifecycle management
-    #[arg(long, value_name = "DAYS", value_parser = super::days)]
+    /// Delete rotated indices after this time, where the server has lifecycle management: `90d`, `3mo`, `1y`; a number alone
+    /// is days [default: `$PIXEL_KEEP_DAYS`, else for ever]
+    #[arg(long, value_name = "DURATION", value_parser = super::days)]
     keep: Option<u32>,
     /// Say what would be done and do nothing
     #[arg(long)]
@@ -121,7 +122,7 @@ fn show_store(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
     if arguments.json {
         let step = json!({"subject": subject, "result": "unchanged", "why": why});
         let whole = json!({"product": "SQLite", "dry_run": arguments.dry_run, "steps": [step]});
-        return print(&whole.to_string());
+        return print(&json_line(&whole));
     }
     print(&format!("unchanged   {subject} needs no setup: {why}"))
 }
@@ -147,7 +148,7 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
             })
             .collect();
         let whole = json!({"product": report.product.to_string(), "dry_run": arguments.dry_run, "steps": steps});
-        return print(&whole.to_string());
+        return print(&json_line(&whole));
     }
     let steps = report
         .steps

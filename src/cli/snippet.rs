@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// The code that tells this pixel from others; `pixel code new` makes signed ones
     #[arg(long, short, value_parser = text)]
     code: Option<String>,
-    /// The campaign (`utm_campaign`)
+    /// The campaign as a UTM parameter (`utm_campaign`); to sign it into the code use `pixel code new --campaign`
     #[arg(long, value_name = "NAME")]
     campaign: Option<String>,
     /// Where the campaign is seen (`utm_source`), as in `newsletter`

@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::delivery::Destination;
 use crate::delivery::sqlite::Reader;
 use crate::manage::token::KeptToken;
-use crate::manage::{Store, index};
-use crate::question::{Answer, AskError, Filter, ParameterError, Question};
+use crate::manage::{Listed, Store, index};
+use crate::question::{Answer, AskError, Cursor, Filter, ParameterError, Parameters, Question};
 use crate::setup::server::explain;
 
 /// A file or an index.
@@ -48,10 +48,10 @@ impl Source {
         })
     }
 
-    pub(super) async fn codes(&self, limit: usize) -> anyhow::Result<Vec<crate::manage::Listed>> {
+    pub(super) async fn codes(&self, after: Option<&Cursor>, limit: usize) -> anyhow::Result<Vec<Listed>> {
         self.explained(match self {
-            Self::File(file) => file.codes(None, limit).map_err(AskError::from),
-            Self::Index(deliverer) => deliverer.codes(None, limit).await,
+            Self::File(file) => file.codes(after, limit).map_err(AskError::from),
+            Self::Index(deliverer) => deliverer.codes(after, limit).await,
         })
     }
 
@@ -96,7 +96,11 @@ pub(super) struct WrongOption(pub(super) ParameterError);
 
 impl std::fmt::Display for WrongOption {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "`--{}`: {}", self.0.parameter, self.0.remedy)
+        // The message names parameters as the HTTP interface knows them.
+        let options = Parameters::QUESTION.iter().fold(self.0.remedy.clone(), |remedy, name| {
+            remedy.replace(&format!("`{name}`"), &format!("`--{name}`"))
+        });
+        write!(formatter, "`--{}`: {options}", self.0.parameter)
     }
 }
 

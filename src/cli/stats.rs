@@ -1,28 +1,31 @@
 //! `pixel stats`
 
-use std::fmt::Write;
-use std::io;
-
 use chrono::Utc;
+use serde_json::json;
 
 use super::DestinationArgument;
 use super::source::{Source, WrongOption};
 use crate::event::iso;
 use crate::manage;
-use crate::question::{Answer, CLASS, Group, Parameters, Question, Totals};
-use crate::terminal::{json_line, print, printable};
+use crate::question::clock::Clock;
+use crate::question::{
+    Answer, CLASS, Group, MOST_VALUES, Parameters, Point, Question, Totals, all_values, listed_fields,
+};
+use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell};
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// From so long ago: `30m`, `24h`, `7d`, `2w` or `all` [default: 30d]
-    #[arg(long, value_name = "TIME")]
+    /// From so long ago: `30m`, `24h`, `7d`, `2w`, `3mo`, `1y` (a number alone is days); or from a moment, as in `yesterday`;
+    /// or `all` [default: 30d]
+    #[arg(long, value_name = "DURATION|TIME")]
     since: Option<String>,
-    /// From this day or RFC 3339 time
+    /// From this moment: `today`, `yesterday`, a day or an RFC 3339 time; days begin at midnight UTC
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// Until this day or RFC 3339 time, which is not included
+    /// Until this moment, which is not included
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
     /// Only visits of this class: `human`, `privacy_proxy`, `automation` or `prefetch`
@@ -34,8 +37,8 @@ pub(super) struct Arguments {
     /// List the most frequent values of these fields, as in `campaign.source,url.domain`
     #[arg(long, value_name = "FIELD")]
     by: Vec<String>,
-    /// How many values
-    #[arg(long, short = 'n')]
+    /// How many values of each field at most [default: 10]
+    #[arg(long, short = 'n', allow_negative_numbers = true, value_parser = super::whole(1..=MOST_VALUES))]
     limit: Option<usize>,
     /// Show a time series: `minute`, `hour`, `day`, `week` or `month`
     #[arg(long)]
@@ -49,6 +52,9 @@ pub(super) struct Arguments {
     /// Compare with the period before, which is as long
     #[arg(long)]
     compare: bool,
+    /// List the fields for `--by`, `--filter` and `--unique` instead
+    #[arg(long)]
+    fields: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -82,10 +88,17 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.fields {
+        return show_fields(arguments.json);
+    }
     let parameters = arguments.parameters();
     let question = Parameters::new(&parameters, Utc::now())
         .question()
         .map_err(WrongOption)?;
+    if let Some(series) = &question.series {
+        // Before an index is asked, which has no guess at what was meant.
+        Clock::of(&series.zone).map_err(WrongOption)?;
+    }
     let answer = super::runtime()?.block_on(async {
         let source = Source::open(&arguments.destination).await?;
         source.ask(&question).await
@@ -93,31 +106,30 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         print(&json_line(&manage::stats(&question, &answer)))
     } else if arguments.csv {
-        csv(&answer)
+        allow_broken_pipe(write_csv(&answer))
     } else {
         print(&table(&question, &answer))
     }
 }
 
-/// A value that a spreadsheet does not take for a formula.
-pub(super) fn cell(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    if formula { format!("'{text}") } else { text.to_owned() }
+/// Lists the fields whose values can be listed and asked for.
+fn show_fields(json: bool) -> anyhow::Result<()> {
+    if json {
+        let fields = listed_fields().map(|field| {
+            json!({"name": field.name, "kind": field.kind.name(), "meaning": field.meaning, "values": all_values(field)})
+        });
+        return print(&json_line(&fields.collect::<Vec<_>>().into()));
+    }
+    let lines = listed_fields().map(|field| format!("{:<28} {:<8} {}", field.name, field.kind.name(), field.meaning));
+    print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-fn csv(answer: &Answer) -> anyhow::Result<()> {
-    let mut writer = csv::Writer::from_writer(io::stdout().lock());
-    write_rows(answer, &mut writer).or_else(|error| match error.kind() {
-        csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(error.into()),
-    })
-}
-
-fn write_rows(answer: &Answer, writer: &mut csv::Writer<impl io::Write>) -> csv::Result<()> {
-    writer.write_record(["what", "name", "events", "uniques"])?;
+fn write_csv(answer: &Answer) -> csv::Result<()> {
+    let mut writer = CsvWriter::stdout();
+    writer.row(["what", "name", "events", "uniques"])?;
     let mut row = |what: &str, name: &str, events: u64, uniques: Option<u64>| {
         let uniques = uniques.map(|uniques| uniques.to_string()).unwrap_or_default();
-        writer.write_record([what, &cell(name), &events.to_string(), &uniques])
+        writer.row([what, &spreadsheet_cell(name), &events.to_string(), &uniques])
     };
     row("total", "", answer.totals.events, answer.totals.uniques)?;
     if let Some(previous) = &answer.previous {
@@ -137,7 +149,7 @@ fn write_rows(answer: &Answer, writer: &mut csv::Writer<impl io::Write>) -> csv:
     for (field, group) in classes.chain(by) {
         row(field, &group.value, group.events, group.uniques)?;
     }
-    Ok(writer.flush()?)
+    writer.flush()
 }
 
 /// Eighths of a block, from one to eight.
@@ -163,12 +175,69 @@ fn bar(value: u64, most: u64, width: u64) -> String {
     "█".repeat(usize::try_from(filled).unwrap_or(0))
 }
 
+/// A change from fewer events than this says nothing.
+const MIN_BASE: u64 = 20;
+
+/// Larger changes are not told apart.
+const MAX_PERCENT: i128 = 999;
+
+/// The change in percent; a dash where the base is too small for one.
 fn change(now: u64, before: u64) -> String {
-    if before == 0 {
+    if before < MIN_BASE {
         return "–".to_owned();
     }
     let (now, before) = (i128::from(now), i128::from(before));
-    format!("{:+} %", (now - before) * 100 / before)
+    let percent = (now - before) * 100 / before;
+    if percent > MAX_PERCENT {
+        format!(">+{MAX_PERCENT} %")
+    } else {
+        format!("{percent:+} %")
+    }
+}
+
+/// The head of the column of different values. A visitor's id changes every day.
+fn uniques_head(question: &Question) -> String {
+    match question.unique {
+        None => String::new(),
+        Some(field) if field.name == "visitor.id" => "VISITORS (DAILY)".to_owned(),
+        Some(field) => format!("DIFFERENT {}", field.name),
+    }
+}
+
+/// Columns of numbers under heads.
+struct Columns {
+    uniques: String,
+    /// The width of the first column.
+    width: usize,
+}
+
+impl Columns {
+    fn head(&self, first: &str, last: &str) -> String {
+        let Self { uniques, width } = self;
+        let line = if uniques.is_empty() {
+            format!("{first:<width$} {:>12}  {last}", "EVENTS")
+        } else {
+            format!("{first:<width$} {:>12} {uniques:>16}  {last}", "EVENTS")
+        };
+        line.trim_end().to_owned()
+    }
+
+    fn row(&self, first: &str, events: &str, uniques: Option<String>, last: &str) -> String {
+        let width = self.width;
+        let line = if self.uniques.is_empty() {
+            format!("{first:<width$} {events:>12}  {last}")
+        } else {
+            let uniques = uniques.unwrap_or_else(|| "-".to_owned());
+            let wide = self.uniques.chars().count().max(16);
+            format!("{first:<width$} {events:>12} {uniques:>wide$}  {last}")
+        };
+        line.trim_end().to_owned()
+    }
+}
+
+/// A number that may not have been asked for.
+fn spell(number: Option<u64>) -> Option<String> {
+    number.map(|number| number.to_string())
 }
 
 fn table(question: &Question, answer: &Answer) -> String {
@@ -178,80 +247,96 @@ fn table(question: &Question, answer: &Answer) -> String {
         first,
         last,
     } = &answer.totals;
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let mut line = |line: String| {
-        let _ = writeln!(text, "{line}");
+    let columns = Columns {
+        uniques: uniques_head(question),
+        width: 24,
     };
-    let beside = |now: u64, before: fn(&Totals) -> u64| {
-        let before = answer.previous.as_ref().map(before);
-        before.map_or_else(String::new, |before| {
-            format!("  {before:>12} before  {}", change(now, before))
-        })
-    };
-    line(format!(
-        "{:<24} {events:>12}{}",
-        "events",
-        beside(*events, |totals| totals.events)
-    ));
-    if let (Some(unique), Some(uniques)) = (question.unique, uniques) {
-        let beside = beside(*uniques, |totals| totals.uniques.unwrap_or_default());
-        line(format!("{:<24} {uniques:>12}{beside}", unique.name));
-    }
-    for (name, time) in [("first", first), ("last", last)] {
-        line(format!(
-            "{name:<24} {}",
-            time.map_or_else(|| "-".to_owned(), |time| iso(time.0))
+    let mut lines = vec![
+        columns.head("", ""),
+        columns.row("total", &events.to_string(), spell(*uniques), ""),
+    ];
+    if let Some(previous) = &answer.previous {
+        let both = uniques.zip(previous.uniques);
+        lines.push(columns.row("before", &previous.events.to_string(), spell(previous.uniques), ""));
+        lines.push(columns.row(
+            "change",
+            &change(*events, previous.events),
+            both.map(|(now, before)| change(now, before)),
+            "",
         ));
     }
+    for (name, time) in [("first", first), ("last", last)] {
+        let time = time.map_or_else(|| "-".to_owned(), |time| iso(time.0));
+        lines.push(format!("{name:<24} {time}"));
+    }
     if !answer.classes.is_empty() && answer.by.iter().all(|listing| listing.field != CLASS) {
-        line(format!("\nvisit.class\n{}", rows(&answer.classes, *events)));
+        lines.extend(rows(CLASS, &answer.classes, *events, question));
     }
     if let Some(points) = &answer.series {
         let values: Vec<u64> = points.iter().map(|point| point.events).collect();
         let most = values.iter().copied().max().unwrap_or(0);
         let name = question.series.as_ref().map_or("", |series| series.interval.name());
-        line(format!("\nevents by {name}, at most {most}\n{}", sparkline(&values)));
+        lines.push(format!("\nevents by {name}, at most {most}\n{}", sparkline(&values)));
         if points.len() <= 100 {
-            for point in points {
+            lines.push(columns.head("", ""));
+            let row = |point: &Point| {
                 let bar = bar(point.events, most, 40);
-                line(format!(
-                    "{}  {:>10} {:>10}  {bar}",
-                    iso(point.start.0),
-                    point.events,
-                    optional(point.uniques)
-                ));
-            }
+                columns.row(
+                    &iso(point.start.0),
+                    &point.events.to_string(),
+                    spell(point.uniques),
+                    &bar,
+                )
+            };
+            lines.extend(points.iter().map(row));
         }
     }
     for listing in &answer.by {
-        line(format!("\n{}\n{}", listing.field, rows(&listing.values, *events)));
+        lines.extend(rows(listing.field, &listing.values, *events, question));
     }
-    text.trim_end().to_owned()
+    lines.join("\n").trim_end().to_owned()
 }
 
-/// A number that may not have been asked for.
-fn optional(number: Option<u64>) -> String {
-    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
-}
-
-fn rows(groups: &[Group], all: u64) -> String {
+/// The values of a field under their heads, after an empty line.
+fn rows(field: &str, groups: &[Group], all: u64, question: &Question) -> Vec<String> {
     let most = groups.iter().map(|group| group.events).max().unwrap_or(0);
-    let width = groups
-        .iter()
-        .map(|group| group.value.chars().count())
-        .max()
-        .unwrap_or(0)
-        .clamp(10, 40);
-    let row = |group: &Group| {
-        let percent = group.events * 100 / all.max(1);
-        let value = printable(&group.value, width);
-        format!(
-            "  {value:<width$} {:>12} {:>12} {percent:>4} %  {}",
-            group.events,
-            optional(group.uniques),
-            bar(group.events, most, 24)
-        )
+    let lengths = groups.iter().map(|group| group.value.chars().count());
+    let columns = Columns {
+        uniques: uniques_head(question),
+        width: lengths.max().unwrap_or(0).max(field.len()).clamp(24, 60),
     };
-    groups.iter().map(row).collect::<Vec<_>>().join("\n")
+    let row = |group: &Group| {
+        let value = printable(&group.value, columns.width);
+        let share = format!(
+            "{:>4} %  {}",
+            group.events * 100 / all.max(1),
+            bar(group.events, most, 24)
+        );
+        columns.row(&value, &group.events.to_string(), spell(group.uniques), &share)
+    };
+    let head = columns.head(field, " SHARE");
+    [String::new(), head]
+        .into_iter()
+        .chain(groups.iter().map(row))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_from_next_to_nothing_is_none() {
+        for (now, before, told) in [
+            (9_999, 1, "–"),
+            (19, 0, "–"),
+            (30, 20, "+50 %"),
+            (10, 20, "-50 %"),
+            (20, 20, "+0 %"),
+            (199_980, 20, ">+999 %"),
+            (u64::MAX, u64::MAX, "+0 %"),
+        ] {
+            assert_eq!(change(now, before), told, "{now} after {before}");
+        }
+    }
 }

@@ -30,7 +30,10 @@ enum Command {
         #[arg(long, default_value = "")]
         name: String,
         /// What it is good for; several with commas between them
-        #[arg(long, required = true, value_delimiter = ',', value_parser = scope())]
+        #[arg(
+            long, value_delimiter = ',', value_parser = scope(), default_values = [Scope::StatsRead.name(), Scope::EventsRead.name()],
+            value_name = "stats:read|events:read|codes:write"
+        )]
         scope: Vec<Scope>,
         /// Print JSON
         #[arg(long)]

@@ -42,7 +42,7 @@ pub enum Call {
     Code(String),
     /// Changes a code's campaign or note.
     Annotate(String, Annotation),
-    /// Marks a code as no longer wanted.
+    /// Revokes a code.
     Revoke(String),
     /// Begins a session.
     SignIn,

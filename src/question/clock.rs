@@ -6,6 +6,7 @@ use chrono::{
 use chrono_tz::Tz;
 
 use super::{Interval, ParameterError, Zone, next_month, offset_minutes, wrong};
+use crate::nearest::nearest;
 
 /// A known time zone.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,21 @@ pub enum Clock {
     Fixed(FixedOffset),
     /// By the rules of a place.
     Place(Tz),
+}
+
+/// Says that there is no such zone, with the most similar one: `Berlin` is short for `Europe/Berlin`.
+fn unknown_zone(name: &str) -> String {
+    let names = || chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+    let lower = name.to_ascii_lowercase().replace(' ', "_");
+    let place = |zone: &&str| {
+        zone.rsplit('/')
+            .next()
+            .is_some_and(|place| place.eq_ignore_ascii_case(&lower))
+    };
+    match names().find(place).or_else(|| nearest(name, names())) {
+        Some(guess) => format!("there is no time zone `{name}`; did you mean `{guess}`?"),
+        None => format!("there is no time zone `{name}`; zones look like `Europe/Berlin`"),
+    }
 }
 
 impl Clock {
@@ -28,7 +44,7 @@ impl Clock {
         }
         match zone.name().parse() {
             Ok(place) => Ok(Self::Place(place)),
-            Err(_) => wrong("zone", "there is no such time zone"),
+            Err(_) => wrong("zone", unknown_zone(zone.name())),
         }
     }
 

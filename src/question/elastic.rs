@@ -24,7 +24,8 @@ pub enum Dialect {
     Interval,
 }
 
-fn query(filter: &Filter) -> Value {
+/// The query of a search for the events that pass a filter.
+pub fn query(filter: &Filter) -> Value {
     let mut range = Map::new();
     if let Some(from) = filter.from {
         range.insert("gte".to_owned(), from.timestamp_millis().into());

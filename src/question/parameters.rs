@@ -1,6 +1,6 @@
 //! Reads questions from what was given by name and value.
 
-use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 
 use super::{
     CLASS, Cursor, DEFAULT_SINCE, Filter, Interval, Latest, MOST_EVENTS, MOST_FIELDS, MOST_FILTERS, MOST_POINTS,
@@ -8,6 +8,7 @@ use super::{
     normal, too_many_points, wrong,
 };
 use crate::event::fields::Kind;
+use crate::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_begin, parse_moment};
 
 /// What was given, by name and value; names may stand more than once.
 #[derive(Clone, Debug)]
@@ -86,17 +87,10 @@ impl<'a> Parameters<'a> {
 
     fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, ParameterError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
-        let time = day.or_else(|_| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()));
-        let time = time
-            .ok()
-            .filter(|time| (0..253_402_300_800).contains(&time.timestamp()));
+        let time = parse_moment(text, self.now).filter(|time| (0..253_402_300_800).contains(&time.timestamp()));
         match time {
             Some(time) => Ok(Some(time)),
-            None => wrong(
-                name,
-                "give a day or an RFC 3339 time, as in `2026-03-01` or `2026-03-01T09:30:00Z`",
-            ),
+            None => wrong(name, format!("give a day or an RFC 3339 time, as in {MOMENT_FORMS}")),
         }
     }
 
@@ -122,34 +116,16 @@ impl<'a> Parameters<'a> {
         Ok([from, to])
     }
 
-    /// `7d`, `24h`, `30m`, `2w` before the end of the period.
+    /// A moment, or a duration before the end of the period.
     fn ago(&self, text: &str, to: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, ParameterError> {
-        let read = || {
-            let unit = text.chars().last()?;
-            let number: i64 = text
-                .strip_suffix(unit)?
-                .parse()
-                .ok()
-                .filter(|number| (1..=1_000_000).contains(number))?;
-            let duration = match unit {
-                'm' => Duration::try_minutes(number),
-                'h' => Duration::try_hours(number),
-                'd' => Duration::try_days(number),
-                'w' => Duration::try_weeks(number),
-                _ => None,
-            }?;
-            let begin = to.unwrap_or(self.now).checked_sub_signed(duration)?;
-            (begin.timestamp() >= 0).then_some(begin)
-        };
-        read().map_or_else(
-            || {
-                wrong(
-                    "since",
-                    "give minutes, hours, days or weeks, as in `30m`, `24h`, `7d`, `2w`, or `all`",
-                )
-            },
-            Ok,
-        )
+        let begin = parse_begin(text, to.unwrap_or(self.now), self.now);
+        match begin.filter(|begin| (0..253_402_300_800).contains(&begin.timestamp())) {
+            Some(begin) => Ok(begin),
+            None => wrong(
+                "since",
+                format!("give a duration, as in {DURATION_FORMS}, a moment, as in {MOMENT_FORMS}, or `all`"),
+            ),
+        }
     }
 
     fn terms(&self) -> Result<Vec<Term>, ParameterError> {
@@ -261,7 +237,10 @@ impl<'a> Parameters<'a> {
         let zone = self.get("zone").map(Zone::parse).transpose()?;
         let Some(name) = self.get("interval") else {
             return if zone.is_some() {
-                wrong("zone", "it belongs to `interval`")
+                wrong(
+                    "zone",
+                    "it needs `interval`, as in `day`; zones look like `Europe/Berlin`",
+                )
             } else {
                 Ok(None)
             };

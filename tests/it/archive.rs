@@ -108,9 +108,53 @@ fn commonest(documents: &[Value], pointer: &str) -> (String, u64) {
         .expect("there is one")
 }
 
+/// Exports all events, or those that are asked for, as JSON and as CSV.
+fn exports_all(place: &impl Place, documents: &[Value]) {
+    let sorted = |documents: Vec<Value>| -> BTreeMap<String, Value> {
+        let id = |document: &Value| document["event"]["id"].as_str().unwrap_or_default().to_owned();
+        documents
+            .into_iter()
+            .map(|document| (id(&document), document))
+            .collect()
+    };
+    let export = |more: &[&str]| succeeded(&place.pixel(&[&["export", "--all"], more].concat()));
+    let lines = |text: &str| -> Vec<Value> {
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().expect("each line is JSON")
+    };
+    let all = lines(&export(&[]));
+    assert_eq!(all.len(), documents.len());
+    assert_eq!(sorted(all), sorted(documents.to_vec()));
+    let class = &documents[0]["visit"]["class"];
+    let (first, same) = (
+        documents[0]["@timestamp"].as_str().expect("a time"),
+        documents.iter().filter(|document| document["visit"]["class"] == *class),
+    );
+    let class = format!("visit.class={}", class.as_str().expect("a class"));
+    let same = same
+        .filter(|document| document["@timestamp"].as_str() >= Some(first))
+        .count();
+    for form in [&["--ndjson"][..], &["--csv"]] {
+        let printed = export(&[form, &["--from", first, "--filter", &class]].concat());
+        let rows = if form == ["--csv"] {
+            let mut reader = csv::Reader::from_reader(printed.as_bytes());
+            let header = reader.headers().expect("a header").clone();
+            assert_eq!(
+                (&header[0], header.iter().any(|name| name == "visit.class")),
+                ("@timestamp", true)
+            );
+            reader.into_records().flatten().count()
+        } else {
+            printed.lines().count()
+        };
+        assert_eq!(rows, same, "{form:?}");
+    }
+}
+
 fn check(place: &impl Place) {
     let documents = place.all();
     assert_eq!(documents.len(), 600);
+    exports_all(place, &documents);
 
     for (option, pointer) in [
         ("--user", "/user/id"),

@@ -654,7 +654,7 @@ fn the_check_of_a_file_writes_it_and_leaves_it_as_it_was() {
         "{check}"
     );
 
-    let filled = serving::run(folder.path(), &["demo", "-n", "20", "-d", "sqlite:some.db"]);
+    let filled = serving::run(folder.path(), &["demo", "--events", "20", "-d", "sqlite:some.db"]);
     assert!(filled.status.success(), "{filled:?}");
     let whole = || {
         let connection = rusqlite::Connection::open(folder.path().join("some.db")).expect("a file");

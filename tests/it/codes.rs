@@ -189,7 +189,7 @@ fn urls_are_below_the_public_one_or_left_out() {
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
     for (csv, says) in [
-        ("recipient,sent\na,2026-03-01\nb,yesterday\n", "column `sent`"),
+        ("recipient,sent\na,2026-03-01\nb,soon\n", "column `sent`"),
         ("recipient,expires\na,never\n", "column `expires`"),
         ("recipient,code\na,b\n", "a column `code` already"),
         ("recipient,campaign\na,b,c\n", "record"),
@@ -206,7 +206,7 @@ fn what_is_wrong_is_told_with_its_place() {
         assert!(lines <= 2, "{csv}: {lines}");
     }
     for expires in ["2026-02-01", "2026-03-01"] {
-        let dated = ["new", "--sent", "2026-03-01", "--expires", expires];
+        let dated = ["new", "--campaign", "x", "--sent", "2026-03-01", "--expires", expires];
         let expired = command(KEYS, &dated).output().unwrap();
         let told = String::from_utf8_lossy(&expired.stderr);
         assert_eq!((expired.status.code(), expired.stdout.len()), (Some(1), 0), "{told}");
@@ -222,7 +222,10 @@ fn what_is_wrong_is_told_with_its_place() {
             "{told}"
         );
     }
-    let without = pixel(&std::env::temp_dir()).args(["code", "new"]).output().unwrap();
+    let without = pixel(&std::env::temp_dir())
+        .args(["code", "new", "--campaign", "x"])
+        .output()
+        .unwrap();
     let told = String::from_utf8_lossy(&without.stderr);
     assert!(!without.status.success() && told.contains("pixel code key"), "{told}");
 }

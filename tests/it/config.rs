@@ -252,14 +252,14 @@ fn what_is_mistyped_on_the_command_line_is_told_with_what_is_wanted() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["prune", "--older-than", "9999999d"],
-            "give a whole number of days from 1 to 36500, as in 90d",
+            "give a number of days from 1 to 36500, as in `90d`",
         ),
         (
             &["demo", "--seed", "x"],
             "give a whole number from 0 to 18446744073709551615",
         ),
-        (&["demo", "-n", "x"], "give a whole number from 1 to 10000000"),
-        (&["demo", "--days", "3651"], "give a whole number from 1 to 3650"),
+        (&["demo", "--events", "x"], "give a whole number from 1 to 10000000"),
+        (&["demo", "--days", "3651"], "give a number of days from 1 to 3650"),
         (&["dashboards", "--index-pattern", ""], "as in `events*`"),
     ];
     for (arguments, words) in cases {

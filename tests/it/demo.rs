@@ -407,7 +407,7 @@ fn wrong_arguments_say_what_would_be_right() {
     for (arguments, expected) in [
         (["--events", "0"], "from 1 to 10000000"),
         (["--days", "0"], "from 1 to 3650"),
-        (["--end", "yesterday"], "give a day or an RFC 3339 time"),
+        (["--end", "soon"], "give a day or an RFC 3339 time"),
         (["--end", "1969-12-31"], "give a year from 1980 to 9998"),
         (["--destination", "kafka://x"], "https://host/index"),
     ] {
@@ -618,16 +618,7 @@ fn check_index(engine: Server, pattern: &str) {
         run(
             folder.path(),
             &[
-                "demo",
-                "-n",
-                "2000",
-                "--days",
-                "30",
-                "--end",
-                END,
-                "--json",
-                "-d",
-                &destination,
+                "demo", "--events", "2000", "--days", "30", "--end", END, "--json", "-d", &destination,
             ],
         )
     };

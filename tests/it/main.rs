@@ -14,6 +14,7 @@ mod care;
 mod chromium;
 mod code_standing;
 mod codes;
+mod command_line;
 mod config;
 mod corpora;
 mod dashboards;

@@ -301,7 +301,7 @@ fn nobody_is_let_in_without_a_token_of_the_right_scope() {
 }
 
 #[test]
-fn tokens_are_made_listed_and_forgotten() {
+fn tokens_are_made_listed_and_revoked() {
     let started = serve().start();
     let folder = started.folder().to_owned();
     let run = |arguments: &[&str]| {

@@ -77,7 +77,7 @@ pub fn wait(child: &mut Child) -> ExitStatus {
 #[derive(Clone, Debug)]
 pub struct Serve {
     folder: Arc<TempDir>,
-    listen: String,
+    listen: Vec<String>,
     destination: Option<String>,
     variables: Vec<(String, String)>,
     arguments: Vec<String>,
@@ -88,7 +88,7 @@ pub fn serve() -> Serve {
     let folder = tempfile::tempdir().expect("a folder can be made");
     Serve {
         folder: Arc::new(folder),
-        listen: "127.0.0.1:0".to_owned(),
+        listen: ["--listen", "127.0.0.1:0"].map(ToOwned::to_owned).to_vec(),
         destination: None,
         variables: Vec::new(),
         arguments: Vec::new(),
@@ -112,7 +112,13 @@ impl Serve {
     }
 
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = address.to_string();
+        self.listen = vec!["--listen".to_owned(), address.to_string()];
+        self
+    }
+
+    /// Listens as these arguments say.
+    pub fn listen_with(mut self, arguments: &[&str]) -> Self {
+        self.listen = arguments.iter().map(|&argument| argument.to_owned()).collect();
         self
     }
 
@@ -122,7 +128,7 @@ impl Serve {
 
     fn command(&self) -> Command {
         let mut command = pixel(self.folder.path());
-        command.args(["serve", "--listen", &self.listen]).args(&self.arguments);
+        command.arg("serve").args(&self.listen).args(&self.arguments);
         if let Some(destination) = &self.destination {
             command.args(["--destination", destination]);
         }

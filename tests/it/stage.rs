@@ -744,7 +744,6 @@ fn all_that_is_wrong_with_the_configuration_is_said_at_once() {
         ("PIXEL_CORS_ORIGIN", "shop.example", "https://example.org"),
         ("PIXEL_TRUSTED_HOPS", "-1", "whole number"),
         ("PIXEL_AUTH", "magic", "`api-key`"),
-        ("PIXEL_DESTINATON", "x", "`PIXEL_DESTINATION`"),
     ];
     for command in ["serve", "hits"] {
         let folder = tempfile::tempdir().expect("a folder can be made");

@@ -1,4 +1,4 @@
-//! `pixel stats` and `pixel codes` as people run them, and what is deleted by age while serving.
+//! `pixel stats` and `pixel code list` as people run them, and what is deleted by age while serving.
 
 use std::path::Path;
 use std::process::Output;
@@ -82,7 +82,7 @@ fn classes_that_are_asked_for_twice_are_there_once() {
 #[test]
 fn an_empty_list_says_so_beside_the_data() {
     let served = serve().start();
-    for (arguments, told) in [(&["codes"][..], "no codes"), (&["token", "list"], "no tokens")] {
+    for (arguments, told) in [(&["code", "list"][..], "no codes"), (&["token", "list"], "no tokens")] {
         let output = run(served.folder(), arguments);
         assert_eq!(succeeded(&output), "", "{arguments:?}");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -115,15 +115,15 @@ fn a_wrong_option_is_named_with_exit_code_2() {
 #[test]
 fn a_destination_that_is_away_is_named_with_exit_code_1() {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    for command in ["stats", "codes"] {
-        let output = run(folder.path(), &[command, "-d", "http://127.0.0.1:9/events"]);
+    for command in [&["stats"][..], &["code", "list"]] {
+        let output = run(folder.path(), &[command, &["-d", "http://127.0.0.1:9/events"]].concat());
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(
             (output.status.code(), output.stdout.len()),
             (Some(1), 0),
-            "{command}: {told}"
+            "{command:?}: {told}"
         );
-        assert!(told.contains("127.0.0.1:9"), "{command}: {told}");
+        assert!(told.contains("127.0.0.1:9"), "{command:?}: {told}");
     }
 }
 

@@ -66,8 +66,8 @@ fn period() -> Vec<Value> {
         parameter("to", "before this, and after `from`: a day or an RFC 3339 time", &time),
         parameter(
             "since",
-            "instead of `from`: `30m`, `24h`, `7d`, `2w` before the end, or `all`",
-            &formed("[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d|[1-9][0-9]{0,2}w|all"),
+            "instead of `from`: `30m`, `24h`, `7d`, `2w`, `3mo`, `1y` before the end (a number alone is days), or `all`",
+            &formed("[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d?|[1-9][0-9]{0,2}w|[1-9][0-9]?mo|[1-9]y|all"),
         ),
         parameter(
             "class",
@@ -193,7 +193,7 @@ fn paths() -> Value {
     annotate["requestBody"] = body(&reference("Annotation"));
     let mut revoke = operation(
         "revokeCode",
-        "Mark a code as no longer wanted",
+        "Revoke a code; its hits are stored all the same",
         write,
         &[],
         (
