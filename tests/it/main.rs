@@ -34,6 +34,7 @@ mod injection;
 mod invoke;
 mod lambda_rig;
 mod lambda_rig_itself;
+mod lambda_traps;
 mod lifecycle;
 mod manage;
 mod matrix;
