@@ -22,6 +22,7 @@ use crate::code::Checked;
 use crate::enrich::Enriched;
 use crate::hit::{Hit, Screen};
 use crate::privacy::{AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
+use crate::referrer::is_mailbox;
 use crate::request::Oddity;
 use crate::{campaign, visit};
 
@@ -345,7 +346,33 @@ struct Url<'a> {
 
 #[derive(Serialize)]
 struct Page<'a> {
-    title: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<Cow<'a, str>>,
+}
+
+impl<'a> Page<'a> {
+    /// Returns what is known of the page whose URL this is.
+    fn new(url: Option<&Url<'_>>, title: Option<Cow<'a, str>>) -> Option<Self> {
+        let key = url.and_then(page_key);
+        (key.is_some() || title.is_some()).then_some(Self { key, title })
+    }
+}
+
+/// Returns the host and path by which a page is listed. The URL is redacted already. A mailbox in a browser is no page.
+fn page_key(url: &Url<'_>) -> Option<String> {
+    let web = matches!(url.scheme.as_deref(), Some("http" | "https"));
+    let host = url.domain.as_deref().filter(|host| web && !is_mailbox(host))?;
+    let host = host.strip_prefix("www.").unwrap_or(host);
+    let path = url.path.as_deref().unwrap_or("/");
+    // `/post/` is `/post`.
+    let path = if path.len() > 1 {
+        path.trim_end_matches('/')
+    } else {
+        path
+    };
+    Some(format!("{host}{}", if path.is_empty() { "/" } else { path }))
 }
 
 #[derive(Serialize)]
@@ -467,10 +494,8 @@ impl<'a> Document<'a> {
             },
             visitor: keeper.visitor(hit, policy),
             user: keeper.user(hit.user.as_deref()),
-            url: keeper.url(hit.page.as_deref()),
-            page: keeper
-                .optional("page.title", hit.title.as_deref())
-                .map(|title| Page { title }),
+            url: None,
+            page: None,
             browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
                 language: hit.language.as_deref(),
                 screen: hit.screen.map(Screen::name),
@@ -502,6 +527,9 @@ impl<'a> Document<'a> {
             context,
             body: keeper.body(request.body.as_deref()),
         };
+        document.url = keeper.url(hit.page.as_deref());
+        let title = keeper.optional("page.title", hit.title.as_deref());
+        document.page = Page::new(document.url.as_ref(), title);
         let more = keeper.too_many.then_some(Oddity::TooMany);
         document.event.oddities = request.oddities.iter().copied().chain(more).map(Oddity::name).collect();
         document.event.cut = keeper.cut;

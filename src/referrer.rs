@@ -114,6 +114,20 @@ fn host(url: &str) -> Option<String> {
         .map(str::to_ascii_lowercase)
 }
 
+/// Returns whether a host shows mail in a browser: its pages are mails, wherever an image in one is loaded.
+///
+/// ```
+/// use pixel::referrer::is_mailbox;
+/// assert!(["mail.proton.me", "outlook.live.com", "webmail.shop.example"].iter().all(|host| is_mailbox(host)));
+/// assert!(!["shop.example", "mailchimp.com"].iter().any(|host| is_mailbox(host)));
+/// ```
+pub fn is_mailbox(host: &str) -> bool {
+    let own = ["webmail.", "mail.", "roundcube.", "owa."]
+        .iter()
+        .any(|label| host.starts_with(label));
+    own || find(host).is_some_and(|(medium, _)| medium == Medium::Email)
+}
+
 fn judge(host: &str, page: Option<&str>) -> Referrer {
     let registered = registrable(host);
     let domain = registered.map_or(host, |domain| domain.name);

@@ -53,7 +53,7 @@ const SHORT: Kind = Kind::Keyword(256);
 const LONG: Kind = Kind::Keyword(1024);
 
 /// All fields, in the order of the documentation.
-pub const FIELDS: [Field; 65] = [
+pub const FIELDS: [Field; 66] = [
     field("@timestamp", Kind::Date, "when the request was received"),
     field("date", Kind::EpochMillis, "the same"),
     field(
@@ -199,4 +199,9 @@ pub const FIELDS: [Field; 65] = [
         "Google Ads' id of clicks in an app that lead to a page",
     ),
     field("campaign.click_id.yclid", SHORT, "Yandex Direct's click id"),
+    field(
+        "page.key",
+        LONG,
+        "the tracked page by host and path, without query and fragment; none of a mailbox in a browser",
+    ),
 ];

@@ -55,7 +55,20 @@ const NUMBERS: &str = "pixel-overview-numbers";
 const EVENTS: &str = "pixel-overview-events";
 const HOURS: &str = "pixel-overview-hours";
 
-const MUTATIONS: [Mutation; 47] = [
+const MUTATIONS: [Mutation; 50] = [
+    ("an empty list of fields", "list of fields", |all| {
+        all[0]["attributes"]["fields"] = "[]".into();
+    }),
+    ("a field too few", "list of fields", |all| {
+        within(&mut all[0], "/attributes/fields", |fields| {
+            fields.as_array_mut().expect("a list").pop();
+        });
+    }),
+    ("a field without its abilities", "is not whole", |all| {
+        within(&mut all[0], "/attributes/fields", |fields| {
+            remove(&mut fields[0], "aggregatable")
+        });
+    }),
     ("a newer version", "another migrationVersion", |all| {
         all[0]["migrationVersion"]["index-pattern"] = "7.11.0".into();
     }),
