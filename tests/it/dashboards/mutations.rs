@@ -149,22 +149,23 @@ const MUTATIONS: [Mutation; 50] = [
         let input = json!({"precision_threshold": 40_000});
         state(all, PAGES, |it| {
             it["aggs"][1]["params"]["json"] = input.to_string().into();
+            it["aggs"][3]["params"]["size"] = 250.into();
         });
     }),
     ("a field that is not there", "`url.pth` is not in events", |all| {
-        state(all, PAGES, |it| it["aggs"][4]["params"]["field"] = "url.pth".into());
+        state(all, PAGES, |it| it["aggs"][3]["params"]["field"] = "url.pth".into());
     }),
     (
         "a dynamic mapping's subfield",
         "`url.path.keyword` is not in events",
         |all| {
             state(all, PAGES, |it| {
-                it["aggs"][4]["params"]["field"] = "url.path.keyword".into();
+                it["aggs"][3]["params"]["field"] = "url.path.keyword".into();
             });
         },
     ),
     ("a field that is not indexed", "wrong type", |all| {
-        state(all, PAGES, |it| it["aggs"][4]["params"]["field"] = "params".into());
+        state(all, PAGES, |it| it["aggs"][3]["params"]["field"] = "params".into());
     }),
     ("time steps of a word", "wrong type", |all| {
         state(all, EVENTS, |it| {
