@@ -100,12 +100,12 @@ pub const VARIABLES: [Variable; 30] = [
     ),
     variable(
         "PIXEL_ATTEMPT_TIMEOUT_MS",
-        "2000",
+        "2000; after the reply to OpenSearch Serverless, which can pause, 35000",
         "milliseconds for one attempt to deliver an event",
     ),
     variable(
         "PIXEL_BUDGET_MS",
-        "5000",
+        "5000; after the reply to OpenSearch Serverless, which can pause, 40000",
         "milliseconds for all attempts to deliver an event; in the function never beyond the invocation's deadline",
     ),
     variable(
@@ -240,6 +240,16 @@ pub struct Timing {
     pub budget: Duration,
 }
 
+impl Timing {
+    /// The default for a destination that can pause, where nobody waits for the answer: a collection of OpenSearch Serverless
+    /// that has scaled to zero answers its first request after 10 to 30 seconds.
+    pub const WITH_PAUSE: Self = Self {
+        connect: Duration::from_secs(1),
+        attempt: Duration::from_secs(35),
+        budget: Duration::from_secs(40),
+    };
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -275,8 +285,10 @@ pub struct Config {
     pub reply: ReplyOrder,
     /// Where an event is kept until it is delivered.
     pub journal: Journal,
-    /// How long delivery may take.
+    /// How long delivery may take, to a destination that does not pause or while the visitor waits.
     pub timing: Timing,
+    /// How long it may take to a destination that can pause, after the reply.
+    pub pause_timing: Timing,
     /// What may be stored.
     pub policy: Policy,
     /// Whether hits are stored at all.
@@ -351,11 +363,7 @@ impl Config {
             problems: Vec::new(),
         };
         let defaults = Self::default();
-        let timing = Timing {
-            connect: reader.milliseconds("PIXEL_CONNECT_TIMEOUT_MS", defaults.timing.connect),
-            attempt: reader.milliseconds("PIXEL_ATTEMPT_TIMEOUT_MS", defaults.timing.attempt),
-            budget: reader.milliseconds("PIXEL_BUDGET_MS", defaults.timing.budget),
-        };
+        let timing = reader.timing(defaults.timing);
         let address = [
             ("shorten", AddressPolicy::Shorten),
             ("full", AddressPolicy::Full),
@@ -385,6 +393,7 @@ impl Config {
             reply: reader.choice("PIXEL_REPLY", &reply),
             journal: reader.choice("PIXEL_JOURNAL", &[("none", Journal::None), ("log", Journal::Log)]),
             timing,
+            pause_timing: reader.quietly().timing(Timing::WITH_PAUSE),
             policy: Policy {
                 address: reader.strictly("PIXEL_PRIVACY_IP", &address, AddressPolicy::Drop),
                 user: reader.strictly("PIXEL_PRIVACY_USER_ID", &user, UserPolicy::Drop),
@@ -424,6 +433,21 @@ impl Config {
             config.policy.signal = SignalPolicy::Ignore;
         }
         (config, reader.problems)
+    }
+
+    /// How long delivery to a destination may take.
+    pub fn timing_for(&self, destination: &Destination) -> Timing {
+        match self.reply {
+            ReplyOrder::First if destination.can_pause() => self.pause_timing,
+            _ => self.timing,
+        }
+    }
+
+    /// [`Self::timing_for`] the destination of this configuration.
+    pub fn destination_timing(&self) -> Timing {
+        self.destination
+            .as_ref()
+            .map_or(self.timing, |destination| self.timing_for(destination))
     }
 
     /// What decides whether a hit may be stored.
@@ -483,6 +507,22 @@ impl<'a> Reader<'a> {
         parse_days(value)
             .map_err(|remedy| self.problem(name, value, remedy))
             .ok()
+    }
+
+    /// A reader of the same variables that reports its problems to nobody, for what is read a second time.
+    const fn quietly(&self) -> Self {
+        Self {
+            variables: self.variables,
+            problems: Vec::new(),
+        }
+    }
+
+    fn timing(&mut self, defaults: Timing) -> Timing {
+        Timing {
+            connect: self.milliseconds("PIXEL_CONNECT_TIMEOUT_MS", defaults.connect),
+            attempt: self.milliseconds("PIXEL_ATTEMPT_TIMEOUT_MS", defaults.attempt),
+            budget: self.milliseconds("PIXEL_BUDGET_MS", defaults.budget),
+        }
     }
 
     fn milliseconds(&mut self, name: &str, default: Duration) -> Duration {

@@ -9,6 +9,7 @@ mod visualization;
 
 use serde_json::{Map, Value, json};
 
+use crate::setup::dashboards::fields::mapped_fields;
 use source::{Bucket, Dashboard, Kind, Panel};
 
 /// The index pattern, where no other is asked for: the indices of a destination `…/events`, rotated or not.
@@ -89,8 +90,8 @@ struct Generator<'a> {
 
 impl Generator<'_> {
     fn index_pattern(&self) -> Value {
-        // With an empty list the program asks the index for its fields when it first needs them.
-        let attributes = json!({"title": self.index_pattern, "timeFieldName": "@timestamp", "fields": "[]"});
+        let fields = Value::Array(mapped_fields()).to_string();
+        let attributes = json!({"title": self.index_pattern, "timeFieldName": "@timestamp", "fields": fields});
         object("index-pattern", INDEX_PATTERN_ID, &attributes, &json!([]))
     }
 

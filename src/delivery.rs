@@ -101,6 +101,13 @@ impl Destination {
     }
 }
 
+impl Destination {
+    /// Whether it may pause when unused, and take up to half a minute to answer the next request.
+    pub fn can_pause(&self) -> bool {
+        matches!(self, Self::OpenSearch(target) if target.can_pause())
+    }
+}
+
 impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

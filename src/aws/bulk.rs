@@ -152,7 +152,7 @@ impl Deliverer {
         let turned_away = sent.as_ref().is_ok_and(|got| turned_away(got.status));
         let answered = match sent {
             Ok(got) => answer(got.status, &got.body, members.len()),
-            Err(SendError::Transport(reason)) => Answer::Whole(Verdict::Retry(reason)),
+            Err(SendError::Transport(reason) | SendError::Slow(reason)) => Answer::Whole(Verdict::Retry(reason)),
             Err(SendError::Impossible(reason)) => Answer::Whole(Verdict::Denied(reason)),
         };
         let round = &mut lock(work).round;

@@ -95,6 +95,11 @@ pub trait Remote: Endpoint {
 
     /// What an answer to that request means.
     fn verdict(&self, status: u16, body: &[u8]) -> Verdict;
+
+    /// Whether it may pause when unused, and take long to answer the next request.
+    fn can_pause(&self) -> bool {
+        false
+    }
 }
 
 impl Endpoint for Target {
@@ -115,6 +120,10 @@ impl Remote for Target {
 
     fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
         verdict(status, body)
+    }
+
+    fn can_pause(&self) -> bool {
+        Self::can_pause(self)
     }
 }
 
@@ -363,18 +372,19 @@ impl<R: Endpoint> Deliverer<R> {
 
 impl<R: Remote> Deliverer<R> {
     /// Delivers an event: again after a passing fault, until the budget is spent. While the breaker is open nothing is
-    /// tried; as a probe, it is tried once.
+    /// tried; as a probe, it is tried once. A remote that may only be waking up from its pause does not open the breaker.
     pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
         let admission = self.breaker(|breaker| breaker.admit(since_epoch()));
+        let mut may_be_waking = false;
         let (outcome, attempts) = match admission {
-            Admission::Deliver => self.deliver_within(event, budget, u32::MAX).await,
-            Admission::Probe => self.deliver_within(event, budget, 1).await,
+            Admission::Deliver => self.deliver_within(event, budget, u32::MAX, &mut may_be_waking).await,
+            Admission::Probe => self.deliver_within(event, budget, 1, &mut false).await,
             Admission::Refuse => (
                 failed("the circuit breaker is open after failures in a row".to_owned(), true),
                 0,
             ),
         };
-        if admission != Admission::Refuse {
+        if admission != Admission::Refuse && !may_be_waking {
             let reached = !matches!(&outcome, Outcome::Failed(failure) if failure.temporary);
             self.breaker(|breaker| breaker.record(reached, since_epoch()));
         }
@@ -385,7 +395,14 @@ impl<R: Remote> Deliverer<R> {
         }
     }
 
-    async fn deliver_within(&self, event: &Event, budget: Duration, most: u32) -> (Outcome, u32) {
+    /// `may_be_waking` becomes true when it ends without an answer from a remote that pauses, sooner than a pause does.
+    async fn deliver_within(
+        &self,
+        event: &Event,
+        budget: Duration,
+        most: u32,
+        may_be_waking: &mut bool,
+    ) -> (Outcome, u32) {
         let deadline = Instant::now() + budget;
         let mut attempts = 0;
         let mut told = None;
@@ -395,7 +412,8 @@ impl<R: Remote> Deliverer<R> {
             attempts += 1;
             let left = deadline.saturating_duration_since(Instant::now());
             let with_id = !self.refuses_ids.load(Ordering::Relaxed);
-            let (verdict, unknown) = self.attempt(event, with_id, left.min(self.timing.attempt)).await;
+            let timeout = left.min(self.timing.attempt);
+            let Attempt { verdict, unknown, slow } = self.attempt(event, with_id, timeout).await;
             let reason = match verdict {
                 Verdict::Indexed => return (Outcome::Indexed, attempts),
                 // No second hit.
@@ -424,6 +442,7 @@ impl<R: Remote> Deliverer<R> {
             };
             let wait = backoff(attempts, random());
             if attempts >= most || Instant::now() + wait >= deadline {
+                *may_be_waking = slow && self.remote.can_pause() && budget < Timing::WITH_PAUSE.attempt;
                 return (failed(reason, true), attempts);
             }
             told = Some(reason);
@@ -431,21 +450,31 @@ impl<R: Remote> Deliverer<R> {
         }
     }
 
-    /// One attempt, and whether it may have stored the event without saying so.
-    async fn attempt(&self, event: &Event, with_id: bool, timeout: Duration) -> (Verdict, bool) {
+    async fn attempt(&self, event: &Event, with_id: bool, timeout: Duration) -> Attempt {
+        let attempt = |verdict, unknown, slow| Attempt { verdict, unknown, slow };
         let request = match self.remote.request(event, with_id) {
             Ok(request) => request,
-            Err(reason) => return (Verdict::Refused(reason), false),
+            Err(reason) => return attempt(Verdict::Refused(reason), false, false),
         };
         match self.send(request, ANSWER_BYTES, timeout).await {
-            Ok(answer) => (
-                self.remote.verdict(answer.status, &answer.body),
-                !turned_away(answer.status),
-            ),
-            Err(SendError::Transport(reason)) => (Verdict::Retry(reason), true),
-            Err(SendError::Impossible(reason)) => (Verdict::Denied(reason), false),
+            Ok(answer) => {
+                let verdict = self.remote.verdict(answer.status, &answer.body);
+                attempt(verdict, !turned_away(answer.status), false)
+            }
+            Err(SendError::Transport(reason)) => attempt(Verdict::Retry(reason), true, false),
+            Err(SendError::Slow(reason)) => attempt(Verdict::Retry(reason), true, true),
+            Err(SendError::Impossible(reason)) => attempt(Verdict::Denied(reason), false, false),
         }
     }
+}
+
+/// The result of one attempt to deliver an event.
+struct Attempt {
+    verdict: Verdict,
+    /// Whether it may have stored the event without saying so.
+    unknown: bool,
+    /// Whether the remote was connected and did not answer in time.
+    slow: bool,
 }
 
 /// Whether a status says that nothing was stored: the server is too busy, or lets nobody in.
@@ -558,6 +587,8 @@ const TARGET: &str = "x-amz-target";
 pub enum SendError {
     /// No connection, no answer, or half of one: another attempt may do better.
     Transport(String),
+    /// It was connected, and did not answer in time.
+    Slow(String),
     /// The request cannot be made: no credentials, or a value that cannot be a header.
     Impossible(String),
 }
@@ -565,7 +596,7 @@ pub enum SendError {
 impl std::fmt::Display for SendError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Transport(reason) | Self::Impossible(reason) => formatter.write_str(reason),
+            Self::Transport(reason) | Self::Slow(reason) | Self::Impossible(reason) => formatter.write_str(reason),
         }
     }
 }
@@ -596,6 +627,7 @@ fn sensitive(text: &str) -> Result<HeaderValue, SendError> {
 /// A transport error with its causes and without the URL, which may hold what a visitor sent.
 pub(crate) fn transport(error: reqwest::Error) -> SendError {
     let error = error.without_url();
+    let is_slow = error.is_timeout() && !error.is_connect();
     let mut reason = if error.is_timeout() {
         "timed out: ".to_owned()
     } else {
@@ -609,7 +641,11 @@ pub(crate) fn transport(error: reqwest::Error) -> SendError {
         reason.push_str(&error.to_string());
         cause = error.source();
     }
-    SendError::Transport(reason)
+    if is_slow {
+        SendError::Slow(reason)
+    } else {
+        SendError::Transport(reason)
+    }
 }
 
 pub(super) fn failed(reason: String, temporary: bool) -> Outcome {

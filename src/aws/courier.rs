@@ -145,7 +145,7 @@ impl Courier {
             let way = Way::open(
                 destination,
                 config.ca_file.as_deref(),
-                config.timing,
+                config.timing_for(destination),
                 credentials.cloned(),
             );
             way.map_err(|error| error.to_string())?.ok_or_else(|| {

@@ -314,7 +314,9 @@ async fn send(deliverer: &Deliverer, method: &'static str, url: &str, body: &str
         )
         .await;
     answer.map_err(|error| match error {
-        SendError::Transport(reason) => anyhow::anyhow!("{}", explain(&reason, deliverer.target())),
+        SendError::Transport(reason) | SendError::Slow(reason) => {
+            anyhow::anyhow!("{}", explain(&reason, deliverer.target()))
+        }
         SendError::Impossible(reason) => anyhow::anyhow!("{reason}"),
     })
 }

@@ -17,7 +17,8 @@ pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Resul
         Auth::SigV4 { .. } => Some(credentials().await?),
         _ => None,
     };
-    Ok(Deliverer::new(http, target.clone(), config.timing, credentials))
+    let timing = config.timing_for(&Destination::OpenSearch(target.clone()));
+    Ok(Deliverer::new(http, target.clone(), timing, credentials))
 }
 
 /// A connection to any remote destination; none for a file.
@@ -28,8 +29,8 @@ pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::R
         Destination::Sqlite(_) => false,
     };
     let credentials = if signs { Some(credentials().await?) } else { None };
-    Way::open(destination, config.ca_file.as_deref(), config.timing, credentials)
-        .map_err(|error| anyhow::anyhow!("{error}"))
+    let timing = config.timing_for(destination);
+    Way::open(destination, config.ca_file.as_deref(), timing, credentials).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// Environment, profiles, SSO, web identity, container and instance roles, in the order of every AWS tool.

@@ -7,7 +7,7 @@ use crate::dashboards::{INDEX_PATTERN, ndjson, objects};
 use crate::delivery::Auth;
 use crate::delivery::opensearch::Target;
 use crate::setup::dashboards::session::{Differing, Options, import};
-use crate::setup::dashboards::{EXAMPLES, place};
+use crate::setup::dashboards::{EXAMPLES, Place, place};
 use crate::setup::plan::Plan;
 use crate::setup::run::Step;
 use crate::terminal::print;
@@ -25,16 +25,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     print(objects.trim_end())
 }
 
-/// The address of OpenSearch Dashboards or Kibana, and how to prove who asks.
-pub(super) struct Place {
-    base: String,
-    auth: Auth,
-}
-
 /// Where the dashboards are to be imported.
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// Import the dashboards into this OpenSearch Dashboards or Kibana, as in `https://user:password@host:5601`
+    /// Import the dashboards into this OpenSearch Dashboards or Kibana, as in `https://user:password@host:5601`; without a
+    /// user, with the destination's credentials if it is on the same host, and https or loopback
     #[arg(long, value_name = "URL")]
     dashboards: Option<String>,
     /// The tenant of OpenSearch Dashboards, as in `global` [default: the user's own]
@@ -43,6 +38,9 @@ pub(super) struct Import {
     /// The space of Kibana [default: Kibana's default]
     #[arg(long, value_name = "NAME", requires = "dashboards", value_parser = space)]
     space: Option<String>,
+    /// Send the destination's credentials to its host's --dashboards address even over plain http
+    #[arg(long, requires = "dashboards")]
+    plain_http_credentials: bool,
     /// Replace dashboards that are there and were changed
     #[arg(long, requires = "dashboards")]
     overwrite: bool,
@@ -77,13 +75,13 @@ impl Import {
     /// Where the dashboards are to be, if that is asked for.
     pub(super) fn place(&self, target: &Target) -> Result<Option<Place>, WrongArguments> {
         let Some(url) = &self.dashboards else { return Ok(None) };
-        let found = place(url, target).map(|(base, auth)| Some(Place { base, auth }));
+        let found = place(url, target, self.plain_http_credentials).map(Some);
         found.ok_or_else(|| WrongArguments(format!("`--dashboards` is no address; give one as in {EXAMPLES}")))
     }
 
     /// Imports the dashboards; without `write`, says what would be done.
     pub(super) async fn run(&self, place: Place, config: &Config, plan: &Plan, write: bool) -> anyhow::Result<Step> {
-        let Place { base, auth } = place;
+        let Place { base, auth, withheld } = place;
         let pattern = self.index_pattern.clone().unwrap_or_else(|| format!("{}*", plan.base));
         let objects = objects(&pattern).map_err(anyhow::Error::from_boxed)?;
         let credentials = match auth {
@@ -94,6 +92,7 @@ impl Import {
         let options = Options {
             base,
             auth,
+            withheld,
             tenant: self.tenant.clone(),
             space: self.space.clone(),
             differing: if self.overwrite {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::{Auth, DestinationError, Verdict};
+use super::{Auth, DestinationError, Service, Verdict};
 use crate::event::Event;
 
 /// A server and an index of it.
@@ -130,6 +130,18 @@ pub struct StoreRequest {
 const ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Target {
+    /// Whether it is OpenSearch Serverless by its host or its signature: such a collection may pause when unused.
+    pub const fn can_pause(&self) -> bool {
+        let signed = matches!(
+            self.auth,
+            Auth::SigV4 {
+                service: Service::Aoss,
+                ..
+            }
+        );
+        self.serverless || signed
+    }
+
     /// The request for an event.
     ///
     /// `PUT /<index>/_doc/<id>?op_type=create` is understood by Elasticsearch since 6 (where `_doc` is the type) and by every

@@ -17,11 +17,13 @@ use std::time::{Duration, Instant, SystemTime};
 use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use super::api::Api;
 use super::invocations::{Invocation, Invocations};
 use super::{BoxError, Function, MARGIN, log};
 use crate::capture::{self, Answer};
-use crate::config::{CodeStanding, Journal, ReplyOrder, Variables};
+use crate::config::{CodeStanding, Config, Journal, ReplyOrder, Variables};
 use crate::delivery::counts::Counts;
 use crate::delivery::{Destination, Ignored, Outcome};
 use crate::event::Event;
@@ -34,7 +36,10 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     let capture = Arc::new(Capture::new(variables));
     match capture.function.config.reply {
         ReplyOrder::First => reply_first(capture, variables).await,
-        ReplyOrder::AfterIndexing => reply_after_indexing(capture, variables).await,
+        ReplyOrder::AfterIndexing => {
+            let preparation = tokio::spawn(Arc::clone(&capture).prepare());
+            reply_after_indexing(capture, variables, preparation).await
+        }
     }
 }
 
@@ -42,9 +47,23 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
 async fn reply_first(capture: Arc<Capture>, variables: &Variables) -> Result<(), BoxError> {
     let (replied, jobs) = mpsc::unbounded_channel();
     let preparation = tokio::spawn(Arc::clone(&capture).prepare());
-    let extension = extension::Extension::register(variables).await?;
+    let extension = match extension::Extension::register(Api::new(variables)?).await {
+        Ok(extension) => extension,
+        Err(reason) => {
+            log(&refused_line(&reason.to_string()));
+            return reply_after_indexing(capture, variables, preparation).await;
+        }
+    };
     let replying = reply(&capture, Invocations::new(variables)?, replied);
     tokio::try_join!(replying, extension.run(&capture, jobs, preparation)).map(|_| ())
+}
+
+/// The log line of a registration that was refused.
+fn refused_line(reason: &str) -> Value {
+    let reason = format!(
+        "cannot register the extension that works after the reply: {reason}; every hit is indexed before its reply, as with `PIXEL_REPLY=after-indexing`"
+    );
+    json!({"level": "WARN", "message": "extension", "reason": reason})
 }
 
 /// Answers one invocation after the other, and hands over what is left to do once each reply has been sent, whatever became
@@ -64,9 +83,15 @@ async fn reply(
     }
 }
 
-async fn reply_after_indexing(capture: Arc<Capture>, variables: &Variables) -> Result<(), BoxError> {
-    // Asked for now, finished while the first event is on its way.
-    let mut preparation = Some(tokio::spawn(Arc::clone(&capture).prepare()));
+/// Indexes each hit, then answers its visitor, who waits meanwhile: so the budget is the one for hits that are waited for.
+async fn reply_after_indexing(
+    capture: Arc<Capture>,
+    variables: &Variables,
+    preparation: JoinHandle<()>,
+) -> Result<(), BoxError> {
+    // Asked for already, finished while the first event is on its way.
+    let mut preparation = Some(preparation);
+    let budget = capture.function.config.timing.budget;
     let mut invocations = Invocations::new(variables)?;
     loop {
         let invocation = invocations.next().await?;
@@ -76,7 +101,7 @@ async fn reply_after_indexing(capture: Arc<Capture>, variables: &Variables) -> R
             if let Some(preparation) = preparation.take() {
                 let _ = tokio::time::timeout(extension::PREPARATION, preparation).await;
             }
-            finish(&capture, job).await;
+            finish(&capture, job, budget).await;
         }
         invocations.end(&invocation, reply).await?;
     }
@@ -189,10 +214,8 @@ impl Capture {
         }
     }
 
-    /// How the code of a request stands, where that is to be looked up: it gets a part of the time, and an index that is known
-    /// to be down is not asked.
-    async fn standing(&self, request: &Request, deadline: SystemTime) -> Result<Standing, String> {
-        const PART: u32 = 4;
+    /// How the code of a request stands, where that is to be looked up; an index that is known to be down is not asked.
+    async fn standing(&self, request: &Request, time: Duration) -> Result<Standing, String> {
         let Function { config, courier, .. } = &self.function;
         let (CodeStanding::Index, Ok(index)) = (config.code_standing, courier.index()) else {
             return Ok(Standing::default());
@@ -203,8 +226,7 @@ impl Capture {
         if index.breaker_state() != "closed" {
             return Err("the circuit breaker is not closed".to_owned());
         }
-        let time = within(deadline, SystemTime::now(), config.timing.budget) / PART;
-        let asked = standing(index, &code, time.min(config.timing.attempt)).await;
+        let asked = standing(index, &code, time).await;
         asked.map_err(|error| error.to_string())
     }
 
@@ -240,11 +262,18 @@ fn within(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
     budget.min(left.checked_sub(MARGIN).filter(|left| !left.is_zero()).unwrap_or(BLIND))
 }
 
+/// The part of a budget that looking a code up may take. An index that pauses wakes up meanwhile, and then stores at once.
+fn lookup_time(budget: Duration, config: &Config) -> Duration {
+    let can_pause = config.destination.as_ref().is_some_and(Destination::can_pause);
+    let part = if can_pause { budget * 3 / 4 } else { budget / 4 };
+    part.min(config.destination_timing().attempt)
+}
+
 /// Makes the event of a job and delivers it within what is left of the invocation. A panic on the way is this hit's
 /// outcome, not the function's end.
-async fn finish(capture: &Capture, job: Job) {
+async fn finish(capture: &Capture, job: Job, budget: Duration) {
     let ingress = job.work.ingress();
-    let mut delivery = pin!(deliver_job(capture, job));
+    let mut delivery = pin!(deliver_job(capture, job, budget));
     let guarded = poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| delivery.as_mut().poll(context)));
         polled.map_or(Poll::Ready(Err(())), |polled| polled.map(Ok))
@@ -258,7 +287,7 @@ async fn finish(capture: &Capture, job: Job) {
     }
 }
 
-async fn deliver_job(capture: &Capture, job: Job) {
+async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
     let begun = Instant::now();
     let function = &capture.function;
     let config = &function.config;
@@ -266,7 +295,8 @@ async fn deliver_job(capture: &Capture, job: Job) {
     let event = match job.work {
         Work::Request { request, invocation } => {
             let circumstances = capture.circumstances(invocation);
-            let standing = capture.standing(&request, job.deadline).await.unwrap_or_else(|reason| {
+            let time = lookup_time(within(job.deadline, SystemTime::now(), budget), config);
+            let standing = capture.standing(&request, time).await.unwrap_or_else(|reason| {
                 unknown = Some(reason);
                 Standing::default()
             });
@@ -281,7 +311,7 @@ async fn deliver_job(capture: &Capture, job: Job) {
         }
         Work::Event(event) => *event,
     };
-    let budget = within(job.deadline, SystemTime::now(), config.timing.budget);
+    let budget = within(job.deadline, SystemTime::now(), budget);
     let delivered = function.courier.deliver(&event, budget).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut line = capture::log_line(&event, &delivered, function.courier.name(), milliseconds);
@@ -334,7 +364,7 @@ mod tests {
             );
             let deadline = SystemTime::now() + Duration::from_secs(10);
             // Whoever waits for it goes on.
-            finish(&capture, Job { work, deadline }).await;
+            finish(&capture, Job { work, deadline }, Duration::from_secs(5)).await;
         }
     }
 

@@ -14,7 +14,7 @@ use super::{BoxError, Function, deadline, log};
 use crate::aws::client::{Deliverer, http_client};
 use crate::config::{Config, Variables};
 use crate::setup::dashboards::session::{Options, import};
-use crate::setup::dashboards::{EXAMPLES, Wanted, objects, place};
+use crate::setup::dashboards::{EXAMPLES, Place, Wanted, objects, place};
 use crate::setup::plan::Plan;
 use crate::setup::prune::{Fate, delete, judge};
 use crate::setup::resource::{ResourceRequest, UnreadableRequest};
@@ -149,14 +149,15 @@ async fn import_dashboards(
     plan: &Plan,
     wanted: Wanted,
 ) -> Result<String, String> {
-    let (base, implied) = place(&wanted.url, deliverer.target())
+    let Place { base, auth, withheld } = place(&wanted.url, deliverer.target(), false)
         .ok_or_else(|| format!("`DashboardsUrl` is no address; give one as in {EXAMPLES}"))?;
     let objects = objects(&plan.base)?;
     let http = http_client(function.config.ca_file.as_deref(), &function.config.timing);
     let http = http.map_err(|error| error.to_string())?;
     let options = Options {
         base,
-        auth: wanted.auth.unwrap_or(implied),
+        auth: wanted.auth.unwrap_or(auth),
+        withheld,
         tenant: wanted.tenant,
         space: wanted.space,
         differing: wanted.differing,

@@ -17,7 +17,7 @@ use super::invocations::Invocations;
 use super::{BoxError, Function, MARGIN, log};
 use crate::aws::bulk::Patience;
 use crate::aws::client::Deliverer;
-use crate::config::{CodeStanding, Variables};
+use crate::config::{CodeStanding, Timing, Variables};
 use crate::delivery::bulk::Limits;
 use crate::delivery::counts::Counts;
 use crate::delivery::{Failure, Ignored, Outcome};
@@ -317,7 +317,11 @@ async fn deliver(
     budget: Duration,
 ) -> (Vec<Event>, Vec<Outcome>) {
     let patience = Patience {
-        attempt: budget.min(Patience::default().attempt),
+        attempt: budget.min(if index.target().can_pause() {
+            Timing::WITH_PAUSE.attempt
+        } else {
+            Patience::default().attempt
+        }),
         budget,
     };
     index.deliver_parts(next, Limits::HALF, patience).await

@@ -4,8 +4,10 @@
 //! Where the API comes from: `src/core/server/saved_objects/routes` and `…/import` in either program's source, the security
 //! plugin's `server/auth` and `server/multitenancy` for login and tenants.
 
+pub mod fields;
 pub mod session;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::plan::covers;
@@ -36,9 +38,20 @@ pub fn objects(base: &str) -> Result<Vec<Value>, String> {
 /// What an address may look like, for those who gave something else.
 pub const EXAMPLES: &str = "`https://host:5601` or `https://host/_dashboards`";
 
-/// The program's address, and how to prove who asks: as the URL says, else as the destination on the same host has it. None
-/// when the URL is no address.
-pub fn place(url: &str, target: &Target) -> Option<(String, Auth)> {
+/// Where a program is, and how to prove who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its address, without credentials and without a slash at its end.
+    pub base: String,
+    /// How requests prove who sends them.
+    pub auth: Auth,
+    /// Whether the destination's credentials are for this host, and not sent because anybody on the way could read them.
+    pub withheld: bool,
+}
+
+/// The program's address, and how to prove who asks: as the URL says, else as the destination on the same host has it, if the
+/// connection is encrypted, does not leave this machine, or `plain_http` allows any. None when the URL is no address.
+pub fn place(url: &str, target: &Target, plain_http: bool) -> Option<Place> {
     let region = match &target.auth {
         Auth::SigV4 { region, .. } => Some(region.as_str()),
         _ => None,
@@ -49,9 +62,14 @@ pub fn place(url: &str, target: &Target) -> Option<(String, Auth)> {
         return None;
     };
     let host = |url: &str| reqwest::Url::parse(url).ok()?.host_str().map(ToOwned::to_owned);
-    let auth = match found.auth {
-        Auth::None if host(&found.base) == host(&target.base) => target.auth.clone(),
-        auth => auth,
+    let is_same_host = host(&found.base) == host(&target.base);
+    let names_nobody = found.auth == Auth::None && target.auth != Auth::None && is_same_host;
+    let is_private = plain_http || found.base.starts_with("https:") || is_loopback(&found.base);
+    let withheld = names_nobody && !is_private;
+    let auth = if names_nobody && is_private {
+        target.auth.clone()
+    } else {
+        found.auth
     };
     // A browser's address goes on with `/app/…`.
     let base = found
@@ -60,7 +78,18 @@ pub fn place(url: &str, target: &Target) -> Option<(String, Auth)> {
         .next()
         .unwrap_or_default()
         .trim_end_matches("/app");
-    Some((base.to_owned(), auth))
+    Some(Place {
+        base: base.to_owned(),
+        auth,
+        withheld,
+    })
+}
+
+fn is_loopback(url: &str) -> bool {
+    let url = reqwest::Url::parse(url).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// An import as the properties of a custom resource ask for it.
@@ -206,6 +235,106 @@ pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> Reque
     }
 }
 
+/// Asks for the fields of the indices that a pattern finds.
+pub fn list_fields(space: Option<&str>, pattern: &str) -> Request {
+    let meta = fields::META_FIELDS.map(|name| format!("&meta_fields={name}")).concat();
+    let pattern = utf8_percent_encode(pattern, NON_ALPHANUMERIC);
+    let path = format!("/api/index_patterns/_fields_for_wildcard?pattern={pattern}{meta}");
+    plain("GET", format!("{}{path}", below(space)))
+}
+
+/// Reads the answer to [`list_fields`]: none where no index has the pattern's name, the program has no such address (newer
+/// Kibana, which needs no list), or the user may not look.
+pub fn listed_fields(reply: &Reply) -> Option<Vec<Value>> {
+    let body = reply.json().filter(|_| reply.status == 200)?;
+    body["fields"].as_array().cloned()
+}
+
+/// Returns a stored index pattern with another list of fields, and nothing else changed, as it can be imported.
+pub fn with_fields(stored: &Value, fields: &str) -> Value {
+    let mut object = json!({"references": []});
+    let members = [
+        "type",
+        "id",
+        "attributes",
+        "references",
+        "migrationVersion",
+        "coreMigrationVersion",
+        "typeMigrationVersion",
+    ];
+    for member in members {
+        if let Some(value) = stored.get(member) {
+            object[member] = value.clone();
+        }
+    }
+    object["attributes"]["fields"] = fields.into();
+    object
+}
+
+/// Asks for the tenants that the user has.
+pub fn list_tenants() -> Request {
+    plain("GET", "/api/v1/configuration/account".to_owned())
+}
+
+/// Reads the answer to [`list_tenants`]: what `--tenant` may name. Without the security plugin there is one place for all.
+///
+/// # Errors
+///
+/// What was answered instead.
+pub fn listed_tenants(reply: &Reply) -> Result<Vec<String>, String> {
+    match (reply.status, reply.json()) {
+        (200, Some(body)) if body["data"]["tenants"].is_object() => {
+            let own = body["data"]["user_name"].as_str().unwrap_or_default();
+            let tenants = body["data"]["tenants"].as_object().into_iter().flatten();
+            let name = |name: &String| match name.as_str() {
+                "global_tenant" => "global".to_owned(),
+                name if name == own => "private".to_owned(),
+                name => name.to_owned(),
+            };
+            Ok(tenants.map(|(tenant, _)| name(tenant)).collect())
+        }
+        (404, Some(_)) => Ok(vec!["global".to_owned()]),
+        _ => Err(refusal(reply)),
+    }
+}
+
+/// Asks for the spaces that the user sees.
+pub fn list_spaces() -> Request {
+    plain("GET", "/api/spaces/space".to_owned())
+}
+
+/// Reads the answer to [`list_spaces`]: what `--space` may name.
+///
+/// # Errors
+///
+/// What was answered instead.
+pub fn listed_spaces(reply: &Reply) -> Result<Vec<String>, String> {
+    match (reply.status, reply.json()) {
+        (200, Some(Value::Array(spaces))) => {
+            let ids = spaces.iter().filter_map(|space| space["id"].as_str());
+            Ok(ids.map(ToOwned::to_owned).collect())
+        }
+        (404, Some(_)) => Ok(Vec::new()),
+        _ => Err(refusal(reply)),
+    }
+}
+
+/// Checks that a chosen tenant or space exists.
+///
+/// # Errors
+///
+/// The message that lists those that do.
+pub fn check_choice(option: &str, chosen: &str, existing: &[String]) -> Result<(), String> {
+    if existing.iter().any(|name| name == chosen) {
+        return Ok(());
+    }
+    let names: Vec<_> = existing.iter().map(|name| format!("`{name}`")).collect();
+    Err(match names.as_slice() {
+        [] => format!("cannot find the {option} `{chosen}`: this program has none; leave `--{option}` out"),
+        names => format!("cannot find the {option} `{chosen}`; try one of {}", names.join(", ")),
+    })
+}
+
 fn plain(method: &'static str, path: String) -> Request {
     Request {
         method,
@@ -323,7 +452,8 @@ pub fn refusal(reply: &Reply) -> String {
 }
 
 /// Whether a stored object is still what was imported. Newer programs complete what they store, and a few members are called
-/// otherwise there, so only what a person would change is compared.
+/// otherwise there, so only what a person would change is compared. The fields of an index pattern are no person's:
+/// [`fields::WantedFields::are_in`] compares them.
 pub fn same(ours: &Value, theirs: &Value) -> bool {
     let (mine, other) = (&ours["attributes"], &theirs["attributes"]);
     let equal = |names: &[&str]| names.iter().all(|name| mine[*name] == other[*name]);

@@ -231,10 +231,9 @@ impl Stage {
 
     /// Delivers an event; where there is a fallback, part of the budget is kept for it.
     async fn deliver(&self, event: &Arc<Event>) -> Delivered {
-        let timing = &self.config.timing;
-        let budget = timing.budget;
+        let budget = self.config.destination_timing().budget;
         let kept = match self.fallback {
-            Some(_) => timing.attempt.min(budget / 2),
+            Some(_) => self.config.timing.attempt.min(budget / 2),
             None => Duration::ZERO,
         };
         let delivered = self.sink.deliver(event, budget.saturating_sub(kept)).await;
@@ -308,7 +307,8 @@ impl Stage {
             return;
         }
         self.sink.stop();
-        let _ = tokio::time::timeout(budget + LAST_WORDS, all_back()).await;
+        let longest = self.config.destination_timing().budget;
+        let _ = tokio::time::timeout(longest + LAST_WORDS, all_back()).await;
     }
 
     /// Tells what became of an event; one that was not delivered is logged whole.

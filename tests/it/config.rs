@@ -367,3 +367,43 @@ fn a_password_is_found_wherever_it_could_be() {
         assert_eq!(hide_password(url), shown, "{url}");
     }
 }
+
+/// A collection may take half a minute to wake up, and nobody waits for that after the reply.
+#[test]
+fn a_destination_that_can_pause_has_a_budget_that_outlasts_it() {
+    let timing = |destination: &str, more: &[(&str, &str)]| {
+        let mut variables = Variables::from([("PIXEL_DESTINATION".to_owned(), destination.to_owned())]);
+        variables.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let (config, problems) = Config::read(&variables);
+        assert_eq!(problems, [], "{destination}");
+        let timing = config.destination_timing();
+        (timing.attempt.as_secs(), timing.budget.as_secs())
+    };
+    let own = [("PIXEL_AUTH", "aoss"), ("AWS_REGION", "eu-west-1")];
+    for (destination, more) in [
+        ("https://abc.eu-west-1.aoss.amazonaws.com/events", &[][..]),
+        ("https://abc.aoss.eu-west-1.on.aws/events", &[]),
+        ("https://collection.internal.example/events", &own),
+    ] {
+        let (attempt, budget) = timing(destination, more);
+        assert!(attempt >= 35 && budget > attempt, "{destination}: {attempt} {budget}");
+        let waits = [more, &[("PIXEL_REPLY", "after-indexing")]].concat();
+        assert_eq!(timing(destination, &waits), (2, 5), "{destination}");
+        let chosen = [
+            more,
+            &[("PIXEL_ATTEMPT_TIMEOUT_MS", "3000"), ("PIXEL_BUDGET_MS", "9000")],
+        ]
+        .concat();
+        assert_eq!(timing(destination, &chosen), (3, 9), "{destination}");
+    }
+    for destination in [
+        "https://search-x.eu-west-1.es.amazonaws.com/events",
+        "http://127.0.0.1:9200/events",
+        "sqs://sqs.eu-west-1.amazonaws.com/123456789012/pixel",
+    ] {
+        assert_eq!(timing(destination, &[]), (2, 5), "{destination}");
+    }
+}

@@ -4,6 +4,7 @@
 mod check;
 mod count;
 mod events;
+mod field_caps;
 mod file;
 mod import;
 mod kql;

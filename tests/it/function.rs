@@ -54,7 +54,7 @@ impl Timing {
 }
 
 /// The request of a visitor that carries every kind of secret.
-fn hit(id: &str) -> Document {
+pub fn hit(id: &str) -> Document {
     let secret = |name: &str| format!("{SECRET} {name}");
     Document {
         query: pairs(&[("utm_source", "news"), ("userid", "u-1"), ("token", &secret("token"))]),
@@ -86,7 +86,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(owned).collect()
 }
 
-fn payload(hit: &Document) -> Vec<u8> {
+pub fn payload(hit: &Document) -> Vec<u8> {
     document(hit).to_string().into_bytes()
 }
 
@@ -135,7 +135,7 @@ fn assert_answered(case: &str, invocation: &Invocation) {
 }
 
 /// The reply is the image as a base64 JSON string, nothing else.
-fn assert_image(case: &str, invocation: &Invocation) {
+pub fn assert_image(case: &str, invocation: &Invocation) {
     let InvokeResult::Reply(body) = &invocation.result else {
         panic!("{case}: {:?}", invocation.result);
     };
@@ -149,13 +149,13 @@ fn assert_gif(case: &str, reply: &[u8]) {
 }
 
 /// The log as JSON, line by line.
-fn log(case: &str, rig: &Rig) -> Vec<Value> {
+pub fn log(case: &str, rig: &Rig) -> Vec<Value> {
     let parse = |line: String| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{case}: {error}: {line}"));
     rig.log_lines().into_iter().map(parse).collect()
 }
 
 /// The lines that tell what became of a hit.
-fn hits(case: &str, rig: &Rig) -> Vec<Value> {
+pub fn hits(case: &str, rig: &Rig) -> Vec<Value> {
     let of_hit = |line: &Value| line.get("outcome").is_some();
     log(case, rig).into_iter().filter(of_hit).collect()
 }

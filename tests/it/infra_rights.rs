@@ -244,6 +244,24 @@ fn dashboards(running: &Running, user: &(String, String), path: &str, asked: &As
         assert!(status == 200 && written["errors"] == false, "{status} {answer}");
         return (200, json!({"success": true, "successCount": objects.len()}).to_string());
     }
+    if path.starts_with("v1/configuration/account") {
+        let tenants = json!({"data": {"user_name": user.0, "tenants": {"global_tenant": true}}});
+        return (200, tenants.to_string());
+    }
+    if path.starts_with("index_patterns/") {
+        let pattern = path
+            .split("pattern=")
+            .nth(1)
+            .and_then(|rest| rest.split('&').next())
+            .unwrap_or_default();
+        let fields = format!("/{pattern}/_field_caps?fields=*");
+        let (status, answer) = servers::request_as(running, Some(user), "GET", &fields, None);
+        assert!(matches!(status, 200 | 404), "{pattern}: {status} {answer}");
+        return (
+            404,
+            json!({"statusCode": 404, "message": "No indices match"}).to_string(),
+        );
+    }
     let object = path.trim_start_matches("saved_objects/").replace('/', ":");
     let (status, answer) = ask("GET", &format!("/_doc/{object}"), None);
     let found: Value = serde_json::from_str(&answer).unwrap_or_default();

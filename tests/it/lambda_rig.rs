@@ -76,6 +76,8 @@ pub struct RigOptions {
     /// The time-out of the init phase.
     pub init_timeout: Duration,
     pub memory_mb: u32,
+    /// Status and body with which every registration of an extension is refused, as Lambda Managed Instances do.
+    pub refused_registration: Option<(u16, &'static str)>,
 }
 
 impl RigOptions {
@@ -89,6 +91,7 @@ impl RigOptions {
             timeout: Duration::from_secs(10),
             init_timeout: Duration::from_secs(10),
             memory_mb: 128,
+            refused_registration: None,
         }
     }
 
@@ -114,6 +117,11 @@ impl RigOptions {
 
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    pub fn refuse_registration(mut self, status: u16, body: &'static str) -> Self {
+        self.refused_registration = Some((status, body));
         self
     }
 
@@ -884,6 +892,7 @@ struct Api {
     state: Mutex<ApiState>,
     changed: watch::Sender<()>,
     handler: String,
+    refused_registration: Option<(u16, &'static str)>,
 }
 
 #[derive(Default)]
@@ -949,6 +958,7 @@ impl Api {
             state: Mutex::default(),
             changed: watch::Sender::default(),
             handler: options.handler.clone(),
+            refused_registration: options.refused_registration,
         }
     }
 
@@ -1049,6 +1059,10 @@ impl Api {
     }
 
     fn register(&self, name: &str, body: &[u8]) -> Result<HttpResponse, Refusal> {
+        if let Some((status, body)) = self.refused_registration {
+            let answer = Response::builder().status(status);
+            return Ok(answer.body(Full::new(body.into())).expect("the status is valid"));
+        }
         let wants_invoke = subscription(name, body)?;
         let id = new_uuid();
         self.change(|state| {

@@ -37,6 +37,7 @@ mod invoke;
 mod keys;
 mod lambda_rig;
 mod lambda_rig_itself;
+mod lambda_traps;
 mod lifecycle;
 mod log_injection;
 mod manage;

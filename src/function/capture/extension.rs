@@ -8,7 +8,6 @@ use tokio::task::JoinHandle;
 
 use super::super::api::Api;
 use super::{BoxError, Capture, Job, finish};
-use crate::config::Variables;
 
 /// Init, or the first hit, may wait so long for the connection to the index; a visitor may be waiting for it.
 pub(super) const PREPARATION: Duration = Duration::from_millis(100);
@@ -21,15 +20,21 @@ pub(super) struct Extension {
 
 impl Extension {
     /// Registers for INVOKE.
-    pub(super) async fn register(variables: &Variables) -> Result<Self, BoxError> {
-        let mut api = Api::new(variables)?;
+    ///
+    /// # Errors
+    ///
+    /// When Lambda refuses that, as Lambda Managed Instances always do.
+    pub(super) async fn register(mut api: Api) -> Result<Self, BoxError> {
         let request = Request::post("/2020-01-01/extension/register")
             .header("Lambda-Extension-Name", "pixel")
             .header("Content-Type", "application/json")
             .body(r#"{"events":["INVOKE"]}"#.to_owned())?;
         let answer = api.call(request).await?;
         let id = answer.headers().get("lambda-extension-identifier").cloned();
-        let id = id.ok_or_else(|| format!("could not register the extension: status {}", answer.status()))?;
+        let id = id.ok_or_else(|| {
+            let (status, reason) = (answer.status(), String::from_utf8_lossy(answer.body()));
+            format!("status {status}: {}", reason.chars().take(200).collect::<String>())
+        })?;
         Ok(Self { api, id })
     }
 
@@ -42,10 +47,11 @@ impl Extension {
     ) -> Result<(), BoxError> {
         // Prepared or not, the visitor comes first.
         let _ = tokio::time::timeout(PREPARATION, preparation).await;
+        let budget = capture.function.config.destination_timing().budget;
         loop {
             self.next().await?;
             if let Some(Some(job)) = jobs.recv().await {
-                finish(capture, job).await;
+                finish(capture, job, budget).await;
             }
         }
     }

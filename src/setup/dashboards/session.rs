@@ -6,6 +6,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use serde_json::Value;
 
+use super::fields::WantedFields;
 use super::{Found, PREFIXES, Reply, Request};
 use crate::aws::client::{SendError, Unauthenticated, authenticated, transport};
 use crate::delivery::Auth;
@@ -34,6 +35,8 @@ pub struct Options {
     pub base: String,
     /// How requests prove who sends them.
     pub auth: Auth,
+    /// Whether credentials exist for this host that must not go over plain http.
+    pub withheld: bool,
     /// The tenant of the security plugin of OpenSearch Dashboards.
     pub tenant: Option<String>,
     /// The space of Kibana.
@@ -63,8 +66,19 @@ pub async fn import(
         cookie: None,
     };
     let program = session.open().await?;
-    let mut subject = format!("dashboards in {program}: {} objects", objects.len());
-    let (absent, mut changed) = session.compare(objects).await?;
+    session.check_place().await?;
+    let fields = session.wanted_fields(objects).await?;
+    let objects: &[Value] = &fill_in(objects, &fields);
+    let mut subject = format!(
+        "dashboards in {program}: {} objects, {}",
+        objects.len(),
+        describe(&fields)
+    );
+    let Compared {
+        absent,
+        mut changed,
+        outdated,
+    } = session.compare(objects, &fields).await?;
     if !changed.is_empty() && options.differing == Differing::Keep {
         subject = format!(
             "{subject}, {} of them kept as somebody changed them: {}",
@@ -80,7 +94,10 @@ pub async fn import(
         );
         return Err(session.error(&message));
     }
-    let done = match (absent.len(), changed.len()) {
+    if outdated.is_some() {
+        subject = format!("{subject}, which were not in it");
+    }
+    let done = match (absent.len(), changed.len() + usize::from(outdated.is_some())) {
         (0, 0) => {
             return Ok(Step {
                 subject,
@@ -92,9 +109,47 @@ pub async fn import(
     };
     if options.write {
         let sent: Vec<_> = absent.into_iter().chain(changed.iter().copied()).collect();
-        session.send_objects(&sent, !changed.is_empty()).await?;
+        if !sent.is_empty() {
+            session.send_objects(&sent, !changed.is_empty(), &fields).await?;
+        }
+        if let Some(index_pattern) = outdated {
+            session.write_fields(&index_pattern, &fields).await?;
+        }
     }
     Ok(Step { subject, done })
+}
+
+/// What of the objects is to be written.
+struct Compared<'o> {
+    absent: Vec<&'o Value>,
+    /// They are there, and a person has changed them.
+    changed: Vec<&'o Value>,
+    /// An index pattern as it is stored, whose list of fields is not the wanted one.
+    outdated: Option<Value>,
+}
+
+fn is_index_pattern(object: &Value) -> bool {
+    object["type"] == "index-pattern"
+}
+
+fn fill_in(objects: &[Value], fields: &WantedFields) -> Vec<Value> {
+    let mut objects = objects.to_vec();
+    for object in objects.iter_mut().filter(|object| is_index_pattern(object)) {
+        object["attributes"]["fields"] = fields.text(None).into();
+    }
+    objects
+}
+
+fn describe(fields: &WantedFields) -> String {
+    let number = fields.len();
+    match (fields.from_program, fields.absent.as_slice()) {
+        (false, _) => format!("{number} fields in the index pattern, as shipped: the program lists none of an index"),
+        (true, []) => format!("{number} fields in the index pattern"),
+        (true, absent) => format!(
+            "{number} fields in the index pattern, of which the indices lack {}",
+            absent.join(", ")
+        ),
+    }
 }
 
 fn names(objects: &[&Value]) -> String {
@@ -157,7 +212,12 @@ impl Session<'_> {
         let Auth::Basic { user, password } = &self.options.auth else {
             let auth = self.options.auth.name();
             return Err(self.error(&format!(
-                "it wants a login, and the credentials (`{auth}`) are not accepted\n  give them in the URL, as in `https://user:password@host`, or allow the IAM role in the domain's role mapping"
+                "it wants a login, and the credentials (`{auth}`) are not accepted{}\n  give them in the URL, as in `https://user:password@host`, or allow the IAM role in the domain's role mapping",
+                if self.options.withheld {
+                    "; those of the destination are not sent over plain http unless you say `--plain-http-credentials`"
+                } else {
+                    ""
+                }
             )));
         };
         let reply = self.send(&super::login(user, password.expose())).await?;
@@ -172,17 +232,62 @@ impl Session<'_> {
         }
     }
 
-    /// What is not there, and what is there and differs.
-    async fn compare<'o>(&self, objects: &'o [Value]) -> Result<(Vec<&'o Value>, Vec<&'o Value>), ServerError> {
-        let (mut absent, mut changed) = (Vec::new(), Vec::new());
+    /// Checks that the tenant and the space exist: the programs take another tenant silently, and store into any space.
+    async fn check_place(&self) -> Result<(), ServerError> {
+        if let Some(tenant) = &self.options.tenant {
+            let reply = self.send(&super::list_tenants()).await?;
+            let tenants = super::listed_tenants(&reply);
+            let tenants = tenants.map_err(|why| self.error(&format!("cannot list the tenants: {why}")))?;
+            super::check_choice("tenant", tenant, &tenants).map_err(|why| self.error(&why))?;
+        }
+        if let Some(space) = &self.options.space {
+            let reply = self.send(&super::list_spaces()).await?;
+            let spaces = super::listed_spaces(&reply);
+            let spaces = spaces.map_err(|why| self.error(&format!("cannot list the spaces: {why}")))?;
+            super::check_choice("space", space, &spaces).map_err(|why| self.error(&why))?;
+        }
+        Ok(())
+    }
+
+    /// The list of fields that the index pattern should have.
+    async fn wanted_fields(&self, objects: &[Value]) -> Result<WantedFields, ServerError> {
+        let index_pattern = objects.iter().find(|object| is_index_pattern(object));
+        let title = index_pattern.and_then(|object| object["attributes"]["title"].as_str());
+        let Some(pattern) = title else {
+            return Ok(WantedFields::new(None));
+        };
+        let reply = self.send(&super::list_fields(self.space(), pattern)).await?;
+        Ok(WantedFields::new(super::listed_fields(&reply)))
+    }
+
+    /// Compares the objects with those that are there.
+    async fn compare<'o>(&self, objects: &'o [Value], fields: &WantedFields) -> Result<Compared<'o>, ServerError> {
+        let mut compared = Compared {
+            absent: Vec::new(),
+            changed: Vec::new(),
+            outdated: None,
+        };
         for object in objects {
             match self.stored(object).await? {
-                None => absent.push(object),
-                Some(theirs) if !super::same(object, &theirs) => changed.push(object),
+                None => compared.absent.push(object),
+                Some(theirs) if !super::same(object, &theirs) => compared.changed.push(object),
+                Some(theirs) if is_index_pattern(object) && !fields.are_in(&theirs) => compared.outdated = Some(theirs),
                 Some(_) => {}
             }
         }
-        Ok((absent, changed))
+        Ok(compared)
+    }
+
+    /// Fills in the list of fields of an index pattern that is there, and leaves the rest of it alone.
+    async fn write_fields(&self, index_pattern: &Value, fields: &WantedFields) -> Result<(), ServerError> {
+        let object = super::with_fields(index_pattern, &fields.text(Some(index_pattern)));
+        let reply = self.send(&super::import(self.space(), &[&object], true)).await?;
+        super::imported(&reply)
+            .map_err(|why| self.error(&format!("cannot write the fields of the index pattern: {why}")))?;
+        match self.stored(index_pattern).await? {
+            Some(stored) if fields.are_in(&stored) => Ok(()),
+            _ => Err(self.error("it says that the fields of the index pattern were written, and they are not there")),
+        }
     }
 
     async fn stored(&self, object: &Value) -> Result<Option<Value>, ServerError> {
@@ -190,13 +295,20 @@ impl Session<'_> {
         super::stored(&reply).map_err(|why| self.error(&format!("looking for {}: {why}", names(&[object]))))
     }
 
-    async fn send_objects(&self, objects: &[&Value], overwrite: bool) -> Result<(), ServerError> {
+    async fn send_objects(
+        &self,
+        objects: &[&Value],
+        overwrite: bool,
+        fields: &WantedFields,
+    ) -> Result<(), ServerError> {
         let reply = self.send(&super::import(self.space(), objects, overwrite)).await?;
         super::imported(&reply).map_err(|why| self.error(&why))?;
         let mut missing = Vec::new();
         for object in objects {
             let found = self.stored(object).await?;
-            if !found.is_some_and(|theirs| super::same(object, &theirs)) {
+            let is_whole =
+                |theirs: &Value| super::same(object, theirs) && (!is_index_pattern(object) || fields.are_in(theirs));
+            if !found.is_some_and(|theirs| is_whole(&theirs)) {
                 missing.push(*object);
             }
         }

@@ -300,11 +300,33 @@ impl Problems {
         let what = name(object);
         let time = object["attributes"]["timeFieldName"].as_str().unwrap_or_default();
         self.field(&what, time, is_date);
+        let fields = inner(object, "/attributes/fields").unwrap_or_default();
+        let listed: BTreeSet<_> = items(&fields)
+            .iter()
+            .filter_map(|field| field["name"].as_str())
+            .collect();
+        let of_index = FIELDS
+            .iter()
+            .filter(|field| field.kind != Kind::Raw)
+            .map(|field| field.name);
+        let expected: BTreeSet<_> = of_index
+            .chain(["_id", "_index", "_score", "_source", "_type"])
+            .collect();
         self.demand(
-            inner(object, "/attributes/fields") == Some(serde_json::json!([])),
+            listed == expected && items(&fields).len() == expected.len(),
             &what,
-            "`fields` is not an empty list as text",
+            "its list of fields is not that of the mapping, as text",
         );
+        for field in items(&fields) {
+            let has = |name: &str, fits: fn(&Value) -> bool| fits(&field[name]);
+            let whole = has("type", Value::is_string)
+                && ["searchable", "aggregatable", "readFromDocValues"]
+                    .iter()
+                    .all(|name| has(name, Value::is_boolean))
+                && field["scripted"] == false
+                && field["count"] == 0;
+            self.demand(whole, &what, &format!("its field {} is not whole", field["name"]));
+        }
     }
 
     fn search(&mut self, object: &Value) {

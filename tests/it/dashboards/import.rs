@@ -7,12 +7,13 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use pixel::aws::client::http_client;
 use pixel::config::Timing;
 use pixel::dashboards::{INDEX_PATTERN, objects};
-use pixel::delivery::{Auth, Secret, Service};
+use pixel::delivery::{Auth, Destination, Secret, Service};
 use pixel::setup::dashboards::session::{Differing, Options, import};
-use pixel::setup::run::Done;
+use pixel::setup::dashboards::{Place, place};
+use pixel::setup::run::{Done, Step};
 use serde_json::{Value, json};
 
-use super::stub::{Came, Door, Fault, Objects, Program, Stub, USER};
+use super::stub::{Came, Door, Fault, Objects, Program, Stub, USER, program_fields};
 use super::{Index, specification};
 use crate::servers::Server;
 
@@ -38,6 +39,7 @@ fn options(stub: &Stub, auth: Auth) -> Options {
     Options {
         base: stub.url(),
         auth,
+        withheld: false,
         tenant: None,
         space: None,
         differing: Differing::Refuse,
@@ -46,12 +48,16 @@ fn options(stub: &Stub, auth: Auth) -> Options {
 }
 
 fn run(options: &Options) -> Result<Done, String> {
+    run_step(options).map(|step| step.done)
+}
+
+fn run_step(options: &Options) -> Result<Step, String> {
     let http = http_client(None, &Timing::default()).expect("a client");
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
     let credentials = SharedCredentialsProvider::new(credentials);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let step = runtime.block_on(import(&http, Some(&credentials), options, &ours()));
-    step.map(|step| step.done).map_err(|error| error.to_string())
+    step.map_err(|error| error.to_string())
 }
 
 /// Imports and leaves it there, then finds nothing to do.
@@ -306,6 +312,272 @@ fn a_program_that_lacks_a_kind_of_object_gets_the_others() {
         assert_eq!(run(&options), Ok(done), "{kind}");
         assert_eq!(stub.objects().len(), ours().len(), "{kind}");
     }
+}
+
+const META: [&str; 5] = ["_source", "_id", "_type", "_index", "_score"];
+
+fn index_pattern(stub: &Stub) -> Value {
+    let key = (String::new(), "index-pattern".to_owned(), "pixel-events".to_owned());
+    stub.objects()[&key].clone()
+}
+
+fn listed(index_pattern: &Value) -> Vec<Value> {
+    serde_json::from_str(index_pattern["attributes"]["fields"].as_str().expect("a text")).expect("a list")
+}
+
+/// Later than 3.6, OpenSearch Dashboards draw nothing over a field that is not in the list, and do not fill it.
+#[test]
+fn an_index_pattern_without_its_fields_is_filled_and_never_unchanged() {
+    let stub = Stub::start(Program::OpenSearchDashboards2, Door::Open, "");
+    let mut options = options(&stub, Auth::None);
+    assert_eq!(run(&options), Ok(Done::Created));
+    let known = program_fields(&META);
+    let names = |fields: &[Value]| fields.iter().map(|field| field["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&listed(&index_pattern(&stub))), names(&known));
+    assert_eq!(run(&options), Ok(Done::Unchanged));
+    let step = run_step(&options).expect("it is asked").subject;
+    assert!(
+        step.contains(&format!("{} fields in the index pattern", known.len())),
+        "{step}"
+    );
+
+    let shorter = Value::Array(known[..9].to_vec()).to_string();
+    let mut untyped = known.clone();
+    let code = untyped.iter_mut().find(|field| field["name"] == "pixel.code");
+    code.expect("it is there")["aggregatable"] = false.into();
+    let untyped = Value::Array(untyped).to_string();
+    for broken in ["[]", "", "no list", &shorter, &untyped] {
+        stub.change(|all| {
+            let object = one(all, "index-pattern", "pixel-events");
+            object["attributes"]["fields"] = broken.into();
+            object["attributes"]["fieldFormatMap"] = "{}".into();
+        });
+        options.write = false;
+        let step = run_step(&options).expect("it is asked");
+        assert_eq!(step.done, Done::Updated, "{broken}");
+        assert!(
+            step.subject.contains("which were not in it"),
+            "{broken}: {}",
+            step.subject
+        );
+        assert_eq!(
+            index_pattern(&stub)["attributes"]["fields"],
+            broken,
+            "a dry run writes nothing"
+        );
+        options.write = true;
+        assert_eq!(run(&options), Ok(Done::Updated), "{broken}");
+        assert_eq!(names(&listed(&index_pattern(&stub))), names(&known), "{broken}");
+        assert_eq!(
+            index_pattern(&stub)["attributes"]["fieldFormatMap"],
+            "{}",
+            "the rest is a person's"
+        );
+        assert_eq!(run(&options), Ok(Done::Unchanged), "{broken}");
+    }
+    stub.fault(Fault::Forgets);
+    stub.change(|all| one(all, "index-pattern", "pixel-events")["attributes"]["fields"] = "[]".into());
+    let error = run(&options).expect_err("nothing was written");
+    assert!(error.contains("they are not there"), "{error}");
+}
+
+#[test]
+fn a_list_that_the_program_or_a_person_completed_is_kept() {
+    let stub = Stub::start(Program::OpenSearchDashboards2, Door::Open, "");
+    let options = options(&stub, Auth::None);
+    assert_eq!(run(&options), Ok(Done::Created));
+    // What *refresh* makes: the program's answer, with how often fields were used, and what people have added.
+    let mut refreshed = program_fields(&META);
+    for field in &mut refreshed {
+        field["count"] = 3.into();
+        field["scripted"] = false.into();
+    }
+    refreshed.reverse();
+    refreshed.push(
+        json!({"name": "own", "type": "number", "script": "1", "lang": "painless", "scripted": true, "count": 0,
+        "searchable": true, "aggregatable": true, "readFromDocValues": false}),
+    );
+    refreshed.push(
+        json!({"name": "elsewhere", "type": "string", "scripted": false, "count": 0, "searchable": true,
+        "aggregatable": true, "readFromDocValues": true}),
+    );
+    let store = |fields: &[Value]| {
+        stub.change(|all| {
+            let text = Value::Array(fields.to_vec()).to_string();
+            one(all, "index-pattern", "pixel-events")["attributes"]["fields"] = text.into();
+        });
+    };
+    store(&refreshed);
+    assert_eq!(run(&options), Ok(Done::Unchanged));
+    // One of ours is missing: it comes back, and nothing else is lost.
+    let removed = refreshed
+        .iter()
+        .position(|field| field["name"] == "pixel.code")
+        .expect("it is there");
+    refreshed.remove(removed);
+    store(&refreshed);
+    assert_eq!(run(&options), Ok(Done::Updated));
+    let fields = listed(&index_pattern(&stub));
+    let field = |name: &str| fields.iter().find(|field| field["name"] == name);
+    assert!(field("pixel.code").is_some());
+    assert_eq!(field("own").map(|field| &field["script"]), Some(&json!("1")));
+    assert_eq!(field("visit.class").map(|field| &field["count"]), Some(&json!(3)));
+}
+
+#[test]
+fn without_an_index_the_list_is_the_one_of_the_file() {
+    let stub = Stub::start(Program::OpenSearchDashboards2, Door::Open, "");
+    stub.fault(Fault::NoIndex);
+    let options = options(&stub, Auth::None);
+    let step = run_step(&options).expect("it is imported");
+    assert!(
+        step.done == Done::Created && step.subject.contains("as shipped"),
+        "{}",
+        step.subject
+    );
+    assert_eq!(run(&options), Ok(Done::Unchanged));
+    let mine = ours()[0]["attributes"]["fields"].clone();
+    assert_eq!(
+        listed(&index_pattern(&stub)),
+        listed(&json!({"attributes": {"fields": mine}}))
+    );
+    // The index is there now.
+    stub.fault(Fault::None);
+    stub.change(|all| one(all, "index-pattern", "pixel-events")["attributes"]["fields"] = "[]".into());
+    assert_eq!(run(&options), Ok(Done::Updated));
+    assert_eq!(run(&options), Ok(Done::Unchanged));
+}
+
+#[test]
+fn a_tenant_or_space_that_does_not_exist_is_an_error_that_lists_those_that_do() {
+    use Program::{Kibana8, OpenSearchDashboards2};
+    let cases = [
+        (
+            OpenSearchDashboards2,
+            Door::Cookie,
+            Some("nosuch"),
+            None,
+            "`admin_tenant`, `global`",
+        ),
+        (OpenSearchDashboards2, Door::Basic, Some("Global"), None, "`private`"),
+        (
+            OpenSearchDashboards2,
+            Door::Open,
+            Some("nosuch"),
+            None,
+            "try one of `global`",
+        ),
+        (
+            OpenSearchDashboards2,
+            Door::Open,
+            None,
+            Some("marketing"),
+            "this program has none",
+        ),
+        (
+            Kibana8,
+            Door::Open,
+            None,
+            Some("marketting"),
+            "try one of `default`, `marketing`",
+        ),
+    ];
+    for (program, door, tenant, space, expected) in cases {
+        let stub = Stub::start(program, door, "");
+        let auth = if door == Door::Open { Auth::None } else { basic() };
+        let mut options = options(&stub, auth);
+        options.tenant = tenant.map(Into::into);
+        options.space = space.map(Into::into);
+        for write in [false, true] {
+            options.write = write;
+            let error = run(&options).expect_err(expected);
+            assert!(
+                error.contains(expected) && error.contains("cannot find"),
+                "{expected}: {error}"
+            );
+            assert!(stub.objects().is_empty(), "{expected}: nothing is written");
+        }
+    }
+    for (door, tenant) in [
+        (Door::Cookie, "global"),
+        (Door::Cookie, "private"),
+        (Door::Basic, "admin_tenant"),
+        (Door::Open, "global"),
+    ] {
+        let stub = Stub::start(OpenSearchDashboards2, door, "");
+        let mut options = options(&stub, if door == Door::Open { Auth::None } else { basic() });
+        options.tenant = Some(tenant.to_owned());
+        assert_eq!(run(&options), Ok(Done::Created), "{tenant}");
+    }
+}
+
+/// Whose credentials an address gets that names no user.
+#[test]
+fn credentials_go_to_their_own_host_only_and_not_in_clear() {
+    let target = |url: &str| match Destination::parse(url, None, None) {
+        Ok(Destination::OpenSearch(target)) => target,
+        other => panic!("{other:?}"),
+    };
+    let at = |url: &str, destination: &str, plain_http: bool| {
+        let Place { auth, withheld, .. } = place(url, &target(destination), plain_http).expect("an address");
+        (auth.name(), withheld)
+    };
+    let own = "https://user:password@search.example:9200/events";
+    for (url, destination, plain_http, expected) in [
+        ("https://search.example:5601", own, false, ("basic", false)),
+        ("http://search.example:5601", own, false, ("none", true)),
+        ("http://search.example:5601", own, true, ("basic", false)),
+        // The URL says who asks.
+        ("http://me:mine@search.example:5601", own, false, ("basic", false)),
+        ("https://other.example:5601", own, false, ("none", false)),
+        ("https://other.example:5601", own, true, ("none", false)),
+        ("http://other.example:5601", own, true, ("none", false)),
+        (
+            "http://search.example:5601",
+            "http://search.example:9200/events",
+            false,
+            ("none", false),
+        ),
+        (
+            "http://127.0.0.1:5601",
+            "http://user:password@127.0.0.1:9200/events",
+            false,
+            ("basic", false),
+        ),
+        (
+            "http://localhost:5601",
+            "https://user:password@localhost:9200/events",
+            false,
+            ("basic", false),
+        ),
+        (
+            "http://[::1]:5601",
+            "http://user:password@[::1]:9200/events",
+            false,
+            ("basic", false),
+        ),
+        (
+            "http://127.0.0.1.example:5601",
+            "https://u:p@127.0.0.1.example:9200/events",
+            false,
+            ("none", true),
+        ),
+    ] {
+        assert_eq!(
+            at(url, destination, plain_http),
+            expected,
+            "{url} beside {destination}, {plain_http}"
+        );
+    }
+}
+
+#[test]
+fn a_login_that_is_wanted_says_that_credentials_were_withheld() {
+    let stub = Stub::start(Program::OpenSearchDashboards2, Door::Cookie, "");
+    let mut options = options(&stub, Auth::None);
+    options.withheld = true;
+    let error = run(&options).expect_err("nobody asks");
+    assert!(error.contains("--plain-http-credentials"), "{error}");
 }
 
 /// A missing reference, an unknown type, and what nobody has thought of yet.

@@ -55,7 +55,20 @@ const NUMBERS: &str = "pixel-overview-numbers";
 const EVENTS: &str = "pixel-overview-events";
 const HOURS: &str = "pixel-overview-hours";
 
-const MUTATIONS: [Mutation; 47] = [
+const MUTATIONS: [Mutation; 50] = [
+    ("an empty list of fields", "list of fields", |all| {
+        all[0]["attributes"]["fields"] = "[]".into();
+    }),
+    ("a field too few", "list of fields", |all| {
+        within(&mut all[0], "/attributes/fields", |fields| {
+            fields.as_array_mut().expect("a list").pop();
+        });
+    }),
+    ("a field without its abilities", "is not whole", |all| {
+        within(&mut all[0], "/attributes/fields", |fields| {
+            remove(&mut fields[0], "aggregatable")
+        });
+    }),
     ("a newer version", "another migrationVersion", |all| {
         all[0]["migrationVersion"]["index-pattern"] = "7.11.0".into();
     }),
@@ -136,22 +149,23 @@ const MUTATIONS: [Mutation; 47] = [
         let input = json!({"precision_threshold": 40_000});
         state(all, PAGES, |it| {
             it["aggs"][1]["params"]["json"] = input.to_string().into();
+            it["aggs"][3]["params"]["size"] = 250.into();
         });
     }),
     ("a field that is not there", "`url.pth` is not in events", |all| {
-        state(all, PAGES, |it| it["aggs"][4]["params"]["field"] = "url.pth".into());
+        state(all, PAGES, |it| it["aggs"][3]["params"]["field"] = "url.pth".into());
     }),
     (
         "a dynamic mapping's subfield",
         "`url.path.keyword` is not in events",
         |all| {
             state(all, PAGES, |it| {
-                it["aggs"][4]["params"]["field"] = "url.path.keyword".into();
+                it["aggs"][3]["params"]["field"] = "url.path.keyword".into();
             });
         },
     ),
     ("a field that is not indexed", "wrong type", |all| {
-        state(all, PAGES, |it| it["aggs"][4]["params"]["field"] = "params".into());
+        state(all, PAGES, |it| it["aggs"][3]["params"]["field"] = "params".into());
     }),
     ("time steps of a word", "wrong type", |all| {
         state(all, EVENTS, |it| {

@@ -63,6 +63,8 @@ pub enum Fault {
     Race,
     /// It knows no objects of this type.
     Lacks(&'static str),
+    /// No index has the pattern's name.
+    NoIndex,
 }
 
 /// A request as it came.
@@ -234,7 +236,7 @@ impl State {
         } else {
             "kbn-xsrf"
         };
-        if came.method == "POST" && header(own).is_none() {
+        if came.method != "GET" && header(own).is_none() {
             return error(400, "Bad Request", &format!("Request must contain a {own} header."));
         }
         if path == "/auth/login" && self.door == Door::Cookie {
@@ -266,6 +268,18 @@ impl State {
             ("GET", ["", "api", "status"]) => self.status(),
             ("GET", ["", "api", "saved_objects", kind, id]) => self.get(&place, kind, id),
             ("POST", ["", "api", "saved_objects", "_import"]) => self.import(&place, query, came),
+            ("GET", ["", "api", "index_patterns", "_fields_for_wildcard"]) => self.fields(query),
+            ("GET", ["", "api", "v1", "configuration", "account"]) if self.has_tenants() => answer(
+                200,
+                &json!({"data": {
+                    "user_name": USER.0,
+                    "tenants": {"global_tenant": true, "admin_tenant": true, USER.0: true},
+                }}),
+            ),
+            ("GET", ["", "api", "spaces", "space"]) if self.program != Program::OpenSearchDashboards2 => answer(
+                200,
+                &json!([{"id": "default", "name": "Default"}, {"id": "marketing", "name": "Marketing"}]),
+            ),
             _ => error(404, "Not Found", "Not Found"),
         }
     }
@@ -324,6 +338,31 @@ impl State {
             Some(object) => answer(200, object),
             None => error(404, "Not Found", &format!("Saved object [{kind}/{id}] not found")),
         }
+    }
+
+    /// The security plugin has them.
+    fn has_tenants(&self) -> bool {
+        self.program == Program::OpenSearchDashboards2 && self.door != Door::Open
+    }
+
+    /// The fields of the indices, as `src/plugins/data/server/index_patterns/routes.ts` answers them.
+    fn fields(&self, query: &str) -> Answer {
+        let pattern = query.split('&').find_map(|part| part.strip_prefix("pattern="));
+        let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) else {
+            return error(
+                400,
+                "Bad Request",
+                "[request query.pattern]: expected value of type [string] but got [undefined]",
+            );
+        };
+        if self.fault == Fault::NoIndex {
+            return error(404, "Not Found", &format!("No indices match pattern \"{pattern}\""));
+        }
+        let wanted: Vec<_> = query
+            .split('&')
+            .filter_map(|part| part.strip_prefix("meta_fields="))
+            .collect();
+        answer(200, &json!({"fields": program_fields(&wanted)}))
     }
 
     fn import(&mut self, place: &str, query: &str, came: &Came) -> Answer {
@@ -431,6 +470,33 @@ impl State {
         }
         answer(200, &body)
     }
+}
+
+/// What the program says of the fields of an index with our mapping: sorted, without what it stores beside.
+pub fn program_fields(meta: &[&str]) -> Vec<Value> {
+    use pixel::event::fields::{FIELDS, Kind};
+    let of_mapping = FIELDS.iter().filter_map(|field| {
+        let kind = match field.kind {
+            Kind::Raw => return None,
+            Kind::Keyword(_) => "string",
+            Kind::Long => "number",
+            other => other.name(),
+        };
+        Some(json!({"name": field.name, "type": kind, "esTypes": [field.kind.name()],
+            "searchable": true, "aggregatable": true, "readFromDocValues": true}))
+    });
+    let of_documents = meta.iter().map(|name| {
+        let (kind, searchable) = match *name {
+            "_score" => ("number", false),
+            "_source" => ("_source", false),
+            "_type" => ("string", false),
+            _ => ("string", true),
+        };
+        json!({"name": name, "type": kind, "searchable": searchable, "aggregatable": searchable, "readFromDocValues": false})
+    });
+    let mut fields: Vec<_> = of_mapping.chain(of_documents).collect();
+    fields.sort_by_key(|field| field["name"].to_string());
+    fields
 }
 
 fn text(value: &Value) -> String {
