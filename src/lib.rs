@@ -44,12 +44,11 @@ pub mod demo;
 pub mod domain;
 pub mod enrich;
 pub mod event;
-#[cfg(any(feature = "capture", feature = "care"))]
+#[cfg(feature = "lambda")]
 pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
-#[cfg(any(feature = "care", feature = "cli"))]
 pub mod opt_out;
 pub mod page;
 pub mod pixel;

@@ -246,7 +246,6 @@ async fn documents_of(
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked.
-#[cfg(feature = "cli")]
 pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskError> {
     const PAGE: usize = 5000;
     let mut codes = BTreeSet::new();
@@ -278,7 +277,6 @@ pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskErr
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked, or no document can have the code as its id.
-#[cfg(any(feature = "care", feature = "cli"))]
 pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, AskError> {
     wanted_as_id(code)?;
     Ok(document_of(deliverer, OPT_OUTS, code, PATIENCE).await?.is_some())
@@ -289,7 +287,6 @@ pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, Ask
 /// # Errors
 ///
 /// [`AskError`] when that cannot be written.
-#[cfg(any(feature = "care", feature = "cli"))]
 pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
     wanted_as_id(code)?;
     let path = path(code, "?refresh=true");
@@ -310,7 +307,6 @@ fn can_be_id(code: &str) -> bool {
     !matches!(code, "" | "." | "..") && code.len() <= LONGEST_ID
 }
 
-#[cfg(any(feature = "care", feature = "cli"))]
 fn wanted_as_id(code: &str) -> Result<(), AskError> {
     let reason = || AskError::Unavailable("no document can have this code as its id".to_owned());
     can_be_id(code).then_some(()).ok_or_else(reason)
