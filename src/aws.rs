@@ -7,4 +7,3 @@ pub mod correction;
 pub mod courier;
 pub mod credentials;
 pub mod sign;
-mod tls;

@@ -1,21 +1,13 @@
 //! The shell of the Lambda function: the Runtime API, the Extensions API, the log.
 //!
-//! There are two artefacts, so that what a visitor waits for starts without what nobody waits for: `bootstrap.zip` has the
-//! roles that hits go through (feature `capture`), `care.zip` those for what has been collected (feature `care`). With the
-//! feature `lambda` one program has them all.
+//! One program has every role; the function's `Handler` chooses.
 
 mod api;
-#[cfg(feature = "capture")]
 mod capture;
-#[cfg(feature = "care")]
 mod care;
-#[cfg(feature = "capture")]
 mod index;
-#[cfg(feature = "capture")]
 mod invocations;
-#[cfg(feature = "care")]
 mod manage;
-#[cfg(feature = "care")]
 mod readable;
 
 use std::io::Write;
@@ -28,7 +20,6 @@ use tokio::runtime::LocalOptions;
 use crate::aws::courier::Courier;
 use crate::aws::credentials;
 use crate::config::{Config, Variables};
-#[cfg(feature = "capture")]
 use crate::delivery::counts::Counts;
 
 /// What the function's `Handler` can be.
@@ -73,33 +64,6 @@ impl Role {
             )
         })
     }
-
-    /// The artefact that has it.
-    pub const fn artefact(self) -> Artefact {
-        match self {
-            Self::Capture | Self::Index => Artefact::Bootstrap,
-            Self::Setup | Self::Prune | Self::Manage => Artefact::Care,
-        }
-    }
-}
-
-/// What `infra/build.sh` packs into one zip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Artefact {
-    /// `bootstrap.zip`: what hits go through.
-    Bootstrap,
-    /// `care.zip`: what takes care of what has been collected.
-    Care,
-}
-
-impl Artefact {
-    /// The file's name.
-    pub const fn file(self) -> &'static str {
-        match self {
-            Self::Bootstrap => "bootstrap.zip",
-            Self::Care => "care.zip",
-        }
-    }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -140,23 +104,11 @@ fn tell_panics() {
 async fn run(variables: &Variables) -> Result<(), BoxError> {
     let handler = variables.get("_HANDLER").map_or("capture", String::as_str);
     match Role::of(handler) {
-        #[cfg(feature = "capture")]
         Ok(Role::Capture) => capture::run(variables).await,
-        #[cfg(feature = "capture")]
         Ok(Role::Index) => index::run(variables).await,
-        #[cfg(feature = "care")]
         Ok(Role::Setup) => care::run_setup(variables).await,
-        #[cfg(feature = "care")]
         Ok(Role::Prune) => care::run_prune(variables).await,
-        #[cfg(feature = "care")]
         Ok(Role::Manage) => manage::run(variables).await,
-        #[cfg(not(all(feature = "capture", feature = "care")))]
-        Ok(role) => {
-            let file = role.artefact().file();
-            let reason =
-                format!("the handler `{handler}` is not in this artefact; give the function `{file}` as its code");
-            refuse(variables, reason).await
-        }
         Err(reason) => refuse(variables, reason).await,
     }
 }
@@ -173,7 +125,6 @@ struct Function {
     config: Config,
     courier: Courier,
     /// The function's name, under which its outcomes are counted.
-    #[cfg(feature = "capture")]
     name: String,
 }
 
@@ -182,7 +133,6 @@ const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with 
 const NO_GEO_FILE: &str = "`PIXEL_GEO_FILE` is set, and the function reads no such file: countries are those of the edge's headers, such as CloudFront's";
 
 /// Left of the deadline for the log line and the next "next".
-#[cfg(feature = "capture")]
 const MARGIN: Duration = Duration::from_millis(100);
 
 impl Function {
@@ -206,7 +156,6 @@ impl Function {
         Self {
             config,
             courier,
-            #[cfg(feature = "capture")]
             name: variables
                 .get("AWS_LAMBDA_FUNCTION_NAME")
                 .map_or("pixel", String::as_str)
@@ -215,7 +164,6 @@ impl Function {
     }
 }
 
-#[cfg(feature = "capture")]
 impl Function {
     /// Adds to a log line what makes `CloudWatch` count.
     fn count(&self, line: &mut Value, counts: &Counts) {
@@ -231,7 +179,6 @@ impl Function {
     }
 }
 
-#[cfg(feature = "care")]
 fn deadline(context: &lambda_runtime::Context) -> std::time::SystemTime {
     std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(context.deadline)
 }

@@ -46,20 +46,18 @@ pub mod enrich;
 pub mod event;
 #[cfg(feature = "cli")]
 mod files;
-#[cfg(any(feature = "capture", feature = "care"))]
+#[cfg(feature = "lambda")]
 pub mod function;
 pub mod geo;
 pub mod hit;
 pub mod manage;
 pub mod nearest;
-#[cfg(any(feature = "care", feature = "cli"))]
 pub mod opt_out;
 pub mod page;
 pub mod pixel;
 pub mod privacy;
 pub mod question;
 pub mod queue;
-#[cfg(any(feature = "care", feature = "cli"))]
 pub mod rate_limit;
 pub mod recover;
 pub mod referrer;

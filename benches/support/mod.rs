@@ -49,7 +49,7 @@ impl Options {
 pub(crate) fn build(features: &str, target: [&str; 2]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let [kind, name] = target;
-    let profile = if features == "cli" { "server" } else { "lambda" };
+    let profile = if features == "cli" { "server" } else { "release" };
     eprintln!("building `{name}` with `{features}`");
     // What cargo says to a benchmark about its package would make build scripts run again.
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());

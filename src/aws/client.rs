@@ -11,11 +11,12 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, HeaderValue};
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::correction::{Complaint, corrected, offset};
 use super::credentials::Kept;
-use super::{sign, tls};
+use super::sign;
 use crate::config::Timing;
 use crate::delivery::breaker::{Admission, Breaker};
 use crate::delivery::message::{Call, Outlet};
@@ -35,7 +36,7 @@ pub type ClientError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// When the file cannot be read or holds no certificate.
 pub fn http_client(ca_file: Option<&Path>, timing: &Timing) -> Result<reqwest::Client, ClientError> {
-    let provider = Arc::new(tls::provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(ca_file)?)
@@ -72,7 +73,7 @@ fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientError> {
 
 /// Fills `bytes` with what nobody can guess; false when the system has none to give.
 pub fn secure_random(bytes: &mut [u8]) -> bool {
-    tls::fill(bytes)
+    SystemRandom::new().fill(bytes).is_ok()
 }
 
 /// What can be connected to.

@@ -53,7 +53,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if arguments.json {
         let check = wanted.then(|| findings.json(&checked));
-        show_json(&variables, source, key_file.as_ref().ok(), [&warnings, &problems], check)?;
+        show_json(
+            &variables,
+            source,
+            key_file.as_ref().ok(),
+            [&warnings, &problems],
+            check,
+        )?;
     }
     if !problems.is_empty() {
         return Err(super::Misconfigured(problems).into());

@@ -1,12 +1,10 @@
 //! Lambda's Runtime API and Extensions API, for what the runtime's crate does not ask.
 
-#[cfg(feature = "capture")]
 mod connection;
 
 use lambda_runtime_api_client::{PooledClient, body::Body};
 use serde_json::json;
 
-#[cfg(feature = "capture")]
 pub(super) use connection::Api;
 
 use super::BoxError;

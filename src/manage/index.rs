@@ -11,7 +11,6 @@ use super::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store}
 use crate::aws::ask;
 use crate::aws::client::{Deliverer, Request};
 use crate::code::{CodeStatus, Listing};
-#[cfg(feature = "cli")]
 use crate::delivery::opensearch::Target;
 use crate::event::Event;
 use crate::opt_out::{OptOut, Requester};
@@ -257,7 +256,6 @@ async fn documents_of(
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked.
-#[cfg(feature = "cli")]
 pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskError> {
     let mut codes = BTreeSet::new();
     visit_opt_outs(deliverer, |opt_out| {
@@ -273,7 +271,6 @@ pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskErr
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked, or answers of a part of it alone; else what `visit` returns.
-#[cfg(feature = "cli")]
 pub async fn visit_opt_outs<E: From<AskError>>(
     deliverer: &Deliverer,
     mut visit: impl FnMut(OptOut) -> Result<(), E>,
@@ -319,7 +316,6 @@ fn read_opt_out(code: &str, document: &Value) -> OptOut {
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked, or no document can have the code as its id.
-#[cfg(any(feature = "care", feature = "cli"))]
 pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, AskError> {
     wanted_as_id(code)?;
     Ok(document_of(deliverer, OPT_OUTS, code, PATIENCE).await?.is_some())
@@ -330,7 +326,6 @@ pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, Ask
 /// # Errors
 ///
 /// [`AskError`] when that cannot be written.
-#[cfg(any(feature = "care", feature = "cli"))]
 pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
     let by = Requester::Page;
     change_opt_out(deliverer, code, out, by, chrono::Utc::now())
@@ -344,7 +339,6 @@ pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(),
 /// # Errors
 ///
 /// [`AskError`] when that cannot be written.
-#[cfg(any(feature = "care", feature = "cli"))]
 pub async fn change_opt_out(
     deliverer: &Deliverer,
     code: &str,
@@ -373,7 +367,6 @@ fn can_be_id(code: &str) -> bool {
     !matches!(code, "" | "." | "..") && code.len() <= LONGEST_ID
 }
 
-#[cfg(any(feature = "care", feature = "cli"))]
 fn wanted_as_id(code: &str) -> Result<(), AskError> {
     let reason = || AskError::Unavailable("no document can have this code as its id".to_owned());
     can_be_id(code).then_some(()).ok_or_else(reason)
@@ -599,7 +592,6 @@ fn kept_token(document: &Value) -> Option<KeptToken> {
 /// # Errors
 ///
 /// [`AskError`] when that cannot be written.
-#[cfg(feature = "cli")]
 pub async fn add_one_of_many(deliverer: &Deliverer, code: &Listed) -> Result<Put, AskError> {
     add_code(deliverer, code, "").await
 }
@@ -615,7 +607,6 @@ async fn add_code(deliverer: &Deliverer, code: &Listed, refresh: &str) -> Result
 
 /// Makes everything findable that was written before. Serverless collections have no such request, and do it by themselves
 /// after some seconds.
-#[cfg(feature = "cli")]
 pub async fn refresh(deliverer: &Deliverer) {
     let kept = [CODES, OPT_OUTS, TOKENS].map(|what| beside(deliverer, what));
     let Target { base, index, .. } = deliverer.target();
@@ -633,7 +624,6 @@ pub async fn refresh(deliverer: &Deliverer) {
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked.
-#[cfg(feature = "cli")]
 pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, AskError> {
     // No server gives more at once, and nobody has so many.
     let body = json!({"size": 10_000, "sort": [{"created": {"order": "asc", "unmapped_type": "long"}}]});

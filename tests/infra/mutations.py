@@ -15,8 +15,7 @@ D, H, Q, R = "domain.yaml", "http-api.yaml", "queue.yaml", "rest-proxy.yaml"
 INFRA = Path(__file__).parents[2] / "infra"
 FAULTS = [
     ("Lambda invoked with the visitor's GET", P, "IntegrationHttpMethod: POST", "IntegrationHttpMethod: GET"),
-    ("a role in an artefact that lacks it", P, "lambda/care.zip", "lambda/bootstrap.zip"),
-    ("hits in the artefact that takes none", P, "lambda/bootstrap.zip", "lambda/care.zip"),
+    ("code that infra/build.sh does not make", P, "lambda/bootstrap.zip", "lambda/care.zip"),
     ("invocation URI of another version", P, "lambda:path/2015-03-31", "lambda:path/2021-11-15"),
     ("invocation URI without /invocations", P, "${Capture.Arn}/invocations", "${Capture.Arn}"),
     ("invocation URI of the wrong function", P, "functions/${Capture.Arn}", "functions/${PruneSchedule.Arn}"),

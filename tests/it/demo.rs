@@ -618,7 +618,16 @@ fn check_index(engine: Server, pattern: &str) {
         run(
             folder.path(),
             &[
-                "demo", "--events", "2000", "--days", "30", "--end", END, "--json", "-d", &destination,
+                "demo",
+                "--events",
+                "2000",
+                "--days",
+                "30",
+                "--end",
+                END,
+                "--json",
+                "-d",
+                &destination,
             ],
         )
     };

@@ -609,10 +609,7 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
     counts.embed(&mut line, "pixel", 0);
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
     let metrics: Vec<_> = metrics.iter().map(|metric| &metric["Name"]).collect();
-    let handlers: Map<String, Value> = Role::ALL
-        .iter()
-        .map(|(name, role)| ((*name).to_owned(), json!(role.artefact().file())))
-        .collect();
+    let handlers = Role::ALL.map(|(name, _)| name);
     let facts = json!({
         "variables": VARIABLES.map(|variable| variable.name),
         "handlers": handlers,

@@ -7,7 +7,6 @@
 )]
 
 mod archive;
-mod artefacts;
 mod audit;
 mod browser;
 mod care;
