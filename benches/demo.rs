@@ -25,12 +25,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat};
-use pixel::aws::client::{Deliverer, Request, http_client};
+use pixel::client::http::{Deliverer, Request, http_client};
 use pixel::config::{Config, Timing};
-use pixel::delivery::Destination;
-use pixel::delivery::bulk::{Batch, Form, Limits};
-use pixel::demo::Demo;
-use pixel::event::Event;
+use pixel::destination::Destination;
+use pixel::destination::bulk::{Batch, Form, Limits};
+use pixel::cli::demo::generator::Demo;
+use pixel::hit::event::Event;
 use serde_json::{Value, json};
 use servers::{Running, Server};
 use support::{Options, build, machine};

@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use pixel::config::Config;
-use pixel::demo::Demo;
-use pixel::enrich::{Beside, Enriched};
-use pixel::event::Event;
-use pixel::hit::{Circumstances, Hit};
-use pixel::request::{Ingress, Request};
-use pixel::rules;
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::cli::demo::generator::Demo;
+use pixel::hit::enrich::{Beside, Enriched};
+use pixel::hit::event::Event;
+use pixel::hit::read::{Circumstances, Hit};
+use pixel::hit::request::{Ingress, Request};
+use pixel::hit::enrich::rules;
+use pixel::server::gateway::{Arrived, payload};
 use serde_json::json;
 use support::{Options, machine, milliseconds};
 

@@ -25,8 +25,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pixel::config::Config;
-use pixel::demo::Demo;
-use pixel::event::Event;
+use pixel::cli::demo::generator::Demo;
+use pixel::hit::event::Event;
 use pixel::setup::schema;
 use serde_json::{Map, Value, json};
 

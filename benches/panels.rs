@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use check::inner;
 use chrono::{DateTime, SecondsFormat, Utc};
-use pixel::dashboards::{INDEX_PATTERN, objects};
+use pixel::cli::saved_objects::{INDEX_PATTERN, objects};
 use search::Range;
 use serde_json::{Value, json};
 use servers::{Compiles, Own, Running, Server};

@@ -27,19 +27,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use pixel::aws::bulk::Patience;
-use pixel::aws::client::{Deliverer, http_client};
-use pixel::code::{Contents, Keys};
+use pixel::client::bulk::Patience;
+use pixel::client::http::{Deliverer, http_client};
+use pixel::hit::code::{Contents, Keys};
 use pixel::config::{Config, Timing};
-use pixel::delivery::bulk::Limits;
-use pixel::delivery::sqlite::{Readers, Store};
-use pixel::delivery::{Destination, Outcome};
-use pixel::demo::{Demo, Plan};
-use pixel::event::Event;
-use pixel::manage::Store as _;
-use pixel::question::{Latest, Parameters};
+use pixel::destination::bulk::Limits;
+use pixel::sqlite::{Readers, Store};
+use pixel::destination::{Destination, Outcome};
+use pixel::cli::demo::generator::{Demo, Plan};
+use pixel::hit::event::Event;
+use pixel::api::Store as _;
+use pixel::query::{Latest, Parameters};
 use pixel::setup::plan::Plan as SetupPlan;
-use pixel::stage::manage::File;
+use pixel::server::file_store::File;
 use serde_json::json;
 use support::{Options, Sample, build, machine, table};
 
@@ -401,14 +401,14 @@ fn in_index(runtime: &tokio::runtime::Runtime, plan: &Plan, rounds: usize, end: 
             let given = given(words);
             let parameters = Parameters::new(&given, end);
             if words == "info" {
-                pixel::aws::ask::count(&deliverer, &info().filter).await.unwrap();
-                pixel::aws::ask::latest(&deliverer, &info()).await.unwrap();
+                pixel::client::ask::count(&deliverer, &info().filter).await.unwrap();
+                pixel::client::ask::latest(&deliverer, &info()).await.unwrap();
             } else if words.starts_with("latest") {
-                pixel::aws::ask::latest(&deliverer, &parameters.latest().unwrap())
+                pixel::client::ask::latest(&deliverer, &parameters.latest().unwrap())
                     .await
                     .unwrap();
             } else {
-                pixel::aws::ask::ask(&deliverer, &parameters.question().unwrap())
+                pixel::client::ask::ask(&deliverer, &parameters.question().unwrap())
                     .await
                     .unwrap();
             }

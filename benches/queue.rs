@@ -36,16 +36,16 @@ use hyper::service::service_fn;
 use hyper::{Request as HttpRequest, Response};
 use hyper_util::rt::TokioIo;
 use lambda_rig::{InvokeResult, Rig, RigOptions};
-use pixel::aws::client::{Deliverer, Request, http_client};
+use pixel::client::http::{Deliverer, Request, http_client};
 use pixel::config::{Config, Timing};
-use pixel::delivery::Destination;
-use pixel::delivery::bulk::{Batch as Body, Form, Limits};
-use pixel::delivery::opensearch::Target;
-use pixel::delivery::sqlite::Reader;
-use pixel::demo::Demo;
-use pixel::event::Event;
-use pixel::queue::Messages;
-use pixel::recover::{Origin, event};
+use pixel::destination::Destination;
+use pixel::destination::bulk::{Batch as Body, Form, Limits};
+use pixel::destination::opensearch::Target;
+use pixel::sqlite::Reader;
+use pixel::cli::demo::generator::Demo;
+use pixel::hit::event::Event;
+use pixel::destination::sqs_batch::Messages;
+use pixel::replay::{Origin, event};
 use serde_json::{Value, json};
 use servers::{Running, Server};
 use support::{Options, Sample, build, cpu, machine, memory, table};
@@ -241,7 +241,7 @@ fn bodies(payload: &[u8], target: &Target) -> Vec<Body> {
     let mut messages = Messages::of(String::from_utf8(payload.to_vec()).unwrap()).unwrap();
     let mut bodies = Vec::new();
     while let Some(part) = messages.part().unwrap() {
-        let of = |message: pixel::queue::Message| {
+        let of = |message: pixel::destination::sqs_batch::Message| {
             let time = message.sent.unwrap();
             event(message.body, Origin { id: &message.id, time }, &config).unwrap()
         };

@@ -8,12 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use chrono::{DateTime, Utc};
-use pixel::aws::sign::{self, Unsigned};
-use pixel::capture::{self, Answer};
+use pixel::client::sign;
+use pixel::client::sign::Unsigned;
+use pixel::hit::answer;
+use pixel::hit::answer::Answer;
 use pixel::config::{Config, Variables};
-use pixel::delivery::Destination;
-use pixel::delivery::opensearch::Target;
-use pixel::hit::Circumstances;
+use pixel::destination::Destination;
+use pixel::destination::opensearch::Target;
+use pixel::hit::read::Circumstances;
 
 const HOST: &str = "search-pixel-abcdefghijklmnopqrstuvwxyz.eu-central-1.es.amazonaws.com";
 
@@ -46,7 +48,7 @@ fn main() {
 fn hit(payload: &[u8], config: &Config, target: &Target, credentials: &Credentials) -> usize {
     // A fixed time, so that the count is the same every time.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_904_007);
-    let Answer::Accepted { reply, request } = capture::answer(payload, config.cors_origin.as_deref()) else {
+    let Answer::Accepted { reply, request } = answer::answer(payload, config.cors_origin.as_deref()) else {
         panic!("the hit is accepted");
     };
     let circumstances = Circumstances {
@@ -54,7 +56,7 @@ fn hit(payload: &[u8], config: &Config, target: &Target, credentials: &Credentia
         invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         trusted_hops: config.trusted_hops,
     };
-    let event = capture::event(*request, &circumstances, config);
+    let event = answer::event(*request, &circumstances, config);
     let request = target.store(&event, true);
     let unsigned = Unsigned {
         method: request.method,

@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::reply::Problem;
-use super::token::Scope;
+use crate::config::token::Scope;
 use super::{Asked, BODY_BYTES, CODE_BYTES, NOTE_BYTES};
-use crate::code::{self, MARK};
-use crate::question::{Cursor, Filter, Latest, MOST_EVENTS, ParameterError, Parameters, Question, Term, known, wrong};
+use crate::hit::code;
+use crate::hit::code::MARK;
+use crate::query::{Cursor, Filter, Latest, MOST_EVENTS, ParameterError, Parameters, Question, Term, known, wrong};
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,11 +6,13 @@
 
 pub mod call;
 pub mod failures;
-pub mod index;
 pub mod openapi;
 pub mod reply;
 pub mod session;
-pub mod token;
+pub mod opt_out;
+pub mod page;
+pub mod rate_limit;
+pub mod snippet;
 
 use std::net::IpAddr;
 
@@ -20,16 +22,16 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::code::{Contents, Keys, MARK, Signature};
-use crate::event::iso;
-use crate::opt_out::OptOut;
-use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, NO_UNIQUES, Page, Question, wrong};
+use crate::hit::code::{Contents, Keys, MARK, Signature};
+use crate::hit::event::iso;
+use crate::api::opt_out::OptOut;
+use crate::query::{Answer, AskError, Cursor, Filter, Latest, Moment, NO_UNIQUES, Page, Question, wrong};
 use call::Annotation;
 pub use call::{Call, New};
 pub use failures::Failures;
 pub use reply::{Problem, Reply};
 use session::SameOrigin;
-use token::{KeptToken, Scope, Tokens};
+use crate::config::token::{KeptToken, Scope, Tokens};
 
 /// The largest body that is read.
 pub const BODY_BYTES: usize = 64 * 1024;
@@ -288,7 +290,7 @@ impl Manager {
             return Ok(());
         }
         let known = match asked.bearer() {
-            Some(token) => self.scopes_of_token(asked, &token::hash(token), store, now).await?,
+            Some(token) => self.scopes_of_token(asked, &crate::config::token::hash(token), store, now).await?,
             None if asked.session.is_some() => {
                 if (scope == Scope::CodesWrite || asked.method != "GET") && asked.same_origin != SameOrigin::Yes {
                     return Err(Problem::OtherOrigin);

@@ -7,9 +7,10 @@
 //! a mail is forwarded to has it, too, and can opt its recipient out, or in again on this page: they could open the mail
 //! instead, so that tells the owner no more than forwarding it does.
 
-use crate::code::{Checked, Signature};
-use crate::manage::{self, Reply, Store};
-use crate::question::{AskError, Moment};
+use crate::hit::code::{Checked, Signature};
+use crate::api;
+use crate::api::{Reply, Store};
+use crate::query::{AskError, Moment};
 
 /// The longest code that is remembered, in bytes: anybody can send the form.
 pub const LONGEST: usize = 256;
@@ -52,7 +53,7 @@ pub fn code_of_path(path: &str) -> Option<&str> {
         Some(parts) => parts,
         None => (path.strip_suffix(PATH)?, ""),
     };
-    let of_interface = format!("{before}/").contains(manage::PREFIX);
+    let of_interface = format!("{before}/").contains(api::PREFIX);
     (!of_interface).then_some(code)
 }
 

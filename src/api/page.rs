@@ -10,8 +10,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::manage::Reply;
-use crate::snippet::{Form, Target, lines};
+use crate::api::Reply;
+use crate::api::snippet::{Form, Target, lines};
 
 /// The document and its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::BODY_BYTES;
-use super::token::Scope;
-use crate::question::{AskError, ParameterError};
+use crate::config::token::Scope;
+use crate::query::{AskError, ParameterError};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

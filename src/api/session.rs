@@ -5,9 +5,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::token::{self, KeptToken, Scope, TokenKind, session_cookie};
+use crate::config::token;
+use crate::config::token::{KeptToken, Scope, TokenKind, session_cookie};
 use super::{Asked, Manager, Problem, Reply, Store};
-use crate::question::AskError;
+use crate::query::AskError;
 
 /// The origin of a request, as its browser tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use super::connect;
-use crate::aws::client::{Answer, Deliverer, Request};
+use crate::client::http::{Answer, Deliverer, Request};
 use crate::config::Config;
-use crate::delivery::Destination;
-use crate::delivery::sqlite::{Archive as File, Change};
-use crate::event::fields::{FIELDS, Kind};
+use crate::destination::Destination;
+use crate::sqlite::{Archive as File, Change};
+use crate::hit::event::fields::{FIELDS, Kind};
 use crate::terminal::printable;
 
 /// Whose events.

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{DestinationArgument, configuration};
-use crate::delivery::Destination;
-use crate::delivery::sqlite::Reader;
+use crate::destination::Destination;
+use crate::sqlite::Reader;
 use crate::terminal::{json_line, print};
 
 #[derive(Debug, clap::Args)]

@@ -6,15 +6,15 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, connect, privacy_key};
-use crate::aws::client::{Answer, Deliverer, Request, SendError};
+use crate::client::http::{Answer, Deliverer, Request, SendError};
 use crate::config::{Config, Problem, VARIABLES, Variable, Variables};
-use crate::delivery::hide_password;
-use crate::delivery::message::{Kind, Outlet};
-use crate::delivery::opensearch::{Target, verdict};
-use crate::delivery::sqlite;
-use crate::delivery::{Destination, Verdict};
-use crate::event::Event;
-use crate::geo::file::GeoFile;
+use crate::destination::hide_password;
+use crate::destination::message::{Kind, Outlet};
+use crate::destination::opensearch::{Target, verdict};
+use crate::sqlite;
+use crate::destination::{Destination, Verdict};
+use crate::hit::event::Event;
+use crate::server::geo_file::GeoFile;
 use crate::setup::plan::Plan;
 use crate::setup::server;
 use crate::terminal::{json_line, print, printable, talk};
@@ -231,7 +231,7 @@ async fn check_outlet(config: &Config, outlet: &Outlet, findings: &mut Findings)
 fn probe() -> Event {
     let time = chrono::Utc::now();
     let document =
-        json!({"@timestamp": crate::event::iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
+        json!({"@timestamp": crate::hit::event::iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
     Event {
         id: format!("pixel-probe-{}", uuid::Uuid::now_v7()),
         time,

@@ -3,11 +3,11 @@
 use anyhow::Context;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
-use crate::aws::client::{ClientError, Deliverer, http_client};
-use crate::aws::courier::Way;
+use crate::client::http::{ClientError, Deliverer, http_client};
+use crate::client::router::Way;
 use crate::config::Config;
-use crate::delivery::opensearch::Target;
-use crate::delivery::{Auth, Destination};
+use crate::destination::opensearch::Target;
+use crate::destination::{Auth, Destination};
 
 /// A deliverer for a target, with credentials of the usual AWS chain where it signs.
 pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Result<Deliverer> {

@@ -1,11 +1,11 @@
 //! `pixel dashboards`, and the import that `pixel setup --dashboards` asks for.
 
 use super::{WrongArguments, connect};
-use crate::aws::client::http_client;
+use crate::client::http::http_client;
 use crate::config::Config;
-use crate::dashboards::{INDEX_PATTERN, ndjson, objects};
-use crate::delivery::Auth;
-use crate::delivery::opensearch::Target;
+use crate::cli::saved_objects::{INDEX_PATTERN, ndjson, objects};
+use crate::destination::Auth;
+use crate::destination::opensearch::Target;
 use crate::setup::dashboards::session::{Differing, Options, import};
 use crate::setup::dashboards::{EXAMPLES, Place, place};
 use crate::setup::plan::Plan;

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::archive::{self, Archive, Subject, UserForm};
 use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
-use crate::delivery::Destination;
-use crate::delivery::sqlite::{Purge, purge};
-use crate::event::iso;
-use crate::privacy::text::user_forms;
+use crate::destination::Destination;
+use crate::sqlite::{Purge, purge};
+use crate::hit::event::iso;
+use crate::hit::privacy::redact::user_forms;
 use crate::terminal::{json_line, print, printable, talk};
 
 /// Whose events.

@@ -8,9 +8,9 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect};
-use crate::aws::client::{Deliverer, Request, SendError};
-use crate::delivery::Destination;
-use crate::delivery::sqlite::Reader;
+use crate::client::http::{Deliverer, Request, SendError};
+use crate::destination::Destination;
+use crate::sqlite::Reader;
 use crate::setup::server::explain;
 use crate::terminal::{json_line, printable};
 
@@ -78,7 +78,7 @@ impl Source {
                 let stored = seen
                     .number
                     .map_or_else(|| reader.latest(limit), |number| reader.after(number))?;
-                let found = |stored: crate::delivery::sqlite::Stored| {
+                let found = |stored: crate::sqlite::Stored| {
                     Ok(Found {
                         number: Some(stored.number),
                         document: serde_json::from_str(&stored.document)?,

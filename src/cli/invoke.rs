@@ -7,8 +7,9 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration};
-use crate::capture::{self, Answer};
-use crate::hit::Circumstances;
+use crate::hit::answer;
+use crate::hit::answer::Answer;
+use crate::hit::read::Circumstances;
 use crate::terminal::{harmless_json, print};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&DestinationArgument { destination: None })?;
     let payload = read(arguments)?;
-    let (reply, rest) = match capture::answer_for(&payload, &config) {
+    let (reply, rest) = match answer::answer_for(&payload, &config) {
         Answer::Accepted { reply, request } => {
             let circumstances = Circumstances {
                 now: chrono::Utc::now(),
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 trusted_hops: config.trusted_hops,
             };
             let ingress = request.ingress;
-            let event = capture::event(*request, &circumstances, &config);
+            let event = answer::event(*request, &circumstances, &config);
             let document: Value = serde_json::from_str(&event.document)?;
             (
                 reply,

@@ -12,16 +12,17 @@ use tokio::task::JoinSet;
 use super::interruption::Interrupted;
 use super::replay::{self, Source};
 use super::{DestinationArgument, WrongArguments, configuration, connect, privacy_key};
-use crate::aws::client::Deliverer;
+use crate::client::http::Deliverer;
 use crate::config::{CodeStanding, Config};
-use crate::delivery::Destination;
-use crate::delivery::sqlite::opt_outs::OptOutChange;
-use crate::delivery::sqlite::{Reader, Store as File, StoreError};
-use crate::event::iso;
-use crate::manage::token::{KeptToken, TokenKind};
-use crate::manage::{Listed, Put, Store, index};
-use crate::opt_out::{OptOut, Requester};
-use crate::question::{Answer, AskError, Cursor, Filter, Interval, Question, Series, Zone};
+use crate::destination::Destination;
+use crate::sqlite::opt_outs::OptOutChange;
+use crate::sqlite::{Reader, Store as File, StoreError};
+use crate::hit::event::iso;
+use crate::config::token::{KeptToken, TokenKind};
+use crate::api::{Listed, Put, Store};
+use crate::client::codes;
+use crate::api::opt_out::{OptOut, Requester};
+use crate::query::{Answer, AskError, Cursor, Filter, Interval, Question, Series, Zone};
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
@@ -229,7 +230,7 @@ impl Place {
     async fn tokens(&self) -> Result<Vec<KeptToken>, AskError> {
         let tokens = match self {
             Self::File(reader) => reader.tokens()?,
-            Self::Index(deliverer) => index::tokens(deliverer).await?,
+            Self::Index(deliverer) => codes::tokens(deliverer).await?,
         };
         let now = Utc::now();
         // A link's secret is for one server, for a few minutes.
@@ -239,7 +240,7 @@ impl Place {
 
     async fn opt_outs(&self, destination: &Destination) -> anyhow::Result<BTreeSet<String>> {
         match (self, destination) {
-            (Self::Index(deliverer), _) => Ok(index::opted_out(deliverer).await?),
+            (Self::Index(deliverer), _) => Ok(codes::opted_out(deliverer).await?),
             (Self::File(_), Destination::Sqlite(path)) => Ok(opted_out_codes(path)?),
             (Self::File(_), _) => Ok(BTreeSet::new()),
         }
@@ -250,7 +251,7 @@ impl Place {
             Self::Index(deliverer) => {
                 let add = |deliverer: Arc<Deliverer>, change: OptOutChange| async move {
                     let OptOutChange { code, out, by, at } = change;
-                    index::change_opt_out(&deliverer, &code, out, by, at).await.map(drop)
+                    codes::change_opt_out(&deliverer, &code, out, by, at).await.map(drop)
                 };
                 in_parallel(deliverer, opt_outs.into_iter(), add)
                     .await
@@ -286,7 +287,7 @@ impl Place {
             }
             Self::Index(deliverer) => {
                 let add = |deliverer: Arc<Deliverer>, code: Listed| async move {
-                    let put = index::add_one_of_many(&deliverer, &code).await?;
+                    let put = codes::add_one_of_many(&deliverer, &code).await?;
                     if put == Put::Exists
                         && code.revoked_at.is_some()
                         && is_to_be_revoked(put, deliverer.code(&code.code).await?)
@@ -377,7 +378,7 @@ struct Holdings {
 impl Holdings {
     async fn read(place: &Place, destination: &Destination) -> anyhow::Result<Self> {
         if let Place::Index(deliverer) = place {
-            index::refresh(deliverer).await;
+            codes::refresh(deliverer).await;
         }
         let question = Question {
             filter: Filter::default(),

@@ -2,13 +2,13 @@
 //! configuration, 130 when it was interrupted (Ctrl-C) and 143 when it was told to end (`SIGTERM`) before it was done.
 
 mod archive;
-mod audit;
+pub mod audit;
 mod backup;
 mod code;
 mod config;
 mod connect;
 mod dashboards;
-mod demo;
+pub mod demo;
 mod erase;
 mod export;
 mod help;
@@ -33,6 +33,8 @@ mod snippet;
 mod source;
 mod stats;
 mod token;
+#[cfg(feature = "cli")]
+pub mod saved_objects;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -42,10 +44,10 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::aws::client::secure_random;
+use crate::client::http::secure_random;
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
-use crate::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_days, parse_duration, parse_moment};
+use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_days, parse_duration, parse_moment};
 use interruption::Interrupted;
 
 #[derive(Debug, Parser)]

@@ -10,10 +10,10 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{DestinationArgument, WrongArguments};
-use crate::delivery::sqlite::opt_outs::OptOutChange;
-use crate::event::iso;
-use crate::manage::index;
-use crate::opt_out::{OptOut, Requester, is_possible};
+use crate::sqlite::opt_outs::OptOutChange;
+use crate::hit::event::iso;
+use crate::client::codes;
+use crate::api::opt_out::{OptOut, Requester, is_possible};
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
@@ -88,7 +88,7 @@ async fn list(destination: &DestinationArgument, json: bool) -> anyhow::Result<(
     };
     match Source::open(destination).await? {
         Source::File(file) => file.visit_opt_outs(show)?,
-        Source::Index(deliverer) => index::visit_opt_outs(&deliverer, show).await?,
+        Source::Index(deliverer) => codes::visit_opt_outs(&deliverer, show).await?,
     }
     if is_empty {
         talk("nobody has opted out; `pixel opt-outs add` opts a code out");
@@ -137,7 +137,7 @@ async fn apply(change: &Change, out: bool) -> anyhow::Result<()> {
         Source::Index(deliverer) => {
             for code in &codes {
                 let by = Requester::CommandLine;
-                let stored = index::change_opt_out(&deliverer, code, out, by, at).await;
+                let stored = codes::change_opt_out(&deliverer, code, out, by, at).await;
                 let stored =
                     stored.with_context(|| format!("cannot change the opt-out of `{}`", printable(code, 60)))?;
                 changed += usize::from(stored);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{DestinationArgument, configuration};
 use crate::config::Config;
-use crate::privacy::{AddressPolicy, Recording, SignalPolicy, UserPolicy};
+use crate::hit::privacy::{AddressPolicy, Recording, SignalPolicy, UserPolicy};
 use crate::terminal::print;
 
 #[derive(Debug, clap::Args)]

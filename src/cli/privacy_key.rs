@@ -15,8 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::WrongArguments;
 use crate::config::{Config, Variables};
-use crate::delivery::Destination;
-use crate::privacy::Key;
+use crate::destination::Destination;
+use crate::hit::privacy::Key;
 use crate::terminal::talk;
 
 /// The mode of the key's file: its owner alone.

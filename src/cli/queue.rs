@@ -6,11 +6,11 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use super::connect;
-use crate::aws::client::{Deliverer, Request};
+use crate::client::http::{Deliverer, Request};
 use crate::config::Config;
-use crate::delivery::Auth;
-use crate::delivery::message::{Call, Kind, Outlet};
-use crate::queue::{Received, received};
+use crate::destination::Auth;
+use crate::destination::message::{Call, Kind, Outlet};
+use crate::destination::sqs_batch::{Received, received};
 use crate::terminal::printable;
 
 /// Patience with one call, which may wait for messages itself.
@@ -25,8 +25,8 @@ pub(super) async fn open(config: &Config, outlet: &Outlet) -> anyhow::Result<Del
         outlet.kind == Kind::Sqs,
         "{outlet} cannot be read back; name the place that it delivers to"
     );
-    let plain = |error: crate::aws::client::ClientError| anyhow::anyhow!("{error}");
-    let http = crate::aws::client::http_client(None, &config.timing).map_err(plain)?;
+    let plain = |error: crate::client::http::ClientError| anyhow::anyhow!("{error}");
+    let http = crate::client::http::http_client(None, &config.timing).map_err(plain)?;
     let credentials = match outlet.auth {
         Auth::SigV4 { .. } => Some(connect::credentials().await?),
         _ => None,

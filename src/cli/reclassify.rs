@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::archive::Archive;
 use super::{DestinationArgument, configuration};
-use crate::delivery::sqlite::{Archive as File, Change};
-use crate::enrich::PURPOSE_HEADERS;
-use crate::rules;
+use crate::sqlite::{Archive as File, Change};
+use crate::hit::enrich::PURPOSE_HEADERS;
+use crate::hit::enrich::rules;
 use crate::terminal::{print, printable};
-use crate::visit::burst::{self, CODES, Touch};
-use crate::visit::{Class, RULES, Signals, Visit, classify};
+use crate::hit::enrich::burst;
+use crate::hit::enrich::burst::{CODES, Touch};
+use crate::hit::enrich::classify::{Class, RULES, Signals, Visit, classify};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -17,18 +17,18 @@ use tokio::task::JoinHandle;
 use super::listen::parse_listen;
 use super::source::Source;
 use super::{DestinationArgument, connect, login, privacy_key, public_url};
-use crate::aws::client::{Deliverer, Endpoint, Request};
-use crate::aws::courier::Way;
+use crate::client::http::{Deliverer, Endpoint, Request};
+use crate::client::router::Way;
 use crate::config::Config;
-use crate::delivery::sqlite::{Purge, Store, StoreError};
-use crate::delivery::{Destination, Outcome};
-use crate::event::iso;
-use crate::geo::file::GeoFile;
-use crate::manage::token::{LOGIN_LIFETIME, Scope};
-use crate::request::Ingress;
+use crate::sqlite::{Purge, Store, StoreError};
+use crate::destination::{Destination, Outcome};
+use crate::hit::event::iso;
+use crate::server::geo_file::GeoFile;
+use crate::config::token::{LOGIN_LIFETIME, Scope};
+use crate::hit::request::Ingress;
 use crate::setup::server::explain;
-use crate::stage::access_log::AccessLog;
-use crate::stage::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
+use crate::server::access_log::AccessLog;
+use crate::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
 use crate::terminal::{clean, json_line, log_line, printable, talk};
 
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::{DestinationArgument, WrongArguments, configuration, connect, dashboards};
-use crate::aws::client::Deliverer;
-use crate::delivery::Destination;
-use crate::delivery::opensearch::Target;
-use crate::delivery::sqlite::Store;
+use crate::client::http::Deliverer;
+use crate::destination::Destination;
+use crate::destination::opensearch::Target;
+use crate::sqlite::Store;
 use crate::setup::plan::{Lifecycle, Plan, Rotation};
 use crate::setup::product::Product;
 use crate::setup::run::{self, Done, Report};

@@ -7,14 +7,14 @@ use anyhow::Context;
 use tokio::sync::Semaphore;
 
 use super::connect;
-use crate::aws::bulk::Patience;
-use crate::aws::client::{Deliverer, Request};
-use crate::aws::courier::Way;
+use crate::client::bulk::Patience;
+use crate::client::http::{Deliverer, Request};
+use crate::client::router::Way;
 use crate::config::Config;
-use crate::delivery::bulk::Limits;
-use crate::delivery::sqlite::Store;
-use crate::delivery::{Destination, Outcome};
-use crate::event::Event;
+use crate::destination::bulk::Limits;
+use crate::sqlite::Store;
+use crate::destination::{Destination, Outcome};
+use crate::hit::event::Event;
 
 /// How long a server may take for its first answer: one of OpenSearch Serverless that sleeps takes half a minute.
 const REACH: Duration = Duration::from_mins(1);

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::public_url;
-use crate::snippet::{Form, Target, lines, warn_of_tag};
+use crate::api::snippet::{Form, Target, lines, warn_of_tag};
 use crate::terminal::{json_line, printable, talk};
 
 #[derive(Debug, clap::Args)]

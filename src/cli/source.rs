@@ -3,13 +3,14 @@
 use anyhow::Context;
 
 use super::{DestinationArgument, configuration, connect};
-use crate::aws::client::Deliverer;
+use crate::client::http::Deliverer;
 use crate::config::Config;
-use crate::delivery::Destination;
-use crate::delivery::sqlite::Reader;
-use crate::manage::token::KeptToken;
-use crate::manage::{Listed, Store, index};
-use crate::question::{Answer, AskError, Cursor, Filter, ParameterError, Parameters, Question};
+use crate::destination::Destination;
+use crate::sqlite::Reader;
+use crate::config::token::KeptToken;
+use crate::api::{Listed, Store};
+use crate::client::codes;
+use crate::query::{Answer, AskError, Cursor, Filter, ParameterError, Parameters, Question};
 use crate::setup::server::explain;
 
 /// A file or an index.
@@ -58,7 +59,7 @@ impl Source {
     pub(super) async fn tokens(&self) -> anyhow::Result<Vec<KeptToken>> {
         self.explained(match self {
             Self::File(file) => file.tokens().map_err(AskError::from),
-            Self::Index(deliverer) => index::tokens(deliverer).await,
+            Self::Index(deliverer) => codes::tokens(deliverer).await,
         })
     }
 

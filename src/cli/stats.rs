@@ -5,12 +5,10 @@ use serde_json::json;
 
 use super::DestinationArgument;
 use super::source::{Source, WrongOption};
-use crate::event::iso;
-use crate::manage;
-use crate::question::clock::Clock;
-use crate::question::{
-    Answer, CLASS, Group, MOST_VALUES, Parameters, Point, Question, Totals, all_values, listed_fields,
-};
+use crate::hit::event::iso;
+use crate::api;
+use crate::query::clock::Clock;
+use crate::query::{Answer, CLASS, Group, MOST_VALUES, Parameters, Point, Question, Totals, all_values, listed_fields};
 use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell};
 
 #[derive(Debug, clap::Args)]
@@ -104,7 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         source.ask(&question).await
     })?;
     if arguments.json {
-        print(&json_line(&manage::stats(&question, &answer)))
+        print(&json_line(&api::stats(&question, &answer)))
     } else if arguments.csv {
         allow_broken_pipe(write_csv(&answer))
     } else {

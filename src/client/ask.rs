@@ -1,12 +1,13 @@
-//! Asks an index the questions of [`crate::question`].
+//! Asks an index the questions of [`crate::query`].
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::client::{Deliverer, Request};
-use crate::question::elastic::{self, Dialect};
-use crate::question::{Answer, AskError, Filter, Latest, Page, Question};
+use crate::client::http::{Deliverer, Request};
+use crate::query::elastic;
+use crate::query::elastic::Dialect;
+use crate::query::{Answer, AskError, Filter, Latest, Page, Question};
 
 /// Most bytes of an answer: a thousand of the largest events.
 const ANSWER_BYTES: usize = 64 << 20;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
-use super::client::{Deliverer, Request, SendError, failed, random, turned_away};
-use crate::delivery::bulk::{Answer, Batch, Form, Limits, Planned, answer};
-use crate::delivery::opensearch::Target;
-use crate::delivery::{Outcome, Verdict, backoff};
-use crate::event::Event;
+use crate::client::http::{Deliverer, Request, SendError, failed, random, turned_away};
+use crate::destination::bulk::{Answer, Batch, Form, Limits, Planned, answer};
+use crate::destination::opensearch::Target;
+use crate::destination::{Outcome, Verdict, backoff};
+use crate::hit::event::Event;
 
 /// How long many events may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -407,7 +407,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::delivery::Destination;
+    use crate::destination::Destination;
 
     fn target(url: &str) -> Target {
         match Destination::parse(url, None, None) {

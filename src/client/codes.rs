@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::token::{KeptToken, Scope, TokenKind, hex, unhex};
-use super::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
-use crate::aws::ask;
-use crate::aws::client::{Deliverer, Request};
-use crate::code::{CodeStatus, Listing};
-use crate::delivery::opensearch::Target;
-use crate::event::Event;
-use crate::opt_out::{OptOut, Requester};
-use crate::question::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
+use crate::config::token::{KeptToken, Scope, TokenKind, hex, unhex};
+use crate::api::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
+use crate::client::ask;
+use crate::client::http::{Deliverer, Request};
+use crate::hit::code::{CodeStatus, Listing};
+use crate::destination::opensearch::Target;
+use crate::hit::event::Event;
+use crate::api::opt_out::{OptOut, Requester};
+use crate::query::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
 const ANSWER_BYTES: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);

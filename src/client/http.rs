@@ -18,11 +18,11 @@ use super::correction::{Complaint, corrected, offset};
 use super::credentials::Kept;
 use super::sign;
 use crate::config::Timing;
-use crate::delivery::breaker::{Admission, Breaker};
-use crate::delivery::message::{Call, Outlet};
-use crate::delivery::opensearch::{Target, verdict};
-use crate::delivery::{Auth, Delivered, Failure, Outcome, Verdict, backoff};
-use crate::event::Event;
+use crate::destination::breaker::{Admission, Breaker};
+use crate::destination::message::{Call, Outlet};
+use crate::destination::opensearch::{Target, verdict};
+use crate::destination::{Auth, Delivered, Failure, Outcome, Verdict, backoff};
+use crate::hit::event::Event;
 
 /// More of an answer is not read: what matters stands at its beginning.
 const ANSWER_BYTES: usize = 64 * 1024;

@@ -2,8 +2,9 @@
 
 pub mod ask;
 pub mod bulk;
-pub mod client;
 pub mod correction;
-pub mod courier;
 pub mod credentials;
 pub mod sign;
+pub mod codes;
+pub mod http;
+pub mod router;

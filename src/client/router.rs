@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 
-use super::client::{ClientError, Deliverer, http_client};
+use crate::client::http::{ClientError, Deliverer, http_client};
 use crate::config::{Config, Timing};
-use crate::delivery::message::Outlet;
-use crate::delivery::undelivered::undelivered;
-use crate::delivery::{Delivered, Destination, Failure, Outcome};
-use crate::event::Event;
+use crate::destination::message::Outlet;
+use crate::destination::undelivered::undelivered;
+use crate::destination::{Delivered, Destination, Failure, Outcome};
+use crate::hit::event::Event;
 
 /// A connection to a remote destination.
 #[derive(Debug)]

@@ -2,21 +2,25 @@
 //!
 //! Nothing here touches the environment: the shell hands over what it found.
 
+pub mod nearest;
+pub mod timespan;
+pub mod token;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::code::Keys;
-use crate::delivery::message::Record;
-use crate::delivery::{Auth, Destination, Secret, Service, hide_password, names_user};
-use crate::event::Policy;
-use crate::manage::token::Tokens;
-use crate::nearest::nearest;
-use crate::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
+use crate::hit::code::Keys;
+use crate::destination::message::Record;
+use crate::destination::{Auth, Destination, Secret, Service, hide_password, names_user};
+use crate::hit::event::Policy;
+use crate::config::token::Tokens;
+use crate::config::nearest::nearest;
+use crate::hit::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
 use crate::setup::plan::Rotation;
-use crate::timespan::parse_days;
+use crate::config::timespan::parse_days;
 
 /// One variable of the environment.
 #[derive(Clone, Copy, Debug)]

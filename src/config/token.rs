@@ -213,7 +213,7 @@ pub fn hex(hash: &[u8; 32]) -> String {
 }
 
 /// Parses what [`hex`] writes.
-pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut hash = [0; 32];
     for (place, byte) in hash.iter_mut().enumerate() {

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::opensearch::{StoreRequest, Target, explains, refusal, verdict};
 use super::{Outcome, Verdict};
-use crate::event::Event;
+use crate::hit::event::Event;
 
 /// How large one request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,7 +314,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::delivery::{Destination, Failure};
+    use crate::destination::{Destination, Failure};
 
     fn target(url: &str) -> Target {
         match Destination::parse(url, None, None) {

@@ -83,7 +83,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{Failure, Ignored};
+    use crate::destination::{Failure, Ignored};
 
     fn all() -> [Outcome; 7] {
         let failure = || Failure {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Auth, DestinationError, Service, Verdict};
-use crate::event::Event;
+use crate::hit::event::Event;
 
 /// What takes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -422,7 +422,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::delivery::Destination;
+    use crate::destination::Destination;
 
     fn outlet(text: &str) -> Outlet {
         match Outlet::parse(text, None) {

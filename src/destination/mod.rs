@@ -1,16 +1,15 @@
 //! Where events go, and what became of each.
 //!
 //! Each destination has a file of its own that makes the request and judges the answer; waiting, connecting and trying
-//! again happen in [`crate::aws`] and, for files, in the command line.
+//! again happen in [`crate::client`] and, for files, in the command line.
 
 pub mod breaker;
 pub mod bulk;
 pub mod counts;
 pub mod message;
 pub mod opensearch;
-#[cfg(feature = "cli")]
-pub mod sqlite;
 pub mod undelivered;
+pub mod sqs_batch;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::{Auth, DestinationError, Service, Verdict};
-use crate::event::Event;
+use crate::hit::event::Event;
 
 /// A server and an index of it.
 #[derive(Clone, Debug, PartialEq)]

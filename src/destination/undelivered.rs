@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::message::one_line;
-use crate::event::Event;
+use crate::hit::event::Event;
 
 /// Marks the line of an event that could not be delivered.
 pub const UNDELIVERED: &str = "undelivered event";

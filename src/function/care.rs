@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::readable::ReadableLayer;
 use super::{BoxError, Function, deadline, log};
-use crate::aws::client::{Deliverer, http_client};
+use crate::client::http::{Deliverer, http_client};
 use crate::config::{Config, Variables};
 use crate::setup::dashboards::session::{Options, import};
 use crate::setup::dashboards::{EXAMPLES, Place, Wanted, objects, place};
@@ -203,7 +203,7 @@ const REPLY_TIME: Duration = Duration::from_millis(200);
 
 /// Puts the answer where CloudFormation waits for it, again and again as long as time is left.
 async fn tell(request: &ResourceRequest, result: &Result<Value, String>, deadline: SystemTime) -> Result<(), BoxError> {
-    let client = crate::aws::client::http_client(None, &crate::config::Timing::default())?;
+    let client = crate::client::http::http_client(None, &crate::config::Timing::default())?;
     let body = request.answer(result).to_string();
     let (mut pause, mut refusals) = (FIRST_PAUSE, 0);
     let left = || {
@@ -239,7 +239,7 @@ async fn tell(request: &ResourceRequest, result: &Result<Value, String>, deadlin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Destination;
+    use crate::destination::Destination;
 
     #[test]
     fn no_destination_of_the_command_line_is_set_up() {

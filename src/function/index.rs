@@ -15,16 +15,17 @@ use tokio::task::JoinSet;
 
 use super::invocations::Invocations;
 use super::{BoxError, Function, MARGIN, log};
-use crate::aws::bulk::Patience;
-use crate::aws::client::Deliverer;
+use crate::client::bulk::Patience;
+use crate::client::http::Deliverer;
 use crate::config::{CodeStanding, Timing, Variables};
-use crate::delivery::bulk::Limits;
-use crate::delivery::counts::Counts;
-use crate::delivery::{Failure, Ignored, Outcome};
-use crate::event::Event;
-use crate::manage::index::heed;
-use crate::queue::{BATCH, Message, Messages, NotABatch};
-use crate::recover::{self, Origin, Unusable};
+use crate::destination::bulk::Limits;
+use crate::destination::counts::Counts;
+use crate::destination::{Failure, Ignored, Outcome};
+use crate::hit::event::Event;
+use crate::client::codes::heed;
+use crate::destination::sqs_batch::{BATCH, Message, Messages, NotABatch};
+use crate::replay;
+use crate::replay::{Origin, Unusable};
 
 /// Runs the role.
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
@@ -204,8 +205,8 @@ impl<'a> Reading<'a> {
         self.done.messages += 1;
         let config = &self.function.config;
         let read = match config.code_standing {
-            CodeStanding::None => recover::event(body, origin, config),
-            CodeStanding::Index => recover::event_and_code(body, origin, config).map(|(event, code)| {
+            CodeStanding::None => replay::event(body, origin, config),
+            CodeStanding::Index => replay::event_and_code(body, origin, config).map(|(event, code)| {
                 self.codes.push(code);
                 event
             }),

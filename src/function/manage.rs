@@ -9,16 +9,19 @@ use serde_json::{Value, json};
 
 use super::readable::ReadableLayer;
 use super::{BoxError, Function, log};
-use crate::aws::client::secure_random;
-use crate::code::Keys;
+use crate::client::http::secure_random;
+use crate::hit::code::Keys;
 use crate::config::Variables;
-use crate::hit::find_address;
-use crate::manage::{self, Asked, Failures, Manager, Problem, Reply, index};
-use crate::opt_out::{self, CodeReach, RequestSite, Requester, Whom, Wish};
-use crate::page;
-use crate::question::AskError;
-use crate::rate_limit::RateLimit;
-use crate::request::{Ingress, Request};
+use crate::hit::read::find_address;
+use crate::api;
+use crate::api::{Asked, Failures, Manager, Problem, Reply};
+use crate::client::codes;
+use crate::api::opt_out;
+use crate::api::opt_out::{CodeReach, RequestSite, Requester, Whom, Wish};
+use crate::api::page;
+use crate::query::AskError;
+use crate::api::rate_limit::RateLimit;
+use crate::hit::request::{Ingress, Request};
 
 /// Runs the role.
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
@@ -128,7 +131,7 @@ async fn opted_out(
         return Ok(opt_out::too_many());
     }
     let index = function.courier.index().map_err(AskError::Unavailable)?;
-    let is_out = index::is_opted_out(index, code);
+    let is_out = codes::is_opted_out(index, code);
     let reach = async {
         match proven {
             Some(reach) => Ok(reach),
@@ -147,7 +150,7 @@ async fn opted_out(
         (CodeReach::Personal, wish) => {
             let out = wish == Wish::Out;
             if out != is_out {
-                index::change_opt_out(index, code, out, Requester::Page, now).await?;
+                codes::change_opt_out(index, code, out, Requester::Page, now).await?;
             }
             Ok(opt_out::changed(site, out))
         }
@@ -156,7 +159,7 @@ async fn opted_out(
 
 fn asked(function: &Function, request: Request, payload: &str) -> Asked {
     let payload: Value = serde_json::from_str(payload).unwrap_or_default();
-    let (before, rest) = manage::below(&request.path).unwrap_or(("", ""));
+    let (before, rest) = api::below(&request.path).unwrap_or(("", ""));
     let host = request.header("host").unwrap_or_default();
     let base = function.config.public_url.clone();
     Asked {

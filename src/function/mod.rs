@@ -17,10 +17,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::runtime::LocalOptions;
 
-use crate::aws::courier::Courier;
-use crate::aws::credentials;
+use crate::client::router::Courier;
+use crate::client::credentials;
 use crate::config::{Config, Variables};
-use crate::delivery::counts::Counts;
+use crate::destination::counts::Counts;
 
 /// What the function's `Handler` can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,17 +5,19 @@
 use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
-use crate::code::{CodeStatus, Listing};
+use crate::hit::code::{CodeStatus, Listing};
 use crate::config::Config;
-use crate::delivery::undelivered::{self, JOURNAL, UNDELIVERED};
-use crate::delivery::{Delivered, Ignored, Outcome};
-use crate::enrich::{Beside, Enriched};
-use crate::event::Event;
-use crate::geo::Place;
-use crate::hit::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
-use crate::pixel::{Image, Pixel, Status};
-use crate::privacy::{self, Consent};
-use crate::request::{DecodeError, Ingress, Request};
+use crate::destination::undelivered;
+use crate::destination::undelivered::{JOURNAL, UNDELIVERED};
+use crate::destination::{Delivered, Ignored, Outcome};
+use crate::hit::enrich::{Beside, Enriched};
+use crate::hit::event::Event;
+use crate::hit::enrich::geo::Place;
+use crate::hit::read::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
+use crate::hit::pixel::{Image, Pixel, Status};
+use crate::hit::privacy;
+use crate::hit::privacy::Consent;
+use crate::hit::request::{DecodeError, Ingress, Request};
 use serde_json::{Value, json};
 
 /// What is to be done with one payload.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::script;
+use crate::hit::script;
 
 /// A transparent GIF of 1x1, 43 bytes: header, a palette of two colours, a graphic control extension that makes colour 0
 /// transparent, and one pixel of colour 0. GIF because every mail client shows it (SVG is refused by Gmail and Outlook).

@@ -1,16 +1,16 @@
 //! What the visitor's software told us, before any policy.
 //!
 //! Nothing in this module can fail: what is odd about a hit is listed in it. Nothing here is stored as it is either; only
-//! [`crate::event::Event::new`] decides that.
+//! [`crate::hit::event::Event::new`] decides that.
 
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
-use crate::code::Checked;
-use crate::pixel::Image;
-use crate::request::{Ingress, Oddity, Pairs, Request, last};
-use crate::script;
+use crate::hit::code::Checked;
+use crate::hit::pixel::Image;
+use crate::hit::request::{Ingress, Oddity, Pairs, Request, last};
+use crate::hit::script;
 
 /// One hit.
 #[derive(Clone, Debug, PartialEq)]

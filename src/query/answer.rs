@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::event::fields::Kind;
-use crate::event::iso;
+use crate::hit::event::fields::Kind;
+use crate::hit::event::iso;
 
 /// How many events, and of how many different.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

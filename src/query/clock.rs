@@ -6,7 +6,7 @@ use chrono::{
 use chrono_tz::Tz;
 
 use super::{Interval, ParameterError, Zone, next_month, offset_minutes, wrong};
-use crate::nearest::nearest;
+use crate::config::nearest::nearest;
 
 /// A known time zone.
 #[derive(Clone, Copy, Debug)]

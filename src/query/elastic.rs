@@ -6,7 +6,7 @@ use super::{
     Answer, AskError, CLASS, Cursor, Filter, Group, Latest, Listing, MOST_POINTS, Moment, Page, ParameterError, Point,
     Question, Series, Totals, sort, too_many_points, wrong,
 };
-use crate::event::fields::{Field, Kind};
+use crate::hit::event::fields::{Field, Kind};
 
 /// Different values up to which a total of uniques is all but exact: the most that the engines offer.
 const EXACT_UNIQUES: u32 = 40_000;

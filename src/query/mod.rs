@@ -17,13 +17,13 @@ use chrono::{DateTime, Duration, Months, NaiveDate, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 
-use crate::code::Signature;
-use crate::event::fields::{FIELDS, Field, Kind};
-use crate::nearest::nearest;
-use crate::referrer::Medium;
-use crate::request::Ingress;
-use crate::user_agent::Device;
-use crate::visit::Class;
+use crate::hit::code::Signature;
+use crate::hit::event::fields::{FIELDS, Field, Kind};
+use crate::config::nearest::nearest;
+use crate::hit::enrich::referrer::Medium;
+use crate::hit::request::Ingress;
+use crate::hit::enrich::user_agent::Device;
+use crate::hit::enrich::classify::Class;
 pub use answer::{Answer, Group, Listing, Moment, Point, Totals, sort};
 pub use parameters::Parameters;
 

@@ -10,12 +10,13 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::capture::{self, Answer};
+use crate::hit::answer;
+use crate::hit::answer::Answer;
 use crate::config::Config;
-use crate::delivery::Ignored;
-use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
-use crate::event::Event;
-use crate::hit::{Circumstances, code_of};
+use crate::destination::Ignored;
+use crate::destination::undelivered::{Found, JOURNAL, UNDELIVERED, find};
+use crate::hit::event::Event;
+use crate::hit::read::{Circumstances, code_of};
 pub use prefix::find_object;
 
 /// Why a text becomes no event.
@@ -102,7 +103,7 @@ fn guarded<T>(make: impl FnOnce() -> Result<T, NotMade>) -> Result<T, NotMade> {
 /// The event of a request, and its code.
 fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), NotMade> {
     let payload = text.as_bytes();
-    match capture::guarded(payload, || capture::answer_for(payload, config)) {
+    match answer::guarded(payload, || answer::answer_for(payload, config)) {
         Answer::Accepted { request, .. } => {
             let circumstances = Circumstances {
                 now: origin.time,
@@ -110,7 +111,7 @@ fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Optio
                 trusted_hops: config.trusted_hops,
             };
             let code = code_of(&request);
-            Ok((capture::event(*request, &circumstances, config), code))
+            Ok((answer::event(*request, &circumstances, config), code))
         }
         Answer::Ignored {
             why: why @ (Ignored::Unreadable(_) | Ignored::Panic),

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
 use super::limits::Limits;
-use crate::hit::is_private_address;
+use crate::hit::read::is_private_address;
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

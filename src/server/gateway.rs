@@ -6,11 +6,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::capture;
-use crate::delivery::Ignored;
-use crate::pixel::{Content, Image, Pixel, Status};
-use crate::request::passthrough::{self, Document};
-use crate::request::{self, Ingress, Pairs, alb, http, rest};
+use crate::hit::answer;
+use crate::destination::Ignored;
+use crate::hit::pixel::{Content, Image, Pixel, Status};
+use crate::hit::request::passthrough;
+use crate::hit::request::passthrough::Document;
+use crate::hit::request;
+use crate::hit::request::{Ingress, Pairs, alb, http, rest};
 
 /// One HTTP request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +226,7 @@ pub fn http_answer(ingress: Ingress, arrived: &Arrived, reply: &str, cors_origin
             let pixel = match content {
                 Content::Image(image) => Pixel::new(Status::Ok, image, "accepted"),
                 // API Gateway itself never answers 304; who serves the script with this stage is better off.
-                Content::Script => Pixel::script(arrived.header("if-none-match"), capture::explain(Ignored::Script)),
+                Content::Script => Pixel::script(arrived.header("if-none-match"), answer::explain(Ignored::Script)),
             };
             let mut answer = HttpAnswer::of(&pixel.with_cors(cors_origin));
             if answer.status == 304 {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use maxminddb::{Reader, path};
 
-use super::{Place, country};
+use crate::hit::enrich::geo::{Place, country};
 use crate::config::Problem;
 
 /// A file that was read whole.

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use super::{Sink, Stage, UNDER_WAY};
-use crate::capture::{self, Answer};
+use crate::hit::answer;
+use crate::hit::answer::Answer;
 use crate::config::ReplyOrder;
-use crate::delivery::{Delivered, Ignored, Outcome};
-use crate::event::Event;
-use crate::hit::{Circumstances, takes_beacons};
-use crate::pixel::{Image, Pixel, Status};
-use crate::privacy::Consent;
-use crate::request::Ingress;
-use crate::stage::gateway::{self, Arrived, HttpAnswer, http_answer, payload};
+use crate::destination::{Delivered, Ignored, Outcome};
+use crate::hit::event::Event;
+use crate::hit::read::{Circumstances, takes_beacons};
+use crate::hit::pixel::{Image, Pixel, Status};
+use crate::hit::privacy::Consent;
+use crate::hit::request::Ingress;
+use crate::server::gateway;
+use crate::server::gateway::{Arrived, HttpAnswer, http_answer, payload};
 
 /// The visitor waits no longer than this for the store's commit.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
@@ -37,7 +39,7 @@ pub(super) async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnsw
             };
             let place = |address| stage.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default();
             let status = |code: &str| stage.list.status(code);
-            let event = capture::event_known(*request, &circumstances, &stage.config, place, status);
+            let event = answer::event_known(*request, &circumstances, &stage.config, place, status);
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             if store(stage, arrived, Arc::new(event)).await.is_err() {
                 answer.set_outcome("accepted; not yet stored");
@@ -47,7 +49,7 @@ pub(super) async fn capture_hit(stage: Arc<Stage>, arrived: Arrived) -> HttpAnsw
         Answer::Ignored { reply, why, .. } => {
             let mut answer = http_answer(stage.ingress, &arrived, &reply, cors);
             // The reply to a non-proxy API carries no headers, and the deployed API's own are the same for all hits.
-            answer.set_outcome(&capture::explain(why));
+            answer.set_outcome(&answer::explain(why));
             stage.report(&arrived, Outcome::Ignored(why), None);
             answer
         }
@@ -63,7 +65,7 @@ fn accept(stage: &Stage, payload: &[u8]) -> Answer {
         opt_out: &stage.opt_outs,
         ..config.consent()
     };
-    capture::guarded(payload, || capture::answer_under(payload, config, consent))
+    answer::guarded(payload, || answer::answer_under(payload, config, consent))
 }
 
 /// The methods that the deployed non-proxy API declares; the other ingresses hand every method to the function.
@@ -81,9 +83,9 @@ fn refuse(stage: &Stage, arrived: &Arrived) -> HttpAnswer {
         (Some(_), "OPTIONS") => (Status::NoContent, Ignored::Preflight),
         (Some(_), _) => (Status::MethodNotAllowed, Ignored::WrongMethod),
     };
-    let mut pixel = Pixel::new(status, image, capture::explain(why)).with_cors(stage.config.cors_origin.as_deref());
+    let mut pixel = Pixel::new(status, image, answer::explain(why)).with_cors(stage.config.cors_origin.as_deref());
     if why != Ignored::UnknownPath {
-        pixel.headers.push(("Allow", capture::methods(&arrived.path).into()));
+        pixel.headers.push(("Allow", answer::methods(&arrived.path).into()));
     }
     if arrived.method == "HEAD" {
         pixel.body = false;

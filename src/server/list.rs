@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::code::{CodeStatus, Listing};
-use crate::manage::{Change, Changed, Store};
-use crate::question::{AskError, Cursor};
+use crate::hit::code::{CodeStatus, Listing};
+use crate::api::{Change, Changed, Store};
+use crate::query::{AskError, Cursor};
 
 /// The list, as far as it is known.
 #[derive(Debug, Default)]

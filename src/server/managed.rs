@@ -11,18 +11,19 @@ use tokio::sync::broadcast;
 
 use super::connections::Connection;
 use super::{HttpResponse, Source, Stage, of_reply};
-use crate::hit;
-use crate::manage::session::SameOrigin;
-use crate::manage::token;
-use crate::manage::{self, Asked, Change, Place, Problem, Reply};
-use crate::question::Filter;
-use crate::stage::follow;
-use crate::stage::gateway::Arrived;
+use crate::hit::read;
+use crate::api::session::SameOrigin;
+use crate::config::token;
+use crate::api;
+use crate::api::{Asked, Change, Place, Problem, Reply};
+use crate::query::Filter;
+use crate::server::follow;
+use crate::server::gateway::Arrived;
 use crate::terminal::{printable, talk};
 
 /// Whether a path is one of codes and statistics. Where it could be both, it is a pixel's.
 pub(super) fn is_managed(path: &str) -> bool {
-    manage::below(path).is_some_and(|(_, rest)| rest.contains('/') || hit::route(path).is_none())
+    api::below(path).is_some_and(|(_, rest)| rest.contains('/') || read::route(path).is_none())
 }
 
 /// Answers what is asked of the store.
@@ -109,8 +110,8 @@ fn note_failure(asked: &Asked, reason: Option<String>) {
 
 /// Reads a body. One that is too long, or was broken off, becomes one that is no JSON; the answer says what a body may be.
 async fn read_body(body: Incoming) -> Vec<u8> {
-    let read = Limited::new(body, manage::BODY_BYTES + 1).collect().await;
-    read.map_or_else(|_| vec![b' '; manage::BODY_BYTES + 1], |body| body.to_bytes().to_vec())
+    let read = Limited::new(body, api::BODY_BYTES + 1).collect().await;
+    read.map_or_else(|_| vec![b' '; api::BODY_BYTES + 1], |body| body.to_bytes().to_vec())
 }
 
 /// Answers from a store, or begins to send events as they come.
@@ -118,7 +119,7 @@ async fn answer_from(
     stage: &Stage,
     asked: &Asked,
     follows: Option<String>,
-    store: &impl manage::Store,
+    store: &impl api::Store,
 ) -> (HttpResponse, Option<String>) {
     let now = Utc::now();
     if let Some(was_at) = follows.filter(|_| asked.path == "events" && asked.method == "GET") {
@@ -150,7 +151,7 @@ fn changed(asked: &Asked, reply: &Reply) -> Option<(Change, String, Option<Strin
 }
 
 fn asked(stage: &Stage, arrived: Arrived) -> Asked {
-    let (before, rest) = manage::below(&arrived.path).unwrap_or_default();
+    let (before, rest) = api::below(&arrived.path).unwrap_or_default();
     let public_url = stage.config.public_url.as_deref();
     let secure = arrived
         .header("x-forwarded-proto")
@@ -174,7 +175,7 @@ fn asked(stage: &Stage, arrived: Arrived) -> Asked {
         } else {
             arrived.method.clone()
         },
-        path: crate::request::decode_text(rest, &mut Vec::new()),
+        path: crate::hit::request::decode_text(rest, &mut Vec::new()),
         query: arrived.decoded_query(),
         authorization: arrived.header("authorization").map(ToOwned::to_owned),
         base,

@@ -7,6 +7,14 @@ mod managed;
 mod proxy;
 mod sink;
 mod status;
+pub mod access_log;
+pub mod file_store;
+pub mod follow;
+pub mod gateway;
+#[cfg(feature = "cli")]
+pub mod geo_file;
+pub mod list;
+pub mod opt_out;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,26 +34,27 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
-use super::access_log::{AccessLog, Note};
-use super::gateway::{Arrived, HttpAnswer};
-use super::list::{self, List};
-use super::opt_out::{self, OptOuts};
-use crate::aws::client::secure_random;
-use crate::capture;
+use crate::server::access_log::{AccessLog, Note};
+use crate::server::gateway::{Arrived, HttpAnswer};
+use crate::server::list::List;
+use crate::server::opt_out::OptOuts;
+use crate::client::http::secure_random;
+use crate::hit::answer;
 use crate::config::Config;
-use crate::delivery::counts::Counts;
-use crate::delivery::{Delivered, Outcome};
-use crate::event::Event;
-use crate::geo::file::GeoFile;
-use crate::manage::{self, Manager, Reply};
-use crate::request::Ingress;
+use crate::destination::counts::Counts;
+use crate::destination::{Delivered, Outcome};
+use crate::hit::event::Event;
+use crate::server::geo_file::GeoFile;
+use crate::api;
+use crate::api::{Manager, Reply};
+use crate::hit::request::Ingress;
 use crate::terminal::{json_line, talk};
 use connections::{Connection, Connections, Watched};
 use proxy::Untrusted;
 
 pub use limits::{Limits, raise_open_files};
 pub use sink::Sink;
-pub(super) use sink::Source;
+pub(crate) use sink::Source;
 
 /// Events whose outcome may be unknown at the same time; beyond, they go to the log at once.
 const UNDER_WAY: u32 = 10_000;
@@ -179,7 +188,7 @@ impl Stage {
             keys: config.code_keys.clone(),
             tokens: config.tokens.clone(),
             random: secure_random,
-            failures: manage::Failures::default(),
+            failures: api::Failures::default(),
         };
         Self {
             list: List::default(),
@@ -268,7 +277,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         match &self.sink {
             Sink::Store { file, .. } => Source::File(file.clone()),
             Sink::Remote { way, .. } => Source::Remote(Arc::clone(way)),
@@ -403,7 +412,7 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
 /// The page that shows what was seen.
 fn page(arrived: &Arrived) -> Option<HttpResponse> {
     let known = arrived.header("if-none-match");
-    let reply = (arrived.path == "/").then(|| crate::page::answer(&arrived.method, known))?;
+    let reply = (arrived.path == "/").then(|| crate::api::page::answer(&arrived.method, known))?;
     reply.map(of_reply)
 }
 
@@ -441,7 +450,7 @@ fn response(answer: HttpAnswer) -> HttpResponse {
 /// The last resort: the whole event as one line of JSON, from which it can be replayed.
 fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Duration) {
     let destination = stage.destination();
-    let line = capture::log_line(
+    let line = answer::log_line(
         event,
         delivered,
         &destination,

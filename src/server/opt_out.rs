@@ -1,4 +1,4 @@
-//! What the stage remembers of those who are not to be counted; the page is [`crate::opt_out`]'s.
+//! What the stage remembers of those who are not to be counted; the page is [`crate::api::opt_out`]'s.
 //!
 //! A cookie is sent by the browser with every image from then on. `/opt-out/{code}` is for the recipient of a mail: the code is
 //! remembered by the stage, because mail programs keep no cookies. A store's file keeps the codes, or an index beside that of
@@ -11,16 +11,18 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use chrono::{DateTime, Utc};
 
 use super::gateway::Arrived;
-use super::manage::File;
-use super::server::{Sink, Source, Stage};
-use crate::aws::client::Deliverer;
-use crate::delivery::sqlite::opt_outs::{OptOutChange, OptOutState};
-use crate::hit::find_address;
-use crate::manage::{Reply, index};
-use crate::opt_out::{self, CodeReach, RequestSite, Requester, Whom, Wish};
-use crate::privacy::{CodeSet, OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
-use crate::question::AskError;
-use crate::rate_limit::RateLimit;
+use crate::server::file_store::File;
+use crate::server::{Sink, Source, Stage};
+use crate::client::http::Deliverer;
+use crate::sqlite::opt_outs::{OptOutChange, OptOutState};
+use crate::hit::read::find_address;
+use crate::api::Reply;
+use crate::client::codes;
+use crate::api::opt_out;
+use crate::api::opt_out::{CodeReach, RequestSite, Requester, Whom, Wish};
+use crate::hit::privacy::{CodeSet, OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
+use crate::query::AskError;
+use crate::api::rate_limit::RateLimit;
 use crate::terminal::talk;
 
 /// Changes in a minute from one network by codes that prove whom they stand for. Nobody without such a code counts, and a mail
@@ -114,7 +116,7 @@ impl OptOuts {
     pub async fn refresh_from_index(&self, index: &Deliverer) -> Result<(), AskError> {
         self.write().recent.clear();
         let mut codes = HashSet::new();
-        index::visit_opt_outs(index, |opt_out| {
+        codes::visit_opt_outs(index, |opt_out| {
             codes.insert(self.hasher.hash_one(&opt_out.code));
             Ok::<_, AskError>(())
         })
@@ -143,7 +145,7 @@ impl OptOuts {
                 store.change_opt_out(OptOutChange { code, out, by, at }).await?;
             }
             (Sink::Remote { .. }, Some(index)) => {
-                index::change_opt_out(index, code, out, by, at).await?;
+                codes::change_opt_out(index, code, out, by, at).await?;
             }
             (Sink::Remote { .. }, None) => return Ok(Place::None),
         }

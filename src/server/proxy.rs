@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::hit::is_private_address;
-use crate::manage::Warning;
-use crate::stage::gateway::Arrived;
+use crate::hit::read::is_private_address;
+use crate::api::Warning;
+use crate::server::gateway::Arrived;
 use crate::terminal::talk;
 
 /// What the owner should know.

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::aws::client::Deliverer;
-use crate::aws::courier::{Way, settle};
-use crate::delivery::sqlite::Store;
-use crate::delivery::{Delivered, Failure, Outcome};
-use crate::event::Event;
-use crate::manage::{self, Followed, Place};
-use crate::question::{AskError, Filter};
-use crate::stage::manage::File;
+use crate::client::http::Deliverer;
+use crate::client::router::{Way, settle};
+use crate::sqlite::Store;
+use crate::destination::{Delivered, Failure, Outcome};
+use crate::hit::event::Event;
+use crate::api;
+use crate::api::{Followed, Place};
+use crate::query::{AskError, Filter};
+use crate::server::file_store::File;
 
 /// Deliveries under way to a remote destination at the same time.
 const REMOTE_AT_ONCE: usize = 32;
@@ -110,14 +111,14 @@ impl Sink {
 
 /// Where questions are answered.
 #[derive(Clone)]
-pub(in crate::stage) enum Source {
+pub(crate) enum Source {
     File(File),
     /// An index, or something that answers no questions.
     Remote(Arc<Way>),
 }
 
 impl Source {
-    pub(in crate::stage) fn index(&self) -> Option<&Deliverer> {
+    pub(crate) fn index(&self) -> Option<&Deliverer> {
         match self {
             Self::File(_) => None,
             Self::Remote(way) => way.index(),
@@ -125,10 +126,10 @@ impl Source {
     }
 
     /// What came after a place.
-    pub(in crate::stage) async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
+    pub(crate) async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
         match (self, self.index()) {
-            (Self::File(file), _) => manage::Store::follow(file, place, filter).await,
-            (Self::Remote(_), Some(deliverer)) => manage::Store::follow(deliverer, place, filter).await,
+            (Self::File(file), _) => api::Store::follow(file, place, filter).await,
+            (Self::Remote(_), Some(deliverer)) => api::Store::follow(deliverer, place, filter).await,
             (Self::Remote(_), None) => Err(AskError::Unavailable("events go elsewhere".to_owned())),
         }
     }

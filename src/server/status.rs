@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::{HttpResponse, Stage, UNDER_WAY, response};
-use crate::stage::gateway::{Arrived, HttpAnswer};
+use crate::server::gateway::{Arrived, HttpAnswer};
 
 /// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
 pub(super) async fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {

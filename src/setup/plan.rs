@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::product::Product;
 use super::schema;
-use crate::delivery::opensearch::Index;
+use crate::destination::opensearch::Index;
 
 /// How indices follow each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use serde_json::Value;
 
 use super::server::{ServerError, ask, reason};
-use crate::aws::client::Deliverer;
-use crate::delivery::opensearch::Index;
+use crate::client::http::Deliverer;
+use crate::destination::opensearch::Index;
 
 /// What is to be done with one index.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::plan::{Difference, Lifecycle, Plan, Rotation, compare, covers, normal
 use super::product::Product;
 use super::schema::{self, OWNER};
 use super::server::{Reply, ServerError, ask, product, reason};
-use crate::aws::client::Deliverer;
+use crate::client::http::Deliverer;
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -566,9 +566,9 @@ fn sequence(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::client::http_client;
+    use crate::client::http::http_client;
     use crate::config::Timing;
-    use crate::delivery::Destination;
+    use crate::destination::Destination;
 
     /// A collection of OpenSearch Serverless. No test can ask one.
     const COLLECTION: &str = "https://abc123.eu-west-1.aoss.amazonaws.com/events";

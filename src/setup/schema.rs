@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::event::fields::{FIELDS, Field, Kind};
+use crate::hit::event::fields::{FIELDS, Field, Kind};
 
 /// Grows with every change of the fields; stands in the mapping, so that an old template is recognised.
 pub const VERSION: u64 = 2;

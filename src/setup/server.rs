@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::product::Product;
-use crate::aws::client::{Answer, Deliverer, Request};
+use crate::client::http::{Answer, Deliverer, Request};
 
 /// Most bytes of an administrative answer that are read.
 const ANSWER_BYTES: usize = 16 << 20;

@@ -3,9 +3,9 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reader, StoreError};
-use crate::manage::token::{KeptToken, Scope, TokenKind};
-use crate::manage::{Change, Changed, Listed, Put};
-use crate::question::{Cursor, Moment};
+use crate::config::token::{KeptToken, Scope, TokenKind};
+use crate::api::{Change, Changed, Listed, Put};
+use crate::query::{Cursor, Moment};
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     Ok(Listed {

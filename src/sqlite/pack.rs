@@ -222,13 +222,13 @@ pub(super) fn pack_the_rest(connection: &mut Connection) {
 mod tests {
     use super::super::{Archive, Change, Store, Stored};
     use super::*;
-    use crate::event::Event;
+    use crate::hit::event::Event;
 
     fn event(number: u32) -> Event {
         let time = chrono::DateTime::from_timestamp(1_780_000_000 + i64::from(number), 0).expect("a time");
         let document = format!(
             r#"{{"@timestamp":"{}","event":{{"id":"{number}"}},"user":{{"id":"person-{number}"}},"visit":{{"class":"human"}}}}"#,
-            crate::event::iso(time)
+            crate::hit::event::iso(time)
         );
         Event {
             id: number.to_string(),

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Shared, StoreError, ask, layout, opt_outs};
-use crate::event::Event;
+use crate::hit::event::Event;
 use crate::files;
-use crate::manage::{Followed, MOST_FOLLOWED, Place};
-use crate::question::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
+use crate::api::{Followed, MOST_FOLLOWED, Place};
+use crate::query::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 /// A file open for reading.
 #[derive(Debug)]

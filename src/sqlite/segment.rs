@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
 
-use crate::event::fields::{FIELDS, Field};
-use crate::question::{is_listed, normal};
+use crate::hit::event::fields::{FIELDS, Field};
+use crate::query::{is_listed, normal};
 
 /// Events of a full segment.
 pub(super) const ROWS: usize = 8192;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 
 use super::layout::changes;
 use super::segment::{Builder, Column, ROWS};
-use crate::event::fields::Field;
+use crate::hit::event::fields::Field;
 
 /// Some rows and the columns that were asked for.
 pub(super) struct Block {

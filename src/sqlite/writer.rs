@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::health::{self, Health, LastOutcome, OpenedFiles};
 use super::opt_outs::{self, OptOutChange};
 use super::{Purge, Readers, Shared, StoreError, in_transaction, layout, pack, purge, segment, wal};
-use crate::delivery::{Failure, Outcome};
-use crate::event::Event;
+use crate::destination::{Failure, Outcome};
+use crate::hit::event::Event;
 use crate::files;
 
 /// Most events in one transaction.

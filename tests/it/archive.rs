@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
 
-use pixel::code::{Contents, Keys};
-use pixel::delivery::sqlite::{Archive, Change};
+use pixel::hit::code::{Contents, Keys};
+use pixel::sqlite::{Archive, Change};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 

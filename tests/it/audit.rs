@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use pixel::delivery::sqlite::Store;
+use pixel::sqlite::Store;
 use serde_json::{Value, json};
 
 use crate::matrix::{Index, each};

@@ -181,7 +181,7 @@ fn an_isolated_page_refuses_other_images() {
         body: body.to_vec(),
     };
     let images = Site::start(HashMap::from([
-        ("/bare.gif", image(&pixel::pixel::GIF)),
+        ("/bare.gif", image(&pixel::hit::pixel::GIF)),
         ("/broken.gif", image(b"This is no image.")),
     ]));
     let pages = Site::start(HashMap::from([

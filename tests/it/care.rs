@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::{Days, Utc};
-use pixel::delivery::Outcome;
-use pixel::delivery::sqlite::{Reader, Store};
+use pixel::destination::Outcome;
+use pixel::sqlite::{Reader, Store};
 use serde_json::{Value, json};
 
 use crate::index_setup::{deliver, event, failed, succeeded};

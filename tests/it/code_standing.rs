@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pixel::manage::index::opt_out;
-use pixel::manage::{Listed, Store};
-use pixel::question::Moment;
-use pixel::request::Ingress;
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::client::codes::opt_out;
+use pixel::api::{Listed, Store};
+use pixel::query::Moment;
+use pixel::hit::request::Ingress;
+use pixel::server::gateway::{Arrived, payload};
 use serde_json::{Value, json};
 
 use crate::function::{ORDERS, PATIENT, QUICK, Timing, only_hit, side_by_side, to};

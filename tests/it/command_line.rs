@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use pixel::delivery::sqlite::Reader;
+use pixel::sqlite::Reader;
 use serde_json::{Value, json};
 
 use crate::serving::{pixel, run, serve, wait_for};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use pixel::config::{CodeStanding, Config, ReplyOrder, VARIABLES, Variables};
-use pixel::delivery::Destination;
-use pixel::delivery::hide_password;
-use pixel::privacy::AddressPolicy;
+use pixel::destination::Destination;
+use pixel::destination::hide_password;
+use pixel::hit::privacy::AddressPolicy;
 
 use crate::destination::spell;
 

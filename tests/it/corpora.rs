@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use pixel::rules;
-use pixel::user_agent::{self, Device, UserAgent};
-use pixel::visit::{Class, Signals, Visit, classify};
+use pixel::hit::enrich::rules;
+use pixel::hit::enrich::user_agent;
+use pixel::hit::enrich::user_agent::{Device, UserAgent};
+use pixel::hit::enrich::classify::{Class, Signals, Visit, classify};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -212,7 +213,7 @@ proptest! {
     #[test]
     fn no_agent_costs_more_than_some_steps_for_each_of_its_first_kilobyte(
         pieces in vec(prop_oneof![
-            select(include_str!("../../src/rules/visits.rules").split([' ', '<', '|', '&', '^', '!']).collect::<Vec<_>>()).prop_map(ToOwned::to_owned),
+            select(include_str!("../../src/hit/enrich/rules/visits.rules").split([' ', '<', '|', '&', '^', '!']).collect::<Vec<_>>()).prop_map(ToOwned::to_owned),
             "[a-z]{1,3}",
             any::<String>(),
         ], 1..20),

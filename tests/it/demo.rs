@@ -13,14 +13,14 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use pixel::aws::bulk::{Patience, load};
-use pixel::aws::client::{Deliverer, http_client};
+use pixel::client::bulk::{Patience, load};
+use pixel::client::http::{Deliverer, http_client};
 use pixel::config::{Config, Timing};
-use pixel::delivery::bulk::Limits;
-use pixel::delivery::sqlite::Reader;
-use pixel::delivery::{Destination, Outcome};
-use pixel::demo::Demo;
-use pixel::event::Event;
+use pixel::destination::bulk::Limits;
+use pixel::sqlite::Reader;
+use pixel::destination::{Destination, Outcome};
+use pixel::cli::demo::generator::Demo;
+use pixel::hit::event::Event;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -315,7 +315,7 @@ fn the_codes_are_good_for_the_demo_alone() {
         let event = plan.event(number, &config);
         assert_eq!(event, plan.event(number, &Config::default()));
         let (request, circumstances) = plan.request(number);
-        let elsewhere = pixel::capture::event(request, &circumstances, &config);
+        let elsewhere = pixel::hit::answer::event(request, &circumstances, &config);
         let [here, elsewhere] = [event, elsewhere].map(|event| {
             let document: Value = serde_json::from_str(&event.document).expect("JSON");
             text(&document, "/pixel/signature").to_owned()

@@ -1,8 +1,8 @@
 //! Where events go: what a URL means, what an index may be called, and what an index's answers mean.
 
 use chrono::DateTime;
-use pixel::delivery::opensearch::{Index, verdict};
-use pixel::delivery::{Auth, Destination, DestinationError, Secret, Service, Verdict};
+use pixel::destination::opensearch::{Index, verdict};
+use pixel::destination::{Auth, Destination, DestinationError, Secret, Service, Verdict};
 
 /// Stands in every secret.
 const SECRET: &str = "hush-hush";

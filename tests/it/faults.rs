@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::Utc;
-use pixel::pixel::GIF;
-use pixel::request::Ingress;
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::hit::pixel::GIF;
+use pixel::hit::request::Ingress;
+use pixel::server::gateway::{Arrived, payload};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pixel::aws::client::{Deliverer, http_client};
-use pixel::capture;
+use pixel::client::http::{Deliverer, http_client};
+use pixel::hit::answer;
 use pixel::config::{Config, Timing};
-use pixel::delivery::{Destination, Outcome};
-use pixel::event::Event;
-use pixel::hit::Circumstances;
-use pixel::request::Request;
-use pixel::request::passthrough::{Document, document};
+use pixel::destination::{Destination, Outcome};
+use pixel::hit::event::Event;
+use pixel::hit::read::Circumstances;
+use pixel::hit::request::Request;
+use pixel::hit::request::passthrough::{Document, document};
 use pixel::setup::schema::field_types;
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ pub fn event(id: &str, time: DateTime<Utc>, query: &[(String, String)], headers:
         invocation: id.to_owned(),
         trusted_hops: 0,
     };
-    capture::event(request, &circumstances, &Config::default())
+    answer::event(request, &circumstances, &Config::default())
 }
 
 /// Delivers as the function does.

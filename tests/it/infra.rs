@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use percent_encoding::percent_decode_str;
-use pixel::capture;
+use pixel::hit::answer;
 use pixel::config::VARIABLES;
-use pixel::delivery::Ignored;
-use pixel::delivery::counts::{Counts, NAMESPACE};
+use pixel::destination::Ignored;
+use pixel::destination::counts::{Counts, NAMESPACE};
 use pixel::function::Role;
-use pixel::pixel::{Image, Pixel, Status};
-use pixel::privacy::OPT_OUT_COOKIE;
-use pixel::stage::gateway::RESOURCES;
+use pixel::hit::pixel::{Image, Pixel, Status};
+use pixel::hit::privacy::OPT_OUT_COOKIE;
+use pixel::server::gateway::RESOURCES;
 use serde_json::{Map, Value, json};
 
 use crate::setup;
@@ -617,7 +617,7 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
         "metrics": metrics,
         "resources": resources,
         "headers": headers(Pixel::new(Status::Ok, Image::Gif, "accepted")),
-        "script": headers(Pixel::script(None, capture::explain(Ignored::Script))),
+        "script": headers(Pixel::script(None, answer::explain(Ignored::Script))),
         "opt_out_cookie": OPT_OUT_COOKIE,
         "template": PASSTHROUGH,
     });

@@ -10,15 +10,15 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::DateTime;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use pixel::audit::{Noted, Window, noted};
-use pixel::capture;
-use pixel::code::{Contents, Keys};
+use pixel::cli::audit::reconcile::{Noted, Window, noted};
+use pixel::hit::answer;
+use pixel::hit::code::{Contents, Keys};
 use pixel::config::Config;
-use pixel::hit::Circumstances;
-use pixel::manage::token::Scope;
-use pixel::pixel::{GIF, Image, PNG};
-use pixel::request::{Ingress, Request};
-use pixel::stage::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use pixel::hit::read::Circumstances;
+use pixel::config::token::Scope;
+use pixel::hit::pixel::{GIF, Image, PNG};
+use pixel::hit::request::{Ingress, Request};
+use pixel::server::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
 
 use crate::index_setup::succeeded;
@@ -906,7 +906,7 @@ fn every_visit_is_a_message_that_becomes_an_event() {
             invocation: "message".to_owned(),
             trusted_hops: 0,
         };
-        let event = capture::event(request, &circumstances, &Config::default());
+        let event = answer::event(request, &circumstances, &Config::default());
         let document: Value = serde_json::from_str(&event.document).unwrap();
         assert_eq!(event.id, format!("{:x}", fingerprint(visit)));
         assert_eq!(event.time.timestamp_millis(), 1_769_903_999_999);

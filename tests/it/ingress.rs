@@ -6,14 +6,15 @@ use aws_lambda_events::apigw::{
     ApiGatewayProxyRequest, ApiGatewayProxyResponse, ApiGatewayV2httpRequest, ApiGatewayV2httpResponse,
 };
 use chrono::DateTime;
-use pixel::capture::{self, Answer};
+use pixel::hit::answer;
+use pixel::hit::answer::Answer;
 use pixel::config::Config;
-use pixel::delivery::Ignored;
-use pixel::hit::Circumstances;
-use pixel::pixel::{GIF, Image, PNG, Pixel, Status};
-use pixel::request::Ingress;
-use pixel::script;
-use pixel::stage::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use pixel::destination::Ignored;
+use pixel::hit::read::Circumstances;
+use pixel::hit::pixel::{GIF, Image, PNG, Pixel, Status};
+use pixel::hit::request::Ingress;
+use pixel::hit::script;
+use pixel::server::gateway::{Arrived, HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
 
 use crate::function::{
@@ -54,7 +55,7 @@ fn visit(method: &str, path: &str, query: &str) -> Arrived {
 /// The event of a visit.
 fn event(ingress: Ingress, arrived: &Arrived) -> Value {
     let payload = payload(ingress, arrived).expect("a path of the pixel");
-    let Answer::Accepted { request, .. } = capture::answer(&payload, None) else {
+    let Answer::Accepted { request, .. } = answer::answer(&payload, None) else {
         panic!("{ingress}: not accepted");
     };
     let circumstances = Circumstances {
@@ -62,7 +63,7 @@ fn event(ingress: Ingress, arrived: &Arrived) -> Value {
         invocation: arrived.id.clone(),
         trusted_hops: 0,
     };
-    let event = capture::event(*request, &circumstances, &Config::default());
+    let event = answer::event(*request, &circumstances, &Config::default());
     serde_json::from_str(&event.document).expect("an event is JSON")
 }
 
@@ -114,7 +115,7 @@ fn repeated_parameters_are_kept_in_order_where_aws_keeps_them() {
 /// What a visitor sees of a request.
 fn seen(ingress: Ingress, arrived: &Arrived) -> (HttpAnswer, Option<Ignored>) {
     let payload = payload(ingress, arrived).expect("a proxy takes every path");
-    match capture::answer(&payload, Some("https://shop.example")) {
+    match answer::answer(&payload, Some("https://shop.example")) {
         Answer::Accepted { reply, .. } => (http_answer(ingress, arrived, &reply, None), None),
         Answer::Ignored { reply, why, .. } => (http_answer(ingress, arrived, &reply, None), Some(why)),
         Answer::Refused(error) => panic!("{ingress}: {error}"),
@@ -214,7 +215,7 @@ fn only_its_own_resource_of_a_non_proxy_api_is_the_script() {
         "params": {"path": {"code": "pixel.js"}},
         "context": {"http-method": "GET", "resource-path": "/pixel/{code}"},
     });
-    let Answer::Accepted { reply, request } = capture::answer(payload.to_string().as_bytes(), None) else {
+    let Answer::Accepted { reply, request } = answer::answer(payload.to_string().as_bytes(), None) else {
         panic!("it is a hit");
     };
     assert_eq!(
@@ -294,7 +295,7 @@ fn awss_own_types_read_the_payloads_and_the_replies() {
         let alb: AlbTargetGroupRequest = serde_json::from_slice(&made(ingress)).expect("a load balancer's payload");
         assert!(alb.request_context.elb.target_group_arn.is_some(), "{ingress}");
     }
-    let reply = |ingress: Ingress| match capture::answer(&made(ingress), None) {
+    let reply = |ingress: Ingress| match answer::answer(&made(ingress), None) {
         Answer::Accepted { reply, .. } => reply,
         other => panic!("{ingress}: {other:?}"),
     };
@@ -333,7 +334,7 @@ fn a_load_balancer_is_given_the_status_that_it_is_told() {
             .headers
             .push(("If-None-Match".to_owned(), script::etag().to_owned()));
         let payload = payload(ingress, &known).expect("a payload");
-        let Answer::Ignored { reply, .. } = capture::answer(&payload, None) else {
+        let Answer::Ignored { reply, .. } = answer::answer(&payload, None) else {
             panic!("the script is no hit");
         };
         assert_eq!(told(&reply), "304 Not Modified");
@@ -358,7 +359,7 @@ fn a_reply_has_only_the_keys_of_its_shape() {
         ("PUT", "/x"),
     ] {
         let payload = payload(Ingress::Rest, &visit(method, path, "")).expect("a payload");
-        let reply = match capture::answer(&payload, Some("*")) {
+        let reply = match answer::answer(&payload, Some("*")) {
             Answer::Accepted { reply, .. } | Answer::Ignored { reply, .. } => reply,
             Answer::Refused(error) => panic!("{error}"),
         };

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pixel::aws::ask;
-use pixel::aws::bulk::Patience;
-use pixel::delivery::Outcome;
-use pixel::delivery::bulk::Limits;
-use pixel::delivery::sqlite::{Reader, Store};
-use pixel::event::{Event, iso};
-use pixel::question::elastic::{self, Dialect};
-use pixel::question::{Latest, Parameters, Question};
+use pixel::client::ask;
+use pixel::client::bulk::Patience;
+use pixel::destination::Outcome;
+use pixel::destination::bulk::Limits;
+use pixel::sqlite::{Reader, Store};
+use pixel::hit::event::{Event, iso};
+use pixel::query::elastic;
+use pixel::query::elastic::Dialect;
+use pixel::query::{Latest, Parameters, Question};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -272,7 +273,7 @@ proptest! {
             let expected = expected(&events, &question);
             let answer = match reader.ask(&question) {
                 Ok(answer) => answer,
-                Err(pixel::question::AskError::Parameter(error)) => {
+                Err(pixel::query::AskError::Parameter(error)) => {
                     prop_assert_eq!(error.parameter.as_str(), "zone", "{:?}", given);
                     continue;
                 }

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use chrono::DateTime;
-use pixel::privacy::Key;
-use pixel::request::Ingress;
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::hit::privacy::Key;
+use pixel::hit::request::Ingress;
+use pixel::server::gateway::{Arrived, payload};
 use serde_json::{Value, json};
 
 const KEY: &str = "the secret of the tests";

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use pixel::manage::openapi::DOCUMENT;
-use pixel::manage::openapi::source::document;
-use pixel::manage::token::{Scope, hash, hex};
+use pixel::api::openapi::DOCUMENT;
+use pixel::api::openapi::source::document;
+use pixel::config::token::{Scope, hash, hex};
 use serde_json::{Value, json};
 
 use crate::lambda_rig::{Rig, RigOptions};

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use pixel::code::{Contents, Keys};
-use pixel::manage::{Store, index};
-use pixel::opt_out::{Wish, code_of_path, is_possible};
-use pixel::request::Ingress;
-use pixel::stage::gateway::{self, Arrived};
+use pixel::hit::code::{Contents, Keys};
+use pixel::api::Store;
+use pixel::client::codes;
+use pixel::api::opt_out::{Wish, code_of_path, is_possible};
+use pixel::hit::request::Ingress;
+use pixel::server::gateway;
+use pixel::server::gateway::Arrived;
 use serde_json::{Value, json};
 
 use crate::lambda_rig::{Rig, RigOptions};
@@ -402,7 +404,7 @@ fn whoever_serves_the_same_index_heeds_it() {
         let post = |target: &str| send(served.address, &request("POST", target, &headers)).status;
         assert_eq!((post(&target), post("/opt-out/own-word")), (303, 303));
         let deliverer = deliverer(&subject, &index);
-        index::opt_out(&deliverer, "own-word", true)
+        codes::opt_out(&deliverer, "own-word", true)
             .await
             .expect("it is written");
         let remembered = BTreeSet::from([known.clone(), code.clone(), "own-word".to_owned()]);
@@ -412,7 +414,7 @@ fn whoever_serves_the_same_index_heeds_it() {
             assert!(page.says(NOT_COUNTED) && !page.body.contains("<form"), "{page:?}");
         }
         assert_eq!(opt_outs.codes(), remembered);
-        index::opt_out(&deliverer, "own-word", false)
+        codes::opt_out(&deliverer, "own-word", false)
             .await
             .expect("it is forgotten");
         assert_eq!(ask(&rig, Ingress::Rest, "POST", "/opt-out/own-word").await.status, 404);
@@ -511,16 +513,16 @@ fn no_code_stands_for_the_whole_index() {
     let opt_outs = OptOuts(&index);
     let deliverer = deliverer(&subject, &index);
     block_on(async {
-        index::opt_out(&deliverer, "abc", true).await.expect("it is written");
+        codes::opt_out(&deliverer, "abc", true).await.expect("it is written");
         for folder in ["", ".", ".."] {
-            assert!(index::opt_out(&deliverer, folder, false).await.is_err(), "{folder:?}");
-            assert!(index::opt_out(&deliverer, folder, true).await.is_err(), "{folder:?}");
-            assert!(index::is_opted_out(&deliverer, folder).await.is_err(), "{folder:?}");
-            let standing = index::standing(&deliverer, folder, Duration::from_secs(20)).await;
-            assert_eq!(standing, Ok(index::Standing::default()), "{folder:?}");
+            assert!(codes::opt_out(&deliverer, folder, false).await.is_err(), "{folder:?}");
+            assert!(codes::opt_out(&deliverer, folder, true).await.is_err(), "{folder:?}");
+            assert!(codes::is_opted_out(&deliverer, folder).await.is_err(), "{folder:?}");
+            let standing = codes::standing(&deliverer, folder, Duration::from_secs(20)).await;
+            assert_eq!(standing, Ok(codes::Standing::default()), "{folder:?}");
             assert_eq!(deliverer.code(folder).await, Ok(None), "{folder:?}");
         }
-        assert_eq!(index::is_opted_out(&deliverer, "abc").await, Ok(true));
+        assert_eq!(codes::is_opted_out(&deliverer, "abc").await, Ok(true));
     });
     assert_eq!(opt_outs.codes(), BTreeSet::from(["abc".to_owned()]));
 }

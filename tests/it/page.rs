@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pixel::manage::token::{hash, hex};
+use pixel::config::token::{hash, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

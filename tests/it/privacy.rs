@@ -4,16 +4,17 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use pixel::capture::{self, journal_line, log_line};
-use pixel::code::{Contents, Keys};
+use pixel::hit::answer;
+use pixel::hit::answer::{journal_line, log_line};
+use pixel::hit::code::{Contents, Keys};
 use pixel::config::{Config, Variables};
-use pixel::delivery::message::Outlet;
-use pixel::delivery::{Delivered, Failure, Ignored, Outcome};
-use pixel::event::Event;
-use pixel::hit::Circumstances;
-use pixel::privacy::{AddressPolicy, Key, Recording, SignalPolicy, UserPolicy, clean_url};
-use pixel::request::{Ingress, Pairs, Request};
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::destination::message::Outlet;
+use pixel::destination::{Delivered, Failure, Ignored, Outcome};
+use pixel::hit::event::Event;
+use pixel::hit::read::Circumstances;
+use pixel::hit::privacy::{AddressPolicy, Key, Recording, SignalPolicy, UserPolicy, clean_url};
+use pixel::hit::request::{Ingress, Pairs, Request};
+use pixel::server::gateway::{Arrived, payload};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -33,7 +34,7 @@ fn event_of(request: Request, config: &Config) -> Event {
         invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         trusted_hops: 0,
     };
-    capture::event(request, &circumstances, config)
+    answer::event(request, &circumstances, config)
 }
 
 fn pairs(given: &[(&str, &str)]) -> Pairs {
@@ -448,7 +449,7 @@ fn a_wish_not_to_be_tracked_is_followed() {
         assert!(recorded.pointer("/visitor/id").is_some());
 
         let ignoring = config(&[("PIXEL_PRIVACY_SIGNAL", "ignore")]).0;
-        let refusal = pixel::privacy::refusal(&request(), ignoring.consent());
+        let refusal = pixel::hit::privacy::refusal(&request(), ignoring.consent());
         assert_eq!(refusal, Some(Ignored::PrivacySignal));
     }
     let no_wish = document(a_request(&query, &[("dnt", "0")]), &Config::default());

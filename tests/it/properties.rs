@@ -6,15 +6,16 @@ use std::net::{IpAddr, Ipv6Addr};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use pixel::capture::{self, Answer};
-use pixel::enrich::{Beside, Enriched};
-use pixel::event::{Event, Policy};
-use pixel::hit::{Circumstances, Hit, route};
-use pixel::pixel::{GIF, PNG};
-use pixel::privacy::text::{Cleaner, is_clean_pair};
-use pixel::privacy::{AddressPolicy, Key, UserPolicy, clean_url, is_secret, names_person};
-use pixel::request::{Ingress, Pairs, Request};
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::hit::answer;
+use pixel::hit::answer::Answer;
+use pixel::hit::enrich::{Beside, Enriched};
+use pixel::hit::event::{Event, Policy};
+use pixel::hit::read::{Circumstances, Hit, route};
+use pixel::hit::pixel::{GIF, PNG};
+use pixel::hit::privacy::redact::{Cleaner, is_clean_pair};
+use pixel::hit::privacy::{AddressPolicy, Key, UserPolicy, clean_url, is_secret, names_person};
+use pixel::hit::request::{Ingress, Pairs, Request};
+use pixel::server::gateway::{Arrived, payload};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -188,7 +189,7 @@ fn check_reply(reply: &str, without_body: bool) {
 
 /// Answers, and makes the event of what was accepted; returns whether the payload was refused.
 fn check_answer(payload: &[u8]) -> bool {
-    match capture::answer(payload, Some("*")) {
+    match answer::answer(payload, Some("*")) {
         Answer::Accepted { reply, request } => {
             check_reply(&reply, request.method == "HEAD");
             check_event(&Hit::read(*request, &circumstances(1)), &Policy::default());
@@ -329,7 +330,7 @@ fn check_round_trip(visit: &Visit) {
     } = visit;
     let payload = payload(Ingress::Passthrough, arrived).expect("it is a path of the pixel");
     let request = Request::decode(&payload).expect("the stage makes what can be decoded");
-    let header = |name: &str| pixel::request::last(&arrived.headers, name).filter(|value| !value.is_empty());
+    let header = |name: &str| pixel::hit::request::last(&arrived.headers, name).filter(|value| !value.is_empty());
     let peer = arrived.peer.map(|address| address.to_canonical().to_string());
     assert_eq!(request.ingress, Ingress::Passthrough);
     assert_eq!(request.method, arrived.method);
@@ -337,7 +338,7 @@ fn check_round_trip(visit: &Visit) {
     assert_eq!(request.path, format!("{placed}{}", code.as_deref().unwrap_or_default()));
     assert_eq!(request.query, last_values(query));
     assert_eq!(request.headers, lower_case(last_values(&arrived.headers)));
-    assert_eq!(pixel::request::last(&request.path_parameters, "code"), code.as_deref());
+    assert_eq!(pixel::hit::request::last(&request.path_parameters, "code"), code.as_deref());
     assert_eq!(request.context("source-ip"), peer.as_deref());
     assert_eq!(request.context("resource-path"), Some(*resource));
     assert_eq!(request.context("extended-request-id"), Some(arrived.id.as_str()));

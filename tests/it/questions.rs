@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
-use pixel::aws::ask;
-use pixel::aws::bulk::Patience;
-use pixel::aws::client::{Deliverer, http_client};
+use pixel::client::ask;
+use pixel::client::bulk::Patience;
+use pixel::client::http::{Deliverer, http_client};
 use pixel::config::{Config, Timing};
-use pixel::delivery::bulk::Limits;
-use pixel::delivery::sqlite::{Reader, Store};
-use pixel::delivery::{Destination, Outcome};
-use pixel::demo::Demo;
-use pixel::event::Event;
-use pixel::question::{Answer, AskError, Latest, Parameters, Question};
+use pixel::destination::bulk::Limits;
+use pixel::sqlite::{Reader, Store};
+use pixel::destination::{Destination, Outcome};
+use pixel::cli::demo::generator::Demo;
+use pixel::hit::event::Event;
+use pixel::query::{Answer, AskError, Latest, Parameters, Question};
 use serde_json::{Value, json};
 
 use crate::matrix::{Index, Subject, block_on, each};
@@ -137,7 +137,7 @@ fn segments(path: &Path) -> usize {
 }
 
 /// All pages of a question, as ids.
-fn pages(latest: &Latest, most: usize, mut find: impl FnMut(&Latest) -> pixel::question::Page) -> Vec<String> {
+fn pages(latest: &Latest, most: usize, mut find: impl FnMut(&Latest) -> pixel::query::Page) -> Vec<String> {
     let (mut latest, mut ids) = (latest.clone(), Vec::new());
     for _ in 0..most {
         let page = find(&latest);
@@ -186,7 +186,7 @@ fn latest(words: &str) -> Latest {
         .unwrap_or_else(|error| panic!("{words}: {error}"))
 }
 
-fn every_page(words: &str, find: impl Fn(&Latest) -> Result<pixel::question::Page, AskError>) -> Vec<Vec<String>> {
+fn every_page(words: &str, find: impl Fn(&Latest) -> Result<pixel::query::Page, AskError>) -> Vec<Vec<String>> {
     [false, true]
         .map(|oldest_first| {
             let latest = Latest {

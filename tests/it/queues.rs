@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
-use pixel::pixel::GIF;
-use pixel::request::Ingress;
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::hit::pixel::GIF;
+use pixel::hit::request::Ingress;
+use pixel::server::gateway::{Arrived, payload};
 use serde_json::{Value, json};
 
 use crate::function::{ORDERS, side_by_side};

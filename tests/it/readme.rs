@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use pixel::capture::{self, Answer};
+use pixel::hit::answer;
+use pixel::hit::answer::Answer;
 use pixel::config::{Config, VARIABLES};
-use pixel::hit::Circumstances;
-use pixel::privacy::Key;
-use pixel::request::passthrough::{Document, document};
+use pixel::hit::read::Circumstances;
+use pixel::hit::privacy::Key;
+use pixel::hit::request::passthrough::{Document, document};
 use serde_json::Value;
 
 fn readme() -> String {
@@ -154,7 +155,7 @@ fn the_event_is_what_its_request_gives() {
         context,
         body: None,
     });
-    let Answer::Accepted { request, .. } = capture::answer(payload.to_string().as_bytes(), None) else {
+    let Answer::Accepted { request, .. } = answer::answer(payload.to_string().as_bytes(), None) else {
         panic!("the request is a hit");
     };
     let now = "2026-03-01T09:30:00.150Z".parse().expect("a time");
@@ -165,7 +166,7 @@ fn the_event_is_what_its_request_gives() {
     };
     let mut config = Config::default();
     config.policy.key = Key::of_secret("the key of the README");
-    let event = capture::event(*request, &circumstances, &config);
+    let event = answer::event(*request, &circumstances, &config);
     let mut made: Value = serde_json::from_str(&event.document).expect("the event is JSON");
     // The README leaves out what API Gateway leaves empty.
     let context = made["context"].as_object_mut().expect("an object");

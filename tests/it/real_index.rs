@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pixel::pixel::GIF;
-use pixel::request::Ingress;
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::hit::pixel::GIF;
+use pixel::hit::request::Ingress;
+use pixel::server::gateway::{Arrived, payload};
 use serde_json::{Value, json};
 
 use crate::lambda_rig::{Rig, RigOptions};

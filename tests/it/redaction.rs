@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use pixel::capture;
+use pixel::hit::answer;
 use pixel::config::{Config, Variables};
-use pixel::hit::Circumstances;
-use pixel::manage::token::Scope;
-use pixel::privacy::Key;
-use pixel::request::{Ingress, Request};
-use pixel::stage::gateway::{Arrived, payload};
+use pixel::hit::read::Circumstances;
+use pixel::config::token::Scope;
+use pixel::hit::privacy::Key;
+use pixel::hit::request::{Ingress, Request};
+use pixel::server::gateway::{Arrived, payload};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn stored(request: Request) -> String {
         invocation: "invocation-1".to_owned(),
         trusted_hops: 0,
     };
-    capture::event(request, &circumstances, &config()).document
+    answer::event(request, &circumstances, &config()).document
 }
 
 fn parsed(document: &str) -> Value {

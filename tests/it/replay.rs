@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use pixel::delivery::sqlite::Reader;
+use pixel::sqlite::Reader;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pixel::pixel::GIF;
+use pixel::hit::pixel::GIF;
 use serde_json::{Value, json};
 
 use crate::fault_proxy::{Fault, FaultProxy};

@@ -5,14 +5,14 @@ use std::fmt::Write;
 use std::fs;
 
 use chrono::{DateTime, Utc};
-use pixel::capture;
-use pixel::code::{Contents, Keys};
+use pixel::hit::answer;
+use pixel::hit::code::{Contents, Keys};
 use pixel::config::Config;
-use pixel::event::fields::{FIELDS, Kind};
-use pixel::hit::Circumstances;
-use pixel::privacy::{AddressPolicy, SignalPolicy};
-use pixel::request::Request;
-use pixel::request::passthrough::{Document, document};
+use pixel::hit::event::fields::{FIELDS, Kind};
+use pixel::hit::read::Circumstances;
+use pixel::hit::privacy::{AddressPolicy, SignalPolicy};
+use pixel::hit::request::Request;
+use pixel::hit::request::passthrough::{Document, document};
 use serde_json::{Value, json};
 
 fn pairs(given: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -164,7 +164,7 @@ fn exactly_the_fields_that_are_declared_as_written_are_written() {
             };
             config.code_keys = keys();
             let request = Request::decode(hit.to_string().as_bytes()).expect("a request");
-            let event = capture::event(request, &circumstances, &config);
+            let event = answer::event(request, &circumstances, &config);
             let document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
             for name in fields(&document) {
                 let pointer = format!("/{}", name.replace('.', "/"));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
-use pixel::script;
+use pixel::hit::script;
 use serde_json::{Value, json};
 
 use crate::browser::{Page, Site, html};

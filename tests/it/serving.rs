@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pixel::delivery::sqlite::Reader;
+use pixel::sqlite::Reader;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -1,6 +1,6 @@
 //! `pixel snippet`: what it prints is read by parsers of each language, and asks for what was meant.
 
-use pixel::snippet::{Form, Target, lines};
+use pixel::api::snippet::{Form, Target, lines};
 use pulldown_cmark::{Event, Parser, Tag};
 use serde_json::{Value, json};
 

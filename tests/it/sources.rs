@@ -1,8 +1,8 @@
 //! Where visitors come from: registrable domains by the list's own cases, and the media of hosts.
 
-use pixel::domain::registrable;
-use pixel::manage::token::hex;
-use pixel::referrer::{Medium, Referrer, Trail, of};
+use pixel::hit::enrich::domain::registrable;
+use pixel::config::token::hex;
+use pixel::hit::enrich::referrer::{Medium, Referrer, Trail, of};
 use sha2::{Digest, Sha256};
 
 /// The cases that publicsuffix.org publishes for the list (`test_psl.txt`, in the public domain), those of hosts that cannot
@@ -197,5 +197,5 @@ fn other_rules_have_another_version() {
         .iter()
         .map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned()))
         .collect();
-    assert_eq!((pixel::visit::RULES, found), (VERSION, known));
+    assert_eq!((pixel::hit::enrich::classify::RULES, found), (VERSION, known));
 }

@@ -7,7 +7,7 @@ pub mod source;
 use serde_json::{Value, json};
 
 /// The file, which names no server.
-pub const DOCUMENT: &str = include_str!("openapi/document.json");
+pub const DOCUMENT: &str = include_str!("document.json");
 
 /// The document for a server below this URL.
 pub fn document(base: &str) -> Value {

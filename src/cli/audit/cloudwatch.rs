@@ -10,9 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::audit::Window;
-use crate::delivery::message::Call;
-use crate::event::iso;
+use crate::cli::audit::reconcile::Window;
+use crate::destination::message::Call;
+use crate::hit::event::iso;
 
 /// Which API, and which part of it: `ApiName` and `Stage` of a REST API, `ApiId` of an HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq)]

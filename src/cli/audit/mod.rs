@@ -1,5 +1,10 @@
 //! `pixel audit`
 
+#[cfg(feature = "cli")]
+pub mod cloudwatch;
+#[cfg(feature = "cli")]
+pub mod reconcile;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,15 +17,16 @@ use serde_json::{Value, json};
 
 use super::archive::Pages;
 use super::{DestinationArgument, WrongArguments, configuration, connect, queue};
-use crate::audit::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
-use crate::aws::client::{Deliverer, Endpoint, Request, SendError, http_client};
-use crate::cloudwatch::{self, Counted, Dimensions};
+use crate::cli::audit::reconcile::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
+use crate::client::http::{Deliverer, Endpoint, Request, SendError, http_client};
+use crate::cli::audit::cloudwatch::{Counted, Dimensions};
 use crate::config::Config;
-use crate::delivery::message::{Kind, Outlet};
-use crate::delivery::sqlite::Reader;
-use crate::delivery::{Auth, Destination, Service};
-use crate::event::iso;
-use crate::recover::{self, Export};
+use crate::destination::message::{Kind, Outlet};
+use crate::sqlite::Reader;
+use crate::destination::{Auth, Destination, Service};
+use crate::hit::event::iso;
+use crate::replay;
+use crate::replay::Export;
 use crate::setup::server::explain;
 use crate::terminal::{print, printable, talk};
 
@@ -218,7 +224,7 @@ impl Metrics {
                 ensure!(
                     url.is_some_and(|url| url.has_host() && url.query().is_none() && url.fragment().is_none()),
                     "`--endpoint` `{}` is no address of a service; give `https://HOST`",
-                    crate::delivery::hide_password(endpoint)
+                    crate::destination::hide_password(endpoint)
                 );
                 endpoint.trim_end_matches('/').to_owned()
             }
@@ -285,7 +291,7 @@ fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
         if text.trim() == "{" {
             std::io::Read::read_to_string(&mut file, &mut text).with_context(broken)?;
         }
-        match recover::exported(&text) {
+        match replay::exported(&text) {
             Some(exports) => exports.iter().flat_map(Export::messages).for_each(&mut each),
             None => text.lines().for_each(&mut each),
         }

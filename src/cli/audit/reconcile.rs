@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::delivery::counts::Counts;
-use crate::delivery::undelivered::{Found, JOURNAL, UNDELIVERED, find};
-use crate::queue::BATCH;
-use crate::recover::find_object;
+use crate::destination::counts::Counts;
+use crate::destination::undelivered::{Found, JOURNAL, UNDELIVERED, find};
+use crate::destination::sqs_batch::BATCH;
+use crate::replay::find_object;
 
 /// From when (included) to when (not included).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

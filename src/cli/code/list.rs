@@ -5,10 +5,10 @@ use serde_json::json;
 use crate::cli::DestinationArgument;
 use crate::cli::source::Source;
 use crate::cli::stats::sparkline;
-use crate::code::Signature;
-use crate::event::iso;
-use crate::manage::Listed;
-use crate::question::{Cursor, Filter, Interval, MOST_EVENTS, Question, Series, Term, Zone, known};
+use crate::hit::code::Signature;
+use crate::hit::event::iso;
+use crate::api::Listed;
+use crate::query::{Cursor, Filter, Interval, MOST_EVENTS, Question, Series, Term, Zone, known};
 use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell, talk};
 
 #[derive(Debug, clap::Args)]

@@ -4,14 +4,14 @@ use anyhow::{Context, bail};
 use chrono::Utc;
 use serde_json::Value;
 
-use crate::aws::client::{Deliverer, secure_random};
+use crate::client::http::{Deliverer, secure_random};
 use crate::cli::{DestinationArgument, WrongArguments, configuration, connect};
 use crate::config::Config;
-use crate::delivery::Destination;
-use crate::delivery::sqlite::{Readers, Store as SqliteStore};
-use crate::manage::{Asked, Failures, Manager, Reply};
+use crate::destination::Destination;
+use crate::sqlite::{Readers, Store as SqliteStore};
+use crate::api::{Asked, Failures, Manager, Reply};
 use crate::setup::server::explain;
-use crate::stage::manage::File;
+use crate::server::file_store::File;
 
 /// A destination's list of codes.
 pub(super) struct Registry {

@@ -1,5 +1,8 @@
 //! `pixel demo`
 
+#[cfg(feature = "cli")]
+pub mod generator;
+
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -19,13 +22,13 @@ use super::archive::{Archive, Subject, still_readable};
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
 use super::{DestinationArgument, configuration};
-use crate::aws::bulk::load;
+use crate::client::bulk::load;
 use crate::config::Config;
-use crate::delivery::bulk::Tally;
-use crate::delivery::sqlite::{Purge, purge};
-use crate::delivery::{Destination, Outcome};
-use crate::demo::{DATASET, Demo, Plan};
-use crate::event::{Event, iso};
+use crate::destination::bulk::Tally;
+use crate::sqlite::{Purge, purge};
+use crate::destination::{Destination, Outcome};
+use crate::cli::demo::generator::{DATASET, Demo, Plan};
+use crate::hit::event::{Event, iso};
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]

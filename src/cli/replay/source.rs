@@ -12,16 +12,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::aws::client::Deliverer;
+use crate::client::http::Deliverer;
 use crate::cli::{WrongArguments, queue};
 use crate::config::Config;
-use crate::delivery::message::{Kind, Outlet};
-use crate::delivery::sqlite::Reader;
-use crate::delivery::undelivered::UNDELIVERED;
-use crate::delivery::{Destination, Outcome};
-use crate::event::Event;
-use crate::event::shape::check_shape;
-use crate::recover::{self, Export, Origin, Unusable};
+use crate::destination::message::{Kind, Outlet};
+use crate::sqlite::Reader;
+use crate::destination::undelivered::UNDELIVERED;
+use crate::destination::{Destination, Outcome};
+use crate::hit::event::Event;
+use crate::hit::event::shape::check_shape;
+use crate::replay;
+use crate::replay::{Export, Origin, Unusable};
 
 /// Most events in one piece.
 pub(super) const PIECE: usize = 2_500;
@@ -36,7 +37,7 @@ const RECEIVERS: usize = 4;
 const HIDDEN: u32 = 300;
 
 /// Where events are.
-pub(in crate::cli) enum Source {
+pub(crate) enum Source {
     Stdin,
     File(PathBuf),
     Store(PathBuf),
@@ -94,7 +95,7 @@ pub(super) enum Marks {
 }
 
 impl Source {
-    pub(in crate::cli) fn parse(text: &str, config: &Config) -> Result<Self, WrongArguments> {
+    pub(crate) fn parse(text: &str, config: &Config) -> Result<Self, WrongArguments> {
         if text == "-" {
             return Ok(Self::Stdin);
         }
@@ -116,7 +117,7 @@ impl Source {
             ))),
             Err(error) => Err(WrongArguments(format!(
                 "`{}`: {error}",
-                crate::delivery::hide_password(text)
+                crate::destination::hide_password(text)
             ))),
         }
     }
@@ -126,7 +127,7 @@ impl Source {
         matches!(self, Self::File(_) | Self::Store(_))
     }
 
-    pub(in crate::cli) fn is(&self, destination: &Destination) -> bool {
+    pub(crate) fn is(&self, destination: &Destination) -> bool {
         match (self, destination) {
             (Self::Store(path), Destination::Sqlite(other)) => same_file(path, other),
             (Self::Queue(queue), Destination::Message(other)) => queue == other,
@@ -380,7 +381,7 @@ impl<'a> Gathered<'a> {
     }
 
     fn line(&mut self, line: &str) {
-        match recover::exported(line) {
+        match replay::exported(line) {
             Some(exports) => exports
                 .iter()
                 .flat_map(Export::messages)
@@ -393,7 +394,7 @@ impl<'a> Gathered<'a> {
         if text.trim().is_empty() {
             return;
         }
-        let Some(text) = recover::ours(text) else {
+        let Some(text) = replay::ours(text) else {
             self.piece.other_lines += 1;
             return;
         };
@@ -403,7 +404,7 @@ impl<'a> Gathered<'a> {
             id: &id,
             time: Utc::now(),
         };
-        match recover::event(text.to_owned(), origin, self.config) {
+        match replay::event(text.to_owned(), origin, self.config) {
             Ok(event) => match shape_of(&event) {
                 Ok(()) => self.piece.events.push(event),
                 Err(reason) => self.refuse(&reason, &event.document),
@@ -464,12 +465,12 @@ async fn receive(queue: &Arc<Deliverer<Outlet>>, config: &Config) -> anyhow::Res
     let size = received.len() as u64;
     let (mut events, mut receipts, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     let mut ignored = Vec::new();
-    for crate::queue::Received { message, receipt } in received {
+    for crate::destination::sqs_batch::Received { message, receipt } in received {
         let origin = Origin {
             id: &message.id,
             time: message.sent.unwrap_or_else(Utc::now),
         };
-        match recover::event(message.body, origin, config) {
+        match replay::event(message.body, origin, config) {
             Ok(event) => match shape_of(&event) {
                 Ok(()) => {
                     events.push(event);

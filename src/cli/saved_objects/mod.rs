@@ -19,22 +19,22 @@ pub const INDEX_PATTERN: &str = "events*";
 const INDEX_PATTERN_ID: &str = "pixel-events";
 
 const DASHBOARDS: [&str; 3] = [
-    include_str!("../kibana/source/overview.json"),
-    include_str!("../kibana/source/campaigns.json"),
-    include_str!("../kibana/source/health.json"),
+    include_str!("../../../kibana/source/overview.json"),
+    include_str!("../../../kibana/source/campaigns.json"),
+    include_str!("../../../kibana/source/health.json"),
 ];
 
-const COLOURS: &str = include_str!("../kibana/source/colours.json");
+const COLOURS: &str = include_str!("../../../kibana/source/colours.json");
 
 /// The Vega specifications by the name that a panel gives.
 const SPECIFICATIONS: [(&str, &str); 4] = [
-    ("hours.vega.json", include_str!("../kibana/source/hours.vega.json")),
+    ("hours.vega.json", include_str!("../../../kibana/source/hours.vega.json")),
     (
         "repeated.vega.json",
-        include_str!("../kibana/source/repeated.vega.json"),
+        include_str!("../../../kibana/source/repeated.vega.json"),
     ),
-    ("rate.vega.json", include_str!("../kibana/source/rate.vega.json")),
-    ("delay.vega.json", include_str!("../kibana/source/delay.vega.json")),
+    ("rate.vega.json", include_str!("../../../kibana/source/rate.vega.json")),
+    ("delay.vega.json", include_str!("../../../kibana/source/delay.vega.json")),
 ];
 
 /// What newer programs would migrate from, and older ones already know.

@@ -18,7 +18,7 @@ use super::BoxError;
 use crate::config::Variables;
 
 /// One of the two APIs.
-pub(in crate::function) struct Api {
+pub(crate) struct Api {
     address: String,
     host: HeaderValue,
     connection: Option<Connection>,
@@ -30,7 +30,7 @@ impl Api {
     /// # Errors
     ///
     /// When Lambda has not said where its APIs are.
-    pub(in crate::function) fn new(variables: &Variables) -> Result<Self, BoxError> {
+    pub(crate) fn new(variables: &Variables) -> Result<Self, BoxError> {
         let address = super::address(variables)?;
         Ok(Self {
             host: HeaderValue::from_str(address)?,
@@ -44,7 +44,7 @@ impl Api {
     /// # Errors
     ///
     /// When there is none, or half of one.
-    pub(in crate::function) async fn call(
+    pub(crate) async fn call(
         &mut self,
         mut request: Request<String>,
     ) -> Result<Response<Vec<u8>>, BoxError> {

@@ -22,14 +22,15 @@ use tokio::task::JoinHandle;
 use super::api::Api;
 use super::invocations::{Invocation, Invocations};
 use super::{BoxError, Function, MARGIN, log};
-use crate::capture::{self, Answer};
+use crate::hit::answer;
+use crate::hit::answer::Answer;
 use crate::config::{CodeStanding, Config, Journal, ReplyOrder, Variables};
-use crate::delivery::counts::Counts;
-use crate::delivery::{Destination, Ignored, Outcome};
-use crate::event::Event;
-use crate::hit::{Circumstances, code_of};
-use crate::manage::index::{Standing, standing};
-use crate::request::{Ingress, Request};
+use crate::destination::counts::Counts;
+use crate::destination::{Destination, Ignored, Outcome};
+use crate::hit::event::Event;
+use crate::hit::read::{Circumstances, code_of};
+use crate::client::codes::{Standing, standing};
+use crate::hit::request::{Ingress, Request};
 
 /// Runs the role.
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
@@ -159,7 +160,7 @@ impl Capture {
     fn answer(&self, invocation: &Invocation) -> (Result<String, Diagnostic>, Option<Job>) {
         let payload = invocation.payload.as_bytes();
         let config = &self.function.config;
-        match capture::guarded(payload, || capture::answer_for(payload, config)) {
+        match answer::guarded(payload, || answer::answer_for(payload, config)) {
             Answer::Accepted { reply, request } => {
                 let job = Job {
                     work: self.begin(request, invocation.id.clone()),
@@ -168,7 +169,7 @@ impl Capture {
                 (Ok(reply), Some(job))
             }
             Answer::Ignored { reply, ingress, why } => {
-                let mut line = capture::ignored_line(ingress, why);
+                let mut line = answer::ignored_line(ingress, why);
                 self.count_one(&mut line, &Outcome::Ignored(why));
                 log(&line);
                 (Ok(reply), None)
@@ -195,11 +196,11 @@ impl Capture {
         let spare = request.clone();
         // A panic costs the journal's line, and never the reply.
         let made = catch_unwind(AssertUnwindSafe(|| {
-            capture::event(*spare, &circumstances, &self.function.config)
+            answer::event(*spare, &circumstances, &self.function.config)
         }));
         match made {
             Ok(event) => {
-                log(&capture::journal_line(&event));
+                log(&answer::journal_line(&event));
                 Work::Event(Box::new(event))
             }
             Err(_) => Work::Request { request, invocation },
@@ -302,19 +303,19 @@ async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
             });
             if standing.opted_out {
                 let why = Ignored::OptedOut;
-                let mut line = capture::ignored_line(request.ingress, why);
+                let mut line = answer::ignored_line(request.ingress, why);
                 capture.count_one(&mut line, &Outcome::Ignored(why));
                 log(&line);
                 return;
             }
-            capture::event_listed(*request, &circumstances, config, standing.status)
+            answer::event_listed(*request, &circumstances, config, standing.status)
         }
         Work::Event(event) => *event,
     };
     let budget = within(job.deadline, SystemTime::now(), budget);
     let delivered = function.courier.deliver(&event, budget).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut line = capture::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    let mut line = answer::log_line(&event, &delivered, function.courier.name(), milliseconds);
     if let Some(reason) = unknown {
         line["code_standing"] = format!("unknown: {reason}").into();
     }
@@ -353,7 +354,7 @@ mod tests {
             "context": {"resource-path": "/pixel.gif", "source-ip": "198.51.100.7", "request-time-epoch": "1769903999999"},
         });
         for journal in [Journal::None, Journal::Log] {
-            let Answer::Accepted { request, .. } = capture::answer(payload.to_string().as_bytes(), None) else {
+            let Answer::Accepted { request, .. } = answer::answer(payload.to_string().as_bytes(), None) else {
                 panic!("it is a hit");
             };
             let capture = faulty(journal);

@@ -9,8 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 
-use crate::hit::is_private_address;
-use crate::request::Oddity;
+use crate::hit::read::is_private_address;
+use crate::hit::request::Oddity;
 
 /// A burst is no longer than this many milliseconds.
 pub const WINDOW: i64 = 10_000;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::request::{Pairs, last};
+use crate::hit::request::{Pairs, last};
 
 /// What is named of a campaign; what is not is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub fn page_query(page: Option<&str>) -> Pairs {
     let query = page
         .and_then(|page| page.split_once('?'))
         .map(|(_, query)| query.split('#').next().unwrap_or_default());
-    query.map_or_else(Pairs::new, |query| crate::request::parse_query(query, &mut Vec::new()))
+    query.map_or_else(Pairs::new, |query| crate::hit::request::parse_query(query, &mut Vec::new()))
 }
 
 #[cfg(test)]

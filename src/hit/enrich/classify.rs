@@ -5,9 +5,9 @@
 //! together: people sit behind such networks, too, and open mail at once. Only a [`burst`] over many mails' codes is enough
 //! by itself, and shows only when several hits are seen together.
 
-pub mod burst;
 
-use crate::rules::{self, Found};
+use crate::hit::enrich::rules;
+use crate::hit::enrich::rules::Found;
 
 /// The version of the rules, stored with every visit that they classed. Whoever changes a rule changes it.
 pub const RULES: &str = "2026-11-21.3";

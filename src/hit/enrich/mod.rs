@@ -1,14 +1,23 @@
 //! What is read out of a hit beside what it says in so many words: class of visit, program, place, source.
 //!
-//! Nothing here decides what is stored: that is [`crate::event::Event::new`]'s part.
+//! Nothing here decides what is stored: that is [`crate::hit::event::Event::new`]'s part.
 
-use crate::geo::{self, Place};
-use crate::hit::Hit;
-use crate::referrer::{self, Referrer, Trail};
-use crate::request::{Pairs, last};
-use crate::user_agent::{self, UserAgent};
-use crate::visit::{self, Signals, Visit};
-use crate::{campaign, rules};
+pub mod burst;
+pub mod campaign;
+pub mod classify;
+pub mod domain;
+pub mod geo;
+pub mod referrer;
+pub mod rules;
+pub mod user_agent;
+
+use crate::hit::enrich::geo::Place;
+use crate::hit::read::Hit;
+use crate::hit::enrich::referrer::{Referrer, Trail};
+use crate::hit::request::{Pairs, last};
+use crate::hit::enrich::user_agent::UserAgent;
+use crate::hit::enrich::classify::{Signals, Visit};
+
 
 /// What was read out of a hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +76,7 @@ impl Enriched {
             header: request.header("referer"),
         };
         Self {
-            visit: visit::classify(&signals, &found),
+            visit: classify::classify(&signals, &found),
             agent: user_agent::read(agent.unwrap_or_default(), &found, |name| request.header(name)),
             place,
             referrer: referrer::of(trail),

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use reqwest::Url;
 
-use crate::domain::{Registrable, registrable};
+use crate::hit::enrich::domain::{Registrable, registrable};
 
 /// The kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

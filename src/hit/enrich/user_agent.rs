@@ -9,7 +9,8 @@
 
 use std::ops::Range;
 
-use crate::rules::{self, Answer, Found, version};
+use crate::hit::enrich::rules;
+use crate::hit::enrich::rules::{Answer, Found, version};
 
 /// What an agent says of itself. What it does not say is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Event;
-use crate::code::{CodeStatus, Signature};
+use crate::hit::code::{CodeStatus, Signature};
 
 #[derive(Deserialize)]
 struct Top<'a> {
@@ -106,7 +106,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::code::Listing;
+    use crate::hit::code::Listing;
 
     fn event(document: &str) -> Event {
         Event {

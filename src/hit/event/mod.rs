@@ -6,8 +6,8 @@
 
 mod code;
 pub mod fields;
-mod keeper;
 pub mod shape;
+pub(crate) mod redactor;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,15 +17,15 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use keeper::Keeper;
+use crate::hit::event::redactor::Keeper;
 
-use crate::code::Checked;
-use crate::enrich::Enriched;
-use crate::hit::{Hit, Screen};
-use crate::privacy::{AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
-use crate::referrer::is_mailbox;
-use crate::request::Oddity;
-use crate::{campaign, visit};
+use crate::hit::code::Checked;
+use crate::hit::enrich::Enriched;
+use crate::hit::read::{Hit, Screen};
+use crate::hit::privacy::{AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
+use crate::hit::enrich::referrer::is_mailbox;
+use crate::hit::request::Oddity;
+use crate::hit::enrich::{campaign, classify};
 
 /// What may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -503,7 +503,7 @@ impl<'a> Document<'a> {
             visit: Visit {
                 class: enriched.visit.class.name(),
                 reasons: &enriched.visit.reasons,
-                rules: visit::RULES,
+                rules: classify::RULES,
             },
             visitor: keeper.visitor(hit, policy),
             user: keeper.user(hit.user.as_deref()),

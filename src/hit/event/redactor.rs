@@ -7,14 +7,16 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{BODY_DEPTH, Campaign, Id, Kind, LABEL_BYTES, Limits, Members, Policy, System, Url, UserAgent};
-use crate::campaign;
-use crate::enrich::Enriched;
-use crate::hit::Hit;
-use crate::privacy::names::{Harmless, is_plain, judge_parameter};
-use crate::privacy::text::{self, Anonymous, Cleaner};
-use crate::privacy::{self, AddressPolicy, Applied, HeaderPolicy, UserPolicy};
-use crate::request::{Pairs, passthrough};
-use crate::user_agent::Device;
+use crate::hit::enrich::campaign;
+use crate::hit::enrich::Enriched;
+use crate::hit::read::Hit;
+use crate::hit::privacy::names::{Harmless, is_plain, judge_parameter};
+use crate::hit::privacy::redact;
+use crate::hit::privacy::redact::{Anonymous, Cleaner};
+use crate::hit::privacy;
+use crate::hit::privacy::{AddressPolicy, Applied, HeaderPolicy, UserPolicy};
+use crate::hit::request::{Pairs, passthrough};
+use crate::hit::enrich::user_agent::Device;
 
 /// Lets through what may be kept, and remembers what it did.
 pub(super) struct Keeper<'a> {
@@ -259,7 +261,7 @@ impl<'a> Keeper<'a> {
             let value = if self.anonymous {
                 match judge_parameter(name, value) {
                     Harmless::Value => value,
-                    Harmless::Address => text::without_query(value),
+                    Harmless::Address => redact::without_query(value),
                     Harmless::No => continue,
                 }
             } else {
@@ -269,7 +271,7 @@ impl<'a> Keeper<'a> {
             let named = self.text(PLACE, name);
             let label = format!("{name}={value}");
             // A name may be a code, too.
-            let is_clean = !self.anonymous && text::is_clean_pair(name, &value);
+            let is_clean = !self.anonymous && redact::is_clean_pair(name, &value);
             let cleaned = if is_clean {
                 Cow::Owned(label)
             } else {
@@ -287,7 +289,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn url<'t>(&mut self, page: Option<&'t str>) -> Option<Url<'t>> {
         let page = page.map(|page| {
             if self.anonymous {
-                text::without_query(page)
+                redact::without_query(page)
             } else {
                 page
             }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::decode::View;
-use super::text::Found;
+use crate::hit::privacy::redact::Found;
 
 /// Nobody's address is longer before its `@` (RFC 5321 allows 64 bytes); farther back no quote or blank is looked for.
 const MAX_LOCAL_BYTES: usize = 256;

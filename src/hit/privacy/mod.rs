@@ -2,13 +2,13 @@
 //!
 //! Names decide, where there are names: a visitor's software says by the name of a header or parameter that its value is a
 //! secret, an address or a person's id. Where there are none, forms decide: what looks like a mail address, a token or the
-//! visitor's own address. The one place that applies these rules is [`crate::event::Event::new`]; whether a hit may be
+//! visitor's own address. The one place that applies these rules is [`crate::hit::event::Event::new`]; whether a hit may be
 //! stored at all is decided in [`refusal`].
 
 mod decode;
 mod mail;
 pub(crate) mod names;
-pub mod text;
+pub mod redact;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,10 +18,10 @@ use chrono::{DateTime, Utc};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::delivery::Ignored;
-use crate::request::Request;
+use crate::destination::Ignored;
+use crate::hit::request::Request;
 pub use names::{is_secret, names_person};
-pub use text::clean_url;
+pub use crate::hit::privacy::redact::clean_url;
 
 /// What was removed from an event. Stored with it as `privacy.applied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,9 +192,9 @@ impl Key {
     }
 
     /// Returns what stands for a user's id, or a mail address. Case and blanks around it make no difference, nor does how
-    /// an address was written ([`text::normalize_user`]).
+    /// an address was written ([`crate::hit::privacy::redact::normalize_user`]).
     pub fn user(&self, id: &str) -> String {
-        self.hash_user(&text::normalize_user(id))
+        self.hash_user(&crate::hit::privacy::redact::normalize_user(id))
     }
 
     /// Returns what stands for a user's id that is normalized already.
@@ -281,7 +281,7 @@ pub fn refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
     if consent.recording == Recording::Off {
         return Some(Ignored::RecordingOff);
     }
-    let named = || crate::hit::code_of(request).is_some_and(|code| consent.opt_out.has(&code));
+    let named = || crate::hit::read::code_of(request).is_some_and(|code| consent.opt_out.has(&code));
     if opted_out(request) || named() {
         return Some(Ignored::OptedOut);
     }
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn the_templates_own_names_are_no_secrets() {
-        let own = crate::request::passthrough::CONTEXT;
+        let own = crate::hit::request::passthrough::CONTEXT;
         for name in own.iter().filter(|name| !CALLER_KEYS.contains(name)) {
             // The account is AWS's; as a visitor's parameter it would be a person's.
             assert!(

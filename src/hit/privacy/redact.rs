@@ -9,7 +9,8 @@ use super::decode::View;
 use super::mail::{self, normalize_address};
 use super::names::{Harmless, judge_parameter, may_be_secret};
 use super::{AddressPolicy, Applied, Key, REPLACEMENT, UserPolicy, is_secret, names_person};
-use crate::code::{self, can_name_person};
+use crate::hit::code;
+use crate::hit::code::can_name_person;
 
 /// What texts are cleaned by.
 #[derive(Clone, Debug)]

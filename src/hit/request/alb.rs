@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
 use super::{Entries, Ingress, Pairs, Parts, Request};
-use crate::pixel::Pixel;
+use crate::hit::pixel::Pixel;
 
 /// Decodes the payload.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
@@ -89,8 +89,8 @@ pub(crate) mod stage {
 
     use serde_json::{Map, Value, json};
 
-    use crate::request::Pairs;
-    use crate::stage::gateway::Arrived;
+    use crate::hit::request::Pairs;
+    use crate::server::gateway::Arrived;
 
     /// The payload of a request, with the peer appended to `X-Forwarded-For` as the load balancer does.
     pub(crate) fn payload(arrived: &Arrived, multi_value: bool) -> Value {

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use super::{Entries, Ingress, Parts, Request, last};
-use crate::pixel::Pixel;
+use crate::hit::pixel::Pixel;
 
 /// Where payload 2.0 keeps what the passthrough template calls by these names, below `requestContext`.
 const CONTEXT: [(&str, &[&str]); 9] = [
@@ -73,8 +73,8 @@ pub(crate) mod stage {
     use serde_json::map::Entry;
     use serde_json::{Map, Value, json};
 
-    use crate::request::Ingress;
-    use crate::stage::gateway::Arrived;
+    use crate::hit::request::Ingress;
+    use crate::server::gateway::Arrived;
 
     /// The payload of a request to an HTTP API or to a function URL.
     pub(crate) fn payload(ingress: Ingress, arrived: &Arrived) -> Value {

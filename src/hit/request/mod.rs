@@ -1,7 +1,7 @@
 //! One HTTP request, whichever way it came to us.
 //!
 //! Each ingress has a file of its own that decodes its payload and encodes its reply; what they share is here. Nothing in
-//! this module reads a clock, and nothing in it judges what a visitor said: that is [`crate::hit`]'s work.
+//! this module reads a clock, and nothing in it judges what a visitor said: that is [`crate::hit::read`]'s work.
 
 pub(crate) mod alb;
 pub(crate) mod http;
@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
-use crate::pixel::Pixel;
+use crate::hit::pixel::Pixel;
 
 /// The ways a request can reach the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Entries, Ingress, Pairs, Parts, Request, last};
-use crate::pixel::Pixel;
+use crate::hit::pixel::Pixel;
 
 /// The keys of `context`: the console's eighteen, and the three that the pixel needs.
 pub const CONTEXT: [&str; 21] = [

@@ -9,7 +9,7 @@ use aws_lambda_events::http::{HeaderName, HeaderValue};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{Entries, Ingress, Parts, Request};
-use crate::pixel::Pixel;
+use crate::hit::pixel::Pixel;
 
 /// Where payload 1.0 keeps what the passthrough template calls by these names, below `requestContext`.
 const CONTEXT: [(&str, &[&str]); 20] = [
@@ -95,8 +95,8 @@ pub(crate) mod stage {
 
     use serde_json::{Map, Value, json};
 
-    use crate::request::Pairs;
-    use crate::stage::gateway::Arrived;
+    use crate::hit::request::Pairs;
+    use crate::server::gateway::Arrived;
 
     /// The payload of a request.
     pub(crate) fn payload(arrived: &Arrived) -> Value {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::event::fields::{FIELDS, Kind};
+use crate::hit::event::fields::{FIELDS, Kind};
 
 /// The fields that every document has, which the programs add to those of a mapping.
 pub const META_FIELDS: [&str; 5] = ["_source", "_id", "_type", "_index", "_score"];

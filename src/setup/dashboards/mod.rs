@@ -11,15 +11,15 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::plan::covers;
-use crate::delivery::opensearch::Target;
-use crate::delivery::{Auth, Destination, Secret};
+use crate::destination::opensearch::Target;
+use crate::destination::{Auth, Destination, Secret};
 use session::Differing;
 
 /// Where the programs are below a server's address: by themselves, on OpenSearch Service, on its older domains.
 pub const PREFIXES: [&str; 3] = ["", "/_dashboards", "/_plugin/kibana"];
 
 /// The file of saved objects. In the function it takes half of what making them would.
-const OBJECTS: &str = include_str!("../../kibana/pixel.ndjson");
+const OBJECTS: &str = include_str!("../../../kibana/pixel.ndjson");
 
 /// The pattern that the file is for.
 const PATTERN: &str = "events*";
@@ -339,7 +339,7 @@ fn plain(method: &'static str, path: String) -> Request {
     Request {
         method,
         path,
-        content_type: crate::aws::sign::CONTENT_TYPE.to_owned(),
+        content_type: crate::client::sign::CONTENT_TYPE.to_owned(),
         body: Vec::new(),
     }
 }

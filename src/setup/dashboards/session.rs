@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::fields::WantedFields;
 use super::{Found, PREFIXES, Reply, Request};
-use crate::aws::client::{SendError, Unauthenticated, authenticated, transport};
-use crate::delivery::Auth;
+use crate::client::http::{SendError, Unauthenticated, authenticated, transport};
+use crate::destination::Auth;
 use crate::setup::run::{Done, Step};
 use crate::setup::server::{ServerError, explain};
 

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::pack::collect;
 use super::super::segment::{self, Column};
 use super::super::tail::{Block, Tail};
-use crate::event::fields::Field;
-use crate::question::{AskError, Filter, Term};
+use crate::hit::event::fields::Field;
+use crate::query::{AskError, Filter, Term};
 
 /// A segment's row in the table.
 pub(super) struct Packed {

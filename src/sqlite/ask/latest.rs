@@ -5,13 +5,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::tail::{Block, Tail};
 use super::blocks::{Packed, Range, Snapshot, Wanted, gaps, packed, read, select};
 use super::fields;
-use crate::question::{AskError, Cursor, Latest, Page};
+use crate::query::{AskError, Cursor, Latest, Page};
 
 /// An event that was found: its place in the order, and its document.
 type Found = (Cursor, String);
 
 /// Finds events.
-pub(in crate::delivery::sqlite) fn latest(
+pub(crate) fn latest(
     connection: &Connection,
     tail: &Tail,
     latest: &Latest,

@@ -1,4 +1,4 @@
-//! Answers the questions of [`crate::question`] from segments, and from the tail that is not packed yet.
+//! Answers the questions of [`crate::query`] from segments, and from the tail that is not packed yet.
 
 mod blocks;
 mod latest;
@@ -11,9 +11,9 @@ use super::Shared;
 use super::layout::changes;
 use super::segment::Column;
 use super::tail::Tail;
-use crate::event::fields::Field;
-use crate::question::clock::Clock;
-use crate::question::{Answer, AskError, CLASS, Filter, Group, Listing, Question, Totals, known};
+use crate::hit::event::fields::Field;
+use crate::query::clock::Clock;
+use crate::query::{Answer, AskError, CLASS, Filter, Group, Listing, Question, Totals, known};
 use blocks::{Range, Snapshot, Wanted, select};
 pub(super) use latest::latest;
 pub(super) use numbering::Kept;
@@ -136,7 +136,7 @@ fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut N
     };
     let range = Range::of(filter);
     let points =
-        |series: &crate::question::Series| Ok::<_, AskError>(Points::new(Clock::of(&series.zone)?, series.interval));
+        |series: &crate::query::Series| Ok::<_, AskError>(Points::new(Clock::of(&series.zone)?, series.interval));
     let mut points = question.series.as_ref().map(points).transpose()?;
     let (mut sums, mut all) = (Sums::default(), Different::default());
     let (mut classes, mut of_classes) = (Counts::default(), OfClasses::default());

@@ -9,14 +9,14 @@ use std::sync::{Mutex, PoisonError};
 use super::super::segment::Column;
 use super::super::tail::Block;
 use super::tally::ByHash;
-use crate::event::fields::Field;
+use crate::hit::event::fields::Field;
 
 /// Most values that are kept; the table takes 36 MB then.
 const MOST: usize = 7 << 18;
 
 /// What is kept between questions.
 #[derive(Debug, Default)]
-pub(in super::super) struct Kept(Mutex<Option<Numbering>>);
+pub(crate) struct Kept(Mutex<Option<Numbering>>);
 
 impl Kept {
     /// The numbers of a field, as the file is after so many changes; whoever asks meanwhile numbers anew.
@@ -109,8 +109,8 @@ mod tests {
 
     use super::super::super::pack::pack_the_rest;
     use super::super::super::{Archive, Readers, Store};
-    use crate::event::Event;
-    use crate::question::Parameters;
+    use crate::hit::event::Event;
+    use crate::query::Parameters;
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -155,7 +155,7 @@ mod tests {
     fn event(number: usize, visitor: u8) -> Event {
         let class = ["human", "privacy_proxy"][usize::from(visitor % 2)];
         let document = serde_json::json!({
-            "@timestamp": crate::event::iso(time(number)),
+            "@timestamp": crate::hit::event::iso(time(number)),
             "event": {"id": number.to_string()},
             "visitor": {"id": format!("visitor-{visitor}")},
             "user": {"id": format!("user-{}", visitor / 3)},

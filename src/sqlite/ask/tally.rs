@@ -8,9 +8,9 @@ use rusqlite::{Connection, params};
 use super::super::segment::{self, Column};
 use super::super::tail::Block;
 use super::blocks::Range;
-use crate::event::fields::Field;
-use crate::question::clock::Clock;
-use crate::question::{AskError, Group, Interval, MOST_POINTS, Moment, Point, Totals, sort, too_many_points, wrong};
+use crate::hit::event::fields::Field;
+use crate::query::clock::Clock;
+use crate::query::{AskError, Group, Interval, MOST_POINTS, Moment, Point, Totals, sort, too_many_points, wrong};
 
 /// Hashes are hashes already.
 #[derive(Debug, Default)]

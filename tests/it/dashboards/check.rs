@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pixel::event::fields::{FIELDS, Kind};
+use pixel::hit::event::fields::{FIELDS, Kind};
 use serde_json::{Map, Value};
 
 use super::kql;

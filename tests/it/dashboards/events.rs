@@ -1,11 +1,11 @@
-//! Events of a made-up month, for the dashboards to show: those of [`pixel::demo`].
+//! Events of a made-up month, for the dashboards to show: those of [`pixel::cli::demo::generator`].
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use pixel::config::Config;
-use pixel::demo::Demo;
-use pixel::event::fields::{FIELDS, Kind};
+use pixel::cli::demo::generator::Demo;
+use pixel::hit::event::fields::{FIELDS, Kind};
 use serde_json::Value;
 
 /// The end of the events' time, and the present of every search. A Friday.

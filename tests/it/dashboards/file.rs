@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use pixel::delivery::Outcome;
-use pixel::delivery::sqlite::Store;
-use pixel::event::Event;
-use pixel::event::fields::{FIELDS, Kind};
+use pixel::destination::Outcome;
+use pixel::sqlite::Store;
+use pixel::hit::event::Event;
+use pixel::hit::event::fields::{FIELDS, Kind};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;

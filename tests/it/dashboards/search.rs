@@ -2,7 +2,7 @@
 //! put together as their `search_source`, `build_es_query` and `agg_configs` do it.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use pixel::event::fields::{FIELDS, Kind};
+use pixel::hit::event::fields::{FIELDS, Kind};
 use serde_json::{Map, Value, json};
 
 use super::check::inner;

@@ -474,7 +474,7 @@ impl State {
 
 /// What the program says of the fields of an index with our mapping: sorted, without what it stores beside.
 pub fn program_fields(meta: &[&str]) -> Vec<Value> {
-    use pixel::event::fields::{FIELDS, Kind};
+    use pixel::hit::event::fields::{FIELDS, Kind};
     let of_mapping = FIELDS.iter().filter_map(|field| {
         let kind = match field.kind {
             Kind::Raw => return None,
@@ -517,7 +517,7 @@ fn log_in(body: &[u8]) -> Answer {
 
 /// Whether the signature is one of these bytes, this host and this media type.
 fn signed(came: &Came, authorization: &str) -> bool {
-    use pixel::aws::sign::{Unsigned, headers_of};
+    use pixel::client::sign::{Unsigned, headers_of};
     let date = came
         .headers
         .get("x-amz-date")

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pixel::config::Config;
-use pixel::delivery::sqlite::Store;
-use pixel::manage::token::{self, Scope};
-use pixel::request::Ingress;
-use pixel::stage::server::{Limits, Sink, Stage, serve};
+use pixel::sqlite::Store;
+use pixel::config::token;
+use pixel::config::token::Scope;
+use pixel::hit::request::Ingress;
+use pixel::server::{Limits, Sink, Stage, serve};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use pixel::delivery::undelivered::UNDELIVERED;
+use pixel::destination::undelivered::UNDELIVERED;
 
 use super::{Prepared, get};
 use crate::serving::documents;

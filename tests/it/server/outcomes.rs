@@ -1,6 +1,6 @@
 //! What the header `X-Pixel` says is what became of the hit, whatever the server stands in for.
 
-use pixel::request::Ingress;
+use pixel::hit::request::Ingress;
 use serde_json::Value;
 
 use crate::serving::{request, run, send, serve};

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use pixel::code::{Contents, Keys};
+use pixel::hit::code::{Contents, Keys};
 use serde_json::Value;
 
 use super::{get, json, metric};

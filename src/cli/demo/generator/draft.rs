@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::people::Person;
 use super::random::Random;
-use crate::request::passthrough::CONTEXT;
-use crate::request::{Ingress, Pairs, Request};
+use crate::hit::request::passthrough::CONTEXT;
+use crate::hit::request::{Ingress, Pairs, Request};
 
 /// What a visitor's software sends, and what is known of where it stands.
 #[derive(Debug)]

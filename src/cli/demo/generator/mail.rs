@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::people::{DAY, HOUR, Mailbox, Occasion, Person, address};
 use super::random::Random;
 use super::{Planned, What, Window};
-use crate::code::{Contents, Keys, Listing};
+use crate::hit::code::{Contents, Keys, Listing};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;

@@ -2,7 +2,7 @@
 //!
 //! A [`Demo`] is a shop with a newsletter and a site. Given a seed it is always the same shop: people, mails, visits, and
 //! every byte of every event. Hits are made as requests of the passthrough ingress and become events by the way of every
-//! hit ([`capture::event_listed`]), so what a demo stores is what the program stores. Hashes and signed codes have keys that
+//! hit ([`answer::event_listed`]), so what a demo stores is what the program stores. Hashes and signed codes have keys that
 //! the seed gives, in place of the owner's: it needs none of these, and nothing else ever knows the demo's.
 //!
 //! What happens in it, in shares of the events:
@@ -34,13 +34,13 @@ mod site;
 
 use chrono::{DateTime, Utc};
 
-use crate::capture;
-use crate::code::Listing;
+use crate::hit::answer;
+use crate::hit::code::Listing;
 use crate::config::Config;
-use crate::event::Event;
-use crate::hit::Circumstances;
-use crate::privacy::Key;
-use crate::request::Request;
+use crate::hit::event::Event;
+use crate::hit::read::Circumstances;
+use crate::hit::privacy::Key;
+use crate::hit::request::Request;
 use draft::Draft;
 use mail::{Mail, Mailing};
 use people::{DAY, Person};
@@ -143,7 +143,7 @@ impl Plan {
             What::Open(mail) | What::Scan(mail) => self.mailing.listing(mail),
             _ => Listing::None,
         };
-        capture::event_listed(request, &circumstances, &config, listing).with_dataset(DATASET)
+        answer::event_listed(request, &circumstances, &config, listing).with_dataset(DATASET)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {
@@ -277,7 +277,7 @@ fn uuid(random: &mut Random) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::passthrough::{Document, document};
+    use crate::hit::request::passthrough::{Document, document};
 
     fn demo(events: u32) -> Demo {
         Demo {
