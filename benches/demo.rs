@@ -25,11 +25,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat};
+use pixel::cli::demo::generator::Demo;
 use pixel::client::http::{Deliverer, Request, http_client};
 use pixel::config::{Config, Timing};
 use pixel::destination::Destination;
 use pixel::destination::bulk::{Batch, Form, Limits};
-use pixel::cli::demo::generator::Demo;
 use pixel::hit::event::Event;
 use serde_json::{Value, json};
 use servers::{Running, Server};

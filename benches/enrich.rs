@@ -19,14 +19,15 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use pixel::config::Config;
 use pixel::cli::demo::generator::Demo;
+use pixel::config::Config;
+use pixel::hit::enrich::rules;
 use pixel::hit::enrich::{Beside, Enriched};
 use pixel::hit::event::Event;
 use pixel::hit::read::{Circumstances, Hit};
+use pixel::hit::request::http_request::Arrived;
 use pixel::hit::request::{Ingress, Request};
-use pixel::hit::enrich::rules;
-use pixel::server::gateway::{Arrived, payload};
+use pixel::server::gateway::payload;
 use serde_json::json;
 use support::{Options, machine, milliseconds};
 

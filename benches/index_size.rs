@@ -24,8 +24,8 @@ mod setup;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pixel::config::Config;
 use pixel::cli::demo::generator::Demo;
+use pixel::config::Config;
 use pixel::hit::event::Event;
 use pixel::setup::schema;
 use serde_json::{Map, Value, json};

@@ -27,19 +27,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use pixel::cli::demo::generator::{Demo, Plan};
 use pixel::client::bulk::Patience;
 use pixel::client::http::{Deliverer, http_client};
-use pixel::hit::code::{Contents, Keys};
 use pixel::config::{Config, Timing};
+use pixel::destination::Destination;
 use pixel::destination::bulk::Limits;
-use pixel::sqlite::{Readers, Store};
-use pixel::destination::{Destination, Outcome};
-use pixel::cli::demo::generator::{Demo, Plan};
+use pixel::hit::code::{Contents, Keys};
 use pixel::hit::event::Event;
-use pixel::api::Store as _;
+use pixel::hit::outcome::Outcome;
+use pixel::query::store::Store as _;
 use pixel::query::{Latest, Parameters};
-use pixel::setup::plan::Plan as SetupPlan;
 use pixel::server::file_store::File;
+use pixel::setup::plan::Plan as SetupPlan;
+use pixel::sqlite::{Readers, Store};
 use serde_json::json;
 use support::{Options, Sample, build, machine, table};
 

@@ -10,11 +10,11 @@ use aws_credential_types::Credentials;
 use chrono::{DateTime, Utc};
 use pixel::client::sign;
 use pixel::client::sign::Unsigned;
-use pixel::hit::answer;
-use pixel::hit::answer::Answer;
 use pixel::config::{Config, Variables};
 use pixel::destination::Destination;
 use pixel::destination::opensearch::Target;
+use pixel::hit::answer;
+use pixel::hit::answer::Answer;
 use pixel::hit::read::Circumstances;
 
 const HOST: &str = "search-pixel-abcdefghijklmnopqrstuvwxyz.eu-central-1.es.amazonaws.com";

@@ -12,7 +12,7 @@
 //! | [`crate::hit::read::Hit`] | what did the visitor's software tell us, before any policy? | no: oddities are listed in it |
 //! | [`crate::hit::event::Event`] | what is stored, after policy: cut, redacted, dated | no |
 //! | [`crate::destination::Destination`] | where does it go? | as an outcome |
-//! | [`crate::destination::Outcome`] | what became of it? One per hit, logged and counted | is the failure |
+//! | [`crate::hit::outcome::Outcome`] | what became of it? One per hit, logged and counted | is the failure |
 //! | [`crate::hit::pixel::Pixel`] | what does the visitor see? | no |
 //!
 //! # What holds throughout
@@ -25,22 +25,22 @@
 //!   a property of one constructor.
 //! - What a visitor can name never becomes the name of an index field.
 
+pub mod api;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod client;
 pub mod config;
+pub mod destination;
 #[cfg(feature = "cli")]
 mod files;
 #[cfg(feature = "lambda")]
 pub mod function;
-pub mod setup;
-#[cfg(feature = "cli")]
-mod terminal;
-pub mod api;
-pub mod client;
-pub mod destination;
 pub mod hit;
 pub mod query;
 pub mod replay;
 pub mod server;
+pub mod setup;
 #[cfg(feature = "cli")]
 pub mod sqlite;
+#[cfg(feature = "cli")]
+mod terminal;

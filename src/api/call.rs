@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::reply::Problem;
-use crate::config::token::Scope;
 use super::{Asked, BODY_BYTES, CODE_BYTES, NOTE_BYTES};
+use crate::config::token::Scope;
 use crate::hit::code;
 use crate::hit::code::MARK;
 use crate::query::{Cursor, Filter, Latest, MOST_EVENTS, ParameterError, Parameters, Question, Term, known, wrong};

@@ -7,13 +7,14 @@
 pub mod call;
 pub mod failures;
 pub mod openapi;
-pub mod reply;
-pub mod session;
 pub mod opt_out;
 pub mod page;
 pub mod rate_limit;
+pub mod reply;
+pub mod session;
 pub mod snippet;
 
+use crate::query::store::{Listed, Place, Put, Store};
 use std::net::IpAddr;
 
 use base64::Engine;
@@ -22,16 +23,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::config::token::{Scope, Tokens};
 use crate::hit::code::{Contents, Keys, MARK, Signature};
 use crate::hit::event::iso;
-use crate::api::opt_out::OptOut;
 use crate::query::{Answer, AskError, Cursor, Filter, Latest, Moment, NO_UNIQUES, Page, Question, wrong};
 use call::Annotation;
 pub use call::{Call, New};
 pub use failures::Failures;
 pub use reply::{Problem, Reply};
 use session::SameOrigin;
-use crate::config::token::{KeptToken, Scope, Tokens};
 
 /// The largest body that is read.
 pub const BODY_BYTES: usize = 64 * 1024;
@@ -41,114 +41,6 @@ const CODE_BYTES: usize = 256;
 
 /// The longest note, in bytes.
 const NOTE_BYTES: usize = 4096;
-
-/// A code in the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Listed {
-    /// The code.
-    pub code: String,
-    /// When it was put there.
-    pub created_at: Moment,
-    /// The campaign.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub campaign: Option<String>,
-    /// The one person for whom it is, as a keyed hash.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recipient: Option<String>,
-    /// The owner's note.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// When it was revoked. Hits of it are stored all the same.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revoked_at: Option<Moment>,
-}
-
-/// Where whoever follows events is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Where the next event will be.
-    Now,
-    /// After an event, as its follower knows it.
-    After(Cursor),
-    /// After a row of a file.
-    Row(i64),
-}
-
-/// Most events that are given at once to whoever follows.
-pub const MOST_FOLLOWED: usize = 500;
-
-/// What came after a place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Followed {
-    /// Events in the order in which they were stored, at most [`MOST_FOLLOWED`] of them; those that are not asked for may be
-    /// among them.
-    pub events: Vec<(Cursor, String)>,
-    /// The place after them.
-    pub place: Place,
-}
-
-/// What is done with codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// They are put into the list.
-    Listed,
-    /// They are revoked.
-    Revoked,
-}
-
-/// A code with which something was done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changed {
-    /// When, and which code.
-    pub place: Cursor,
-    /// Its campaign.
-    pub campaign: Option<String>,
-}
-
-/// What became of putting a code into the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// It is there now.
-    Done,
-    /// There is one already.
-    Exists,
-}
-
-/// Where events, codes and tokens are.
-pub trait Store: Send + Sync {
-    /// Answers a question.
-    fn ask(&self, question: &Question) -> impl Future<Output = Result<Answer, AskError>> + Send;
-    /// Finds events.
-    fn find(&self, latest: &Latest) -> impl Future<Output = Result<Page, AskError>> + Send;
-    /// What came after a place.
-    fn follow(&self, place: &Place, filter: &Filter) -> impl Future<Output = Result<Followed, AskError>> + Send;
-    /// So many codes after a place with which this was done, in the order of its times.
-    fn changed(
-        &self,
-        change: Change,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Changed>, AskError>> + Send;
-    /// Counts events.
-    fn count(&self, filter: &Filter) -> impl Future<Output = Result<u64, AskError>> + Send;
-    /// A code of the list.
-    fn code(&self, code: &str) -> impl Future<Output = Result<Option<Listed>, AskError>> + Send;
-    /// So many codes of the list, the latest first, after a place.
-    fn codes(&self, after: Option<&Cursor>, limit: usize)
-    -> impl Future<Output = Result<Vec<Listed>, AskError>> + Send;
-    /// Adds a code.
-    fn add(&self, code: &Listed) -> impl Future<Output = Result<Put, AskError>> + Send;
-    /// Replaces a code.
-    fn replace(&self, code: &Listed) -> impl Future<Output = Result<(), AskError>> + Send;
-    /// The opt-out of a code's recipient.
-    fn opt_out(&self, code: &str) -> impl Future<Output = Result<Option<OptOut>, AskError>> + Send;
-    /// The token of a hash, also one that has expired.
-    fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<KeptToken>, AskError>> + Send;
-    /// Keeps a token: whether it is new.
-    fn add_token(&self, token: &KeptToken) -> impl Future<Output = Result<bool, AskError>> + Send;
-    /// Deletes the token of a hash: whether there was one, which only one of several callers is told.
-    fn delete_token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<bool, AskError>> + Send;
-}
 
 /// A request for this role.
 #[derive(Clone, Debug, Default)]
@@ -290,7 +182,10 @@ impl Manager {
             return Ok(());
         }
         let known = match asked.bearer() {
-            Some(token) => self.scopes_of_token(asked, &crate::config::token::hash(token), store, now).await?,
+            Some(token) => {
+                self.scopes_of_token(asked, &crate::config::token::hash(token), store, now)
+                    .await?
+            }
             None if asked.session.is_some() => {
                 if (scope == Scope::CodesWrite || asked.method != "GET") && asked.same_origin != SameOrigin::Yes {
                     return Err(Problem::OtherOrigin);

@@ -7,10 +7,11 @@
 //! a mail is forwarded to has it, too, and can opt its recipient out, or in again on this page: they could open the mail
 //! instead, so that tells the owner no more than forwarding it does.
 
-use crate::hit::code::{Checked, Signature};
 use crate::api;
-use crate::api::{Reply, Store};
-use crate::query::{AskError, Moment};
+use crate::api::Reply;
+use crate::hit::code::{Checked, Signature};
+use crate::query::AskError;
+use crate::query::store::Store;
 
 /// The longest code that is remembered, in bytes: anybody can send the form.
 pub const LONGEST: usize = 256;
@@ -55,43 +56,6 @@ pub fn code_of_path(path: &str) -> Option<&str> {
     };
     let of_interface = format!("{before}/").contains(api::PREFIX);
     (!of_interface).then_some(code)
-}
-
-/// Who records an opt-out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requester {
-    /// The recipient, on the page.
-    Page,
-    /// The owner, with `pixel opt-outs add`.
-    CommandLine,
-}
-
-impl Requester {
-    /// The name in stores and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Page => "page",
-            Self::CommandLine => "command_line",
-        }
-    }
-
-    /// Parses a name.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Page, Self::CommandLine]
-            .into_iter()
-            .find(|requester| requester.name() == name)
-    }
-}
-
-/// An opt-out as a store keeps it. Early versions recorded the code alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OptOut {
-    /// The code.
-    pub code: String,
-    /// The time of the request.
-    pub since: Option<Moment>,
-    /// The one who asked.
-    pub by: Option<Requester>,
 }
 
 /// The reach of a code.

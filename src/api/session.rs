@@ -5,10 +5,11 @@
 
 use chrono::{DateTime, Utc};
 
+use super::{Asked, Manager, Problem, Reply};
 use crate::config::token;
 use crate::config::token::{KeptToken, Scope, TokenKind, session_cookie};
-use super::{Asked, Manager, Problem, Reply, Store};
 use crate::query::AskError;
+use crate::query::store::Store;
 
 /// The origin of a request, as its browser tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use super::connect;
 use crate::client::http::{Answer, Deliverer, Request};
 use crate::config::Config;
 use crate::destination::Destination;
-use crate::sqlite::{Archive as File, Change};
 use crate::hit::event::fields::{FIELDS, Kind};
+use crate::sqlite::{Archive as File, Change};
 use crate::terminal::printable;
 
 /// Whose events.

@@ -11,12 +11,12 @@ use crate::config::{Config, Problem, VARIABLES, Variable, Variables};
 use crate::destination::hide_password;
 use crate::destination::message::{Kind, Outlet};
 use crate::destination::opensearch::{Target, verdict};
-use crate::sqlite;
 use crate::destination::{Destination, Verdict};
 use crate::hit::event::Event;
 use crate::server::geo_file::GeoFile;
 use crate::setup::plan::Plan;
 use crate::setup::server;
+use crate::sqlite;
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
@@ -230,8 +230,7 @@ async fn check_outlet(config: &Config, outlet: &Outlet, findings: &mut Findings)
 /// An event that nobody has caused.
 fn probe() -> Event {
     let time = chrono::Utc::now();
-    let document =
-        json!({"@timestamp": crate::hit::event::iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
+    let document = json!({"@timestamp": crate::hit::event::iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
     Event {
         id: format!("pixel-probe-{}", uuid::Uuid::now_v7()),
         time,

@@ -1,9 +1,9 @@
 //! `pixel dashboards`, and the import that `pixel setup --dashboards` asks for.
 
 use super::{WrongArguments, connect};
+use crate::cli::saved_objects::{INDEX_PATTERN, ndjson, objects};
 use crate::client::http::http_client;
 use crate::config::Config;
-use crate::cli::saved_objects::{INDEX_PATTERN, ndjson, objects};
 use crate::destination::Auth;
 use crate::destination::opensearch::Target;
 use crate::setup::dashboards::session::{Differing, Options, import};

@@ -9,9 +9,9 @@ use super::archive::{self, Archive, Subject, UserForm};
 use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
 use crate::destination::Destination;
-use crate::sqlite::{Purge, purge};
 use crate::hit::event::iso;
 use crate::hit::privacy::redact::user_forms;
+use crate::sqlite::{Purge, purge};
 use crate::terminal::{json_line, print, printable, talk};
 
 /// Whose events.

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::archive::{Archive, Pages};
 use super::source::WrongOption;
 use super::{configuration, erase};
-use crate::sqlite::Archive as File;
 use crate::hit::event::fields::{Field, Kind};
 use crate::query::{Filter, Parameters, elastic, listed_fields};
+use crate::sqlite::Archive as File;
 use crate::terminal::{CsvWriter, json_line, spreadsheet_cell, talk};
 
 /// Events read at once, so that memory does not grow with their number.

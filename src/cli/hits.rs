@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{DestinationArgument, configuration, connect};
 use crate::client::http::{Deliverer, Request, SendError};
 use crate::destination::Destination;
-use crate::sqlite::Reader;
 use crate::setup::server::explain;
+use crate::sqlite::Reader;
 use crate::terminal::{json_line, printable};
 
 #[derive(Debug, clap::Args)]

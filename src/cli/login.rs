@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{DestinationArgument, public_url};
-use crate::hit::event::iso;
 use crate::config::token::{KeptToken, LOGIN_LIFETIME, Scope, TokenKind, of_bytes};
+use crate::hit::event::iso;
 use crate::terminal::{json_line, print, talk};
 
 #[derive(Debug, clap::Args)]

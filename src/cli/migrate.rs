@@ -12,17 +12,17 @@ use tokio::task::JoinSet;
 use super::interruption::Interrupted;
 use super::replay::{self, Source};
 use super::{DestinationArgument, WrongArguments, configuration, connect, privacy_key};
+use crate::client::codes;
 use crate::client::http::Deliverer;
+use crate::config::token::{KeptToken, TokenKind};
 use crate::config::{CodeStanding, Config};
 use crate::destination::Destination;
+use crate::hit::event::iso;
+use crate::query::store::{Listed, Put, Store};
+use crate::query::store::{OptOut, Requester};
+use crate::query::{Answer, AskError, Cursor, Filter, Interval, Question, Series, Zone};
 use crate::sqlite::opt_outs::OptOutChange;
 use crate::sqlite::{Reader, Store as File, StoreError};
-use crate::hit::event::iso;
-use crate::config::token::{KeptToken, TokenKind};
-use crate::api::{Listed, Put, Store};
-use crate::client::codes;
-use crate::api::opt_out::{OptOut, Requester};
-use crate::query::{Answer, AskError, Cursor, Filter, Interval, Question, Series, Zone};
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]

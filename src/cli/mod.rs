@@ -26,6 +26,8 @@ mod public_url;
 mod queue;
 mod reclassify;
 mod replay;
+#[cfg(feature = "cli")]
+pub mod saved_objects;
 mod serve;
 mod setup;
 mod sink;
@@ -33,8 +35,6 @@ mod snippet;
 mod source;
 mod stats;
 mod token;
-#[cfg(feature = "cli")]
-pub mod saved_objects;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -45,9 +45,9 @@ use chrono::{DateTime, Utc};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::client::http::secure_random;
+use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_days, parse_duration, parse_moment};
 use crate::config::{Config, Problem, Variables};
 use crate::terminal::talk;
-use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_days, parse_duration, parse_moment};
 use interruption::Interrupted;
 
 #[derive(Debug, Parser)]

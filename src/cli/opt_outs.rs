@@ -10,10 +10,11 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{DestinationArgument, WrongArguments};
-use crate::sqlite::opt_outs::OptOutChange;
-use crate::hit::event::iso;
+use crate::api::opt_out::is_possible;
 use crate::client::codes;
-use crate::api::opt_out::{OptOut, Requester, is_possible};
+use crate::hit::event::iso;
+use crate::query::store::{OptOut, Requester};
+use crate::sqlite::opt_outs::OptOutChange;
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,10 @@ use serde_json::json;
 use super::archive::still_readable;
 use super::{DestinationArgument, configuration, connect};
 use crate::destination::Destination;
-use crate::sqlite;
-use crate::sqlite::Purge;
 use crate::hit::event::iso;
 use crate::setup::prune::{Fate, Judged, delete, judge};
+use crate::sqlite;
+use crate::sqlite::Purge;
 use crate::terminal::{json_line, print, talk};
 
 #[derive(Debug, clap::Args)]

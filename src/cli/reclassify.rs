@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::archive::Archive;
 use super::{DestinationArgument, configuration};
-use crate::sqlite::{Archive as File, Change};
 use crate::hit::enrich::PURPOSE_HEADERS;
-use crate::hit::enrich::rules;
-use crate::terminal::{print, printable};
 use crate::hit::enrich::burst;
 use crate::hit::enrich::burst::{CODES, Touch};
 use crate::hit::enrich::classify::{Class, RULES, Signals, Visit, classify};
+use crate::hit::enrich::rules;
+use crate::sqlite::{Archive as File, Change};
+use crate::terminal::{print, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -20,15 +20,16 @@ use super::{DestinationArgument, connect, login, privacy_key, public_url};
 use crate::client::http::{Deliverer, Endpoint, Request};
 use crate::client::router::Way;
 use crate::config::Config;
-use crate::sqlite::{Purge, Store, StoreError};
-use crate::destination::{Destination, Outcome};
-use crate::hit::event::iso;
-use crate::server::geo_file::GeoFile;
 use crate::config::token::{LOGIN_LIFETIME, Scope};
+use crate::destination::Destination;
+use crate::hit::event::iso;
+use crate::hit::outcome::Outcome;
 use crate::hit::request::Ingress;
-use crate::setup::server::explain;
 use crate::server::access_log::AccessLog;
+use crate::server::geo_file::GeoFile;
 use crate::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
+use crate::setup::server::explain;
+use crate::sqlite::{Purge, Store, StoreError};
 use crate::terminal::{clean, json_line, log_line, printable, talk};
 
 #[derive(Debug, clap::Args)]

@@ -10,11 +10,12 @@ use super::{DestinationArgument, WrongArguments, configuration, connect, dashboa
 use crate::client::http::Deliverer;
 use crate::destination::Destination;
 use crate::destination::opensearch::Target;
-use crate::sqlite::Store;
-use crate::setup::plan::{Lifecycle, Plan, Rotation};
+use crate::destination::rotation::Rotation;
+use crate::setup::plan::{Lifecycle, Plan};
 use crate::setup::product::Product;
 use crate::setup::run::{self, Done, Report};
 use crate::setup::server::{ServerError, product};
+use crate::sqlite::Store;
 use crate::terminal::{json_line, print, talk};
 
 #[derive(Debug, clap::Args)]

@@ -11,10 +11,11 @@ use crate::client::bulk::Patience;
 use crate::client::http::{Deliverer, Request};
 use crate::client::router::Way;
 use crate::config::Config;
+use crate::destination::Destination;
 use crate::destination::bulk::Limits;
-use crate::sqlite::Store;
-use crate::destination::{Destination, Outcome};
 use crate::hit::event::Event;
+use crate::hit::outcome::Outcome;
+use crate::sqlite::Store;
 
 /// How long a server may take for its first answer: one of OpenSearch Serverless that sleeps takes half a minute.
 const REACH: Duration = Duration::from_mins(1);

@@ -3,15 +3,15 @@
 use anyhow::Context;
 
 use super::{DestinationArgument, configuration, connect};
+use crate::client::codes;
 use crate::client::http::Deliverer;
 use crate::config::Config;
-use crate::destination::Destination;
-use crate::sqlite::Reader;
 use crate::config::token::KeptToken;
-use crate::api::{Listed, Store};
-use crate::client::codes;
+use crate::destination::Destination;
+use crate::query::store::{Listed, Store};
 use crate::query::{Answer, AskError, Cursor, Filter, ParameterError, Parameters, Question};
 use crate::setup::server::explain;
+use crate::sqlite::Reader;
 
 /// A file or an index.
 pub(super) enum Source {

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::DestinationArgument;
 use super::source::{Source, WrongOption};
-use crate::hit::event::iso;
 use crate::api;
+use crate::hit::event::iso;
 use crate::query::clock::Clock;
 use crate::query::{Answer, CLASS, Group, MOST_VALUES, Parameters, Point, Question, Totals, all_values, listed_fields};
 use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell};

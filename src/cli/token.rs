@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{DestinationArgument, configuration};
-use crate::destination::Destination;
-use crate::sqlite::{Reader, Store};
-use crate::hit::event::iso;
 use crate::config::token::{KeptToken, Scope, TokenKind, hex, of_bytes};
+use crate::destination::Destination;
+use crate::hit::event::iso;
+use crate::sqlite::{Reader, Store};
 
 use crate::terminal::{json_line, print, printable, talk};
 

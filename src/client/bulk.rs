@@ -14,8 +14,9 @@ use tokio::task::{JoinError, JoinSet};
 use crate::client::http::{Deliverer, Request, SendError, failed, random, turned_away};
 use crate::destination::bulk::{Answer, Batch, Form, Limits, Planned, answer};
 use crate::destination::opensearch::Target;
-use crate::destination::{Outcome, Verdict, backoff};
+use crate::destination::{Verdict, backoff};
 use crate::hit::event::Event;
+use crate::hit::outcome::Outcome;
 
 /// How long many events may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

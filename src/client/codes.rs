@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::config::token::{KeptToken, Scope, TokenKind, hex, unhex};
-use crate::api::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
 use crate::client::ask;
 use crate::client::http::{Deliverer, Request};
-use crate::hit::code::{CodeStatus, Listing};
+use crate::config::token::{KeptToken, Scope, TokenKind, hex, unhex};
 use crate::destination::opensearch::Target;
+use crate::hit::code::{CodeStatus, Listing};
 use crate::hit::event::Event;
-use crate::api::opt_out::{OptOut, Requester};
+use crate::query::store::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
+use crate::query::store::{OptOut, Requester};
 use crate::query::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
 
 const ANSWER_BYTES: usize = 8 << 20;

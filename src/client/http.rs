@@ -21,8 +21,9 @@ use crate::config::Timing;
 use crate::destination::breaker::{Admission, Breaker};
 use crate::destination::message::{Call, Outlet};
 use crate::destination::opensearch::{Target, verdict};
-use crate::destination::{Auth, Delivered, Failure, Outcome, Verdict, backoff};
+use crate::destination::{Auth, Verdict, backoff};
 use crate::hit::event::Event;
+use crate::hit::outcome::{Delivered, Failure, Outcome};
 
 /// More of an answer is not read: what matters stands at its beginning.
 const ANSWER_BYTES: usize = 64 * 1024;

@@ -2,9 +2,9 @@
 
 pub mod ask;
 pub mod bulk;
+pub mod codes;
 pub mod correction;
 pub mod credentials;
-pub mod sign;
-pub mod codes;
 pub mod http;
 pub mod router;
+pub mod sign;

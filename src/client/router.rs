@@ -8,10 +8,11 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::client::http::{ClientError, Deliverer, http_client};
 use crate::config::{Config, Timing};
+use crate::destination::Destination;
 use crate::destination::message::Outlet;
 use crate::destination::undelivered::undelivered;
-use crate::destination::{Delivered, Destination, Failure, Outcome};
 use crate::hit::event::Event;
+use crate::hit::outcome::{Delivered, Failure, Outcome};
 
 /// A connection to a remote destination.
 #[derive(Debug)]

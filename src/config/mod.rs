@@ -12,15 +12,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::hit::code::Keys;
-use crate::destination::message::Record;
-use crate::destination::{Auth, Destination, Secret, Service, hide_password, names_user};
-use crate::hit::event::Policy;
-use crate::config::token::Tokens;
 use crate::config::nearest::nearest;
-use crate::hit::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
-use crate::setup::plan::Rotation;
 use crate::config::timespan::parse_days;
+use crate::config::token::Tokens;
+use crate::destination::message::Record;
+use crate::destination::rotation::Rotation;
+use crate::destination::{Auth, Destination, Secret, Service, hide_password, names_user};
+use crate::hit::code::Keys;
+use crate::hit::event::Policy;
+use crate::hit::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
 
 /// One variable of the environment.
 #[derive(Clone, Copy, Debug)]

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::Verdict;
 use super::opensearch::{StoreRequest, Target, explains, refusal, verdict};
-use super::{Outcome, Verdict};
 use crate::hit::event::Event;
+use crate::hit::outcome::Outcome;
 
 /// How large one request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,7 +315,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::destination::{Destination, Failure};
+    use crate::destination::Destination;
+    use crate::hit::outcome::Failure;
 
     fn target(url: &str) -> Target {
         match Destination::parse(url, None, None) {

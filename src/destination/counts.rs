@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Outcome;
+use crate::hit::outcome::Outcome;
 
 /// One number for each kind of outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::destination::{Failure, Ignored};
+    use crate::hit::outcome::{Failure, Ignored};
 
     fn all() -> [Outcome; 7] {
         let failure = || Failure {

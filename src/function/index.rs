@@ -16,14 +16,14 @@ use tokio::task::JoinSet;
 use super::invocations::Invocations;
 use super::{BoxError, Function, MARGIN, log};
 use crate::client::bulk::Patience;
+use crate::client::codes::heed;
 use crate::client::http::Deliverer;
 use crate::config::{CodeStanding, Timing, Variables};
 use crate::destination::bulk::Limits;
 use crate::destination::counts::Counts;
-use crate::destination::{Failure, Ignored, Outcome};
-use crate::hit::event::Event;
-use crate::client::codes::heed;
 use crate::destination::sqs_batch::{BATCH, Message, Messages, NotABatch};
+use crate::hit::event::Event;
+use crate::hit::outcome::{Failure, Ignored, Outcome};
 use crate::replay;
 use crate::replay::{Origin, Unusable};
 

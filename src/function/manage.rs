@@ -9,19 +9,20 @@ use serde_json::{Value, json};
 
 use super::readable::ReadableLayer;
 use super::{BoxError, Function, log};
-use crate::client::http::secure_random;
-use crate::hit::code::Keys;
-use crate::config::Variables;
-use crate::hit::read::find_address;
 use crate::api;
+use crate::api::opt_out;
+use crate::api::opt_out::{CodeReach, RequestSite, Whom, Wish};
+use crate::api::page;
+use crate::api::rate_limit::RateLimit;
 use crate::api::{Asked, Failures, Manager, Problem, Reply};
 use crate::client::codes;
-use crate::api::opt_out;
-use crate::api::opt_out::{CodeReach, RequestSite, Requester, Whom, Wish};
-use crate::api::page;
-use crate::query::AskError;
-use crate::api::rate_limit::RateLimit;
+use crate::client::http::secure_random;
+use crate::config::Variables;
+use crate::hit::code::Keys;
+use crate::hit::read::find_address;
 use crate::hit::request::{Ingress, Request};
+use crate::query::AskError;
+use crate::query::store::Requester;
 
 /// Runs the role.
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {

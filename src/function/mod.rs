@@ -17,8 +17,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::runtime::LocalOptions;
 
-use crate::client::router::Courier;
 use crate::client::credentials;
+use crate::client::router::Courier;
 use crate::config::{Config, Variables};
 use crate::destination::counts::Counts;
 

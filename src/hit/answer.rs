@@ -5,20 +5,17 @@
 use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
-use crate::hit::code::{CodeStatus, Listing};
 use crate::config::Config;
-use crate::destination::undelivered;
-use crate::destination::undelivered::{JOURNAL, UNDELIVERED};
-use crate::destination::{Delivered, Ignored, Outcome};
+use crate::hit::code::{CodeStatus, Listing};
+use crate::hit::enrich::geo::Place;
 use crate::hit::enrich::{Beside, Enriched};
 use crate::hit::event::Event;
-use crate::hit::enrich::geo::Place;
-use crate::hit::read::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
+use crate::hit::outcome::Ignored;
 use crate::hit::pixel::{Image, Pixel, Status};
 use crate::hit::privacy;
 use crate::hit::privacy::Consent;
+use crate::hit::read::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::hit::request::{DecodeError, Ingress, Request};
-use serde_json::{Value, json};
 
 /// What is to be done with one payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,45 +205,10 @@ pub fn event_known(
     Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }
 
-/// The log line of an event. When the event could not be delivered, the line holds it whole, so that it can be replayed.
-pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, milliseconds: u64) -> Value {
-    let mut line = json!({
-        "level": "INFO",
-        "message": "hit",
-        "outcome": delivered.outcome.name(),
-        "event_id": event.id,
-        "attempts": delivered.attempts,
-        "breaker": delivered.breaker,
-        "milliseconds": milliseconds,
-    });
-    if let Outcome::Failed(failure) = &delivered.outcome {
-        line["level"] = "ERROR".into();
-        line["message"] = UNDELIVERED.into();
-        line["reason"] = failure.reason.as_str().into();
-        line["destination"] = destination.into();
-        line["event"] = undelivered::document(event);
-    }
-    if let Outcome::Fallback(failure) = &delivered.outcome {
-        line["level"] = "WARN".into();
-        line["reason"] = failure.reason.as_str().into();
-        line["destination"] = destination.into();
-    }
-    line
-}
-
-/// The log line that keeps an event from before its reply until it is delivered.
-pub fn journal_line(event: &Event) -> Value {
-    json!({"level": "INFO", "message": JOURNAL, "event_id": event.id, "event": undelivered::document(event)})
-}
-
-/// The log line of a request that is not stored.
-pub fn ignored_line(ingress: Ingress, why: Ignored) -> Value {
-    json!({"level": "INFO", "message": "hit", "outcome": "ignored", "reason": why.name(), "ingress": ingress.name()})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn every_path_can_be_the_pixels() {

@@ -4,9 +4,9 @@ pub mod answer;
 pub mod code;
 pub mod enrich;
 pub mod event;
+pub mod outcome;
 pub mod pixel;
 pub mod privacy;
 pub mod read;
 pub mod request;
 pub mod script;
-

@@ -9,6 +9,7 @@ mod answer;
 pub mod clock;
 pub mod elastic;
 mod parameters;
+pub mod store;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,13 +18,13 @@ use chrono::{DateTime, Duration, Months, NaiveDate, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 
-use crate::hit::code::Signature;
-use crate::hit::event::fields::{FIELDS, Field, Kind};
 use crate::config::nearest::nearest;
-use crate::hit::enrich::referrer::Medium;
-use crate::hit::request::Ingress;
-use crate::hit::enrich::user_agent::Device;
+use crate::hit::code::Signature;
 use crate::hit::enrich::classify::Class;
+use crate::hit::enrich::referrer::Medium;
+use crate::hit::enrich::user_agent::Device;
+use crate::hit::event::fields::{FIELDS, Field, Kind};
+use crate::hit::request::Ingress;
 pub use answer::{Answer, Group, Listing, Moment, Point, Totals, sort};
 pub use parameters::Parameters;
 

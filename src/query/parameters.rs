@@ -7,8 +7,8 @@ use super::{
     MOST_VALUES, NO_UNIQUES, ParameterError, Question, Series, Term, VALUE_BYTES, Zone, all_values, known, listed,
     normal, too_many_points, wrong,
 };
-use crate::hit::event::fields::Kind;
 use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_begin, parse_moment};
+use crate::hit::event::fields::Kind;
 
 /// What was given, by name and value; names may stand more than once.
 #[derive(Clone, Debug)]

@@ -10,12 +10,12 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::config::Config;
+use crate::destination::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::hit::answer;
 use crate::hit::answer::Answer;
-use crate::config::Config;
-use crate::destination::Ignored;
-use crate::destination::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::hit::event::Event;
+use crate::hit::outcome::Ignored;
 use crate::hit::read::{Circumstances, code_of};
 pub use prefix::find_object;
 

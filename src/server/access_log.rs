@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 
 use serde_json::json;
 
-use super::gateway::{Arrived, HttpAnswer};
+use super::gateway::HttpAnswer;
 use crate::files::{self, Access};
+use crate::hit::request::http_request::Arrived;
 use crate::terminal::talk;
 
 /// What of a request stands in its line.

@@ -7,12 +7,12 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use crate::config::token::KeptToken;
+use crate::query::store::OptOut;
+use crate::query::store::{Change, Changed, Followed, Listed, Place, Put, Store};
+use crate::query::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 use crate::sqlite::opt_outs::{OptOutNews, OptOutState};
 use crate::sqlite::{Reader, Readers, StoreError, threads};
-use crate::config::token::KeptToken;
-use crate::api::{Change, Changed, Followed, Listed, Place, Put, Store};
-use crate::api::opt_out::OptOut;
-use crate::query::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 impl From<StoreError> for AskError {
     fn from(error: StoreError) -> Self {

@@ -11,10 +11,10 @@ use hyper::body::Bytes;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::server::Source;
 use crate::hit::event::Event;
-use crate::api::{Followed, MOST_FOLLOWED, Place};
+use crate::query::store::{Followed, MOST_FOLLOWED, Place};
 use crate::query::{Cursor, Filter};
+use crate::server::Source;
 
 /// How often the store is asked what others have brought.
 const ASKING: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use maxminddb::{Reader, path};
 
-use crate::hit::enrich::geo::{Place, country};
 use crate::config::Problem;
+use crate::hit::enrich::geo::{Place, country};
 
 /// A file that was read whole.
 pub struct GeoFile {

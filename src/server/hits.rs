@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use super::{Sink, Stage, UNDER_WAY};
+use crate::config::ReplyOrder;
 use crate::hit::answer;
 use crate::hit::answer::Answer;
-use crate::config::ReplyOrder;
-use crate::destination::{Delivered, Ignored, Outcome};
 use crate::hit::event::Event;
-use crate::hit::read::{Circumstances, takes_beacons};
+use crate::hit::outcome::{Delivered, Ignored, Outcome};
 use crate::hit::pixel::{Image, Pixel, Status};
 use crate::hit::privacy::Consent;
+use crate::hit::read::{Circumstances, takes_beacons};
 use crate::hit::request::Ingress;
+use crate::hit::request::http_request::Arrived;
 use crate::server::gateway;
-use crate::server::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use crate::server::gateway::{HttpAnswer, http_answer, payload};
 
 /// The visitor waits no longer than this for the store's commit.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);

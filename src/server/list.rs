@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::Utc;
 
 use crate::hit::code::{CodeStatus, Listing};
-use crate::api::{Change, Changed, Store};
+use crate::query::store::{Change, Changed, Store};
 use crate::query::{AskError, Cursor};
 
 /// The list, as far as it is known.

@@ -1,5 +1,6 @@
 //! Codes, statistics and events: what is asked of the store.
 
+use crate::query;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -11,14 +12,15 @@ use tokio::sync::broadcast;
 
 use super::connections::Connection;
 use super::{HttpResponse, Source, Stage, of_reply};
-use crate::hit::read;
-use crate::api::session::SameOrigin;
-use crate::config::token;
 use crate::api;
-use crate::api::{Asked, Change, Place, Problem, Reply};
+use crate::api::session::SameOrigin;
+use crate::api::{Asked, Problem, Reply};
+use crate::config::token;
+use crate::hit::read;
+use crate::hit::request::http_request::Arrived;
 use crate::query::Filter;
+use crate::query::store::{Change, Place};
 use crate::server::follow;
-use crate::server::gateway::Arrived;
 use crate::terminal::{printable, talk};
 
 /// Whether a path is one of codes and statistics. Where it could be both, it is a pixel's.
@@ -119,7 +121,7 @@ async fn answer_from(
     stage: &Stage,
     asked: &Asked,
     follows: Option<String>,
-    store: &impl api::Store,
+    store: &impl query::store::Store,
 ) -> (HttpResponse, Option<String>) {
     let now = Utc::now();
     if let Some(was_at) = follows.filter(|_| asked.path == "events" && asked.method == "GET") {

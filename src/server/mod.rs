@@ -1,21 +1,22 @@
 //! Listens, hands each request to the function's handler, and stores the event.
 
-mod connections;
-mod hits;
-mod limits;
-mod managed;
-mod proxy;
-mod sink;
-mod status;
 pub mod access_log;
+mod connections;
 pub mod file_store;
 pub mod follow;
 pub mod gateway;
 #[cfg(feature = "cli")]
 pub mod geo_file;
+mod hits;
+mod limits;
 pub mod list;
+mod managed;
 pub mod opt_out;
+mod proxy;
+mod sink;
+mod status;
 
+use crate::destination::log_lines;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -34,20 +35,20 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
-use crate::server::access_log::{AccessLog, Note};
-use crate::server::gateway::{Arrived, HttpAnswer};
-use crate::server::list::List;
-use crate::server::opt_out::OptOuts;
-use crate::client::http::secure_random;
-use crate::hit::answer;
-use crate::config::Config;
-use crate::destination::counts::Counts;
-use crate::destination::{Delivered, Outcome};
-use crate::hit::event::Event;
-use crate::server::geo_file::GeoFile;
 use crate::api;
 use crate::api::{Manager, Reply};
+use crate::client::http::secure_random;
+use crate::config::Config;
+use crate::destination::counts::Counts;
+use crate::hit::event::Event;
+use crate::hit::outcome::{Delivered, Outcome};
 use crate::hit::request::Ingress;
+use crate::hit::request::http_request::Arrived;
+use crate::server::access_log::{AccessLog, Note};
+use crate::server::gateway::HttpAnswer;
+use crate::server::geo_file::GeoFile;
+use crate::server::list::List;
+use crate::server::opt_out::OptOuts;
 use crate::terminal::{json_line, talk};
 use connections::{Connection, Connections, Watched};
 use proxy::Untrusted;
@@ -450,7 +451,7 @@ fn response(answer: HttpAnswer) -> HttpResponse {
 /// The last resort: the whole event as one line of JSON, from which it can be replayed.
 fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Duration) {
     let destination = stage.destination();
-    let line = answer::log_line(
+    let line = log_lines::log_line(
         event,
         delivered,
         &destination,

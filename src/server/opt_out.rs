@@ -10,19 +10,20 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
 
-use super::gateway::Arrived;
+use crate::api::Reply;
+use crate::api::opt_out;
+use crate::api::opt_out::{CodeReach, RequestSite, Whom, Wish};
+use crate::api::rate_limit::RateLimit;
+use crate::client::codes;
+use crate::client::http::Deliverer;
+use crate::hit::privacy::{CodeSet, OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
+use crate::hit::read::find_address;
+use crate::hit::request::http_request::Arrived;
+use crate::query::AskError;
+use crate::query::store::Requester;
 use crate::server::file_store::File;
 use crate::server::{Sink, Source, Stage};
-use crate::client::http::Deliverer;
 use crate::sqlite::opt_outs::{OptOutChange, OptOutState};
-use crate::hit::read::find_address;
-use crate::api::Reply;
-use crate::client::codes;
-use crate::api::opt_out;
-use crate::api::opt_out::{CodeReach, RequestSite, Requester, Whom, Wish};
-use crate::hit::privacy::{CodeSet, OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
-use crate::query::AskError;
-use crate::api::rate_limit::RateLimit;
 use crate::terminal::talk;
 
 /// Changes in a minute from one network by codes that prove whom they stand for. Nobody without such a code counts, and a mail

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::hit::read::is_private_address;
 use crate::api::Warning;
-use crate::server::gateway::Arrived;
+use crate::hit::read::is_private_address;
+use crate::hit::request::http_request::Arrived;
 use crate::terminal::talk;
 
 /// What the owner should know.

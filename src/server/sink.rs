@@ -1,5 +1,6 @@
 //! Where the stage's events go, and where what is asked of them is answered.
 
+use crate::query;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,12 @@ use tokio::sync::Semaphore;
 
 use crate::client::http::Deliverer;
 use crate::client::router::{Way, settle};
-use crate::sqlite::Store;
-use crate::destination::{Delivered, Failure, Outcome};
 use crate::hit::event::Event;
-use crate::api;
-use crate::api::{Followed, Place};
+use crate::hit::outcome::{Delivered, Failure, Outcome};
+use crate::query::store::{Followed, Place};
 use crate::query::{AskError, Filter};
 use crate::server::file_store::File;
+use crate::sqlite::Store;
 
 /// Deliveries under way to a remote destination at the same time.
 const REMOTE_AT_ONCE: usize = 32;
@@ -128,8 +128,8 @@ impl Source {
     /// What came after a place.
     pub(crate) async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
         match (self, self.index()) {
-            (Self::File(file), _) => api::Store::follow(file, place, filter).await,
-            (Self::Remote(_), Some(deliverer)) => api::Store::follow(deliverer, place, filter).await,
+            (Self::File(file), _) => query::store::Store::follow(file, place, filter).await,
+            (Self::Remote(_), Some(deliverer)) => query::store::Store::follow(deliverer, place, filter).await,
             (Self::Remote(_), None) => Err(AskError::Unavailable("events go elsewhere".to_owned())),
         }
     }

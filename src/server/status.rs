@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::{HttpResponse, Stage, UNDER_WAY, response};
-use crate::server::gateway::{Arrived, HttpAnswer};
+use crate::hit::request::http_request::Arrived;
+use crate::server::gateway::HttpAnswer;
 
 /// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
 pub(super) async fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {

@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::plan::{Difference, Lifecycle, Plan, Rotation, compare, covers, normal_template};
+use super::plan::{Difference, Lifecycle, Plan, compare, covers, normal_template};
 use super::product::Product;
 use super::schema::{self, OWNER};
 use super::server::{Reply, ServerError, ask, product, reason};
 use crate::client::http::Deliverer;
+use crate::destination::rotation::Rotation;
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reader, StoreError};
 use crate::config::token::{KeptToken, Scope, TokenKind};
-use crate::api::{Change, Changed, Listed, Put};
+use crate::query::store::{Change, Changed, Listed, Put};
 use crate::query::{Cursor, Moment};
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::{Reader, StoreError, in_transaction};
-use crate::api::opt_out::{OptOut, Requester};
 use crate::query::Moment;
+use crate::query::store::{OptOut, Requester};
 
 /// A code that is opted out, or no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Shared, StoreError, ask, layout, opt_outs};
-use crate::hit::event::Event;
 use crate::files;
-use crate::api::{Followed, MOST_FOLLOWED, Place};
+use crate::hit::event::Event;
+use crate::query::store::{Followed, MOST_FOLLOWED, Place};
 use crate::query::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
 
 /// A file open for reading.

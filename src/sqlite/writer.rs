@@ -13,9 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::health::{self, Health, LastOutcome, OpenedFiles};
 use super::opt_outs::{self, OptOutChange};
 use super::{Purge, Readers, Shared, StoreError, in_transaction, layout, pack, purge, segment, wal};
-use crate::destination::{Failure, Outcome};
-use crate::hit::event::Event;
 use crate::files;
+use crate::hit::event::Event;
+use crate::hit::outcome::{Failure, Outcome};
 
 /// Most events in one transaction.
 const BATCH: usize = 1024;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{Days, Utc};
-use pixel::destination::Outcome;
+use pixel::hit::outcome::Outcome;
 use pixel::sqlite::{Reader, Store};
 use serde_json::{Value, json};
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pixel::client::codes::opt_out;
-use pixel::api::{Listed, Store};
-use pixel::query::Moment;
 use pixel::hit::request::Ingress;
-use pixel::server::gateway::{Arrived, payload};
+use pixel::hit::request::http_request::Arrived;
+use pixel::query::Moment;
+use pixel::query::store::{Listed, Store};
+use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
 use crate::function::{ORDERS, PATIENT, QUICK, Timing, only_hit, side_by_side, to};

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use pixel::hit::enrich::classify::{Class, Signals, Visit, classify};
 use pixel::hit::enrich::rules;
 use pixel::hit::enrich::user_agent;
 use pixel::hit::enrich::user_agent::{Device, UserAgent};
-use pixel::hit::enrich::classify::{Class, Signals, Visit, classify};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -19,17 +19,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
-use pixel::client::http::{Deliverer, http_client};
-use pixel::hit::code::Signature;
-use pixel::config::Timing;
 use pixel::cli::saved_objects::{INDEX_PATTERN, ndjson, objects};
+use pixel::client::http::{Deliverer, http_client};
+use pixel::config::Timing;
 use pixel::destination::Destination;
+use pixel::hit::code::Signature;
+use pixel::hit::enrich::classify::Class;
 use pixel::hit::enrich::referrer::Medium;
+use pixel::hit::enrich::user_agent::Device;
 use pixel::hit::request::Ingress;
 use pixel::setup::plan::Plan;
 use pixel::setup::run;
-use pixel::hit::enrich::user_agent::Device;
-use pixel::hit::enrich::classify::Class;
 use serde_json::{Value, json};
 
 use crate::matrix;

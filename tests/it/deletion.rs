@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Output;
 
 use chrono::{DateTime, Days, Utc};
-use pixel::sqlite::Store;
 use pixel::hit::event::{Event, iso};
+use pixel::sqlite::Store;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};

@@ -13,14 +13,15 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use pixel::cli::demo::generator::Demo;
 use pixel::client::bulk::{Patience, load};
 use pixel::client::http::{Deliverer, http_client};
 use pixel::config::{Config, Timing};
+use pixel::destination::Destination;
 use pixel::destination::bulk::Limits;
-use pixel::sqlite::Reader;
-use pixel::destination::{Destination, Outcome};
-use pixel::cli::demo::generator::Demo;
 use pixel::hit::event::Event;
+use pixel::hit::outcome::Outcome;
+use pixel::sqlite::Reader;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::DateTime;
-use pixel::hit::answer::log_line;
-use pixel::destination::{Delivered, Failure, Outcome};
+use pixel::destination::log_lines::log_line;
 use pixel::hit::event::Event;
+use pixel::hit::outcome::{Delivered, Failure, Outcome};
 use pixel::hit::privacy::Key;
 use pixel::hit::request::Ingress;
+use pixel::hit::request::http_request::Arrived;
 use pixel::hit::request::passthrough::{Document, document};
-use pixel::server::gateway::{Arrived, payload as stage_payload};
+use pixel::server::gateway::payload as stage_payload;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use pixel::hit::request::Ingress;
-use pixel::server::gateway::{Arrived, payload};
+use pixel::hit::request::http_request::Arrived;
+use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
 use crate::demo::Stub;

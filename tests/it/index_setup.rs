@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pixel::client::http::{Deliverer, http_client};
-use pixel::hit::answer;
 use pixel::config::{Config, Timing};
-use pixel::destination::{Destination, Outcome};
+use pixel::destination::Destination;
+use pixel::hit::answer;
 use pixel::hit::event::Event;
+use pixel::hit::outcome::Outcome;
 use pixel::hit::read::Circumstances;
 use pixel::hit::request::Request;
 use pixel::hit::request::passthrough::{Document, document};

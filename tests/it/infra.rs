@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use percent_encoding::percent_decode_str;
-use pixel::hit::answer;
 use pixel::config::VARIABLES;
-use pixel::destination::Ignored;
 use pixel::destination::counts::{Counts, NAMESPACE};
 use pixel::function::Role;
+use pixel::hit::answer;
+use pixel::hit::outcome::Ignored;
 use pixel::hit::pixel::{Image, Pixel, Status};
 use pixel::hit::privacy::OPT_OUT_COOKIE;
 use pixel::server::gateway::RESOURCES;

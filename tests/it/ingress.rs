@@ -6,15 +6,16 @@ use aws_lambda_events::apigw::{
     ApiGatewayProxyRequest, ApiGatewayProxyResponse, ApiGatewayV2httpRequest, ApiGatewayV2httpResponse,
 };
 use chrono::DateTime;
+use pixel::config::Config;
 use pixel::hit::answer;
 use pixel::hit::answer::Answer;
-use pixel::config::Config;
-use pixel::destination::Ignored;
-use pixel::hit::read::Circumstances;
+use pixel::hit::outcome::Ignored;
 use pixel::hit::pixel::{GIF, Image, PNG, Pixel, Status};
+use pixel::hit::read::Circumstances;
 use pixel::hit::request::Ingress;
+use pixel::hit::request::http_request::Arrived;
 use pixel::hit::script;
-use pixel::server::gateway::{Arrived, HttpAnswer, http_answer, payload};
+use pixel::server::gateway::{HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
 
 use crate::function::{

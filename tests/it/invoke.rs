@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 use chrono::DateTime;
 use pixel::hit::privacy::Key;
 use pixel::hit::request::Ingress;
-use pixel::server::gateway::{Arrived, payload};
+use pixel::hit::request::http_request::Arrived;
+use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
 const KEY: &str = "the secret of the tests";

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use pixel::hit::code::{Contents, Keys};
 use pixel::config::token::Scope;
+use pixel::hit::code::{Contents, Keys};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 

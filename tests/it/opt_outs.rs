@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use pixel::hit::code::{Contents, Keys};
-use pixel::api::Store;
-use pixel::client::codes;
 use pixel::api::opt_out::{Wish, code_of_path, is_possible};
+use pixel::client::codes;
+use pixel::hit::code::{Contents, Keys};
 use pixel::hit::request::Ingress;
+use pixel::hit::request::http_request::Arrived;
+use pixel::query::store::Store;
 use pixel::server::gateway;
-use pixel::server::gateway::Arrived;
 use serde_json::{Value, json};
 
 use crate::lambda_rig::{Rig, RigOptions};

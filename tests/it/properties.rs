@@ -10,12 +10,13 @@ use pixel::hit::answer;
 use pixel::hit::answer::Answer;
 use pixel::hit::enrich::{Beside, Enriched};
 use pixel::hit::event::{Event, Policy};
-use pixel::hit::read::{Circumstances, Hit, route};
 use pixel::hit::pixel::{GIF, PNG};
 use pixel::hit::privacy::redact::{Cleaner, is_clean_pair};
 use pixel::hit::privacy::{AddressPolicy, Key, UserPolicy, clean_url, is_secret, names_person};
+use pixel::hit::read::{Circumstances, Hit, route};
+use pixel::hit::request::http_request::Arrived;
 use pixel::hit::request::{Ingress, Pairs, Request};
-use pixel::server::gateway::{Arrived, payload};
+use pixel::server::gateway::payload;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -338,7 +339,10 @@ fn check_round_trip(visit: &Visit) {
     assert_eq!(request.path, format!("{placed}{}", code.as_deref().unwrap_or_default()));
     assert_eq!(request.query, last_values(query));
     assert_eq!(request.headers, lower_case(last_values(&arrived.headers)));
-    assert_eq!(pixel::hit::request::last(&request.path_parameters, "code"), code.as_deref());
+    assert_eq!(
+        pixel::hit::request::last(&request.path_parameters, "code"),
+        code.as_deref()
+    );
     assert_eq!(request.context("source-ip"), peer.as_deref());
     assert_eq!(request.context("resource-path"), Some(*resource));
     assert_eq!(request.context("extended-request-id"), Some(arrived.id.as_str()));

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
+use pixel::cli::demo::generator::Demo;
 use pixel::client::ask;
 use pixel::client::bulk::Patience;
 use pixel::client::http::{Deliverer, http_client};
 use pixel::config::{Config, Timing};
+use pixel::destination::Destination;
 use pixel::destination::bulk::Limits;
-use pixel::sqlite::{Reader, Store};
-use pixel::destination::{Destination, Outcome};
-use pixel::cli::demo::generator::Demo;
 use pixel::hit::event::Event;
+use pixel::hit::outcome::Outcome;
 use pixel::query::{Answer, AskError, Latest, Parameters, Question};
+use pixel::sqlite::{Reader, Store};
 use serde_json::{Value, json};
 
 use crate::matrix::{Index, Subject, block_on, each};

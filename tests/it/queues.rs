@@ -7,7 +7,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use pixel::hit::pixel::GIF;
 use pixel::hit::request::Ingress;
-use pixel::server::gateway::{Arrived, payload};
+use pixel::hit::request::http_request::Arrived;
+use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
 use crate::function::{ORDERS, side_by_side};

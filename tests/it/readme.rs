@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use pixel::config::{Config, VARIABLES};
 use pixel::hit::answer;
 use pixel::hit::answer::Answer;
-use pixel::config::{Config, VARIABLES};
-use pixel::hit::read::Circumstances;
 use pixel::hit::privacy::Key;
+use pixel::hit::read::Circumstances;
 use pixel::hit::request::passthrough::{Document, document};
 use serde_json::Value;
 

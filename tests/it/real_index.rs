@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use pixel::hit::pixel::GIF;
 use pixel::hit::request::Ingress;
-use pixel::server::gateway::{Arrived, payload};
+use pixel::hit::request::http_request::Arrived;
+use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
 use crate::lambda_rig::{Rig, RigOptions};

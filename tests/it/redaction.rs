@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use pixel::hit::answer;
-use pixel::config::{Config, Variables};
-use pixel::hit::read::Circumstances;
 use pixel::config::token::Scope;
+use pixel::config::{Config, Variables};
+use pixel::hit::answer;
 use pixel::hit::privacy::Key;
+use pixel::hit::read::Circumstances;
+use pixel::hit::request::http_request::Arrived;
 use pixel::hit::request::{Ingress, Request};
-use pixel::server::gateway::{Arrived, payload};
+use pixel::server::gateway::payload;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};

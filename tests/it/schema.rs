@@ -5,12 +5,12 @@ use std::fmt::Write;
 use std::fs;
 
 use chrono::{DateTime, Utc};
+use pixel::config::Config;
 use pixel::hit::answer;
 use pixel::hit::code::{Contents, Keys};
-use pixel::config::Config;
 use pixel::hit::event::fields::{FIELDS, Kind};
-use pixel::hit::read::Circumstances;
 use pixel::hit::privacy::{AddressPolicy, SignalPolicy};
+use pixel::hit::read::Circumstances;
 use pixel::hit::request::Request;
 use pixel::hit::request::passthrough::{Document, document};
 use serde_json::{Value, json};

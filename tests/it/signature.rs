@@ -16,13 +16,14 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::{DateTime, NaiveDateTime, Utc};
-use pixel::client::http::{Deliverer, http_client};
 use pixel::client::credentials;
+use pixel::client::http::{Deliverer, http_client};
 use pixel::client::sign::{CONTENT_TYPE, Unsigned, headers};
 use pixel::config::{Config, Variables};
 use pixel::destination::message::{Kind, Outlet, Record};
-use pixel::destination::{Auth, Destination, Outcome, Service};
+use pixel::destination::{Auth, Destination, Service};
 use pixel::hit::event::Event;
+use pixel::hit::outcome::Outcome;
 use pixel::hit::request::passthrough::{Document, document};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Where visitors come from: registrable domains by the list's own cases, and the media of hosts.
 
-use pixel::hit::enrich::domain::registrable;
 use pixel::config::token::hex;
+use pixel::hit::enrich::domain::registrable;
 use pixel::hit::enrich::referrer::{Medium, Referrer, Trail, of};
 use sha2::{Digest, Sha256};
 

@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pixel::sqlite::Store;
 use pixel::hit::pixel::{GIF, PNG};
+use pixel::sqlite::Store;
 use serde_json::{Value, json};
 
 use crate::index_stub::{Behaviour, IndexStub};

@@ -5,9 +5,10 @@ use std::fmt;
 
 use chrono::DateTime;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use pixel::hit::request::http_request::Arrived;
 use pixel::hit::request::passthrough::{Document, document};
 use pixel::hit::request::{Ingress, Pairs};
-use pixel::server::gateway::{Arrived, payload};
+use pixel::server::gateway::payload;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::hit::code::CAMPAIGN_BYTES;
-use crate::hit::event::fields::{FIELDS, Field, Kind};
-use crate::config::token::Scope;
 use crate::api::{CODE_BYTES, NOTE_BYTES};
-use crate::query::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, all_values, is_listed};
+use crate::config::token::Scope;
+use crate::hit::code::CAMPAIGN_BYTES;
 use crate::hit::enrich::classify::Class;
+use crate::hit::event::fields::{FIELDS, Field, Kind};
+use crate::query::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, all_values, is_listed};
 
 fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": schema})

@@ -17,17 +17,17 @@ use serde_json::{Value, json};
 
 use super::archive::Pages;
 use super::{DestinationArgument, WrongArguments, configuration, connect, queue};
+use crate::cli::audit::cloudwatch::{Counted, Dimensions};
 use crate::cli::audit::reconcile::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
 use crate::client::http::{Deliverer, Endpoint, Request, SendError, http_client};
-use crate::cli::audit::cloudwatch::{Counted, Dimensions};
 use crate::config::Config;
 use crate::destination::message::{Kind, Outlet};
-use crate::sqlite::Reader;
 use crate::destination::{Auth, Destination, Service};
 use crate::hit::event::iso;
 use crate::replay;
 use crate::replay::Export;
 use crate::setup::server::explain;
+use crate::sqlite::Reader;
 use crate::terminal::{print, printable, talk};
 
 #[derive(Debug, clap::Args)]

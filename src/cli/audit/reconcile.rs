@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::destination::counts::Counts;
-use crate::destination::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::destination::sqs_batch::BATCH;
+use crate::destination::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::replay::find_object;
 
 /// From when (included) to when (not included).

@@ -7,7 +7,7 @@ use crate::cli::source::Source;
 use crate::cli::stats::sparkline;
 use crate::hit::code::Signature;
 use crate::hit::event::iso;
-use crate::api::Listed;
+use crate::query::store::Listed;
 use crate::query::{Cursor, Filter, Interval, MOST_EVENTS, Question, Series, Term, Zone, known};
 use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell, talk};
 

@@ -11,11 +11,11 @@ use chrono::{DateTime, Duration, Utc};
 use serde_json::json;
 
 use super::{DestinationArgument, WrongArguments, moment, public_url};
+use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS};
 use crate::hit::code;
 use crate::hit::code::{Checked, Contents, Keys, Signature};
 use crate::hit::event::iso;
 use crate::terminal::{CsvWriter, json_line, print, printable, talk};
-use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS};
 use registry::Registry;
 
 #[derive(Debug, clap::Args)]

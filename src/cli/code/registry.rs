@@ -4,14 +4,14 @@ use anyhow::{Context, bail};
 use chrono::Utc;
 use serde_json::Value;
 
-use crate::client::http::{Deliverer, secure_random};
+use crate::api::{Asked, Failures, Manager, Reply};
 use crate::cli::{DestinationArgument, WrongArguments, configuration, connect};
+use crate::client::http::{Deliverer, secure_random};
 use crate::config::Config;
 use crate::destination::Destination;
-use crate::sqlite::{Readers, Store as SqliteStore};
-use crate::api::{Asked, Failures, Manager, Reply};
-use crate::setup::server::explain;
 use crate::server::file_store::File;
+use crate::setup::server::explain;
+use crate::sqlite::{Readers, Store as SqliteStore};
 
 /// A destination's list of codes.
 pub(super) struct Registry {

@@ -22,13 +22,14 @@ use super::archive::{Archive, Subject, still_readable};
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
 use super::{DestinationArgument, configuration};
+use crate::cli::demo::generator::{DATASET, Demo, Plan};
 use crate::client::bulk::load;
 use crate::config::Config;
+use crate::destination::Destination;
 use crate::destination::bulk::Tally;
-use crate::sqlite::{Purge, purge};
-use crate::destination::{Destination, Outcome};
-use crate::cli::demo::generator::{DATASET, Demo, Plan};
 use crate::hit::event::{Event, iso};
+use crate::hit::outcome::Outcome;
+use crate::sqlite::{Purge, purge};
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]

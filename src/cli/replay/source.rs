@@ -12,17 +12,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::client::http::Deliverer;
 use crate::cli::{WrongArguments, queue};
+use crate::client::http::Deliverer;
 use crate::config::Config;
+use crate::destination::Destination;
 use crate::destination::message::{Kind, Outlet};
-use crate::sqlite::Reader;
 use crate::destination::undelivered::UNDELIVERED;
-use crate::destination::{Destination, Outcome};
 use crate::hit::event::Event;
 use crate::hit::event::shape::check_shape;
+use crate::hit::outcome::Outcome;
 use crate::replay;
 use crate::replay::{Export, Origin, Unusable};
+use crate::sqlite::Reader;
 
 /// Most events in one piece.
 pub(super) const PIECE: usize = 2_500;

@@ -28,13 +28,19 @@ const COLOURS: &str = include_str!("../../../kibana/source/colours.json");
 
 /// The Vega specifications by the name that a panel gives.
 const SPECIFICATIONS: [(&str, &str); 4] = [
-    ("hours.vega.json", include_str!("../../../kibana/source/hours.vega.json")),
+    (
+        "hours.vega.json",
+        include_str!("../../../kibana/source/hours.vega.json"),
+    ),
     (
         "repeated.vega.json",
         include_str!("../../../kibana/source/repeated.vega.json"),
     ),
     ("rate.vega.json", include_str!("../../../kibana/source/rate.vega.json")),
-    ("delay.vega.json", include_str!("../../../kibana/source/delay.vega.json")),
+    (
+        "delay.vega.json",
+        include_str!("../../../kibana/source/delay.vega.json"),
+    ),
 ];
 
 /// What newer programs would migrate from, and older ones already know.

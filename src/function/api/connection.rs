@@ -44,10 +44,7 @@ impl Api {
     /// # Errors
     ///
     /// When there is none, or half of one.
-    pub(crate) async fn call(
-        &mut self,
-        mut request: Request<String>,
-    ) -> Result<Response<Vec<u8>>, BoxError> {
+    pub(crate) async fn call(&mut self, mut request: Request<String>) -> Result<Response<Vec<u8>>, BoxError> {
         request.headers_mut().insert(HOST, self.host.clone());
         // What has ended meanwhile is opened anew; what fails on the way is not sent again.
         let kept = match self.connection.take() {

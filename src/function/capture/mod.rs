@@ -7,6 +7,7 @@
 
 mod extension;
 
+use crate::destination::log_lines;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -22,14 +23,15 @@ use tokio::task::JoinHandle;
 use super::api::Api;
 use super::invocations::{Invocation, Invocations};
 use super::{BoxError, Function, MARGIN, log};
+use crate::client::codes::{Standing, standing};
+use crate::config::{CodeStanding, Config, Journal, ReplyOrder, Variables};
+use crate::destination::Destination;
+use crate::destination::counts::Counts;
 use crate::hit::answer;
 use crate::hit::answer::Answer;
-use crate::config::{CodeStanding, Config, Journal, ReplyOrder, Variables};
-use crate::destination::counts::Counts;
-use crate::destination::{Destination, Ignored, Outcome};
 use crate::hit::event::Event;
+use crate::hit::outcome::{Ignored, Outcome};
 use crate::hit::read::{Circumstances, code_of};
-use crate::client::codes::{Standing, standing};
 use crate::hit::request::{Ingress, Request};
 
 /// Runs the role.
@@ -169,7 +171,7 @@ impl Capture {
                 (Ok(reply), Some(job))
             }
             Answer::Ignored { reply, ingress, why } => {
-                let mut line = answer::ignored_line(ingress, why);
+                let mut line = log_lines::ignored_line(ingress, why);
                 self.count_one(&mut line, &Outcome::Ignored(why));
                 log(&line);
                 (Ok(reply), None)
@@ -200,7 +202,7 @@ impl Capture {
         }));
         match made {
             Ok(event) => {
-                log(&answer::journal_line(&event));
+                log(&log_lines::journal_line(&event));
                 Work::Event(Box::new(event))
             }
             Err(_) => Work::Request { request, invocation },
@@ -303,7 +305,7 @@ async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
             });
             if standing.opted_out {
                 let why = Ignored::OptedOut;
-                let mut line = answer::ignored_line(request.ingress, why);
+                let mut line = log_lines::ignored_line(request.ingress, why);
                 capture.count_one(&mut line, &Outcome::Ignored(why));
                 log(&line);
                 return;
@@ -315,7 +317,7 @@ async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
     let budget = within(job.deadline, SystemTime::now(), budget);
     let delivered = function.courier.deliver(&event, budget).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut line = answer::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    let mut line = log_lines::log_line(&event, &delivered, function.courier.name(), milliseconds);
     if let Some(reason) = unknown {
         line["code_standing"] = format!("unknown: {reason}").into();
     }

@@ -77,7 +77,9 @@ pub fn page_query(page: Option<&str>) -> Pairs {
     let query = page
         .and_then(|page| page.split_once('?'))
         .map(|(_, query)| query.split('#').next().unwrap_or_default());
-    query.map_or_else(Pairs::new, |query| crate::hit::request::parse_query(query, &mut Vec::new()))
+    query.map_or_else(Pairs::new, |query| {
+        crate::hit::request::parse_query(query, &mut Vec::new())
+    })
 }
 
 #[cfg(test)]

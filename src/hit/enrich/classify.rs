@@ -5,7 +5,6 @@
 //! together: people sit behind such networks, too, and open mail at once. Only a [`burst`] over many mails' codes is enough
 //! by itself, and shows only when several hits are seen together.
 
-
 use crate::hit::enrich::rules;
 use crate::hit::enrich::rules::Found;
 

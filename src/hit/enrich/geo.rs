@@ -3,7 +3,6 @@
 //! The edge before the pixel says so in headers of its own (`CloudFront`, Cloudflare, App Engine, Vercel). Without an
 //! edge a visitor can send such headers, too: then they are a claim.
 
-
 /// What is known of a visitor's place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {

@@ -11,13 +11,12 @@ pub mod referrer;
 pub mod rules;
 pub mod user_agent;
 
-use crate::hit::enrich::geo::Place;
-use crate::hit::read::Hit;
-use crate::hit::enrich::referrer::{Referrer, Trail};
-use crate::hit::request::{Pairs, last};
-use crate::hit::enrich::user_agent::UserAgent;
 use crate::hit::enrich::classify::{Signals, Visit};
-
+use crate::hit::enrich::geo::Place;
+use crate::hit::enrich::referrer::{Referrer, Trail};
+use crate::hit::enrich::user_agent::UserAgent;
+use crate::hit::read::Hit;
+use crate::hit::request::{Pairs, last};
 
 /// What was read out of a hit.
 #[derive(Clone, Debug, PartialEq, Eq)]

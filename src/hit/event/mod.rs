@@ -6,8 +6,8 @@
 
 mod code;
 pub mod fields;
-pub mod shape;
 pub(crate) mod redactor;
+pub mod shape;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,11 +21,11 @@ use crate::hit::event::redactor::Keeper;
 
 use crate::hit::code::Checked;
 use crate::hit::enrich::Enriched;
-use crate::hit::read::{Hit, Screen};
-use crate::hit::privacy::{AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
 use crate::hit::enrich::referrer::is_mailbox;
-use crate::hit::request::Oddity;
 use crate::hit::enrich::{campaign, classify};
+use crate::hit::privacy::{AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
+use crate::hit::read::{Hit, Screen};
+use crate::hit::request::Oddity;
 
 /// What may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

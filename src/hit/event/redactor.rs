@@ -7,16 +7,16 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{BODY_DEPTH, Campaign, Id, Kind, LABEL_BYTES, Limits, Members, Policy, System, Url, UserAgent};
-use crate::hit::enrich::campaign;
 use crate::hit::enrich::Enriched;
-use crate::hit::read::Hit;
+use crate::hit::enrich::campaign;
+use crate::hit::enrich::user_agent::Device;
+use crate::hit::privacy;
 use crate::hit::privacy::names::{Harmless, is_plain, judge_parameter};
 use crate::hit::privacy::redact;
 use crate::hit::privacy::redact::{Anonymous, Cleaner};
-use crate::hit::privacy;
 use crate::hit::privacy::{AddressPolicy, Applied, HeaderPolicy, UserPolicy};
+use crate::hit::read::Hit;
 use crate::hit::request::{Pairs, passthrough};
-use crate::hit::enrich::user_agent::Device;
 
 /// Lets through what may be kept, and remembers what it did.
 pub(super) struct Keeper<'a> {

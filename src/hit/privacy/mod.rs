@@ -18,10 +18,10 @@ use chrono::{DateTime, Utc};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::destination::Ignored;
+use crate::hit::outcome::Ignored;
+pub use crate::hit::privacy::redact::clean_url;
 use crate::hit::request::Request;
 pub use names::{is_secret, names_person};
-pub use crate::hit::privacy::redact::clean_url;
 
 /// What was removed from an event. Stored with it as `privacy.applied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -90,7 +90,7 @@ pub(crate) mod stage {
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Pairs;
-    use crate::server::gateway::Arrived;
+    use crate::hit::request::http_request::Arrived;
 
     /// The payload of a request, with the peer appended to `X-Forwarded-For` as the load balancer does.
     pub(crate) fn payload(arrived: &Arrived, multi_value: bool) -> Value {

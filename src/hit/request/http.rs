@@ -74,7 +74,7 @@ pub(crate) mod stage {
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Ingress;
-    use crate::server::gateway::Arrived;
+    use crate::hit::request::http_request::Arrived;
 
     /// The payload of a request to an HTTP API or to a function URL.
     pub(crate) fn payload(ingress: Ingress, arrived: &Arrived) -> Value {

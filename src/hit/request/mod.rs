@@ -5,6 +5,7 @@
 
 pub(crate) mod alb;
 pub(crate) mod http;
+pub mod http_request;
 pub mod passthrough;
 pub(crate) mod rest;
 

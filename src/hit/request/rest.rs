@@ -96,7 +96,7 @@ pub(crate) mod stage {
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Pairs;
-    use crate::server::gateway::Arrived;
+    use crate::hit::request::http_request::Arrived;
 
     /// The payload of a request.
     pub(crate) fn payload(arrived: &Arrived) -> Value {

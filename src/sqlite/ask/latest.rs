@@ -11,11 +11,7 @@ use crate::query::{AskError, Cursor, Latest, Page};
 type Found = (Cursor, String);
 
 /// Finds events.
-pub(crate) fn latest(
-    connection: &Connection,
-    tail: &Tail,
-    latest: &Latest,
-) -> Result<Page, AskError> {
+pub(crate) fn latest(connection: &Connection, tail: &Tail, latest: &Latest) -> Result<Page, AskError> {
     let transaction = connection.unchecked_transaction()?;
     let mut range = Range::of(&latest.filter);
     if let Some(Cursor { time, .. }) = &latest.after {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use pixel::config::Config;
 use pixel::cli::demo::generator::Demo;
+use pixel::config::Config;
 use pixel::hit::event::fields::{FIELDS, Kind};
 use serde_json::Value;
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use pixel::destination::Outcome;
-use pixel::sqlite::Store;
 use pixel::hit::event::Event;
 use pixel::hit::event::fields::{FIELDS, Kind};
+use pixel::hit::outcome::Outcome;
+use pixel::sqlite::Store;
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -4,9 +4,9 @@ use std::process::{Command, Output};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use pixel::cli::saved_objects::{INDEX_PATTERN, objects};
 use pixel::client::http::http_client;
 use pixel::config::Timing;
-use pixel::cli::saved_objects::{INDEX_PATTERN, objects};
 use pixel::destination::{Auth, Destination, Secret, Service};
 use pixel::setup::dashboards::session::{Differing, Options, import};
 use pixel::setup::dashboards::{Place, place};

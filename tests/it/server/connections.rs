@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pixel::config::Config;
-use pixel::sqlite::Store;
 use pixel::config::token;
 use pixel::config::token::Scope;
 use pixel::hit::request::Ingress;
 use pixel::server::{Limits, Sink, Stage, serve};
+use pixel::sqlite::Store;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 

@@ -34,12 +34,12 @@ mod site;
 
 use chrono::{DateTime, Utc};
 
+use crate::config::Config;
 use crate::hit::answer;
 use crate::hit::code::Listing;
-use crate::config::Config;
 use crate::hit::event::Event;
-use crate::hit::read::Circumstances;
 use crate::hit::privacy::Key;
+use crate::hit::read::Circumstances;
 use crate::hit::request::Request;
 use draft::Draft;
 use mail::{Mail, Mailing};
