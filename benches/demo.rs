@@ -13,9 +13,9 @@
     reason = "a benchmark prints, may fail where it stands, and shares tools that it does not use all of"
 )]
 
-#[path = "../tests/it/servers.rs"]
+#[path = "../tests/support/servers.rs"]
 mod servers;
-#[path = "../tests/it/setup.rs"]
+#[path = "../tests/support/setup.rs"]
 mod setup;
 mod support;
 

@@ -11,9 +11,9 @@
     reason = "the table goes to stdout, and the tests' environment is shared"
 )]
 
-#[path = "../tests/it/index_stub.rs"]
+#[path = "../tests/support/index_stub.rs"]
 mod index_stub;
-#[path = "../tests/it/lambda_rig.rs"]
+#[path = "../tests/support/lambda_rig.rs"]
 mod lambda_rig;
 mod support;
 #[path = "support/tls.rs"]

@@ -15,9 +15,9 @@
     reason = "a benchmark prints, and may fail where it stands"
 )]
 
-#[path = "../tests/it/servers.rs"]
+#[path = "../tests/support/servers.rs"]
 mod servers;
-#[path = "../tests/it/setup.rs"]
+#[path = "../tests/support/setup.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod setup;
 

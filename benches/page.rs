@@ -11,11 +11,11 @@
     reason = "a benchmark prints, may fail where it stands, and shares tools that it does not use all of"
 )]
 
-#[path = "../tests/it/chromium.rs"]
+#[path = "../tests/support/chromium.rs"]
 mod chromium;
-#[path = "../tests/it/serving.rs"]
+#[path = "../tests/support/serving.rs"]
 mod serving;
-#[path = "../tests/it/setup.rs"]
+#[path = "../tests/support/setup.rs"]
 mod setup;
 mod support;
 

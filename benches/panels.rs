@@ -26,9 +26,9 @@ mod events;
 mod kql;
 #[path = "../tests/it/dashboards/search.rs"]
 mod search;
-#[path = "../tests/it/servers.rs"]
+#[path = "../tests/support/servers.rs"]
 mod servers;
-#[path = "../tests/it/setup.rs"]
+#[path = "../tests/support/setup.rs"]
 mod setup;
 mod support;
 

@@ -16,11 +16,11 @@
     reason = "a benchmark prints, may fail where it stands, and shares tools that it does not use all of"
 )]
 
-#[path = "../tests/it/lambda_rig.rs"]
+#[path = "../tests/support/lambda_rig.rs"]
 mod lambda_rig;
-#[path = "../tests/it/servers.rs"]
+#[path = "../tests/support/servers.rs"]
 mod servers;
-#[path = "../tests/it/setup.rs"]
+#[path = "../tests/support/setup.rs"]
 mod setup;
 mod support;
 

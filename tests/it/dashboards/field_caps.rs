@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Index;
 use super::events::events;
-use crate::servers::Server;
+use crate::support::servers::Server;
 
 #[test]
 fn the_list_of_fields_is_that_of_every_server() {

@@ -14,7 +14,7 @@ use super::check::inner;
 use super::events::Stored;
 use super::kql::Query;
 use super::search::{Range, query};
-use crate::matrix::block_on;
+use crate::support::matrix::block_on;
 
 /// A file with events.
 pub struct File {

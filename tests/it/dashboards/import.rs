@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::stub::{Came, Door, Fault, Objects, Program, Stub, USER, program_fields};
 use super::{Index, specification};
-use crate::servers::Server;
+use crate::support::servers::Server;
 
 fn ours() -> Vec<Value> {
     objects(INDEX_PATTERN).expect("the source is sound")

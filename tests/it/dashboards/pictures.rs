@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::events::{Stored, events};
 use super::{Index, Panel, inner, panels};
-use crate::servers::Server;
-use crate::setup;
+use crate::support::servers::Server;
+use crate::support::setup;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dashboards");
 

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::Index;
 use super::stub::{Door, Fault, Program, Stub, USER};
-use crate::care::{answer, callback, options, request_with, rig};
-use crate::lambda_rig::Rig;
-use crate::matrix::block_on;
-use crate::servers::Server;
-use crate::small_server::SmallServer;
+use crate::function::care::{answer, callback, options, request_with, rig};
+use crate::support::lambda_rig::Rig;
+use crate::support::matrix::block_on;
+use crate::support::servers::Server;
+use crate::support::small_server::SmallServer;
 
 /// A stack's request and the answer that CloudFormation gets.
 async fn asked(rig: &Rig, callback: &SmallServer, kind: &str, properties: &[(&str, &str)]) -> Value {

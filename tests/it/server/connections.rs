@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Prepared, get, json, metric};
-use crate::serving::{PATIENCE, Reply, request, wait_for};
+use crate::support::serving::{PATIENCE, Reply, request, wait_for};
 
 const TOKEN: &str = "pixel_of-the-slow-clients";
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use pixel::destination::undelivered::UNDELIVERED;
 
 use super::{Prepared, get};
-use crate::serving::documents;
+use crate::support::serving::documents;
 
 fn mode(file: &Path) -> u32 {
     let metadata = file

@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::{Prepared, get, json, metric};
-use crate::serving::{Served, documents, serve, wait_for};
-use crate::setup;
+use crate::support::serving::{Served, documents, serve, wait_for};
+use crate::support::setup;
 
 fn wait_until_ready(served: &Served, is_ready: bool) -> String {
     wait_at(served.address, is_ready)

@@ -3,7 +3,7 @@
 use pixel::hit::request::Ingress;
 use serde_json::Value;
 
-use crate::serving::{request, run, send, serve};
+use crate::support::serving::{request, run, send, serve};
 
 /// What is asked for with which headers, under which variables, and what is answered.
 type Case = (

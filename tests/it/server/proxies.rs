@@ -9,8 +9,8 @@ use pixel::hit::code::{Contents, Keys};
 use serde_json::Value;
 
 use super::{get, json, metric};
-use crate::serving::{PATIENCE, Serve, Served, serve, wait_for};
-use crate::setup;
+use crate::support::serving::{PATIENCE, Serve, Served, serve, wait_for};
+use crate::support::setup;
 
 const KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg";
 const BROWSER: &str =
@@ -157,7 +157,7 @@ fn open_all(served: Served, kind: Kind) -> (Vec<Value>, Vec<String>) {
     served.signal("TERM");
     let stderr = served.stderr.clone();
     let (_, serving) = served.ended();
-    let documents = crate::serving::documents(serving.folder());
+    let documents = crate::support::serving::documents(serving.folder());
     let events = documents.iter().map(|event| serde_json::from_str(event).expect("JSON"));
     (events.collect(), stderr.to_the_end())
 }
