@@ -26,10 +26,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat};
 use pixel::cli::demo::generator::Demo;
-use pixel::client::http::{Deliverer, Request, http_client};
+use pixel::client::http::{ClientRequest, Deliverer, http_client};
 use pixel::config::{Config, Timing};
 use pixel::destination::Destination;
-use pixel::destination::bulk::{Batch, Form, Limits};
+use pixel::destination::bulk::{BulkRequest, Limits, RequestForm};
 use pixel::hit::event::Event;
 use serde_json::{Value, json};
 use servers::{Running, Server};
@@ -145,9 +145,9 @@ fn send_prepared(url: &str, events: &[Event]) -> Duration {
     let Ok(Destination::OpenSearch(target)) = destination else {
         panic!("{destination:?}")
     };
-    let batches: Vec<Batch> = events
+    let batches: Vec<BulkRequest> = events
         .chunks(BATCH)
-        .flat_map(|part| target.bulk(part, Form::default(), Limits::default()))
+        .flat_map(|part| target.bulk(part, RequestForm::default(), Limits::default()))
         .collect();
     let timing = Timing::default();
     let deliverer = Arc::new(Deliverer::new(
@@ -171,10 +171,10 @@ fn send_prepared(url: &str, events: &[Event]) -> Duration {
     began.elapsed()
 }
 
-async fn send(deliverer: Arc<Deliverer>, batch: Batch) {
-    let Batch { request, body, .. } = batch;
+async fn send(deliverer: Arc<Deliverer>, batch: BulkRequest) {
+    let BulkRequest { request, body, .. } = batch;
     let sent = deliverer.send(
-        Request::json(request.method, request.url, body),
+        ClientRequest::json(request.method, request.url, body),
         usize::MAX,
         Duration::from_mins(1),
     );

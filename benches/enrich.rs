@@ -22,10 +22,10 @@ use chrono::{DateTime, Utc};
 use pixel::cli::demo::generator::Demo;
 use pixel::config::Config;
 use pixel::hit::enrich::rules;
-use pixel::hit::enrich::{Beside, Enriched};
+use pixel::hit::enrich::{EnrichContext, Enriched};
 use pixel::hit::event::Event;
-use pixel::hit::read::{Circumstances, Hit};
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::read::{Hit, RequestContext};
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::{Ingress, Request};
 use pixel::server::gateway::payload;
 use serde_json::json;
@@ -45,12 +45,12 @@ fn main() {
 
     let enrich = best(rounds, || {
         for hit in &hits {
-            black_box(Enriched::of(hit, Beside::default()));
+            black_box(Enriched::new(hit, EnrichContext::default()));
         }
     });
     let whole = best(rounds, || {
         for hit in &hits {
-            let enriched = Enriched::of(hit, Beside::default());
+            let enriched = Enriched::new(hit, EnrichContext::default());
             black_box(Event::new(hit, &enriched, &config.policy, now));
         }
     });
@@ -91,7 +91,7 @@ fn main() {
 const LARGE: usize = 64_000;
 
 /// Requests with one large part of each kind that a careless reader would look at once for each of its pieces.
-fn large_requests() -> [(&'static str, Arrived); 12] {
+fn large_requests() -> [(&'static str, HttpRequest); 12] {
     let repeated = |text: &str| text.repeat(LARGE / text.len());
     let names = |between: &str| {
         let names = (0..LARGE / 5).map(|number| format!("{number:04x}"));
@@ -137,8 +137,8 @@ fn large_requests() -> [(&'static str, Arrived); 12] {
     ]
 }
 
-fn request(query: String, headers: &[(String, String)]) -> Arrived {
-    Arrived {
+fn request(query: String, headers: &[(String, String)]) -> HttpRequest {
+    HttpRequest {
         method: "GET".to_owned(),
         path: "/pixel.gif".to_owned(),
         query,
@@ -151,16 +151,16 @@ fn request(query: String, headers: &[(String, String)]) -> Arrived {
 }
 
 /// All that `pixel serve` does with a request before it stores the event.
-fn read_whole(ingress: Ingress, arrived: &Arrived, config: &Config, now: DateTime<Utc>) {
+fn read_whole(ingress: Ingress, arrived: &HttpRequest, config: &Config, now: DateTime<Utc>) {
     let payload = payload(ingress, arrived).unwrap();
     let request = Request::decode(&payload).unwrap();
-    let circumstances = Circumstances {
+    let circumstances = RequestContext {
         now,
         invocation: "bench".to_owned(),
         trusted_hops: 0,
     };
     let hit = Hit::read(request, &circumstances);
-    let enriched = Enriched::of(&hit, Beside::default());
+    let enriched = Enriched::new(&hit, EnrichContext::default());
     black_box(Event::new(&hit, &enriched, &config.policy, now));
 }
 
@@ -177,7 +177,7 @@ fn hits(wanted: usize) -> Vec<Hit> {
         };
         for (
             request,
-            Circumstances {
+            RequestContext {
                 now,
                 invocation,
                 trusted_hops,
@@ -188,7 +188,7 @@ fn hits(wanted: usize) -> Vec<Hit> {
             if agents.insert(agent) {
                 hits.push(Hit::read(
                     request,
-                    &Circumstances {
+                    &RequestContext {
                         now,
                         invocation,
                         trusted_hops,

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use pixel::cli::demo::generator::{Demo, Plan};
-use pixel::client::bulk::Patience;
+use pixel::client::bulk::BulkTimeouts;
 use pixel::client::http::{Deliverer, http_client};
 use pixel::config::{Config, Timing};
 use pixel::destination::Destination;
@@ -37,8 +37,8 @@ use pixel::hit::code::{Contents, Keys};
 use pixel::hit::event::Event;
 use pixel::hit::outcome::Outcome;
 use pixel::query::store::Store as _;
-use pixel::query::{Latest, Parameters};
-use pixel::server::file_store::File;
+use pixel::query::{EventQuery, Parameters};
+use pixel::server::file_store::FileStore;
 use pixel::setup::plan::Plan as SetupPlan;
 use pixel::sqlite::{Readers, Store};
 use serde_json::json;
@@ -122,7 +122,7 @@ fn main() {
     let path = folder.path().join("pixel.db");
     let plan = demo.plan();
     let store = runtime.block_on(fill(&path, &plan));
-    let file = File::of(&store.readers());
+    let file = FileStore::new(&store.readers());
     let alone = runtime.block_on(ask_all(&file, rounds, demo.end));
     let first = runtime.block_on(first_asked(&path, rounds, demo.end));
     let (busy, waits) = runtime.block_on(while_hits_arrive(store, file, rounds, &plan, demo.end));
@@ -274,16 +274,16 @@ fn given(words: &str) -> Vec<(String, String)> {
 }
 
 /// The question for what became of one code.
-fn info() -> Latest {
+fn info() -> EventQuery {
     let given = given("filter=pixel.code=order-confirmation limit=100");
-    Latest {
+    EventQuery {
         oldest_first: true,
         ..Parameters::new(&given, Utc::now()).latest().unwrap()
     }
 }
 
 /// Asks as `pixel serve` does.
-async fn in_file(file: &File, words: &str, end: DateTime<Utc>) {
+async fn in_file(file: &FileStore, words: &str, end: DateTime<Utc>) {
     if words == "info" {
         file.count(&info().filter).await.unwrap();
         file.find(&info()).await.unwrap();
@@ -299,7 +299,7 @@ async fn in_file(file: &File, words: &str, end: DateTime<Utc>) {
 }
 
 /// Every question so many times, one after the other.
-async fn ask_all(file: &File, rounds: usize, end: DateTime<Utc>) -> Vec<Sample> {
+async fn ask_all(file: &FileStore, rounds: usize, end: DateTime<Utc>) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (_, words) in QUESTIONS {
         in_file(file, words, end).await;
@@ -322,7 +322,7 @@ async fn first_asked(path: &Path, rounds: usize, end: DateTime<Utc>) -> Sample {
     let (_, words) = QUESTIONS.iter().find(|(name, _)| *name == FIRST).unwrap();
     let mut sample = Sample::default();
     for _ in 0..rounds {
-        let file = File::of(&Readers::of(path.to_owned()));
+        let file = FileStore::new(&Readers::new(path.to_owned()));
         // Opens the file, and counts nobody.
         in_file(&file, "since=all unique=none", end).await;
         let begun = Instant::now();
@@ -361,7 +361,7 @@ async fn send_hits(store: Arc<Store>, hits: Vec<Arc<Event>>, stop: Arc<AtomicBoo
 /// nobody asks.
 async fn while_hits_arrive(
     store: Store,
-    file: File,
+    file: FileStore,
     rounds: usize,
     plan: &Plan,
     end: DateTime<Utc>,
@@ -421,7 +421,7 @@ fn in_index(runtime: &tokio::runtime::Runtime, plan: &Plan, rounds: usize, end: 
         for begin in (0..plan.len()).step_by(BATCH) {
             let events = events(plan, begin..plan.len().min(begin + BATCH));
             let outcomes = deliverer
-                .deliver_all(&events, Limits::default(), Patience::default())
+                .deliver_all(&events, Limits::default(), BulkTimeouts::default())
                 .await;
             assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Indexed));
         }

@@ -37,10 +37,10 @@ use hyper::{Request as HttpRequest, Response};
 use hyper_util::rt::TokioIo;
 use lambda_rig::{InvokeResult, Rig, RigOptions};
 use pixel::cli::demo::generator::Demo;
-use pixel::client::http::{Deliverer, Request, http_client};
+use pixel::client::http::{ClientRequest, Deliverer, http_client};
 use pixel::config::{Config, Timing};
 use pixel::destination::Destination;
-use pixel::destination::bulk::{Batch as Body, Form, Limits};
+use pixel::destination::bulk::{BulkRequest as Body, Limits, RequestForm};
 use pixel::destination::opensearch::Target;
 use pixel::destination::sqs_batch::Messages;
 use pixel::hit::event::Event;
@@ -238,7 +238,7 @@ fn target(url: &str) -> Target {
 /// The very bodies that the role makes of a batch.
 fn bodies(payload: &[u8], target: &Target) -> Vec<Body> {
     let config = Config::default();
-    let mut messages = Messages::of(String::from_utf8(payload.to_vec()).unwrap()).unwrap();
+    let mut messages = Messages::parse(String::from_utf8(payload.to_vec()).unwrap()).unwrap();
     let mut bodies = Vec::new();
     while let Some(part) = messages.part().unwrap() {
         let of = |message: pixel::destination::sqs_batch::Message| {
@@ -246,7 +246,7 @@ fn bodies(payload: &[u8], target: &Target) -> Vec<Body> {
             event(message.body, Origin { id: &message.id, time }, &config).unwrap()
         };
         let events: Vec<Event> = part.into_iter().map(of).collect();
-        bodies.extend(target.bulk(&events, Form::default(), Limits::HALF));
+        bodies.extend(target.bulk(&events, RequestForm::default(), Limits::HALF));
     }
     bodies
 }
@@ -375,7 +375,7 @@ fn with_index<T>(running: &Running, pixel: &Path, index: &str, act: impl FnOnce(
 
 async fn send(deliverer: &Deliverer, body: Body) {
     let Body { request, body, .. } = body;
-    let request = Request::json(request.method, request.url, body);
+    let request = ClientRequest::json(request.method, request.url, body);
     let answer = deliverer
         .send(request, usize::MAX, Duration::from_mins(1))
         .await
@@ -591,7 +591,7 @@ fn load(store: &Path, url: &str) -> Duration {
         let events: Vec<Event> = rows.into_iter().map(|(_, event)| event).collect();
         let bodies: Vec<Body> = events
             .chunks(PIECE)
-            .flat_map(|part| deliverer.target().bulk(part, Form::default(), Limits::default()))
+            .flat_map(|part| deliverer.target().bulk(part, RequestForm::default(), Limits::default()))
             .collect();
         drop(events);
         let began = Instant::now();

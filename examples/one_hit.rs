@@ -15,7 +15,7 @@ use pixel::destination::Destination;
 use pixel::destination::opensearch::Target;
 use pixel::hit::answer;
 use pixel::hit::answer::Answer;
-use pixel::hit::read::Circumstances;
+use pixel::hit::read::RequestContext;
 
 const HOST: &str = "search-pixel-abcdefghijklmnopqrstuvwxyz.eu-central-1.es.amazonaws.com";
 
@@ -51,7 +51,7 @@ fn hit(payload: &[u8], config: &Config, target: &Target, credentials: &Credentia
     let Answer::Accepted { reply, request } = answer::answer(payload, config.cors_origin.as_deref()) else {
         panic!("the hit is accepted");
     };
-    let circumstances = Circumstances {
+    let circumstances = RequestContext {
         now: DateTime::<Utc>::from(now),
         invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         trusted_hops: config.trusted_hops,

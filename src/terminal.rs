@@ -14,7 +14,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Says something to the person at the terminal. A closed stderr is no reason to stop serving.
-pub(crate) fn talk(line: &str) {
+pub(crate) fn print_message(line: &str) {
     // At one go, so that no line of another thread comes between the line and its end.
     let _ = io::stderr().write_all(format!("{}\n", clean(line)).as_bytes());
 }
@@ -34,7 +34,7 @@ pub(crate) fn json_line(value: &serde_json::Value) -> String {
 pub(crate) fn harmless_json(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for character in json.chars() {
-        if is_obeyed(character) && !matches!(character, '\n' | '\t') {
+        if is_control(character) && !matches!(character, '\n' | '\t') {
             // Outside of texts JSON has no such characters.
             let _ = write!(line, "\\u{:04x}", u32::from(character));
         } else {
@@ -46,14 +46,14 @@ pub(crate) fn harmless_json(json: &str) -> String {
 
 /// Whether a terminal does something else with a character than show it: control characters, and those that turn the
 /// direction in which the others are shown (Unicode, UAX 9), behind which a text can look like another.
-fn is_obeyed(character: char) -> bool {
+fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Replaces each character that a terminal would obey; line breaks and tabs stay.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    let replaced = |character: char| is_obeyed(character) && !matches!(character, '\n' | '\t');
+    let replaced = |character: char| is_control(character) && !matches!(character, '\n' | '\t');
     if text.contains(replaced) {
         Cow::Owned(text.replace(replaced, "\u{fffd}"))
     } else {
@@ -63,7 +63,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 
 /// A text from a visitor, fit for a terminal: no character that it would obey, at most `width` characters.
 pub(crate) fn printable(text: &str, width: usize) -> String {
-    let clean = |character: char| if is_obeyed(character) { '\u{fffd}' } else { character };
+    let clean = |character: char| if is_control(character) { '\u{fffd}' } else { character };
     let mut line: String = text.chars().take(width).map(clean).collect();
     if text.chars().nth(width).is_some() {
         line.pop();
@@ -106,8 +106,8 @@ impl<W: io::Write> CsvWriter<W> {
     pub(crate) fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) -> csv::Result<()> {
         for cell in cells {
             let cell = cell.as_ref();
-            if self.is_terminal && cell.contains(is_obeyed) {
-                self.writer.write_field(cell.replace(is_obeyed, "\u{fffd}"))?;
+            if self.is_terminal && cell.contains(is_control) {
+                self.writer.write_field(cell.replace(is_control, "\u{fffd}"))?;
             } else {
                 self.writer.write_field(cell)?;
             }
@@ -152,7 +152,7 @@ mod tests {
         let shown = written(true);
         assert_eq!(shown.lines().count(), 2, "{shown:?}");
         assert!(
-            !shown.contains(|character| is_obeyed(character) && character != '\n'),
+            !shown.contains(|character| is_control(character) && character != '\n'),
             "{shown:?}"
         );
     }
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(clean("a\tb\nc"), "a\tb\nc");
         let cleaned = clean(HOSTILE);
         assert!(
-            !cleaned.contains(|character| is_obeyed(character) && character != '\n'),
+            !cleaned.contains(|character| is_control(character) && character != '\n'),
             "{cleaned:?}"
         );
         assert_eq!(cleaned.chars().count(), HOSTILE.chars().count());

@@ -4,15 +4,17 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::reply::Problem;
-use super::{Asked, BODY_BYTES, CODE_BYTES, NOTE_BYTES};
+use super::{ApiRequest, MAX_BODY_BYTES, MAX_CODE_BYTES, MAX_NOTE_BYTES};
 use crate::config::token::Scope;
 use crate::hit::code;
 use crate::hit::code::MARK;
-use crate::query::{Cursor, Filter, Latest, MOST_EVENTS, ParameterError, Parameters, Question, Term, known, wrong};
+use crate::query::{
+    Cursor, EventQuery, Filter, MAX_EVENTS, ParameterError, Parameters, Query, Term, declared_field, wrong,
+};
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Call {
+pub enum ApiCall {
     /// Whether it runs.
     Status,
     /// The description of all this.
@@ -24,12 +26,12 @@ pub enum Call {
         /// The code.
         code: String,
         /// Where a page begins, and how long it is.
-        latest: Latest,
+        latest: EventQuery,
     },
     /// Numbers.
-    Stats(Box<Question>),
+    Stats(Box<Query>),
     /// Events.
-    Events(Latest),
+    Events(EventQuery),
     /// The list of codes.
     Codes {
         /// Where the page begins.
@@ -38,7 +40,7 @@ pub enum Call {
         limit: usize,
     },
     /// A new code.
-    Create(Box<New>),
+    Create(Box<NewCode>),
     /// A code of the list.
     Code(String),
     /// Changes a code's campaign or note.
@@ -53,7 +55,7 @@ pub enum Call {
 
 /// What a new code is to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct New {
+pub struct NewCode {
     pub(super) code: Option<String>,
     pub(super) campaign: Option<String>,
     pub(super) recipient: Option<String>,
@@ -64,7 +66,7 @@ pub struct New {
 
 /// What is to become of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Change {
+pub enum TextChange {
     /// It stays.
     #[default]
     Keep,
@@ -72,8 +74,8 @@ pub enum Change {
     To(Option<String>),
 }
 
-impl Change {
-    pub(super) fn of(self, text: Option<String>) -> Option<String> {
+impl TextChange {
+    pub(super) fn apply(self, text: Option<String>) -> Option<String> {
         match self {
             Self::Keep => text,
             Self::To(text) => text,
@@ -84,17 +86,17 @@ impl Change {
 /// What is to be changed of a code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotation {
-    pub(super) campaign: Change,
-    pub(super) note: Change,
+    pub(super) campaign: TextChange,
+    pub(super) note: TextChange,
 }
 
-impl Call {
+impl ApiCall {
     /// What a request asks for.
     ///
     /// # Errors
     ///
     /// When that cannot be done.
-    pub fn read(asked: &Asked, now: DateTime<Utc>) -> Result<Self, Problem> {
+    pub fn parse(asked: &ApiRequest, now: DateTime<Utc>) -> Result<Self, Problem> {
         let parameters = Parameters::new(&asked.query, now);
         let nothing = |call: Self| parameters.only(&[]).map(|()| call).map_err(Problem::from);
         let (first, code) = asked.path.split_once('/').unwrap_or((&asked.path, ""));
@@ -113,7 +115,7 @@ impl Call {
                     .transpose()?;
                 Ok(Self::Codes {
                     after,
-                    limit: parameters.number("limit", 100, MOST_EVENTS)?,
+                    limit: parameters.number("limit", 100, MAX_EVENTS)?,
                 })
             }
             ("POST", "codes", "") => nothing(Self::Create(Box::new(new(&body(asked)?)?))),
@@ -147,27 +149,27 @@ impl Call {
     }
 }
 
-fn info(parameters: &Parameters<'_>, code: &str) -> Result<Call, Problem> {
+fn info(parameters: &Parameters<'_>, code: &str) -> Result<ApiCall, Problem> {
     parameters.only(&["after", "limit"])?;
-    let latest = Latest {
-        filter: of_code(code),
-        limit: parameters.number("limit", MOST_EVENTS, MOST_EVENTS)?,
+    let latest = EventQuery {
+        filter: filter_by_code(code),
+        limit: parameters.number("limit", MAX_EVENTS, MAX_EVENTS)?,
         after: parameters
             .get("after")
             .map(|text| Cursor::parse("after", text))
             .transpose()?,
         oldest_first: true,
     };
-    Ok(Call::Info {
+    Ok(ApiCall::Info {
         code: code.to_owned(),
         latest,
     })
 }
 
-fn of_code(code: &str) -> Filter {
+fn filter_by_code(code: &str) -> Filter {
     Filter {
         terms: vec![Term {
-            field: known("pixel.code"),
+            field: declared_field("pixel.code"),
             values: vec![code.to_owned()],
             not: false,
         }],
@@ -176,8 +178,8 @@ fn of_code(code: &str) -> Filter {
 }
 
 /// The body, which must be a JSON object.
-fn body(asked: &Asked) -> Result<serde_json::Map<String, Value>, Problem> {
-    if asked.body.len() > BODY_BYTES {
+fn body(asked: &ApiRequest) -> Result<serde_json::Map<String, Value>, Problem> {
+    if asked.body.len() > MAX_BODY_BYTES {
         return Err(Problem::TooLarge);
     }
     match serde_json::from_slice(&asked.body) {
@@ -226,8 +228,8 @@ fn time(members: &Members, name: &str) -> Result<Option<DateTime<Utc>>, Paramete
 }
 
 /// The owner's own word for a code: what needs no encoding in a URL, and is no signed code.
-fn own(members: &Members) -> Result<Option<String>, ParameterError> {
-    let code = text(members, "code", CODE_BYTES)?;
+fn check_own_code(members: &Members) -> Result<Option<String>, ParameterError> {
+    let code = text(members, "code", MAX_CODE_BYTES)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     match code {
         None if members.contains_key("code") => wrong("code", "give a word, or leave it out for a code that is made"),
@@ -239,15 +241,15 @@ fn own(members: &Members) -> Result<Option<String>, ParameterError> {
     }
 }
 
-fn new(members: &Members) -> Result<New, Problem> {
+fn new(members: &Members) -> Result<NewCode, Problem> {
     only(members, &["code", "campaign", "recipient", "sent", "expires", "note"])?;
-    let new = New {
-        code: own(members)?,
+    let new = NewCode {
+        code: check_own_code(members)?,
         campaign: text(members, "campaign", code::CAMPAIGN_BYTES)?,
         recipient: text(members, "recipient", 1024)?,
         sent: time(members, "sent")?,
         expires: time(members, "expires")?,
-        note: text(members, "note", NOTE_BYTES)?,
+        note: text(members, "note", MAX_NOTE_BYTES)?,
     };
     let signed = [("sent", new.sent.is_some()), ("expires", new.expires.is_some())];
     if let (Some(_), Some((name, _))) = (&new.code, signed.into_iter().find(|(_, given)| *given)) {
@@ -260,12 +262,12 @@ fn annotation(members: &Members) -> Result<Annotation, Problem> {
     only(members, &["campaign", "note"])?;
     let change = |name, most| {
         Ok::<_, ParameterError>(match members.get(name) {
-            None => Change::Keep,
-            Some(_) => Change::To(text(members, name, most)?),
+            None => TextChange::Keep,
+            Some(_) => TextChange::To(text(members, name, most)?),
         })
     };
     Ok(Annotation {
         campaign: change("campaign", code::CAMPAIGN_BYTES)?,
-        note: change("note", NOTE_BYTES)?,
+        note: change("note", MAX_NOTE_BYTES)?,
     })
 }

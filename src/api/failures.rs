@@ -11,10 +11,10 @@ use chrono::{DateTime, Utc};
 pub struct Failures(Mutex<HashMap<Option<IpAddr>, (i64, u32)>>);
 
 /// Wrong tokens in a minute that are told to be wrong.
-const FAILURES: u32 = 10;
+const MAX_FAILURES: u32 = 10;
 
 /// More senders are not told apart.
-const SENDERS: usize = 4096;
+const MAX_SENDERS: usize = 4096;
 
 impl Failures {
     /// Counts one more; whether there are too many of this sender in this minute.
@@ -22,9 +22,9 @@ impl Failures {
         let minute = now.timestamp() / 60;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (of, _)| *of == minute);
-        let peer = if known.len() < SENDERS { peer } else { None };
+        let peer = if known.len() < MAX_SENDERS { peer } else { None };
         let (_, count) = known.entry(peer).or_insert((minute, 0));
         *count = count.saturating_add(1);
-        *count > FAILURES
+        *count > MAX_FAILURES
     }
 }

@@ -14,7 +14,7 @@ pub mod reply;
 pub mod session;
 pub mod snippet;
 
-use crate::query::store::{Listed, Place, Put, Store};
+use crate::query::store::{AddResult, ListedCode, Position, Store};
 use std::net::IpAddr;
 
 use base64::Engine;
@@ -25,26 +25,28 @@ use serde_json::{Value, json};
 
 use crate::config::token::{Scope, Tokens};
 use crate::hit::code::{Contents, Keys, MARK, Signature};
-use crate::hit::event::iso;
-use crate::query::{Answer, AskError, Cursor, Filter, Latest, Moment, NO_UNIQUES, Page, Question, wrong};
+use crate::hit::event::format_iso;
+use crate::query::{
+    Cursor, EventPage, EventQuery, Filter, NO_UNIQUES, Query, QueryError, QueryResult, Timestamp, wrong,
+};
 use call::Annotation;
-pub use call::{Call, New};
+pub use call::{ApiCall, NewCode};
 pub use failures::Failures;
-pub use reply::{Problem, Reply};
+pub use reply::{ApiResponse, Problem};
 use session::SameOrigin;
 
 /// The largest body that is read.
-pub const BODY_BYTES: usize = 64 * 1024;
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The longest code that is kept in the list, in bytes.
-const CODE_BYTES: usize = 256;
+const MAX_CODE_BYTES: usize = 256;
 
 /// The longest note, in bytes.
-const NOTE_BYTES: usize = 4096;
+const MAX_NOTE_BYTES: usize = 4096;
 
 /// A request for this role.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct ApiRequest {
     /// The method in upper case.
     pub method: String,
     /// The path after `/v1/api`, decoded where a code stands in it; see [`below`].
@@ -86,7 +88,7 @@ pub struct Warning {
 pub const PREFIX: &str = "/v1/api/";
 
 /// The part of a path before this role's prefix, such as a stage's name, and the part after it.
-pub fn below(path: &str) -> Option<(&str, &str)> {
+pub fn split_prefix(path: &str) -> Option<(&str, &str)> {
     path.rfind(PREFIX)
         .map(|place| (&path[..place], &path[place + PREFIX.len()..]))
 }
@@ -109,8 +111,13 @@ pub struct Manager {
 
 impl Manager {
     /// Answers a request: what went wrong with the store is given, too, for the log.
-    pub async fn answer(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> (Reply, Option<String>) {
-        match self.answered(asked, store, now).await {
+    pub async fn answer(
+        &self,
+        asked: &ApiRequest,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> (ApiResponse, Option<String>) {
+        match self.try_answer(asked, store, now).await {
             Ok(reply) => (reply, None),
             Err(problem) => told(&problem),
         }
@@ -124,12 +131,12 @@ impl Manager {
     /// The answer to a request that is not let in, and what went wrong with the store.
     pub async fn permit(
         &self,
-        asked: &Asked,
+        asked: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<(), (Reply, Option<String>)> {
+    ) -> Result<(), (ApiResponse, Option<String>)> {
         // No scope depends on what a body says.
-        let without_body = Asked {
+        let without_body = ApiRequest {
             body: b"{}".to_vec(),
             ..asked.clone()
         };
@@ -141,10 +148,15 @@ impl Manager {
         }
     }
 
-    async fn answered(&self, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Reply, Problem> {
+    async fn try_answer(
+        &self,
+        asked: &ApiRequest,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<ApiResponse, Problem> {
         match self.permitted(asked, store, now).await?? {
-            Call::SignIn => self.sign_in(asked, store, now).await,
-            Call::SignOut => session::sign_out(asked, store).await,
+            ApiCall::SignIn => self.sign_in(asked, store, now).await,
+            ApiCall::SignOut => session::sign_out(asked, store).await,
             call => self.call(call, asked, store, now).await,
         }
     }
@@ -152,11 +164,11 @@ impl Manager {
     /// Reads what is asked for, where whoever asks may know it.
     async fn permitted(
         &self,
-        asked: &Asked,
+        asked: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<Result<Call, Problem>, Problem> {
-        let call = Call::read(asked, now);
+    ) -> Result<Result<ApiCall, Problem>, Problem> {
+        let call = ApiCall::parse(asked, now);
         // Whoever is not let in learns nothing of parameters either.
         let scope = match &call {
             Ok(call) => call.scope(),
@@ -164,15 +176,15 @@ impl Manager {
             Err(_) => Some(Scope::StatsRead),
         };
         if let Some(scope) = scope {
-            self.let_in(asked, store, scope, call.is_err(), now).await?;
+            self.authorize(asked, store, scope, call.is_err(), now).await?;
         }
         Ok(call)
     }
 
     /// Whether whoever asks may do this. For what cannot be done, any token will do.
-    async fn let_in(
+    async fn authorize(
         &self,
-        asked: &Asked,
+        asked: &ApiRequest,
         store: &impl Store,
         scope: Scope,
         any: bool,
@@ -183,7 +195,7 @@ impl Manager {
         }
         let known = match asked.bearer() {
             Some(token) => {
-                self.scopes_of_token(asked, &crate::config::token::hash(token), store, now)
+                self.scopes_of_token(asked, &crate::config::token::hash_token(token), store, now)
                     .await?
             }
             None if asked.session.is_some() => {
@@ -202,7 +214,7 @@ impl Manager {
     }
 
     /// Counts a wrong token, and returns what its sender is told.
-    fn unknown(&self, asked: &Asked, now: DateTime<Utc>) -> Problem {
+    fn unknown(&self, asked: &ApiRequest, now: DateTime<Utc>) -> Problem {
         if self.failures.add(asked.peer, now) {
             Problem::TooMany
         } else {
@@ -216,34 +228,40 @@ impl Manager {
     /// # Errors
     ///
     /// As every answer.
-    pub async fn may_follow(
+    pub async fn authorize_follower(
         &self,
-        asked: &Asked,
+        asked: &ApiRequest,
         was_at: &str,
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<(Place, Filter), Problem> {
-        match Call::read(asked, now) {
-            Ok(Call::Events(latest)) => {
-                self.let_in(asked, store, Scope::EventsRead, false, now).await?;
+    ) -> Result<(Position, Filter), Problem> {
+        match ApiCall::parse(asked, now) {
+            Ok(ApiCall::Events(latest)) => {
+                self.authorize(asked, store, Scope::EventsRead, false, now).await?;
                 let after = match was_at {
                     "" => latest.after,
                     id => Some(Cursor::parse("Last-Event-ID", id)?),
                 };
-                Ok((after.map_or(Place::Now, Place::After), latest.filter))
+                Ok((after.map_or(Position::Now, Position::After), latest.filter))
             }
             Ok(_) => Err(Problem::NotFound("only events can be followed")),
             Err(problem) => {
-                self.let_in(asked, store, Scope::EventsRead, true, now).await?;
+                self.authorize(asked, store, Scope::EventsRead, true, now).await?;
                 Err(problem)
             }
         }
     }
 
-    async fn call(&self, call: Call, asked: &Asked, store: &impl Store, now: DateTime<Utc>) -> Result<Reply, Problem> {
-        let ok = |body: &Value| Ok(Reply::json(200, body));
+    async fn call(
+        &self,
+        call: ApiCall,
+        asked: &ApiRequest,
+        store: &impl Store,
+        now: DateTime<Utc>,
+    ) -> Result<ApiResponse, Problem> {
+        let ok = |body: &Value| Ok(ApiResponse::json(200, body));
         match call {
-            Call::Status => {
+            ApiCall::Status => {
                 let mut status = json!({
                     "data": "Pixel tracker API running smoothly",
                     "status": "success",
@@ -256,26 +274,26 @@ impl Manager {
                 ok(&status)
             }
             // They are answered before.
-            Call::SignIn | Call::SignOut => Err(Problem::NotFound(session::NOT_HERE)),
-            Call::OpenApi => ok(&openapi::document(&asked.base)),
-            Call::GenImage => {
-                let listed = self.create(New::default(), store, now, true).await?;
+            ApiCall::SignIn | ApiCall::SignOut => Err(Problem::NotFound(session::NOT_HERE)),
+            ApiCall::OpenApi => ok(&openapi::document(&asked.base)),
+            ApiCall::GenImage => {
+                let listed = self.create(NewCode::default(), store, now, true).await?;
                 ok(&json!({"image_url": image(&asked.base, &listed.code), "unique_code": listed.code}))
             }
-            Call::Info { code, latest } => self.info(&code, &latest, store, now).await,
-            Call::Stats(question) => {
+            ApiCall::Info { code, latest } => self.info(&code, &latest, store, now).await,
+            ApiCall::Stats(question) => {
                 let answer = store.ask(&question).await?;
                 ok(&stats(&question, &answer))
             }
-            Call::Events(latest) => {
-                let Page { events, next } = store.find(&latest).await?;
+            ApiCall::Events(latest) => {
+                let EventPage { events, next } = store.find(&latest).await?;
                 ok(&json!({"events": events, "next": next.map(|cursor| cursor.to_string())}))
             }
-            Call::Codes { after, limit } => {
+            ApiCall::Codes { after, limit } => {
                 let mut codes = store.codes(after.as_ref(), limit + 1).await?;
                 let more = codes.len() > limit;
                 codes.truncate(limit);
-                let place = |code: &Listed| Cursor {
+                let place = |code: &ListedCode| Cursor {
                     time: code.created_at.0.timestamp_millis(),
                     id: code.code.clone(),
                 };
@@ -283,34 +301,34 @@ impl Manager {
                 let codes: Vec<_> = codes.iter().map(|code| show(&asked.base, code)).collect();
                 ok(&json!({"codes": codes, "next": next, "signing": !self.keys.is_empty()}))
             }
-            Call::Create(new) => {
+            ApiCall::Create(new) => {
                 let listed = self.create(*new, store, now, false).await?;
                 let location = format!("{}{PREFIX}codes/{}", asked.base, listed.code);
-                Ok(Reply::json(201, &show(&asked.base, &listed)).with("location", location))
+                Ok(ApiResponse::json(201, &show(&asked.base, &listed)).with("location", location))
             }
-            Call::Code(code) => {
+            ApiCall::Code(code) => {
                 let mut shown = show(&asked.base, &known_code(store, &code).await?);
                 let opt_out = store.opt_out(&code).await?;
                 shown["opted_out"] = opt_out.is_some().into();
                 if let Some(since) = opt_out.and_then(|opt_out| opt_out.since) {
-                    shown["opted_out_at"] = iso(since.0).into();
+                    shown["opted_out_at"] = format_iso(since.0).into();
                 }
                 ok(&shown)
             }
-            Call::Annotate(code, Annotation { campaign, note }) => {
+            ApiCall::Annotate(code, Annotation { campaign, note }) => {
                 let listed = known_code(store, &code).await?;
-                let changed = Listed {
-                    campaign: campaign.of(listed.campaign),
-                    note: note.of(listed.note),
+                let changed = ListedCode {
+                    campaign: campaign.apply(listed.campaign),
+                    note: note.apply(listed.note),
                     ..listed
                 };
                 store.replace(&changed).await?;
                 ok(&show(&asked.base, &changed))
             }
-            Call::Revoke(code) => {
+            ApiCall::Revoke(code) => {
                 let listed = known_code(store, &code).await?;
-                let revoked = Listed {
-                    revoked_at: listed.revoked_at.or(Some(Moment(now))),
+                let revoked = ListedCode {
+                    revoked_at: listed.revoked_at.or(Some(Timestamp(now))),
                     ..listed
                 };
                 store.replace(&revoked).await?;
@@ -321,28 +339,34 @@ impl Manager {
 
     /// Makes a code and puts it into the list: a signed one where there is a key and the owner gives no word, and of the
     /// short form when it has nothing else to say.
-    async fn create(&self, new: New, store: &impl Store, now: DateTime<Utc>, short: bool) -> Result<Listed, Problem> {
+    async fn create(
+        &self,
+        new: NewCode,
+        store: &impl Store,
+        now: DateTime<Utc>,
+        short: bool,
+    ) -> Result<ListedCode, Problem> {
         for _ in 0..8 {
-            let listed = Listed {
+            let listed = ListedCode {
                 code: self.make(&new, now, short)?,
-                created_at: Moment(now),
+                created_at: Timestamp(now),
                 campaign: new.campaign.clone(),
                 recipient: self.recipient_hash(&new)?,
                 note: new.note.clone(),
                 revoked_at: None,
             };
             match store.add(&listed).await? {
-                Put::Done => return Ok(listed),
+                AddResult::Done => return Ok(listed),
                 // A random code is tried again.
-                Put::Exists if new.code.is_none() && (short || self.keys.is_empty()) => {}
-                Put::Exists => return Err(Problem::Conflict),
+                AddResult::Exists if new.code.is_none() && (short || self.keys.is_empty()) => {}
+                AddResult::Exists => return Err(Problem::Conflict),
             }
         }
         Err(Problem::Unavailable("no code was free".to_owned()))
     }
 
     /// Returns the keyed hash of a new code's recipient.
-    fn recipient_hash(&self, new: &New) -> Result<Option<String>, Problem> {
+    fn recipient_hash(&self, new: &NewCode) -> Result<Option<String>, Problem> {
         let Some(recipient) = &new.recipient else {
             return Ok(None);
         };
@@ -352,7 +376,7 @@ impl Manager {
         }
     }
 
-    fn make(&self, new: &New, now: DateTime<Utc>, short: bool) -> Result<String, Problem> {
+    fn make(&self, new: &NewCode, now: DateTime<Utc>, short: bool) -> Result<String, Problem> {
         if let Some(code) = &new.code {
             return Ok(code.clone());
         }
@@ -410,10 +434,10 @@ impl Manager {
     async fn info(
         &self,
         code: &str,
-        latest: &Latest,
+        latest: &EventQuery,
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<Reply, Problem> {
+    ) -> Result<ApiResponse, Problem> {
         let listed = store.code(code).await?;
         let checked = self.keys.check(code, now);
         let genuine = matches!(checked.signature, Signature::Valid | Signature::Expired);
@@ -423,7 +447,7 @@ impl Manager {
         let revoked = listed.as_ref().and_then(|listed| listed.revoked_at);
         let created = listed.map(|listed| listed.created_at.0).or(checked.contents.sent);
         let total = store.count(&latest.filter).await?;
-        let Page { events, next } = store.find(latest).await?;
+        let EventPage { events, next } = store.find(latest).await?;
         let text = |event: &Value, pointer: &str| {
             event
                 .pointer(pointer)
@@ -438,24 +462,24 @@ impl Manager {
         let mut body = json!({
             "uri": code,
             "total_opens": total,
-            "created_at": created.map(iso),
+            "created_at": created.map(format_iso),
             "timeseries_data": opens,
         });
         if let Some(next) = next {
             body["next"] = next.to_string().into();
         }
-        if let Some(Moment(revoked)) = revoked {
-            body["revoked_at"] = iso(revoked).into();
+        if let Some(Timestamp(revoked)) = revoked {
+            body["revoked_at"] = format_iso(revoked).into();
         }
-        Ok(Reply::json(200, &body))
+        Ok(ApiResponse::json(200, &body))
     }
 }
 
 /// The answer to a problem, and what went wrong with the store, for the log.
-fn told(problem: &Problem) -> (Reply, Option<String>) {
+fn told(problem: &Problem) -> (ApiResponse, Option<String>) {
     let reason = match problem {
         Problem::Unavailable(reason) => Some(reason.clone()),
-        Problem::Unprepared => Some(AskError::Unprepared.to_string()),
+        Problem::Unprepared => Some(QueryError::Unprepared.to_string()),
         _ => None,
     };
     (problem.reply(), reason)
@@ -465,7 +489,7 @@ fn needs_keys<T>(parameter: &str) -> Result<T, Problem> {
     Ok(wrong(parameter, "it needs keys: set `PIXEL_CODE_KEYS`")?)
 }
 
-async fn known_code(store: &impl Store, code: &str) -> Result<Listed, Problem> {
+async fn known_code(store: &impl Store, code: &str) -> Result<ListedCode, Problem> {
     store
         .code(code)
         .await?
@@ -476,17 +500,17 @@ fn image(base: &str, code: &str) -> String {
     format!("{base}/image/{code}.png")
 }
 
-fn show(base: &str, listed: &Listed) -> Value {
+fn show(base: &str, listed: &ListedCode) -> Value {
     let mut shown = serde_json::to_value(listed).unwrap_or_default();
     shown["image_url"] = image(base, &listed.code).into();
     shown
 }
 
 /// The answer to a question with the period that it is about.
-pub fn stats(question: &Question, answer: &Answer) -> Value {
+pub fn stats(question: &Query, answer: &QueryResult) -> Value {
     let mut body = serde_json::to_value(answer).unwrap_or_default();
-    body["from"] = question.filter.from.map(iso).into();
-    body["to"] = question.filter.to.map(iso).into();
+    body["from"] = question.filter.from.map(format_iso).into();
+    body["to"] = question.filter.to.map(format_iso).into();
     body["unique"] = question.unique.map_or(NO_UNIQUES, |unique| unique.name).into();
     if let Some(series) = &question.series {
         body["interval"] = series.interval.name().into();

@@ -8,22 +8,22 @@
 //! instead, so that tells the owner no more than forwarding it does.
 
 use crate::api;
-use crate::api::Reply;
+use crate::api::ApiResponse;
 use crate::hit::code::{Checked, Signature};
-use crate::query::AskError;
+use crate::query::QueryError;
 use crate::query::store::Store;
 
 /// The longest code that is remembered, in bytes: anybody can send the form.
-pub const LONGEST: usize = 256;
+pub const MAX_CODE_BYTES: usize = 256;
 
 /// Whether a code can be remembered. The two names of folders cannot: no URL of an index's document ends in one.
-pub fn is_possible(code: &str) -> bool {
-    !matches!(code, "" | "." | "..") && code.len() <= LONGEST
+pub fn can_be_remembered(code: &str) -> bool {
+    !matches!(code, "" | "." | "..") && code.len() <= MAX_CODE_BYTES
 }
 
 /// What a request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum OptOutRequest {
     /// To see how it is.
     See,
     /// Not to be counted.
@@ -32,9 +32,9 @@ pub enum Wish {
     In,
 }
 
-impl Wish {
+impl OptOutRequest {
     /// The wish of a method and a decoded query; none where the page has no such method.
-    pub fn of(method: &str, query: &[(String, String)]) -> Option<Self> {
+    pub fn parse(method: &str, query: &[(String, String)]) -> Option<Self> {
         match method {
             "GET" | "HEAD" => Some(Self::See),
             "POST" if query.iter().any(|(name, _)| name == "in") => Some(Self::In),
@@ -49,7 +49,7 @@ const PATH: &str = "/opt-out";
 
 /// The code of a decoded path, with a stage's name before it or without; empty where the path ends before a code. None
 /// where the path is another's: in one below `/v1/api/`, all is the interface's.
-pub fn code_of_path(path: &str) -> Option<&str> {
+pub fn extract_code(path: &str) -> Option<&str> {
     let (before, code) = match path.split_once("/opt-out/") {
         Some(parts) => parts,
         None => (path.strip_suffix(PATH)?, ""),
@@ -80,7 +80,7 @@ impl CodeReach {
     /// # Errors
     ///
     /// [`AskError`] when the list cannot be read.
-    pub async fn find(code: &str, checked: &Checked, list: &impl Store) -> Result<Self, AskError> {
+    pub async fn find(code: &str, checked: &Checked, list: &impl Store) -> Result<Self, QueryError> {
         Ok(match list.code(code).await? {
             Some(listed) if listed.recipient.is_some() => Self::Personal,
             Some(_) => Self::Shared,
@@ -143,7 +143,7 @@ fn without_default_port(authority: &str) -> &str {
 
 /// The subject of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub enum OptOutScope {
     /// The browser that asks.
     Browser {
         /// Whether it asks over TLS; else it keeps the cookie to this site's own pages.
@@ -159,7 +159,7 @@ pub enum Whom {
 }
 
 /// The page, with a button for the other way.
-pub fn page(whom: Whom, is_out: bool) -> Reply {
+pub fn render_page(whom: OptOutScope, is_out: bool) -> ApiResponse {
     let browser = |secure| match (secure, is_out) {
         (true, true) => "This browser is not counted: nothing is stored when it loads the pixel.",
         (false, true) => {
@@ -172,16 +172,16 @@ pub fn page(whom: Whom, is_out: bool) -> Reply {
         }
     };
     let button = match (whom, is_out) {
-        (Whom::Recipient, true) => "Count it again",
-        (Whom::Recipient, false) => "Do not count it",
+        (OptOutScope::Recipient, true) => "Count it again",
+        (OptOutScope::Recipient, false) => "Do not count it",
         (_, true) => "Count me again",
         (_, false) => "Do not count me",
     };
     let state = match whom {
-        Whom::Recipient if is_out => "This mail is not counted: nothing is stored when it is opened.".to_owned(),
-        Whom::Recipient => "It is counted when this mail is opened.".to_owned(),
-        Whom::Browser { secure } => browser(secure).to_owned(),
-        Whom::BrowserWithSharedCode { secure } => {
+        OptOutScope::Recipient if is_out => "This mail is not counted: nothing is stored when it is opened.".to_owned(),
+        OptOutScope::Recipient => "It is counted when this mail is opened.".to_owned(),
+        OptOutScope::Browser { secure } => browser(secure).to_owned(),
+        OptOutScope::BrowserWithSharedCode { secure } => {
             format!("{SHARED} Only this browser can be left out here. {}", browser(secure))
         }
     };
@@ -195,12 +195,12 @@ const SHARED: &str = "Many people have this same address, so it cannot leave out
     If you have it from a mail, ask its sender to leave you out.";
 
 /// Refuses a code that many people have, where no cookie of this host reaches the pixel.
-pub fn shared(wish: Wish) -> Reply {
-    html(if wish == Wish::See { 200 } else { 403 }, SHARED, "")
+pub fn shared(wish: OptOutRequest) -> ApiResponse {
+    html(if wish == OptOutRequest::See { 200 } else { 403 }, SHARED, "")
 }
 
 /// Refuses a request that another site's page has sent, with a way to the page.
-pub fn other_site() -> Reply {
+pub fn other_site() -> ApiResponse {
     let words = "Another site has sent this, so nothing was changed. If it is what you want, say so here.";
     html(
         403,
@@ -210,7 +210,7 @@ pub fn other_site() -> Reply {
 }
 
 /// Refuses a sender of too many requests for now.
-pub fn too_many() -> Reply {
+pub fn too_many() -> ApiResponse {
     let mut reply = html(
         429,
         "Too many requests come from your network. Try again in a minute.",
@@ -222,18 +222,18 @@ pub fn too_many() -> Reply {
 
 /// Returns the answer to a change that was made. A browser goes back to the page; anything else gets the page at once, because
 /// a mail provider that unsubscribes with one click follows no redirect (RFC 8058).
-pub fn changed(site: RequestSite, is_out: bool) -> Reply {
+pub fn changed(site: RequestSite, is_out: bool) -> ApiResponse {
     match site {
-        RequestSite::Unsaid => page(Whom::Recipient, is_out),
-        RequestSite::Same | RequestSite::Other => back(),
+        RequestSite::Unsaid => render_page(OptOutScope::Recipient, is_out),
+        RequestSite::Same | RequestSite::Other => redirect_to_page(),
     }
 }
 
 /// Back to the page, which shows how it is now: the same path without its query.
-pub fn back() -> Reply {
+pub fn redirect_to_page() -> ApiResponse {
     let mut headers = HEADERS.map(|(name, value)| (name, value.to_owned())).to_vec();
     headers.push(("location", "?".to_owned()));
-    Reply {
+    ApiResponse {
         status: 303,
         headers,
         body: String::new(),
@@ -241,7 +241,7 @@ pub fn back() -> Reply {
 }
 
 /// The code is opted out, and only the owner can change that: the configuration lists it, or many people have it.
-pub fn settled() -> Reply {
+pub fn render_fixed_by_owner() -> ApiResponse {
     html(
         200,
         "This mail is not counted: nothing is stored when it is opened. Only its sender can change that.",
@@ -250,7 +250,7 @@ pub fn settled() -> Reply {
 }
 
 /// No mail has this code.
-pub fn unknown() -> Reply {
+pub fn render_unknown_code() -> ApiResponse {
     html(
         404,
         "No mail is known here by this address. Open it as it stands in the mail, up to its last character.",
@@ -259,12 +259,12 @@ pub fn unknown() -> Reply {
 }
 
 /// There is no place to remember a code in.
-pub fn no_place() -> Reply {
+pub fn render_no_store() -> ApiResponse {
     html(503, "This server cannot remember this code; ask its owner.", "")
 }
 
 /// The place where codes are remembered cannot be reached.
-pub fn away() -> Reply {
+pub fn render_unavailable() -> ApiResponse {
     let mut reply = html(
         503,
         "What is remembered cannot be reached now. Try again in a minute: the page says how it is.",
@@ -275,7 +275,7 @@ pub fn away() -> Reply {
 }
 
 /// The page has no such method.
-pub fn wrong_method() -> Reply {
+pub fn render_wrong_method() -> ApiResponse {
     let mut reply = html(405, "Only GET, HEAD and POST.", "");
     reply.headers.push(("allow", "GET, HEAD, POST".to_owned()));
     reply
@@ -295,7 +295,7 @@ const HEADERS: [(&str, &str); 5] = [
 ];
 
 /// A page of our own words alone.
-fn html(status: u16, words: &str, form: &str) -> Reply {
+fn html(status: u16, words: &str, form: &str) -> ApiResponse {
     let mut headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
     headers.extend(HEADERS.map(|(name, value)| (name, value.to_owned())));
     let body = format!(
@@ -303,11 +303,11 @@ fn html(status: u16, words: &str, form: &str) -> Reply {
          <meta name=\"robots\" content=\"noindex\">\n<title>Not to be counted</title>\n\
          <h1>Not to be counted</h1>\n<p>{words}</p>\n{form}"
     );
-    Reply { status, headers, body }
+    ApiResponse { status, headers, body }
 }
 
 /// The answer to `HEAD` is that to `GET` without its body.
-pub fn as_asked(method: &str, mut reply: Reply) -> Reply {
+pub fn without_body_for_head(method: &str, mut reply: ApiResponse) -> ApiResponse {
     if method == "HEAD" {
         reply.body.clear();
     }

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::api::Reply;
+use crate::api::ApiResponse;
 use crate::api::snippet::{Form, Target, lines};
 
 /// The document and its headers.
@@ -30,7 +30,7 @@ pub fn page() -> &'static Page {
 }
 
 /// The answer to a request for the page; none for a method that is not its. `known` is the header `If-None-Match`.
-pub fn answer(method: &str, known: Option<&str>) -> Option<Reply> {
+pub fn answer(method: &str, known: Option<&str>) -> Option<ApiResponse> {
     let page = page();
     let (status, body) = match method {
         "GET" | "HEAD" if known == Some(page.etag.as_str()) => (304, String::new()),
@@ -39,7 +39,7 @@ pub fn answer(method: &str, known: Option<&str>) -> Option<Reply> {
         _ => return None,
     };
     let headers = page.headers.clone();
-    Some(Reply { status, headers, body })
+    Some(ApiResponse { status, headers, body })
 }
 
 static PAGE: LazyLock<Page> = LazyLock::new(|| {

@@ -3,13 +3,13 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::BODY_BYTES;
+use super::MAX_BODY_BYTES;
 use crate::config::token::Scope;
-use crate::query::{AskError, ParameterError};
+use crate::query::{ParameterError, QueryError};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ApiResponse {
     /// HTTP status.
     pub status: u16,
     /// Headers.
@@ -18,12 +18,12 @@ pub struct Reply {
     pub body: String,
 }
 
-impl Reply {
+impl ApiResponse {
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
-        Self::of_type(status, "application/json", body)
+        Self::with_media_type(status, "application/json", body)
     }
 
-    pub(super) fn of_type(status: u16, media_type: &str, body: &impl Serialize) -> Self {
+    pub(super) fn with_media_type(status: u16, media_type: &str, body: &impl Serialize) -> Self {
         let body = serde_json::to_string(body).unwrap_or_default();
         let headers = vec![
             ("content-type", media_type.to_owned()),
@@ -74,19 +74,19 @@ impl From<ParameterError> for Problem {
     }
 }
 
-impl From<AskError> for Problem {
-    fn from(error: AskError) -> Self {
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
         match error {
-            AskError::Parameter(error) => Self::Parameter(error),
-            AskError::Unavailable(reason) => Self::Unavailable(reason),
-            AskError::Unprepared => Self::Unprepared,
+            QueryError::Parameter(error) => Self::Parameter(error),
+            QueryError::Unavailable(reason) => Self::Unavailable(reason),
+            QueryError::Unprepared => Self::Unprepared,
         }
     }
 }
 
 impl Problem {
     /// The answer.
-    pub fn reply(&self) -> Reply {
+    pub fn reply(&self) -> ApiResponse {
         let (status, title, detail) = match self {
             Self::Parameter(error) => (400, "Wrong parameter", error.to_string()),
             Self::Unauthorized => (
@@ -108,7 +108,7 @@ impl Problem {
             Self::NotFound(what) => (404, "Not found", (*what).to_owned()),
             Self::Conflict => (409, "Conflict", "there is such a code already".to_owned()),
             Self::Method(allowed) => (405, "Wrong method", format!("use {allowed}")),
-            Self::TooLarge => (413, "Too large", format!("a body has at most {BODY_BYTES} bytes")),
+            Self::TooLarge => (413, "Too large", format!("a body has at most {MAX_BODY_BYTES} bytes")),
             Self::SlowBody => (
                 408,
                 "Body missing",
@@ -135,7 +135,7 @@ impl Problem {
         if let Self::Parameter(error) = self {
             body["parameter"] = error.parameter.as_str().into();
         }
-        let reply = Reply::of_type(status, "application/problem+json", &body);
+        let reply = ApiResponse::with_media_type(status, "application/problem+json", &body);
         match self {
             Self::Unauthorized => reply.with("www-authenticate", "Bearer"),
             Self::Method(allowed) => reply.with("allow", *allowed),

@@ -5,10 +5,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Asked, Manager, Problem, Reply};
+use super::{ApiRequest, ApiResponse, Manager, Problem};
 use crate::config::token;
 use crate::config::token::{KeptToken, Scope, TokenKind, session_cookie};
-use crate::query::AskError;
+use crate::query::QueryError;
 use crate::query::store::Store;
 
 /// The origin of a request, as its browser tells it.
@@ -48,10 +48,10 @@ pub(super) const NOT_HERE: &str = "there are no sessions here; send a bearer tok
 /// The name of a session in the list of tokens.
 const NAME: &str = "browser";
 
-impl Asked {
+impl ApiRequest {
     /// The token in the header `Authorization`.
     pub(super) fn bearer(&self) -> Option<&str> {
-        self.authorization.as_deref().and_then(token::of_header)
+        self.authorization.as_deref().and_then(token::parse_bearer)
     }
 }
 
@@ -59,11 +59,11 @@ impl Manager {
     /// Returns the scopes of a bearer token.
     pub(super) async fn scopes_of_token(
         &self,
-        asked: &Asked,
+        asked: &ApiRequest,
         hash: &[u8; 32],
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<Scope>>, AskError> {
+    ) -> Result<Option<Vec<Scope>>, QueryError> {
         if let Some(scopes) = self.tokens.scopes(hash) {
             return Ok(Some(scopes.to_vec()));
         }
@@ -79,14 +79,14 @@ impl Manager {
     /// Returns the scopes of the session whose cookie was sent. It ends with the token by which it was begun.
     pub(super) async fn scopes_of_session(
         &self,
-        asked: &Asked,
+        asked: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<Scope>>, AskError> {
+    ) -> Result<Option<Vec<Scope>>, QueryError> {
         let Some(token) = asked.session.as_deref().filter(|_| asked.keeps_tokens) else {
             return Ok(None);
         };
-        let kept = store.token(&token::hash(token)).await?;
+        let kept = store.token(&token::hash_token(token)).await?;
         let Some(session) = kept.filter(|token| token.is_valid(TokenKind::Session, now)) else {
             return Ok(None);
         };
@@ -106,17 +106,17 @@ impl Manager {
     /// Begins a session: a link's secret is used up by that, a token is not.
     pub(super) async fn sign_in(
         &self,
-        asked: &Asked,
+        asked: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<Reply, Problem> {
+    ) -> Result<ApiResponse, Problem> {
         if !asked.keeps_tokens {
             return Err(Problem::NotFound(NOT_HERE));
         }
         if asked.same_origin == SameOrigin::No {
             return Err(Problem::OtherOrigin);
         }
-        let hash = token::hash(asked.bearer().ok_or(Problem::Unauthorized)?);
+        let hash = token::hash_token(asked.bearer().ok_or(Problem::Unauthorized)?);
         let (scopes, parent) = match self.scopes_of_token(asked, &hash, store, now).await? {
             Some(scopes) => (Some(scopes), Some(hash)),
             None => (self.use_login(&hash, store, now).await?, None),
@@ -124,7 +124,7 @@ impl Manager {
         let Some(scopes) = scopes else {
             return Err(self.unknown(asked, now));
         };
-        let token = token::of_bytes(self.bytes()?);
+        let token = token::encode_token(self.bytes()?);
         let session = KeptToken {
             name: NAME.to_owned(),
             parent,
@@ -140,7 +140,7 @@ impl Manager {
         hash: &[u8; 32],
         store: &impl Store,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<Scope>>, AskError> {
+    ) -> Result<Option<Vec<Scope>>, QueryError> {
         let login = store.token(hash).await?;
         let Some(login) = login.filter(|token| token.is_valid(TokenKind::Login, now)) else {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Manager {
 }
 
 /// Ends the session whose cookie was sent, and takes the cookie back.
-pub(super) async fn sign_out(asked: &Asked, store: &impl Store) -> Result<Reply, Problem> {
+pub(super) async fn sign_out(asked: &ApiRequest, store: &impl Store) -> Result<ApiResponse, Problem> {
     if !asked.keeps_tokens {
         return Err(Problem::NotFound(NOT_HERE));
     }
@@ -160,7 +160,7 @@ pub(super) async fn sign_out(asked: &Asked, store: &impl Store) -> Result<Reply,
         if asked.same_origin != SameOrigin::Yes {
             return Err(Problem::OtherOrigin);
         }
-        let hash = token::hash(token);
+        let hash = token::hash_token(token);
         // The cookie of a session cannot end anything else.
         if store
             .token(&hash)
@@ -173,8 +173,8 @@ pub(super) async fn sign_out(asked: &Asked, store: &impl Store) -> Result<Reply,
     Ok(no_content().with("set-cookie", session_cookie(None, asked.secure)))
 }
 
-fn no_content() -> Reply {
-    Reply {
+fn no_content() -> ApiResponse {
+    ApiResponse {
         status: 204,
         headers: vec![("cache-control", "no-store".to_owned())],
         body: String::new(),

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use super::connect;
-use crate::client::http::{Answer, Deliverer, Request};
+use crate::client::http::{ClientRequest, ClientResponse, Deliverer};
 use crate::config::Config;
 use crate::destination::Destination;
 use crate::hit::event::fields::{FIELDS, Kind};
@@ -144,11 +144,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Archive {
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        Self::of(config, config.destination.as_ref().context("no destination")?).await
+        Self::open_destination(config, config.destination.as_ref().context("no destination")?).await
     }
 
     /// Opens a destination or fallback.
-    pub(super) async fn of(config: &Config, destination: &Destination) -> anyhow::Result<Self> {
+    pub(super) async fn open_destination(config: &Config, destination: &Destination) -> anyhow::Result<Self> {
         Ok(match destination {
             Destination::Sqlite(path) => {
                 File::open(path)?;
@@ -469,16 +469,21 @@ async fn send(deliverer: &Deliverer, method: &'static str, path: &str, body: Vec
     read(deliverer, &receive(deliverer, method, path, body).await?)
 }
 
-async fn receive(deliverer: &Deliverer, method: &'static str, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+async fn receive(
+    deliverer: &Deliverer,
+    method: &'static str,
+    path: &str,
+    body: Vec<u8>,
+) -> anyhow::Result<ClientResponse> {
     let target = deliverer.target();
     let url = format!("{}{path}", target.base);
     let answer = deliverer
-        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .send(ClientRequest::json(method, url, body), ANSWER_BYTES, PATIENCE)
         .await;
     answer.with_context(|| format!("asking {target}"))
 }
 
-fn read(deliverer: &Deliverer, answer: &Answer) -> anyhow::Result<Value> {
+fn read(deliverer: &Deliverer, answer: &ClientResponse) -> anyhow::Result<Value> {
     let target = deliverer.target();
     let text = String::from_utf8_lossy(&answer.body);
     ensure!(

@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, connect, privacy_key};
-use crate::client::http::{Answer, Deliverer, Request, SendError};
+use crate::client::http::{ClientRequest, ClientResponse, Deliverer, SendError};
 use crate::config::{Config, Problem, VARIABLES, Variable, Variables};
 use crate::destination::hide_password;
-use crate::destination::message::{Kind, Outlet};
+use crate::destination::message::{MessageService, MessageTarget};
 use crate::destination::opensearch::{Target, verdict};
 use crate::destination::{Destination, Verdict};
 use crate::hit::event::Event;
@@ -17,7 +17,7 @@ use crate::server::geo_file::GeoFile;
 use crate::setup::plan::Plan;
 use crate::setup::server;
 use crate::sqlite;
-use crate::terminal::{json_line, print, printable, talk};
+use crate::terminal::{json_line, print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -99,7 +99,7 @@ struct Findings(Vec<String>);
 
 impl Findings {
     fn note(&mut self, line: String) {
-        talk(&line);
+        print_message(&line);
         self.0.push(line);
     }
 
@@ -215,8 +215,8 @@ fn check_store(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
 }
 
 /// A queue is asked how full it is; a stream knows no question that a writer may ask.
-async fn check_outlet(config: &Config, outlet: &Outlet, findings: &mut Findings) -> anyhow::Result<()> {
-    if outlet.kind == Kind::Firehose {
+async fn check_outlet(config: &Config, outlet: &MessageTarget, findings: &mut Findings) -> anyhow::Result<()> {
+    if outlet.kind == MessageService::Firehose {
         findings.note(format!(
             "{outlet} is not checked: only a record would show whether it takes records"
         ));
@@ -230,7 +230,7 @@ async fn check_outlet(config: &Config, outlet: &Outlet, findings: &mut Findings)
 /// An event that nobody has caused.
 fn probe() -> Event {
     let time = chrono::Utc::now();
-    let document = json!({"@timestamp": crate::hit::event::iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
+    let document = json!({"@timestamp": crate::hit::event::format_iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
     Event {
         id: format!("pixel-probe-{}", uuid::Uuid::now_v7()),
         time,
@@ -275,7 +275,7 @@ async fn refuse_to_make(deliverer: &Deliverer, target: &Target, probe: &Event) -
         format!("/_template/{template}"),
     ] {
         // Whoever may not ask goes on.
-        let answer = server::ask(deliverer, "GET", &path, None).await;
+        let answer = server::send_request(deliverer, "GET", &path, None).await;
         let unknown = |status: u16| (400..=405).contains(&status) && (status == 404 || path.starts_with("/_"));
         if !answer.is_ok_and(|reply| unknown(reply.status)) {
             return Ok(());
@@ -291,7 +291,7 @@ async fn delete(
     deliverer: &Deliverer,
     target: &Target,
     probe: &Event,
-    stored: &Answer,
+    stored: &ClientResponse,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let stored: Value = serde_json::from_slice(&stored.body)?;
@@ -310,10 +310,10 @@ async fn delete(
     Ok(())
 }
 
-async fn send(deliverer: &Deliverer, method: &'static str, url: &str, body: &str) -> anyhow::Result<Answer> {
+async fn send(deliverer: &Deliverer, method: &'static str, url: &str, body: &str) -> anyhow::Result<ClientResponse> {
     let answer = deliverer
         .send(
-            Request::json(method, url, body.to_owned()),
+            ClientRequest::json(method, url, body.to_owned()),
             1 << 20,
             std::time::Duration::from_secs(10),
         )

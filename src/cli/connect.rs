@@ -4,7 +4,7 @@ use anyhow::Context;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::client::http::{ClientError, Deliverer, http_client};
-use crate::client::router::Way;
+use crate::client::router::RemoteDestination;
 use crate::config::Config;
 use crate::destination::opensearch::Target;
 use crate::destination::{Auth, Destination};
@@ -22,7 +22,7 @@ pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Resul
 }
 
 /// A connection to any remote destination; none for a file.
-pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::Result<Option<Way>> {
+pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::Result<Option<RemoteDestination>> {
     let signs = match destination {
         Destination::OpenSearch(target) => matches!(target.auth, Auth::SigV4 { .. }),
         Destination::Message(outlet) => matches!(outlet.auth, Auth::SigV4 { .. }),
@@ -30,7 +30,8 @@ pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::R
     };
     let credentials = if signs { Some(credentials().await?) } else { None };
     let timing = config.timing_for(destination);
-    Way::open(destination, config.ca_file.as_deref(), timing, credentials).map_err(|error| anyhow::anyhow!("{error}"))
+    RemoteDestination::open(destination, config.ca_file.as_deref(), timing, credentials)
+        .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// Environment, profiles, SSO, web identity, container and instance roles, in the order of every AWS tool.

@@ -6,7 +6,7 @@ use crate::client::http::http_client;
 use crate::config::Config;
 use crate::destination::Auth;
 use crate::destination::opensearch::Target;
-use crate::setup::dashboards::session::{Differing, Options, import};
+use crate::setup::dashboards::session::{ImportOptions, OnConflict, import};
 use crate::setup::dashboards::{EXAMPLES, Place, place};
 use crate::setup::plan::Plan;
 use crate::setup::run::Step;
@@ -89,16 +89,16 @@ impl Import {
             _ => None,
         };
         let http = http_client(config.ca_file.as_deref(), &config.timing).map_err(anyhow::Error::from_boxed)?;
-        let options = Options {
+        let options = ImportOptions {
             base,
             auth,
             withheld,
             tenant: self.tenant.clone(),
             space: self.space.clone(),
             differing: if self.overwrite {
-                Differing::Replace
+                OnConflict::Replace
             } else {
-                Differing::Refuse
+                OnConflict::Refuse
             },
             write,
         };

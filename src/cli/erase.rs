@@ -9,10 +9,10 @@ use super::archive::{self, Archive, Subject, UserForm};
 use super::{DestinationArgument, Misconfigured, configuration};
 use crate::config::{Config, Problem};
 use crate::destination::Destination;
-use crate::hit::event::iso;
+use crate::hit::event::format_iso;
 use crate::hit::privacy::redact::user_forms;
 use crate::sqlite::{Purge, purge};
-use crate::terminal::{json_line, print, printable, talk};
+use crate::terminal::{json_line, print, print_message, printable};
 
 /// Whose events.
 #[derive(Debug, clap::Args)]
@@ -165,7 +165,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
         let receipt = json!({
             "subject": subject.name(),
             "searched": subject.searched(),
-            "time": iso(Utc::now()),
+            "time": format_iso(Utc::now()),
             "dry_run": arguments.dry_run,
             "found": sum(|erased| erased.found),
             "deleted": sum(|erased| erased.deleted),
@@ -214,7 +214,7 @@ async fn erase_from(config: &Config, place: &Destination, subject: &Subject, dry
             purge: Purge::Complete,
         });
     }
-    let archive = Archive::of(config, place).await?;
+    let archive = Archive::open_destination(config, place).await?;
     archive.refresh().await;
     let found = archive.count(subject).await?;
     let deleted = if dry_run { 0 } else { archive.delete(subject).await? };
@@ -273,10 +273,10 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
         each.await?;
         let beyond = not_found(&arguments.subject, &config).filter(|_| config.code_keys.is_empty());
         if let Some(beyond) = beyond {
-            talk(&format!("not among them: {beyond}"));
+            print_message(&format!("not among them: {beyond}"));
         }
         if count == 0 {
-            talk(&format!("no events of {}", subject.name()));
+            print_message(&format!("no events of {}", subject.name()));
         }
         Ok(())
     })

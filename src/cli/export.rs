@@ -14,7 +14,7 @@ use super::{configuration, erase};
 use crate::hit::event::fields::{Field, Kind};
 use crate::query::{Filter, Parameters, elastic, listed_fields};
 use crate::sqlite::Archive as File;
-use crate::terminal::{CsvWriter, json_line, spreadsheet_cell, talk};
+use crate::terminal::{CsvWriter, json_line, print_message, spreadsheet_cell};
 
 /// Events read at once, so that memory does not grow with their number.
 const PAGE: usize = 1000;
@@ -114,7 +114,7 @@ fn export_all(arguments: &Arguments) -> anyhow::Result<()> {
     progress.finish_and_clear();
     match exported {
         Ok(()) => {
-            talk(&format!("{count} events"));
+            print_message(&format!("{count} events"));
             Ok(())
         }
         // Whoever stops reading has what they wanted.

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{DestinationArgument, configuration, connect};
-use crate::client::http::{Deliverer, Request, SendError};
+use crate::client::http::{ClientRequest, Deliverer, SendError};
 use crate::destination::Destination;
 use crate::setup::server::explain;
 use crate::sqlite::Reader;
@@ -102,7 +102,7 @@ async fn search(deliverer: &Deliverer, limit: u32) -> anyhow::Result<Vec<Found>>
     let query = json!({"size": limit, "sort": [{"date": {"order": "desc", "unmapped_type": "long"}}]});
     let answer = deliverer
         .send(
-            Request::json("POST", url, query.to_string()),
+            ClientRequest::json("POST", url, query.to_string()),
             usize::MAX,
             Duration::from_secs(10),
         )

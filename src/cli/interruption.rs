@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::terminal::talk;
+use crate::terminal::print_message;
 
 /// A signal that asks a program to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Stop {
                     if stop.send_replace(Some(kind)).is_some() {
                         leave(kind);
                     }
-                    talk("stopping when what is under way is stored; a second signal does not wait for that");
+                    print_message("stopping when what is under way is stored; a second signal does not wait for that");
                 }
             });
         }

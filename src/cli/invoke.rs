@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{DestinationArgument, configuration};
 use crate::hit::answer;
 use crate::hit::answer::Answer;
-use crate::hit::read::Circumstances;
+use crate::hit::read::RequestContext;
 use crate::terminal::{harmless_json, print};
 
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let payload = read(arguments)?;
     let (reply, rest) = match answer::answer_for(&payload, &config) {
         Answer::Accepted { reply, request } => {
-            let circumstances = Circumstances {
+            let circumstances = RequestContext {
                 now: chrono::Utc::now(),
                 invocation: uuid::Uuid::now_v7().to_string(),
                 trusted_hops: config.trusted_hops,

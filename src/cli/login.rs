@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{DestinationArgument, public_url};
-use crate::config::token::{KeptToken, LOGIN_LIFETIME, Scope, TokenKind, of_bytes};
-use crate::hit::event::iso;
-use crate::terminal::{json_line, print, talk};
+use crate::config::token::{KeptToken, LOGIN_LIFETIME, Scope, TokenKind, encode_token};
+use crate::hit::event::format_iso;
+use crate::terminal::{json_line, print, print_message};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,12 +27,12 @@ pub(super) struct Arguments {
 }
 
 fn scope() -> impl TypedValueParser<Value = Scope> {
-    PossibleValuesParser::new(Scope::ALL.map(Scope::name)).map(|given| Scope::of(&given).unwrap_or(Scope::StatsRead))
+    PossibleValuesParser::new(Scope::ALL.map(Scope::name)).map(|given| Scope::parse(&given).unwrap_or(Scope::StatsRead))
 }
 
 /// Stores the hash of a new link's secret, and returns the secret: once and for a quarter of an hour it begins a session.
 pub(super) async fn new_login(source: &Source, scopes: &[Scope]) -> anyhow::Result<String> {
-    let secret = of_bytes(super::random()?);
+    let secret = encode_token(super::random()?);
     source
         .add_token(&KeptToken::new(TokenKind::Login, &secret, scopes, Utc::now()))
         .await?;
@@ -47,7 +47,9 @@ pub(super) fn link(base: &str, secret: &str) -> String {
 /// Prints a link, also while the server runs.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let base = public_url::find(arguments.url.as_ref())?.unwrap_or_else(|| {
-        talk("note: this link is for a server at its usual address; give another with `--url` or `PIXEL_PUBLIC_URL`");
+        print_message(
+            "note: this link is for a server at its usual address; give another with `--url` or `PIXEL_PUBLIC_URL`",
+        );
         "http://127.0.0.1:8080".to_owned()
     });
     let scopes = if arguments.scope.is_empty() {
@@ -61,10 +63,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     let link = link(&base, &secret);
     if arguments.json {
-        let expires = iso(Utc::now() + LOGIN_LIFETIME);
+        let expires = format_iso(Utc::now() + LOGIN_LIFETIME);
         return print(&json_line(&json!({"url": link, "expires": expires})));
     }
-    talk(&format!(
+    print_message(&format!(
         "open this within {} minutes; it works once, and the browser stays signed in for 30 days",
         LOGIN_LIFETIME.num_minutes()
     ));

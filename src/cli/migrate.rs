@@ -17,13 +17,13 @@ use crate::client::http::Deliverer;
 use crate::config::token::{KeptToken, TokenKind};
 use crate::config::{CodeStanding, Config};
 use crate::destination::Destination;
-use crate::hit::event::iso;
-use crate::query::store::{Listed, Put, Store};
+use crate::hit::event::format_iso;
+use crate::query::store::{AddResult, ListedCode, Store};
 use crate::query::store::{OptOut, Requester};
-use crate::query::{Answer, AskError, Cursor, Filter, Interval, Question, Series, Zone};
+use crate::query::{Cursor, Filter, Interval, Query, QueryError, QueryResult, SeriesQuery, Zone};
 use crate::sqlite::opt_outs::OptOutChange;
 use crate::sqlite::{Reader, Store as File, StoreError};
-use crate::terminal::{json_line, print, printable, talk};
+use crate::terminal::{json_line, print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -106,7 +106,7 @@ async fn migrate(arguments: &Arguments, config: &Config, path: &Path, to: &Desti
             .with_context(|| format!("cannot write the state `{}`", state.display()))?;
     }
     let holdings = Holdings::read(&source, &from).await?;
-    talk(&format!("{holdings} in {from}"));
+    print_message(&format!("{holdings} in {from}"));
     // Who has opted out goes first: a hit may arrive at the new server meanwhile.
     target.add_opt_outs(read_opt_outs(path)?).await?;
     target.add_tokens(&holdings.tokens).await?;
@@ -153,7 +153,7 @@ fn say_keys(config: &Config, from: &Destination, to: &Destination) -> anyhow::Re
     let variables = super::environment();
     let old = privacy_key::path_for(from, &variables).filter(|path| path.exists());
     let shown = |path: &Path| path.display().to_string();
-    talk(&match (&old, privacy_key::copy_to(from, to, &variables)?) {
+    print_message(&match (&old, privacy_key::copy_to(from, to, &variables)?) {
         (Some(old), Some((new, true))) => format!(
             "key     the privacy key is in `{}` and, the same, in `{}`; every server and function that writes to {to} needs it",
             shown(old),
@@ -174,9 +174,9 @@ fn say_keys(config: &Config, from: &Destination, to: &Destination) -> anyhow::Re
         }
     });
     if config.code_keys.is_empty() {
-        talk("key     where codes are signed, set the same `PIXEL_CODE_KEYS` for the new server");
+        print_message("key     where codes are signed, set the same `PIXEL_CODE_KEYS` for the new server");
     } else {
-        talk("key     set the same `PIXEL_CODE_KEYS` for the new server, or its signed codes are invalid");
+        print_message("key     set the same `PIXEL_CODE_KEYS` for the new server, or its signed codes are invalid");
     }
     Ok(())
 }
@@ -201,15 +201,15 @@ impl Place {
         }
     }
 
-    async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
+    async fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
         match self {
             Self::File(reader) => reader.ask(question),
             Self::Index(deliverer) => deliverer.ask(question).await,
         }
     }
 
-    async fn codes(&self) -> Result<Vec<Listed>, AskError> {
-        let mut codes: Vec<Listed> = Vec::new();
+    async fn codes(&self) -> Result<Vec<ListedCode>, QueryError> {
+        let mut codes: Vec<ListedCode> = Vec::new();
         loop {
             let after = codes.last().map(|code| Cursor {
                 time: code.created_at.0.timestamp_millis(),
@@ -227,7 +227,7 @@ impl Place {
         }
     }
 
-    async fn tokens(&self) -> Result<Vec<KeptToken>, AskError> {
+    async fn tokens(&self) -> Result<Vec<KeptToken>, QueryError> {
         let tokens = match self {
             Self::File(reader) => reader.tokens()?,
             Self::Index(deliverer) => codes::tokens(deliverer).await?,
@@ -240,7 +240,7 @@ impl Place {
 
     async fn opt_outs(&self, destination: &Destination) -> anyhow::Result<BTreeSet<String>> {
         match (self, destination) {
-            (Self::Index(deliverer), _) => Ok(codes::opted_out(deliverer).await?),
+            (Self::Index(deliverer), _) => Ok(codes::list_opted_out(deliverer).await?),
             (Self::File(_), Destination::Sqlite(path)) => Ok(opted_out_codes(path)?),
             (Self::File(_), _) => Ok(BTreeSet::new()),
         }
@@ -274,7 +274,7 @@ impl Place {
         Ok(())
     }
 
-    async fn add_codes(&self, codes: &[Listed]) -> anyhow::Result<()> {
+    async fn add_codes(&self, codes: &[ListedCode]) -> anyhow::Result<()> {
         match self {
             Self::File(reader) => {
                 for code in codes {
@@ -286,9 +286,9 @@ impl Place {
                 Ok(())
             }
             Self::Index(deliverer) => {
-                let add = |deliverer: Arc<Deliverer>, code: Listed| async move {
+                let add = |deliverer: Arc<Deliverer>, code: ListedCode| async move {
                     let put = codes::add_one_of_many(&deliverer, &code).await?;
-                    if put == Put::Exists
+                    if put == AddResult::Exists
                         && code.revoked_at.is_some()
                         && is_to_be_revoked(put, deliverer.code(&code.code).await?)
                     {
@@ -305,8 +305,8 @@ impl Place {
 }
 
 /// Whether a code that is revoked in the old list has yet to be revoked in the new one. Nothing else is changed there.
-fn is_to_be_revoked(put: Put, now: Option<Listed>) -> bool {
-    put == Put::Done || now.is_some_and(|code| code.revoked_at.is_none())
+fn is_to_be_revoked(put: AddResult, now: Option<ListedCode>) -> bool {
+    put == AddResult::Done || now.is_some_and(|code| code.revoked_at.is_none())
 }
 
 /// Sends something for each of many, a few at the same time.
@@ -316,7 +316,7 @@ async fn in_parallel<T, F>(
     send: impl Fn(Arc<Deliverer>, T) -> F,
 ) -> anyhow::Result<()>
 where
-    F: Future<Output = Result<(), AskError>> + Send + 'static,
+    F: Future<Output = Result<(), QueryError>> + Send + 'static,
 {
     let mut requests = JoinSet::new();
     for item in items {
@@ -370,7 +370,7 @@ pub(super) fn left_behind(path: &Path) -> anyhow::Result<Option<String>> {
 struct Holdings {
     /// Events by the day of their hits (UTC).
     days: BTreeMap<String, u64>,
-    codes: Vec<Listed>,
+    codes: Vec<ListedCode>,
     tokens: Vec<KeptToken>,
     opt_outs: BTreeSet<String>,
 }
@@ -380,11 +380,11 @@ impl Holdings {
         if let Place::Index(deliverer) = place {
             codes::refresh(deliverer).await;
         }
-        let question = Question {
+        let question = Query {
             filter: Filter::default(),
             unique: None,
             compare: false,
-            series: Some(Series {
+            series: Some(SeriesQuery {
                 interval: Interval::Day,
                 zone: Zone::default(),
             }),
@@ -397,7 +397,7 @@ impl Holdings {
             .with_context(|| format!("cannot count the events of {destination}"))?;
         let points = answer.series.into_iter().flatten().filter(|point| point.events > 0);
         Ok(Self {
-            days: points.map(|point| (iso(point.start.0), point.events)).collect(),
+            days: points.map(|point| (format_iso(point.start.0), point.events)).collect(),
             codes: place.codes().await.context("cannot read the codes")?,
             tokens: place.tokens().await.context("cannot read the tokens")?,
             opt_outs: place.opt_outs(destination).await.context("cannot read the opt-outs")?,
@@ -458,7 +458,7 @@ impl Comparison {
 
     /// For each kind whether it is the same in both.
     fn same(&self) -> [bool; 4] {
-        let by_code = |holdings: &Holdings| -> BTreeMap<String, Listed> {
+        let by_code = |holdings: &Holdings| -> BTreeMap<String, ListedCode> {
             let codes = holdings.codes.iter();
             codes.map(|code| (code.code.clone(), code.clone())).collect()
         };

@@ -47,7 +47,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::client::http::secure_random;
 use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_days, parse_duration, parse_moment};
 use crate::config::{Config, Problem, Variables};
-use crate::terminal::talk;
+use crate::terminal::print_message;
 use interruption::Interrupted;
 
 #[derive(Debug, Parser)]
@@ -143,7 +143,7 @@ fn check_names(strict: bool) -> Result<(), Misconfigured> {
         return Err(Misconfigured(unknown));
     }
     for problem in unknown {
-        talk(&format!("warning: `{}`: {}", problem.variable, problem.remedy));
+        print_message(&format!("warning: `{}`: {}", problem.variable, problem.remedy));
     }
     Ok(())
 }
@@ -156,10 +156,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-                talk(&interrupted.to_string());
+                print_message(&interrupted.to_string());
                 return interrupted.signal.exit_code();
             }
-            talk(&format!("error: {error:#}"));
+            print_message(&format!("error: {error:#}"));
             let asked_wrongly =
                 error.is::<Misconfigured>() || error.is::<source::WrongOption>() || error.is::<WrongArguments>();
             ExitCode::from(if asked_wrongly { 2 } else { 1 })
@@ -274,7 +274,7 @@ fn name_argument(problems: &mut [Problem], argument: &DestinationArgument) {
 }
 
 /// The configuration, of which only these variables matter.
-fn of_environment(names: &[&str]) -> anyhow::Result<Config> {
+fn read_environment(names: &[&str]) -> anyhow::Result<Config> {
     let mut variables = environment();
     variables.retain(|name, _| names.contains(&name.as_str()));
     let (config, problems) = Config::read(&variables);

@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{DestinationArgument, WrongArguments};
-use crate::api::opt_out::is_possible;
+use crate::api::opt_out::can_be_remembered;
 use crate::client::codes;
-use crate::hit::event::iso;
+use crate::hit::event::format_iso;
 use crate::query::store::{OptOut, Requester};
 use crate::sqlite::opt_outs::OptOutChange;
-use crate::terminal::{json_line, print, printable, talk};
+use crate::terminal::{json_line, print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -92,7 +92,7 @@ async fn list(destination: &DestinationArgument, json: bool) -> anyhow::Result<(
         Source::Index(deliverer) => codes::visit_opt_outs(&deliverer, show).await?,
     }
     if is_empty {
-        talk("nobody has opted out; `pixel opt-outs add` opts a code out");
+        print_message("nobody has opted out; `pixel opt-outs add` opts a code out");
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ async fn list(destination: &DestinationArgument, json: bool) -> anyhow::Result<(
 fn as_json(opt_out: &OptOut) -> String {
     let line = json!({
         "code": opt_out.code,
-        "since": opt_out.since.map(|since| iso(since.0)),
+        "since": opt_out.since.map(|since| format_iso(since.0)),
         "by": opt_out.by.map(Requester::name),
     });
     json_line(&line)
@@ -112,7 +112,9 @@ fn as_text(opt_out: &OptOut) -> String {
         Some(Requester::CommandLine) => "command line",
         None => "-",
     };
-    let since = opt_out.since.map_or_else(|| "-".to_owned(), |since| iso(since.0));
+    let since = opt_out
+        .since
+        .map_or_else(|| "-".to_owned(), |since| format_iso(since.0));
     format!("{:<40}  {since:<24}  {by}", printable(&opt_out.code, 256))
 }
 
@@ -159,7 +161,7 @@ fn report(change: &Change, out: bool, changed: usize, unchanged: usize) -> anyho
     } else {
         print(&format!("{name} {changed}"))?;
         if unchanged > 0 {
-            talk(&format!("{unchanged} {same}"));
+            print_message(&format!("{unchanged} {same}"));
         }
     }
     anyhow::ensure!(
@@ -189,7 +191,7 @@ fn read_codes(change: &Change) -> anyhow::Result<Vec<String>> {
         .chain(text.lines().map(str::trim));
     let mut seen = BTreeSet::new();
     let codes: Vec<_> = given.filter(|code| !code.is_empty() && seen.insert(*code)).collect();
-    if let Some(code) = codes.iter().find(|code| !is_possible(code)) {
+    if let Some(code) = codes.iter().find(|code| !can_be_remembered(code)) {
         let shown = printable(code, 60);
         return Err(WrongArguments(format!("`{shown}` is not a code: give one of 1 to 256 bytes")).into());
     }

@@ -17,7 +17,7 @@ use super::WrongArguments;
 use crate::config::{Config, Variables};
 use crate::destination::Destination;
 use crate::hit::privacy::Key;
-use crate::terminal::talk;
+use crate::terminal::print_message;
 
 /// The mode of the key's file: its owner alone.
 const FILE_MODE: u32 = 0o600;
@@ -93,10 +93,10 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<Option<String>> {
         return Err(cannot("it has more than one line"));
     }
     let length = text.chars().count();
-    if length < Key::SHORTEST {
+    if length < Key::MIN_CHARACTERS {
         return Err(cannot(&format!(
             "it has {length} characters, and a key has at least {}",
-            Key::SHORTEST
+            Key::MIN_CHARACTERS
         )));
     }
     Ok(Some(text.to_owned()))
@@ -159,9 +159,9 @@ pub(super) fn apply_file(config: &mut Config, variables: &Variables) -> anyhow::
     if config.has_key {
         // The variable wins, and a file that nobody needs does not stop anything.
         if let Ok(Some(text)) = read_file(&path)
-            && Key::of_secret(&text) != config.policy.key
+            && Key::from_secret(&text) != config.policy.key
         {
-            talk(&format!(
+            print_message(&format!(
                 "note    `PIXEL_PRIVACY_KEY` is used, not the other key in `{}`",
                 path.display()
             ));
@@ -169,7 +169,7 @@ pub(super) fn apply_file(config: &mut Config, variables: &Variables) -> anyhow::
         return Ok(());
     }
     if let Some(text) = read_file(&path)? {
-        config.policy.key = Key::of_secret(&text);
+        config.policy.key = Key::from_secret(&text);
         config.has_key = true;
     }
     Ok(())
@@ -207,7 +207,7 @@ pub(super) fn create_if_missing(config: &mut Config, variables: &Variables) -> a
             Destination::Sqlite(_) => "keep it as long as the store, and not in the same backup",
             _ => "all servers and the function that write there need this same key, in `PIXEL_PRIVACY_KEY`",
         };
-        talk(&format!("key     made the privacy key `{place}`: {advice}"));
+        print_message(&format!("key     made the privacy key `{place}`: {advice}"));
     }
     Ok(())
 }

@@ -7,11 +7,11 @@ use serde_json::json;
 use super::archive::still_readable;
 use super::{DestinationArgument, configuration, connect};
 use crate::destination::Destination;
-use crate::hit::event::iso;
-use crate::setup::prune::{Fate, Judged, delete, judge};
+use crate::hit::event::format_iso;
+use crate::setup::prune::{Fate, JudgedIndex, delete, judge};
 use crate::sqlite;
 use crate::sqlite::Purge;
-use crate::terminal::{json_line, print, talk};
+use crate::terminal::{json_line, print, print_message};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -43,12 +43,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let deliverer = connect::deliverer(&config, target).await?;
             let judged = judge(&deliverer, before, now).await?;
             if judged.is_empty() {
-                talk(&format!("no index matches `{}`", target.index.pattern));
+                print_message(&format!("no index matches `{}`", target.index.pattern));
             }
             for index in judged.iter().filter(|index| matches!(index.fate, Fate::Delete { .. })) {
                 if !arguments.dry_run {
                     delete(&deliverer, &index.name).await?;
-                    talk(&format!("deleted `{}`", index.name));
+                    print_message(&format!("deleted `{}`", index.name));
                 }
             }
             show(arguments, &judged)
@@ -68,14 +68,14 @@ fn prune_store(arguments: &Arguments, path: &std::path::Path, before: DateTime<U
         Purge::Incomplete(reason) => Some(format!("sqlite:{}: {}", path.display(), still_readable(reason))),
     };
     if arguments.json {
-        let mut result = json!({"events": events, "before": iso(before), "dry_run": arguments.dry_run});
+        let mut result = json!({"events": events, "before": format_iso(before), "dry_run": arguments.dry_run});
         result["not_reached"] = not_reached.iter().map(String::as_str).collect();
         print(&json_line(&result))?;
     } else {
         let did = if arguments.dry_run { "would delete" } else { "deleted" };
         print(&format!(
             "{did} {events} events from before {} in `{}`",
-            iso(before),
+            format_iso(before),
             path.display()
         ))?;
     }
@@ -92,7 +92,7 @@ fn word(fate: &Fate, dry_run: bool) -> &'static str {
     }
 }
 
-fn show(arguments: &Arguments, judged: &[Judged]) -> anyhow::Result<()> {
+fn show(arguments: &Arguments, judged: &[JudgedIndex]) -> anyhow::Result<()> {
     let dry_run = arguments.dry_run;
     if arguments.json {
         let rows: Vec<_> = judged

@@ -13,7 +13,7 @@ pub(super) fn parse(text: &str) -> Result<String, String> {
 pub(super) fn find(given: Option<&String>) -> anyhow::Result<Option<String>> {
     match given {
         Some(url) => Ok(Some(url.clone())),
-        None => Ok(super::of_environment(&["PIXEL_PUBLIC_URL"])?.public_url),
+        None => Ok(super::read_environment(&["PIXEL_PUBLIC_URL"])?.public_url),
     }
 }
 

@@ -6,11 +6,11 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use super::connect;
-use crate::client::http::{Deliverer, Request};
+use crate::client::http::{ClientRequest, Deliverer};
 use crate::config::Config;
 use crate::destination::Auth;
-use crate::destination::message::{Call, Kind, Outlet};
-use crate::destination::sqs_batch::{Received, received};
+use crate::destination::message::{AwsCall, MessageService, MessageTarget};
+use crate::destination::sqs_batch::{Received, parse_received};
 use crate::terminal::printable;
 
 /// Patience with one call, which may wait for messages itself.
@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_BYTES: usize = 64 << 20;
 
 /// A connection to a queue.
-pub(super) async fn open(config: &Config, outlet: &Outlet) -> anyhow::Result<Deliverer<Outlet>> {
+pub(super) async fn open(config: &Config, outlet: &MessageTarget) -> anyhow::Result<Deliverer<MessageTarget>> {
     ensure!(
-        outlet.kind == Kind::Sqs,
+        outlet.kind == MessageService::Sqs,
         "{outlet} cannot be read back; name the place that it delivers to"
     );
     let plain = |error: crate::client::http::ClientError| anyhow::anyhow!("{error}");
@@ -35,21 +35,25 @@ pub(super) async fn open(config: &Config, outlet: &Outlet) -> anyhow::Result<Del
 }
 
 /// Takes up to ten messages, which others then do not see for `hidden` seconds.
-pub(super) async fn receive(queue: &Deliverer<Outlet>, hidden: u32, patience: u32) -> anyhow::Result<Vec<Received>> {
-    let body = call(queue, queue.remote().receive(hidden, patience)).await?;
-    received(&body).with_context(|| format!("{} answered something that is not a queue's", queue.remote()))
+pub(super) async fn receive(
+    queue: &Deliverer<MessageTarget>,
+    hidden: u32,
+    patience: u32,
+) -> anyhow::Result<Vec<Received>> {
+    let body = call(queue, queue.remote().receive_call(hidden, patience)).await?;
+    parse_received(&body).with_context(|| format!("{} answered something that is not a queue's", queue.remote()))
 }
 
 /// Removes messages, ten at most; gives the number that could not be removed.
-pub(super) async fn remove(queue: &Deliverer<Outlet>, receipts: &[&str]) -> anyhow::Result<usize> {
-    let body = call(queue, queue.remote().remove(receipts.iter().copied())).await?;
+pub(super) async fn remove(queue: &Deliverer<MessageTarget>, receipts: &[&str]) -> anyhow::Result<usize> {
+    let body = call(queue, queue.remote().delete_call(receipts.iter().copied())).await?;
     let answer: Value = serde_json::from_slice(&body)?;
     Ok(answer.get("Failed").and_then(Value::as_array).map_or(0, Vec::len))
 }
 
 /// About how many messages there are: visible, hidden and delayed.
-pub(super) async fn count(queue: &Deliverer<Outlet>) -> anyhow::Result<u64> {
-    let body = call(queue, queue.remote().count()).await?;
+pub(super) async fn count(queue: &Deliverer<MessageTarget>) -> anyhow::Result<u64> {
+    let body = call(queue, queue.remote().count_call()).await?;
     let answer: Value = serde_json::from_slice(&body)?;
     let attributes = answer.get("Attributes").and_then(Value::as_object);
     let attributes = attributes.with_context(|| format!("{} did not say how full it is", queue.remote()))?;
@@ -59,11 +63,11 @@ pub(super) async fn count(queue: &Deliverer<Outlet>) -> anyhow::Result<u64> {
     Ok(numbers.sum())
 }
 
-async fn call(queue: &Deliverer<Outlet>, call: Call) -> anyhow::Result<Vec<u8>> {
+async fn call(queue: &Deliverer<MessageTarget>, call: AwsCall) -> anyhow::Result<Vec<u8>> {
     let outlet = queue.remote();
     let action = call.target.rsplit('.').next().unwrap_or(call.target);
     let sent = queue
-        .send(Request::call(&outlet.base, call), ANSWER_BYTES, PATIENCE)
+        .send(ClientRequest::call(&outlet.base, call), ANSWER_BYTES, PATIENCE)
         .await;
     let answer = sent.with_context(|| format!("cannot reach {outlet}"))?;
     ensure!(

@@ -9,7 +9,7 @@ use super::archive::Archive;
 use super::{DestinationArgument, configuration};
 use crate::hit::enrich::PURPOSE_HEADERS;
 use crate::hit::enrich::burst;
-use crate::hit::enrich::burst::{CODES, Touch};
+use crate::hit::enrich::burst::{BURST_CODES, Touch};
 use crate::hit::enrich::classify::{Class, RULES, Signals, Visit, classify};
 use crate::hit::enrich::rules;
 use crate::sqlite::{Archive as File, Change};
@@ -86,7 +86,7 @@ async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
         let people = page
             .iter()
             .filter(|stored| again(&stored.document, &HashSet::new()).class == Class::Human);
-        touches.extend(people.filter_map(|stored| Touch::of(&stored.document)));
+        touches.extend(people.filter_map(|stored| Touch::from_document(&stored.document)));
         Ok(Vec::new())
     });
     each.await?;
@@ -96,16 +96,16 @@ async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
 /// Classes the bursts among a file's events since a time, in milliseconds: how many events changed. Beside a running server.
 pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
     let file = File::open(path)?;
-    let rows = file.of_many_codes(since, CODES)?;
+    let rows = file.find_events_of_many_codes(since, BURST_CODES)?;
     let documents: Vec<Value> = rows
         .iter()
         .map(|row| serde_json::from_str(&row.document).unwrap_or_default())
         .collect();
-    let touches: Vec<_> = documents.iter().filter_map(Touch::of).collect();
+    let touches: Vec<_> = documents.iter().filter_map(Touch::from_document).collect();
     let bursts = burst::find(&touches);
     let mut changes = Vec::new();
     for (row, mut document) in rows.into_iter().zip(documents) {
-        if Touch::of(&document).is_some_and(|touch| bursts.contains(&touch.event)) {
+        if Touch::from_document(&document).is_some_and(|touch| bursts.contains(&touch.event)) {
             document["visit"] = visit(&again(&document, &bursts));
             changes.push(Change {
                 number: row.number,
@@ -135,7 +135,7 @@ fn again(document: &Value, bursts: &HashSet<u64>) -> Visit {
         accepts: accepts.iter().any(|name| headers[name].is_string()),
         network: network.and_then(|network| network.try_into().ok()),
         seconds_since_sent: document.pointer("/pixel/seconds_since_sent").and_then(Value::as_i64),
-        burst: !bursts.is_empty() && Touch::of(document).is_some_and(|touch| bursts.contains(&touch.event)),
+        burst: !bursts.is_empty() && Touch::from_document(document).is_some_and(|touch| bursts.contains(&touch.event)),
     };
     classify(&signals, &rules::agents().search(agent.unwrap_or_default()))
 }

@@ -17,20 +17,20 @@ use tokio::task::JoinHandle;
 use super::listen::parse_listen;
 use super::source::Source;
 use super::{DestinationArgument, connect, login, privacy_key, public_url};
-use crate::client::http::{Deliverer, Endpoint, Request};
-use crate::client::router::Way;
+use crate::client::http::{ClientRequest, Deliverer, Endpoint};
+use crate::client::router::RemoteDestination;
 use crate::config::Config;
 use crate::config::token::{LOGIN_LIFETIME, Scope};
 use crate::destination::Destination;
-use crate::hit::event::iso;
+use crate::hit::event::format_iso;
 use crate::hit::outcome::Outcome;
 use crate::hit::request::Ingress;
 use crate::server::access_log::AccessLog;
 use crate::server::geo_file::GeoFile;
-use crate::server::{Limits, Report, Sink, Stage, raise_open_files, serve};
+use crate::server::{HitReport, Limits, PixelServer, Sink, raise_open_files, serve};
 use crate::setup::server::explain;
 use crate::sqlite::{Purge, Store, StoreError};
-use crate::terminal::{clean, json_line, log_line, printable, talk};
+use crate::terminal::{clean, json_line, log_line, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -131,7 +131,7 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Option<GeoFil
 async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option<GeoFile>) -> anyhow::Result<()> {
     let limits = Limits::new(raise_open_files());
     if arguments.ephemeral_key && !config.has_key {
-        talk(
+        print_message(
             "note    the privacy key ends with this process: nobody can find again by address what is stored of a person",
         );
     }
@@ -152,7 +152,7 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
     introduce(&config, listener.local_addr()?, sign_in(&config).await.as_ref());
     let (reports, lines) = mpsc::channel(LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let mut stage = Stage::new(config, arguments.ingress, sink, reports)
+    let mut stage = PixelServer::new(config, arguments.ingress, sink, reports)
         .with_fallback(fallback)
         .with_access_log(log)
         .with_limits(limits);
@@ -174,7 +174,7 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
         // It lets go of the stage.
         let _ = task.await;
     }
-    talk("stopping; waiting for what was begun");
+    print_message("stopping; waiting for what was begun");
     stage.drain().await;
     if let Sink::Store { store, .. } = &stage.sink {
         mark_bursts(store.path().to_owned()).await;
@@ -193,7 +193,7 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
 }
 
 /// Says at once when nobody answers at the destination, and what becomes of hits meanwhile.
-fn warn_if_unreachable(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+fn warn_if_unreachable(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
     if matches!(stage.sink, Sink::Store { .. }) {
         return None;
     }
@@ -201,16 +201,16 @@ fn warn_if_unreachable(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
     Some(tokio::spawn(async move {
         let Sink::Remote { way, .. } = &stage.sink else { return };
         let reached = match way.as_ref() {
-            Way::Index(index) if index.target().serverless => reach(index, WAKE_TIMEOUT).await,
-            Way::Index(index) => reach(index, REACH_TIMEOUT).await,
-            Way::Message(outlet) => reach(outlet, REACH_TIMEOUT).await,
+            RemoteDestination::Index(index) if index.target().serverless => reach(index, WAKE_TIMEOUT).await,
+            RemoteDestination::Index(index) => reach(index, REACH_TIMEOUT).await,
+            RemoteDestination::Message(outlet) => reach(outlet, REACH_TIMEOUT).await,
         };
         let Err(reason) = reached else { return };
         let hits = stage.config.fallback.as_ref().map_or_else(
             || "are written whole to the log, from which `pixel replay` can store them".to_owned(),
             |fallback| format!("go to {fallback}"),
         );
-        talk(&format!(
+        print_message(&format!(
             "warning: the destination cannot be reached: {reason}\n  until it can, visitors get the image, and hits {hits}"
         ));
     }))
@@ -219,7 +219,7 @@ fn warn_if_unreachable(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
 /// Asks a server for any answer. The error says why there is none.
 async fn reach<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Result<(), String> {
     let remote = deliverer.remote();
-    let request = Request::json("HEAD", format!("{}/", remote.base()), "");
+    let request = ClientRequest::json("HEAD", format!("{}/", remote.base()), "");
     let sent = deliverer.send(request, 0, timeout).await;
     sent.map(|_| ())
         .map_err(|error| explain(&error.to_string(), remote.base(), remote.auth().name()))
@@ -238,7 +238,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 const PURGE_INTERVAL: Duration = Duration::from_hours(24);
 
 /// Deletes old events now and then.
-fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHandle<()>>> {
+fn keep(days: Option<u32>, stage: &Arc<PixelServer>) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(days) = days else { return Ok(None) };
     anyhow::ensure!(
         matches!(stage.sink, Sink::Store { .. }),
@@ -255,7 +255,7 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
                 match delete_old(store, before, everywhere).await {
                     Ok(true) if everywhere => purged = Some(Instant::now()),
                     Ok(_) => {}
-                    Err(error) => talk(&format!("could not delete old events: {error}")),
+                    Err(error) => print_message(&format!("could not delete old events: {error}")),
                 }
             }
             tokio::time::sleep(PRUNE_INTERVAL).await;
@@ -268,14 +268,14 @@ fn keep(days: Option<u32>, stage: &Arc<Stage>) -> anyhow::Result<Option<JoinHand
 async fn delete_old(store: &Store, before: DateTime<Utc>, everywhere: bool) -> Result<bool, StoreError> {
     let events = store.prune(before).await?;
     if events > 0 {
-        talk(&format!("deleted {events} events from before {}", iso(before)));
+        print_message(&format!("deleted {events} events from before {}", format_iso(before)));
     } else if !(everywhere && store.has_remnants()?) {
         return Ok(false);
     }
     match store.purge(everywhere).await? {
         Purge::Complete => Ok(true),
         Purge::Incomplete(reason) => {
-            talk(&format!(
+            print_message(&format!(
                 "note    deleted events can still be read in the bytes of the file or its `-wal`: {reason}; tried again in {} minutes",
                 PRUNE_INTERVAL.as_secs() / 60
             ));
@@ -291,13 +291,13 @@ const OPT_OUTS_RETRY: Duration = Duration::from_secs(5);
 const OPT_OUTS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Learns from the index who has opted out, before the first hit where the index answers.
-async fn learn_opt_outs(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+async fn learn_opt_outs(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
     let index = stage.sink.index()?;
     let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, stage.opt_outs.refresh_from_index(index)).await;
     let mut pause = if let Ok(Ok(())) = asked {
         OPT_OUTS_INTERVAL
     } else {
-        talk("note    the index does not say yet who has opted out; it is asked again");
+        print_message("note    the index does not say yet who has opted out; it is asked again");
         OPT_OUTS_RETRY
     };
     let stage = Arc::clone(stage);
@@ -315,7 +315,7 @@ async fn learn_opt_outs(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
 const BURST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Classes bursts of hits in the store's file now and then, which no single hit shows.
-fn look_for_bursts(stage: &Arc<Stage>) -> Option<JoinHandle<()>> {
+fn look_for_bursts(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
     let Sink::Store { store, .. } = &stage.sink else {
         return None;
     };
@@ -333,10 +333,10 @@ async fn mark_bursts(path: PathBuf) {
     let marked = tokio::task::spawn_blocking(move || super::reclassify::mark_bursts(&path, since)).await;
     match marked {
         Ok(Ok(0)) | Err(_) => {}
-        Ok(Ok(events)) => talk(&format!(
+        Ok(Ok(events)) => print_message(&format!(
             "classed {events} events as automation: bursts over many codes"
         )),
-        Ok(Err(error)) => talk(&format!(
+        Ok(Err(error)) => print_message(&format!(
             "could not look for bursts; `pixel reclassify` does: {error:#}"
         )),
     }
@@ -344,11 +344,15 @@ async fn mark_bursts(path: PathBuf) {
 
 /// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
 /// process ends with it; what was committed is safe.
-fn finish(stage: Arc<Stage>, printer: std::thread::JoinHandle<()>, writer: AccessLogWriter) -> anyhow::Result<()> {
+fn finish(
+    stage: Arc<PixelServer>,
+    printer: std::thread::JoinHandle<()>,
+    writer: AccessLogWriter,
+) -> anyhow::Result<()> {
     let Ok(stage) = Arc::try_unwrap(stage) else {
         return Ok(());
     };
-    let (sinks, reports) = stage.apart();
+    let (sinks, reports) = stage.into_parts();
     // The printer stops when nobody can report any more.
     drop(reports);
     for sink in sinks {
@@ -412,32 +416,32 @@ fn introduce(config: &Config, address: SocketAddr, sign_in: Option<&SignIn>) {
         .public_url
         .clone()
         .unwrap_or_else(|| public_url::from_address(address));
-    talk(&format!("listen  {address}"));
+    print_message(&format!("listen  {address}"));
     if config.public_url.is_none() && !address.ip().is_loopback() {
-        talk(
+        print_message(
             "note    set `PIXEL_PUBLIC_URL` (or `--url`) to the URL by which visitors reach this server: lines to paste need it",
         );
     }
-    talk(&format!("pixel   {base}/pixel.gif"));
-    talk(&format!(
+    print_message(&format!("pixel   {base}/pixel.gif"));
+    print_message(&format!(
         "paste   <img src=\"{base}/pixel.gif\" width=\"1\" height=\"1\" alt=\"\">"
     ));
     match sign_in {
-        Some(SignIn::Secret(secret)) => talk(&format!(
+        Some(SignIn::Secret(secret)) => print_message(&format!(
             "page    {}  (signs you in, once, within {} minutes; `pixel login` prints another)",
             login::link(&base, secret),
             LOGIN_LIFETIME.num_minutes()
         )),
-        Some(SignIn::Command) => talk(&format!(
+        Some(SignIn::Command) => print_message(&format!(
             "page    {base}/  (run `pixel login` for a link that signs you in)"
         )),
         None => {}
     }
-    talk(&format!("events  {destination}"));
+    print_message(&format!("events  {destination}"));
     if let Some(fallback) = &config.fallback {
-        talk(&format!("else to {fallback}"));
+        print_message(&format!("else to {fallback}"));
     }
-    talk("Ctrl-C stops; nothing that was accepted is lost");
+    print_message("Ctrl-C stops; nothing that was accepted is lost");
 }
 
 async fn stop() {
@@ -453,7 +457,7 @@ async fn stop() {
 }
 
 /// Prints reports on a thread of its own, so that a slow terminal never holds up a visitor.
-fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::thread::JoinHandle<()> {
+fn printer(mut lines: mpsc::Receiver<HitReport>, json: bool, quiet: bool) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         if quiet {
             // Nobody reads the reports from now on, so none are made.
@@ -484,23 +488,23 @@ fn printer(mut lines: mpsc::Receiver<Report>, json: bool, quiet: bool) -> std::t
 }
 
 /// The event of a report; null where there is none.
-fn event_of(report: &Report) -> Value {
+fn event_of(report: &HitReport) -> Value {
     let event = report.event.as_ref();
     let read = event.and_then(|event| serde_json::from_str(&event.document).ok());
     read.unwrap_or_default()
 }
 
 /// The request with the code as it is stored.
-fn request_of(report: &Report, event: &Value) -> String {
+fn request_of(report: &HitReport, event: &Value) -> String {
     match event.pointer("/pixel/code").and_then(Value::as_str) {
         Some(code) => report.request.replace("{code}", code),
         None => report.request.clone(),
     }
 }
 
-fn as_json(report: &Report) -> Value {
+fn as_json(report: &HitReport) -> Value {
     let request = request_of(report, &event_of(report));
-    let mut line = json!({"time": iso(report.time), "request": request, "outcome": report.outcome.name()});
+    let mut line = json!({"time": format_iso(report.time), "request": request, "outcome": report.outcome.name()});
     match &report.outcome {
         Outcome::Ignored(why) => line["reason"] = why.name().into(),
         Outcome::Failed(failure) | Outcome::Returned(failure) | Outcome::Fallback(failure) => {
@@ -514,7 +518,7 @@ fn as_json(report: &Report) -> Value {
     line
 }
 
-fn as_text(report: &Report) -> String {
+fn as_text(report: &HitReport) -> String {
     let event = event_of(report);
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
     format!(

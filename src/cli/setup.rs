@@ -13,10 +13,10 @@ use crate::destination::opensearch::Target;
 use crate::destination::rotation::Rotation;
 use crate::setup::plan::{Lifecycle, Plan};
 use crate::setup::product::Product;
-use crate::setup::run::{self, Done, Report};
+use crate::setup::run::{self, SetupReport, StepResult};
 use crate::setup::server::{ServerError, product};
 use crate::sqlite::Store;
-use crate::terminal::{json_line, print, talk};
+use crate::terminal::{json_line, print, print_message};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -107,7 +107,7 @@ async fn print_plan(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
     let (product, lifecycle) = match found.await {
         Ok(found) => found,
         Err(error) => {
-            talk(&format!("{error}\nprinting for OpenSearch 3"));
+            print_message(&format!("{error}\nprinting for OpenSearch 3"));
             (Product::OpenSearch(3, 0), Lifecycle::Ism("/_plugins"))
         }
     };
@@ -128,21 +128,21 @@ fn show_store(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
     print(&format!("unchanged   {subject} needs no setup: {why}"))
 }
 
-fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
+fn show(arguments: &Arguments, report: &SetupReport) -> anyhow::Result<()> {
     let writes = report.steps.iter().filter(|step| step.writes()).count();
     if arguments.json {
-        let word = |done: &Done| match done {
-            Done::Unchanged => "unchanged",
-            Done::Created => "created",
-            Done::Updated => "updated",
-            Done::Unavailable(_) => "unavailable",
+        let word = |done: &StepResult| match done {
+            StepResult::Unchanged => "unchanged",
+            StepResult::Created => "created",
+            StepResult::Updated => "updated",
+            StepResult::Unavailable(_) => "unavailable",
         };
         let steps: Vec<_> = report
             .steps
             .iter()
             .map(|step| {
                 let why = match &step.done {
-                    Done::Unavailable(why) => Some(why),
+                    StepResult::Unavailable(why) => Some(why),
                     _ => None,
                 };
                 json!({"subject": step.subject, "result": word(&step.done), "why": why})
@@ -161,7 +161,7 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
     let lacks = report
         .steps
         .iter()
-        .any(|step| matches!(step.done, Done::Unavailable(_)));
+        .any(|step| matches!(step.done, StepResult::Unavailable(_)));
     let except = if lacks { ", except what is unavailable here" } else { "" };
     let summary = match (writes, arguments.dry_run) {
         (0, _) => format!("{product} is as declared{except}; nothing to write"),
@@ -174,7 +174,7 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
 /// Tells when events must be sent elsewhere than to the URL that was given.
 fn advise(plan: &Plan, target: &Target) {
     if plan.index != target.index {
-        talk(&format!(
+        print_message(&format!(
             "now send events to {}/{} (`PIXEL_DESTINATION`)",
             target.base, plan.index.pattern
         ));

@@ -7,9 +7,9 @@ use anyhow::Context;
 use tokio::sync::Semaphore;
 
 use super::connect;
-use crate::client::bulk::Patience;
-use crate::client::http::{Deliverer, Request};
-use crate::client::router::Way;
+use crate::client::bulk::BulkTimeouts;
+use crate::client::http::{ClientRequest, Deliverer};
+use crate::client::router::RemoteDestination;
 use crate::config::Config;
 use crate::destination::Destination;
 use crate::destination::bulk::Limits;
@@ -28,7 +28,7 @@ const MESSAGES: usize = 32;
 pub(super) enum Sink {
     Store(Arc<Store>),
     Index(Arc<Deliverer>),
-    Message(Arc<Way>),
+    Message(Arc<RemoteDestination>),
 }
 
 impl Sink {
@@ -62,7 +62,7 @@ impl Sink {
             Self::Store(store) => store.store_all(events).await,
             Self::Index(deliverer) => {
                 deliverer
-                    .deliver_all(&events, Limits::default(), Patience::default())
+                    .deliver_all(&events, Limits::default(), BulkTimeouts::default())
                     .await
             }
             Self::Message(way) => hand_over(way, events).await,
@@ -81,7 +81,7 @@ impl Sink {
     pub(super) async fn deliver_kept(self, events: Vec<Event>) -> (Vec<Event>, Vec<Outcome>) {
         match self {
             Self::Index(deliverer) => {
-                let outcomes = deliverer.deliver_all(&events, Limits::default(), Patience::default());
+                let outcomes = deliverer.deliver_all(&events, Limits::default(), BulkTimeouts::default());
                 let outcomes = outcomes.await;
                 (events, outcomes)
             }
@@ -103,7 +103,7 @@ impl Sink {
 }
 
 /// Hands over events one by one, many at the same time.
-async fn hand_over(way: Arc<Way>, events: Vec<Event>) -> Vec<Outcome> {
+async fn hand_over(way: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outcome> {
     let turns = Arc::new(Semaphore::new(MESSAGES));
     let mut tasks = Vec::with_capacity(events.len());
     for event in events {
@@ -111,7 +111,7 @@ async fn hand_over(way: Arc<Way>, events: Vec<Event>) -> Vec<Outcome> {
         tasks.push(tokio::spawn(async move {
             // Never closed.
             let _turn = turns.acquire().await;
-            way.deliver(&event, Patience::default().budget).await.outcome
+            way.deliver(&event, BulkTimeouts::default().budget).await.outcome
         }));
     }
     let mut outcomes = Vec::with_capacity(tasks.len());
@@ -128,7 +128,7 @@ async fn hand_over(way: Arc<Way>, events: Vec<Event>) -> Vec<Outcome> {
 async fn reach(deliverer: &Deliverer) -> anyhow::Result<()> {
     let target = deliverer.target();
     let url = format!("{}/", target.base);
-    let answered = deliverer.send(Request::json("HEAD", url, ""), 0, REACH).await;
+    let answered = deliverer.send(ClientRequest::json("HEAD", url, ""), 0, REACH).await;
     answered.with_context(|| format!("cannot reach {target}; is it the right host and port, and is the server up?"))?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::public_url;
 use crate::api::snippet::{Form, Target, lines, warn_of_tag};
-use crate::terminal::{json_line, printable, talk};
+use crate::terminal::{json_line, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -79,11 +79,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.forms.as_slice()
     };
     if forms.contains(&Form::Amp) && !target.base.starts_with("https:") {
-        talk("AMP takes https only; give the public URL with `--url`");
+        print_message("AMP takes https only; give the public URL with `--url`");
     }
     for (_, tag) in &arguments.merge {
         if let Some(warning) = warn_of_tag(tag) {
-            talk(&printable(&warning, 600));
+            print_message(&printable(&warning, 600));
         }
     }
     let mut out = std::io::stdout().lock();
@@ -108,7 +108,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn target(arguments: &Arguments) -> anyhow::Result<Target> {
     let base = public_url::find(arguments.url.as_ref())?.unwrap_or_else(|| {
-        talk("note: these lines work on this machine only; give the public URL with `--url` or `PIXEL_PUBLIC_URL`");
+        print_message(
+            "note: these lines work on this machine only; give the public URL with `--url` or `PIXEL_PUBLIC_URL`",
+        );
         "http://127.0.0.1:8080".to_owned()
     });
     let campaign = [

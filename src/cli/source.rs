@@ -8,8 +8,8 @@ use crate::client::http::Deliverer;
 use crate::config::Config;
 use crate::config::token::KeptToken;
 use crate::destination::Destination;
-use crate::query::store::{Listed, Store};
-use crate::query::{Answer, AskError, Cursor, Filter, ParameterError, Parameters, Question};
+use crate::query::store::{ListedCode, Store};
+use crate::query::{Cursor, Filter, ParameterError, Parameters, Query, QueryError, QueryResult};
 use crate::setup::server::explain;
 use crate::sqlite::Reader;
 
@@ -35,7 +35,7 @@ impl Source {
         }
     }
 
-    pub(super) async fn ask(&self, question: &Question) -> anyhow::Result<Answer> {
+    pub(super) async fn ask(&self, question: &Query) -> anyhow::Result<QueryResult> {
         self.explained(match self {
             Self::File(file) => file.ask(question),
             Self::Index(deliverer) => deliverer.ask(question).await,
@@ -49,41 +49,41 @@ impl Source {
         })
     }
 
-    pub(super) async fn codes(&self, after: Option<&Cursor>, limit: usize) -> anyhow::Result<Vec<Listed>> {
+    pub(super) async fn codes(&self, after: Option<&Cursor>, limit: usize) -> anyhow::Result<Vec<ListedCode>> {
         self.explained(match self {
-            Self::File(file) => file.codes(after, limit).map_err(AskError::from),
+            Self::File(file) => file.codes(after, limit).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.codes(after, limit).await,
         })
     }
 
     pub(super) async fn tokens(&self) -> anyhow::Result<Vec<KeptToken>> {
         self.explained(match self {
-            Self::File(file) => file.tokens().map_err(AskError::from),
+            Self::File(file) => file.tokens().map_err(QueryError::from),
             Self::Index(deliverer) => codes::tokens(deliverer).await,
         })
     }
 
     pub(super) async fn add_token(&self, token: &KeptToken) -> anyhow::Result<bool> {
         self.explained(match self {
-            Self::File(file) => file.add_token(token).map_err(AskError::from),
+            Self::File(file) => file.add_token(token).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.add_token(token).await,
         })
     }
 
     pub(super) async fn delete_token(&self, hash: &[u8; 32]) -> anyhow::Result<bool> {
         self.explained(match self {
-            Self::File(file) => file.delete_token(hash).map_err(AskError::from),
+            Self::File(file) => file.delete_token(hash).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.delete_token(hash).await,
         })
     }
 
     /// A parameter is an option here, and of an index it is said what to do when nobody answers.
-    fn explained<T>(&self, result: Result<T, AskError>) -> anyhow::Result<T> {
+    fn explained<T>(&self, result: Result<T, QueryError>) -> anyhow::Result<T> {
         result.map_err(|error| match (error, self) {
-            (AskError::Parameter(error), _) => WrongOption(error).into(),
-            (error @ AskError::Unprepared, _) => error.into(),
-            (AskError::Unavailable(reason), Self::File(_)) => anyhow::anyhow!(reason),
-            (AskError::Unavailable(reason), Self::Index(deliverer)) => {
+            (QueryError::Parameter(error), _) => WrongOption(error).into(),
+            (error @ QueryError::Unprepared, _) => error.into(),
+            (QueryError::Unavailable(reason), Self::File(_)) => anyhow::anyhow!(reason),
+            (QueryError::Unavailable(reason), Self::Index(deliverer)) => {
                 let target = deliverer.target();
                 anyhow::anyhow!(explain(&reason, &target.base, target.auth.name()))
             }

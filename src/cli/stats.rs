@@ -6,9 +6,11 @@ use serde_json::json;
 use super::DestinationArgument;
 use super::source::{Source, WrongOption};
 use crate::api;
-use crate::hit::event::iso;
+use crate::hit::event::format_iso;
 use crate::query::clock::Clock;
-use crate::query::{Answer, CLASS, Group, MOST_VALUES, Parameters, Point, Question, Totals, all_values, listed_fields};
+use crate::query::{
+    CLASS, Group, MAX_VALUES, Parameters, Point, Query, QueryResult, Totals, all_values, listed_fields,
+};
 use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell};
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FIELD")]
     by: Vec<String>,
     /// How many values of each field at most [default: 10]
-    #[arg(long, short = 'n', allow_negative_numbers = true, value_parser = super::whole(1..=MOST_VALUES))]
+    #[arg(long, short = 'n', allow_negative_numbers = true, value_parser = super::whole(1..=MAX_VALUES))]
     limit: Option<usize>,
     /// Show a time series: `minute`, `hour`, `day`, `week` or `month`
     #[arg(long)]
@@ -95,7 +97,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map_err(WrongOption)?;
     if let Some(series) = &question.series {
         // Before an index is asked, which has no guess at what was meant.
-        Clock::of(&series.zone).map_err(WrongOption)?;
+        Clock::new(&series.zone).map_err(WrongOption)?;
     }
     let answer = super::runtime()?.block_on(async {
         let source = Source::open(&arguments.destination).await?;
@@ -122,7 +124,7 @@ fn show_fields(json: bool) -> anyhow::Result<()> {
     print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-fn write_csv(answer: &Answer) -> csv::Result<()> {
+fn write_csv(answer: &QueryResult) -> csv::Result<()> {
     let mut writer = CsvWriter::stdout();
     writer.row(["what", "name", "events", "uniques"])?;
     let mut row = |what: &str, name: &str, events: u64, uniques: Option<u64>| {
@@ -134,7 +136,7 @@ fn write_csv(answer: &Answer) -> csv::Result<()> {
         row("previous", "", previous.events, previous.uniques)?;
     }
     for point in answer.series.iter().flatten() {
-        row("series", &iso(point.start.0), point.events, point.uniques)?;
+        row("series", &format_iso(point.start.0), point.events, point.uniques)?;
     }
     // Whoever lists them, too, has them there.
     let listed = answer.by.iter().any(|listing| listing.field == CLASS);
@@ -194,7 +196,7 @@ fn change(now: u64, before: u64) -> String {
 }
 
 /// The head of the column of different values. A visitor's id changes every day.
-fn uniques_head(question: &Question) -> String {
+fn uniques_head(question: &Query) -> String {
     match question.unique {
         None => String::new(),
         Some(field) if field.name == "visitor.id" => "VISITORS (DAILY)".to_owned(),
@@ -238,7 +240,7 @@ fn spell(number: Option<u64>) -> Option<String> {
     number.map(|number| number.to_string())
 }
 
-fn table(question: &Question, answer: &Answer) -> String {
+fn table(question: &Query, answer: &QueryResult) -> String {
     let Totals {
         events,
         uniques,
@@ -264,7 +266,7 @@ fn table(question: &Question, answer: &Answer) -> String {
         ));
     }
     for (name, time) in [("first", first), ("last", last)] {
-        let time = time.map_or_else(|| "-".to_owned(), |time| iso(time.0));
+        let time = time.map_or_else(|| "-".to_owned(), |time| format_iso(time.0));
         lines.push(format!("{name:<24} {time}"));
     }
     if !answer.classes.is_empty() && answer.by.iter().all(|listing| listing.field != CLASS) {
@@ -280,7 +282,7 @@ fn table(question: &Question, answer: &Answer) -> String {
             let row = |point: &Point| {
                 let bar = bar(point.events, most, 40);
                 columns.row(
-                    &iso(point.start.0),
+                    &format_iso(point.start.0),
                     &point.events.to_string(),
                     spell(point.uniques),
                     &bar,
@@ -296,7 +298,7 @@ fn table(question: &Question, answer: &Answer) -> String {
 }
 
 /// The values of a field under their heads, after an empty line.
-fn rows(field: &str, groups: &[Group], all: u64, question: &Question) -> Vec<String> {
+fn rows(field: &str, groups: &[Group], all: u64, question: &Query) -> Vec<String> {
     let most = groups.iter().map(|group| group.events).max().unwrap_or(0);
     let lengths = groups.iter().map(|group| group.value.chars().count());
     let columns = Columns {

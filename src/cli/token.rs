@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::source::Source;
 use super::{DestinationArgument, configuration};
-use crate::config::token::{KeptToken, Scope, TokenKind, hex, of_bytes};
+use crate::config::token::{KeptToken, Scope, TokenKind, encode_hex, encode_token};
 use crate::destination::Destination;
-use crate::hit::event::iso;
+use crate::hit::event::format_iso;
 use crate::sqlite::{Reader, Store};
 
-use crate::terminal::{json_line, print, printable, talk};
+use crate::terminal::{json_line, print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -57,7 +57,7 @@ enum Command {
 }
 
 fn scope() -> impl TypedValueParser<Value = Scope> {
-    PossibleValuesParser::new(Scope::ALL.map(Scope::name)).map(|given| Scope::of(&given).unwrap_or(Scope::StatsRead))
+    PossibleValuesParser::new(Scope::ALL.map(Scope::name)).map(|given| Scope::parse(&given).unwrap_or(Scope::StatsRead))
 }
 
 /// The file, when the destination is one.
@@ -108,13 +108,13 @@ async fn revoke(id: &str, destination: &DestinationArgument) -> anyhow::Result<(
 }
 
 fn new(destination: &DestinationArgument, name: &str, scopes: &[Scope], json: bool) -> anyhow::Result<()> {
-    let token = of_bytes(super::random()?);
+    let token = encode_token(super::random()?);
     let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
     let stored = KeptToken {
         name: name.to_owned(),
         ..KeptToken::new(TokenKind::Token, &token, scopes, Utc::now())
     };
-    let entry = format!("{}={}", hex(&stored.hash), names.join("+"));
+    let entry = format!("{}={}", encode_hex(&stored.hash), names.join("+"));
     let kept = file(destination)?;
     if let Some(path) = &kept {
         if !path.exists() {
@@ -128,8 +128,8 @@ fn new(destination: &DestinationArgument, name: &str, scopes: &[Scope], json: bo
         ));
     }
     match kept {
-        Some(path) => talk(&format!("the hash of this token is kept in `{}`", path.display())),
-        None => talk(&format!("add this to `PIXEL_TOKENS`, commas between several: {entry}")),
+        Some(path) => print_message(&format!("the hash of this token is kept in `{}`", path.display())),
+        None => print_message(&format!("add this to `PIXEL_TOKENS`, commas between several: {entry}")),
     }
     print(&token)
 }
@@ -138,21 +138,23 @@ fn list(tokens: &[KeptToken], json: bool) -> anyhow::Result<()> {
     let names = |token: &KeptToken| token.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
     if json {
         let rows = tokens.iter().map(
-            |token| json!({"id": token.id, "kind": token.kind.name(), "name": token.name, "scopes": names(token), "created": iso(token.created), "expires": token.expires.map(iso)}),
+            |token| json!({"id": token.id, "kind": token.kind.name(), "name": token.name, "scopes": names(token), "created": format_iso(token.created), "expires": token.expires.map(format_iso)}),
         );
         return print(&json_line(&rows.collect::<Vec<_>>().into()));
     }
     if tokens.is_empty() {
-        talk("no tokens are kept with the events; `pixel token new` makes one, `pixel login` begins a session");
+        print_message(
+            "no tokens are kept with the events; `pixel token new` makes one, `pixel login` begins a session",
+        );
     }
     for token in tokens {
         let scopes = names(token).join(" ");
-        let expires = token.expires.map_or_else(|| "-".to_owned(), iso);
+        let expires = token.expires.map_or_else(|| "-".to_owned(), format_iso);
         print(&format!(
             "{}  {:<7}  {}  {expires:<24}  {scopes:<40}  {}",
             token.id,
             token.kind.name(),
-            iso(token.created),
+            format_iso(token.created),
             printable(&token.name, 40)
         ))?;
     }

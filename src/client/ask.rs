@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::client::http::{Deliverer, Request};
+use crate::client::http::{ClientRequest, Deliverer};
 use crate::query::elastic;
 use crate::query::elastic::Dialect;
-use crate::query::{Answer, AskError, Filter, Latest, Page, Question};
+use crate::query::{EventPage, EventQuery, Filter, Query, QueryError, QueryResult};
 
 /// Most bytes of an answer: a thousand of the largest events.
-const ANSWER_BYTES: usize = 64 << 20;
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
 /// Patience with one question.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-async fn search(deliverer: &Deliverer, body: &Value) -> Result<(u16, Vec<u8>), AskError> {
+async fn search(deliverer: &Deliverer, body: &Value) -> Result<(u16, Vec<u8>), QueryError> {
     let target = deliverer.target();
     let url = format!(
         "{}/{}/_search?ignore_unavailable=true",
@@ -23,15 +23,19 @@ async fn search(deliverer: &Deliverer, body: &Value) -> Result<(u16, Vec<u8>), A
         target.index.wildcard()
     );
     let sent = deliverer
-        .send(Request::json("POST", url, body.to_string()), ANSWER_BYTES, PATIENCE)
+        .send(
+            ClientRequest::json("POST", url, body.to_string()),
+            MAX_RESPONSE_BYTES,
+            REQUEST_TIMEOUT,
+        )
         .await;
-    let answer = sent.map_err(|error| AskError::Unavailable(error.to_string()))?;
+    let answer = sent.map_err(|error| QueryError::Unavailable(error.to_string()))?;
     Ok((answer.status, answer.body))
 }
 
-async fn judged(deliverer: &Deliverer, body: &Value) -> Result<Value, AskError> {
+async fn check_response(deliverer: &Deliverer, body: &Value) -> Result<Value, QueryError> {
     let (status, answer) = search(deliverer, body).await?;
-    elastic::judge(status, &answer)
+    elastic::check_status(status, &answer)
 }
 
 /// Answers a question.
@@ -39,14 +43,14 @@ async fn judged(deliverer: &Deliverer, body: &Value) -> Result<Value, AskError> 
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked, or refuses the question.
-pub async fn ask(deliverer: &Deliverer, question: &Question) -> Result<Answer, AskError> {
+pub async fn ask(deliverer: &Deliverer, question: &Query) -> Result<QueryResult, QueryError> {
     let (mut status, mut answer) = search(deliverer, &elastic::body(question, Dialect::Calendar)).await?;
     if elastic::wants_interval(status, &answer) {
         (status, answer) = search(deliverer, &elastic::body(question, Dialect::Interval)).await?;
     }
-    let mut answer = elastic::read(question, &elastic::judge(status, &answer)?)?;
+    let mut answer = elastic::read(question, &elastic::check_status(status, &answer)?)?;
     if question.compare {
-        let before = judged(deliverer, &elastic::body_before(question)).await?;
+        let before = check_response(deliverer, &elastic::body_before(question)).await?;
         answer.previous = Some(elastic::read_totals(&before));
     }
     Ok(answer)
@@ -57,8 +61,8 @@ pub async fn ask(deliverer: &Deliverer, question: &Question) -> Result<Answer, A
 /// # Errors
 ///
 /// As [`ask`].
-pub async fn latest(deliverer: &Deliverer, latest: &Latest) -> Result<Page, AskError> {
-    let answer = judged(deliverer, &elastic::body_latest(latest)).await?;
+pub async fn latest(deliverer: &Deliverer, latest: &EventQuery) -> Result<EventPage, QueryError> {
+    let answer = check_response(deliverer, &elastic::body_latest(latest)).await?;
     Ok(elastic::read_latest(latest, answer))
 }
 
@@ -67,7 +71,7 @@ pub async fn latest(deliverer: &Deliverer, latest: &Latest) -> Result<Page, AskE
 /// # Errors
 ///
 /// As [`ask`].
-pub async fn count(deliverer: &Deliverer, filter: &Filter) -> Result<u64, AskError> {
-    let answer = judged(deliverer, &elastic::body_count(filter)).await?;
+pub async fn count(deliverer: &Deliverer, filter: &Filter) -> Result<u64, QueryError> {
+    let answer = check_response(deliverer, &elastic::body_count(filter)).await?;
     Ok(elastic::count(&answer))
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::client::http::{Deliverer, Request, SendError, failed, random, turned_away};
-use crate::destination::bulk::{Answer, Batch, Form, Limits, Planned, answer};
+use crate::client::http::{ClientRequest, Deliverer, SendError, failed, random, was_refused};
+use crate::destination::bulk::{BulkRequest, BulkResponse, Limits, Planned, RequestForm, parse_response};
 use crate::destination::opensearch::Target;
 use crate::destination::{Verdict, backoff};
 use crate::hit::event::Event;
@@ -20,14 +20,14 @@ use crate::hit::outcome::Outcome;
 
 /// How long many events may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct BulkTimeouts {
     /// One request.
     pub attempt: Duration,
     /// After this no request is tried again.
     pub budget: Duration,
 }
 
-impl Default for Patience {
+impl Default for BulkTimeouts {
     fn default() -> Self {
         Self {
             attempt: Duration::from_secs(30),
@@ -37,7 +37,7 @@ impl Default for Patience {
 }
 
 /// More of an answer is not read; one of 5,000 refusals with their reasons is some 2 MB.
-const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Delivers batch after batch, `most` at the same time, and reports the outcomes of each in the order in which they end.
 /// Whoever is reported to can end it: what is under way is then waited for, and nothing more is taken.
@@ -75,12 +75,12 @@ where
 
 /// Requests that are under way at the same time: of a small index with two processors each has one, and does not wait for the
 /// next one to arrive.
-const UNDER_WAY: usize = 3;
+const MAX_CONCURRENT_REQUESTS: usize = 3;
 
 impl Deliverer {
     /// Delivers events, in as few requests as may be, and says of each in its place what became of it. While the index works
     /// on some requests, the next is written. After a passing fault only those are sent again that it befell. Of several events of one id the first is sent; the others are its duplicates.
-    pub async fn deliver_all(&self, events: &[Event], limits: Limits, patience: Patience) -> Vec<Outcome> {
+    pub async fn deliver_all(&self, events: &[Event], limits: Limits, patience: BulkTimeouts) -> Vec<Outcome> {
         let mut all = Some(events.iter().collect());
         self.deliver_parts(|| all.take(), limits, patience).await.1
     }
@@ -90,16 +90,16 @@ impl Deliverer {
         &self,
         next: impl FnMut() -> Option<Vec<E>> + Send,
         limits: Limits,
-        patience: Patience,
+        patience: BulkTimeouts,
     ) -> (Vec<E>, Vec<Outcome>) {
         let deadline = Instant::now() + patience.budget;
-        let work = Mutex::new(Work {
+        let work = Mutex::new(PartQueue {
             next,
             events: Vec::new(),
             planned: VecDeque::new(),
-            round: Round::new(limits),
+            round: BulkAttempt::new(limits),
         });
-        let room = Semaphore::new(UNDER_WAY);
+        let room = Semaphore::new(MAX_CONCURRENT_REQUESTS);
         for attempt in 1.. {
             let learnt = AtomicBool::new(false);
             let lane = async || {
@@ -131,12 +131,12 @@ impl Deliverer {
             tokio::time::sleep(wait).await;
             lock(&work).plan_from(0, self.target(), self.form());
         }
-        let Work { events, round, .. } = work.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let PartQueue { events, round, .. } = work.into_inner().unwrap_or_else(PoisonError::into_inner);
         (events, round.end())
     }
 
-    fn form(&self) -> Form {
-        Form {
+    fn form(&self) -> RequestForm {
+        RequestForm {
             ids: !self.refuses_ids.load(Ordering::Relaxed),
             doc_type: self.needs_type.load(Ordering::Relaxed),
         }
@@ -144,52 +144,64 @@ impl Deliverer {
 
     /// Sends a batch and notes what became of its members. True when something was learnt from it, so that another attempt
     /// will differ from this one.
-    async fn deliver_batch<E, P>(&self, batch: Batch, form: Form, work: &Mutex<Work<E, P>>, timeout: Duration) -> bool {
-        let Batch { request, body, members } = batch;
+    async fn deliver_batch<E, P>(
+        &self,
+        batch: BulkRequest,
+        form: RequestForm,
+        work: &Mutex<PartQueue<E, P>>,
+        timeout: Duration,
+    ) -> bool {
+        let BulkRequest { request, body, members } = batch;
         let bytes = body.len();
         let sent = self
-            .send(Request::json(request.method, request.url, body), ANSWER_BYTES, timeout)
+            .send(
+                ClientRequest::json(request.method, request.url, body),
+                MAX_RESPONSE_BYTES,
+                timeout,
+            )
             .await;
-        let turned_away = sent.as_ref().is_ok_and(|got| turned_away(got.status));
+        let turned_away = sent.as_ref().is_ok_and(|got| was_refused(got.status));
         let answered = match sent {
-            Ok(got) => answer(got.status, &got.body, members.len()),
-            Err(SendError::Transport(reason) | SendError::Slow(reason)) => Answer::Whole(Verdict::Retry(reason)),
-            Err(SendError::Impossible(reason)) => Answer::Whole(Verdict::Denied(reason)),
+            Ok(got) => parse_response(got.status, &got.body, members.len()),
+            Err(SendError::Transport(reason) | SendError::Slow(reason)) => BulkResponse::Whole(Verdict::Retry(reason)),
+            Err(SendError::Impossible(reason)) => BulkResponse::Whole(Verdict::Denied(reason)),
         };
         let round = &mut lock(work).round;
         match answered {
-            Answer::Items(verdicts) => {
+            BulkResponse::Items(verdicts) => {
                 let mut learnt = false;
                 for (member, verdict) in members.iter().zip(verdicts) {
                     learnt |= self.note(round, *member, verdict, form);
                 }
                 learnt
             }
-            Answer::NeedsType if !form.doc_type => {
+            BulkResponse::NeedsType if !form.doc_type => {
                 self.needs_type.store(true, Ordering::Relaxed);
                 true
             }
-            Answer::TooLarge(_) if members.len() > 1 => {
+            BulkResponse::TooLarge(_) if members.len() > 1 => {
                 round.limits.bytes = round.limits.bytes.min(bytes / 2);
                 true
             }
-            Answer::NeedsType => round.all(&members, |_| {
+            BulkResponse::NeedsType => round.all(&members, |_| {
                 Fate::Over(failed("the server wants no type and wants one".to_owned(), false))
             }),
-            Answer::TooLarge(reason) | Answer::Whole(Verdict::Refused(reason)) => {
+            BulkResponse::TooLarge(reason) | BulkResponse::Whole(Verdict::Refused(reason)) => {
                 round.all(&members, |_| Fate::Over(failed(reason.clone(), false)))
             }
-            Answer::Whole(Verdict::Denied(reason)) => round.all(&members, |_| Fate::Over(failed(reason.clone(), true))),
-            Answer::Whole(Verdict::Retry(reason)) if turned_away => {
+            BulkResponse::Whole(Verdict::Denied(reason)) => {
+                round.all(&members, |_| Fate::Over(failed(reason.clone(), true)))
+            }
+            BulkResponse::Whole(Verdict::Retry(reason)) if turned_away => {
                 round.all(&members, |_| Fate::Again(reason.clone()))
             }
-            Answer::Whole(Verdict::Retry(reason)) => round.all(&members, |_| Fate::Unknown(reason.clone())),
-            Answer::Whole(other) => round.all(&members, |_| Fate::Unknown(format!("{other:?}"))),
+            BulkResponse::Whole(Verdict::Retry(reason)) => round.all(&members, |_| Fate::Unknown(reason.clone())),
+            BulkResponse::Whole(other) => round.all(&members, |_| Fate::Unknown(format!("{other:?}"))),
         }
     }
 
     /// Notes the verdict on one event. True when it taught something.
-    fn note(&self, round: &mut Round, member: usize, verdict: Option<Verdict>, form: Form) -> bool {
+    fn note(&self, round: &mut BulkAttempt, member: usize, verdict: Option<Verdict>, form: RequestForm) -> bool {
         let fate = match verdict {
             Some(Verdict::Indexed) => Fate::Over(Outcome::Indexed),
             // An attempt of ours may have stored it, and its answer got lost: no second hit.
@@ -218,17 +230,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Events that come in parts, and where they stand.
-struct Work<E, P> {
+struct PartQueue<E, P> {
     next: P,
     events: Vec<E>,
     /// Requests of this attempt that are still to be written.
     planned: VecDeque<Planned>,
-    round: Round,
+    round: BulkAttempt,
 }
 
-impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> Work<E, P> {
+impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
     /// The next request of this attempt, if need be of the next part.
-    fn next(&mut self, target: &Target, form: impl Fn() -> Form) -> Option<(Batch, Form)> {
+    fn next(&mut self, target: &Target, form: impl Fn() -> RequestForm) -> Option<(BulkRequest, RequestForm)> {
         loop {
             if let Some(planned) = self.planned.pop_front() {
                 return Some((planned.write(&self.events), planned.form));
@@ -241,7 +253,7 @@ impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> Work<E, P> {
     }
 
     /// Plans the requests for what waits of the events from a number on.
-    fn plan_from(&mut self, from: usize, target: &Target, form: Form) {
+    fn plan_from(&mut self, from: usize, target: &Target, form: RequestForm) {
         let waiting = self.round.waiting().skip_while(|number| *number < from);
         let waiting = waiting.map(|number| (number, self.events[number].borrow()));
         self.planned = target.plan(waiting, form, self.round.limits).into();
@@ -259,7 +271,7 @@ enum Fate {
 }
 
 /// Where an event stands.
-enum Standing {
+enum ItemState {
     /// To be sent, for the first time or again.
     Waiting {
         /// Why it was not stored so far.
@@ -272,7 +284,7 @@ enum Standing {
     Over(Outcome),
 }
 
-impl Standing {
+impl ItemState {
     const UNSENT: Self = Self::Waiting {
         reason: String::new(),
         may_be_ours: false,
@@ -280,9 +292,9 @@ impl Standing {
 }
 
 /// Where each of the events stands.
-struct Round {
+struct BulkAttempt {
     limits: Limits,
-    events: Vec<Standing>,
+    events: Vec<ItemState>,
     /// The first event of each id.
     firsts: HashMap<String, usize>,
     /// Of events whose id others have, too: those others, in their order.
@@ -291,7 +303,7 @@ struct Round {
     successors: BTreeMap<usize, usize>,
 }
 
-impl Round {
+impl BulkAttempt {
     fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -311,16 +323,16 @@ impl Round {
             // The same id in another index is another document.
             let Some(first) = first.filter(|first| index(*first) == index(number)) else {
                 self.firsts.entry(id.clone()).or_insert(number);
-                self.events.push(Standing::UNSENT);
+                self.events.push(ItemState::UNSENT);
                 continue;
             };
             let mut before = first;
             while let Some(successor) = self.successors.get(&before) {
                 before = *successor;
             }
-            self.events.push(Standing::Behind(before));
+            self.events.push(ItemState::Behind(before));
             self.twins.entry(before).or_default().push(number);
-            if let Standing::Over(outcome) = &self.events[before] {
+            if let ItemState::Over(outcome) = &self.events[before] {
                 self.settle_twins(before, &outcome.clone());
             }
         }
@@ -328,11 +340,11 @@ impl Round {
 
     fn waiting(&self) -> impl Iterator<Item = usize> {
         let events = self.events.iter().enumerate();
-        events.filter_map(|(number, standing)| matches!(standing, Standing::Waiting { .. }).then_some(number))
+        events.filter_map(|(number, standing)| matches!(standing, ItemState::Waiting { .. }).then_some(number))
     }
 
     fn may_be_ours(&self, member: usize) -> bool {
-        matches!(self.events[member], Standing::Waiting { may_be_ours: true, .. })
+        matches!(self.events[member], ItemState::Waiting { may_be_ours: true, .. })
     }
 
     fn settle(&mut self, member: usize, fate: Fate) {
@@ -340,13 +352,13 @@ impl Round {
         self.events[member] = match fate {
             Fate::Over(outcome) => {
                 self.settle_twins(member, &outcome);
-                Standing::Over(outcome)
+                ItemState::Over(outcome)
             }
-            Fate::Again(reason) => Standing::Waiting {
+            Fate::Again(reason) => ItemState::Waiting {
                 reason,
                 may_be_ours: before,
             },
-            Fate::Unknown(reason) => Standing::Waiting {
+            Fate::Unknown(reason) => ItemState::Waiting {
                 reason,
                 may_be_ours: true,
             },
@@ -363,9 +375,9 @@ impl Round {
             Outcome::Failed(failure) if !failure.temporary => {
                 let next = twins.remove(0);
                 self.successors.insert(first, next);
-                self.events[next] = Standing::UNSENT;
+                self.events[next] = ItemState::UNSENT;
                 for twin in &twins {
-                    self.events[*twin] = Standing::Behind(next);
+                    self.events[*twin] = ItemState::Behind(next);
                 }
                 if !twins.is_empty() {
                     self.twins.insert(next, twins);
@@ -373,10 +385,10 @@ impl Round {
             }
             Outcome::Failed(_) => twins
                 .into_iter()
-                .for_each(|twin| self.events[twin] = Standing::Over(outcome.clone())),
+                .for_each(|twin| self.events[twin] = ItemState::Over(outcome.clone())),
             _ => twins
                 .into_iter()
-                .for_each(|twin| self.events[twin] = Standing::Over(Outcome::Duplicate)),
+                .for_each(|twin| self.events[twin] = ItemState::Over(Outcome::Duplicate)),
         }
     }
 
@@ -395,9 +407,9 @@ impl Round {
 
     fn outcome(&self, number: usize) -> Outcome {
         match &self.events[number] {
-            Standing::Over(outcome) => outcome.clone(),
-            Standing::Waiting { reason, .. } => failed(reason.clone(), true),
-            Standing::Behind(first) => self.outcome(*first),
+            ItemState::Over(outcome) => outcome.clone(),
+            ItemState::Waiting { reason, .. } => failed(reason.clone(), true),
+            ItemState::Behind(first) => self.outcome(*first),
         }
     }
 }
@@ -426,17 +438,17 @@ mod tests {
         ids.iter().map(event).collect()
     }
 
-    fn round(ids: &[u8]) -> Round {
+    fn round(ids: &[u8]) -> BulkAttempt {
         round_at("http://host/events", &events(ids))
     }
 
-    fn round_at(url: &str, events: &[Event]) -> Round {
-        let mut round = Round::new(Limits::default());
+    fn round_at(url: &str, events: &[Event]) -> BulkAttempt {
+        let mut round = BulkAttempt::new(Limits::default());
         round.add(events, &target(url));
         round
     }
 
-    fn waiting(round: &Round) -> Vec<usize> {
+    fn waiting(round: &BulkAttempt) -> Vec<usize> {
         round.waiting().collect()
     }
 
@@ -501,7 +513,7 @@ mod tests {
             let all = events(&ids);
             let target = target("http://host/events");
             let mut come = first.min(ids.len());
-            let mut round = Round::new(Limits::default());
+            let mut round = BulkAttempt::new(Limits::default());
             round.add(&all[..come], &target);
             let mut stored = before.clone();
             let mut chances = chances.into_iter();

@@ -7,17 +7,17 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::client::ask;
-use crate::client::http::{Deliverer, Request};
-use crate::config::token::{KeptToken, Scope, TokenKind, hex, unhex};
+use crate::client::http::{ClientRequest, Deliverer};
+use crate::config::token::{KeptToken, Scope, TokenKind, decode_hex, encode_hex};
 use crate::destination::opensearch::Target;
 use crate::hit::code::{CodeStatus, Listing};
 use crate::hit::event::Event;
-use crate::query::store::{Change, Changed, Followed, Listed, MOST_FOLLOWED, Place, Put, Store};
+use crate::query::store::{AddResult, Changed, CodeChange, FollowedEvents, ListedCode, MAX_FOLLOWED, Position, Store};
 use crate::query::store::{OptOut, Requester};
-use crate::query::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
+use crate::query::{Cursor, EventPage, EventQuery, Filter, Query, QueryError, QueryResult, Timestamp};
 
-const ANSWER_BYTES: usize = 8 << 20;
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The index of the codes.
 const CODES: &str = "codes";
@@ -29,10 +29,10 @@ const OPT_OUTS: &str = "opt-outs";
 const TOKENS: &str = "tokens";
 
 /// After so many milliseconds all events of a time can be found: the engines make them visible every second.
-const SETTLED: i64 = 2_000;
+const REFRESH_INTERVAL_MS: i64 = 2_000;
 
 /// An index beside that of the events: not one that the wildcard of the events' names matches.
-fn beside(deliverer: &Deliverer, what: &str) -> String {
+fn side_index(deliverer: &Deliverer, what: &str) -> String {
     let wildcard = deliverer.target().index.wildcard();
     let name: String = wildcard.chars().filter(|character| *character != '*').collect();
     format!("pixel-{what}-of-{}", name.trim_end_matches(['-', '_', '.']))
@@ -43,7 +43,7 @@ async fn send(
     method: &'static str,
     path: &str,
     body: Option<&Value>,
-) -> Result<(u16, Value), AskError> {
+) -> Result<(u16, Value), QueryError> {
     send_to(deliverer, CODES, method, path, body).await
 }
 
@@ -53,8 +53,8 @@ async fn send_to(
     method: &'static str,
     path: &str,
     body: Option<&Value>,
-) -> Result<(u16, Value), AskError> {
-    send_within(deliverer, what, method, path, body, PATIENCE).await
+) -> Result<(u16, Value), QueryError> {
+    send_within(deliverer, what, method, path, body, REQUEST_TIMEOUT).await
 }
 
 async fn send_within(
@@ -64,18 +64,18 @@ async fn send_within(
     path: &str,
     body: Option<&Value>,
     patience: Duration,
-) -> Result<(u16, Value), AskError> {
-    let url = format!("{}/{}{path}", deliverer.target().base, beside(deliverer, what));
+) -> Result<(u16, Value), QueryError> {
+    let url = format!("{}/{}{path}", deliverer.target().base, side_index(deliverer, what));
     let body = body.map(Value::to_string).unwrap_or_default();
     let sent = deliverer
-        .send(Request::json(method, url, body), ANSWER_BYTES, patience)
+        .send(ClientRequest::json(method, url, body), MAX_RESPONSE_BYTES, patience)
         .await;
-    let answer = sent.map_err(|error| AskError::Unavailable(error.to_string()))?;
+    let answer = sent.map_err(|error| QueryError::Unavailable(error.to_string()))?;
     Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
 }
 
-fn unexpected<T>(what: &str, status: u16) -> Result<T, AskError> {
-    Err(AskError::Unavailable(format!(
+fn unexpected<T>(what: &str, status: u16) -> Result<T, QueryError> {
+    Err(QueryError::Unavailable(format!(
         "the index of {what} answered with status {status}"
     )))
 }
@@ -95,21 +95,21 @@ async fn document_of(
     what: &str,
     code: &str,
     patience: Duration,
-) -> Result<Option<Value>, AskError> {
+) -> Result<Option<Value>, QueryError> {
     match find(deliverer, what, code, patience).await? {
         Found::Document(document) => Ok(Some(document)),
         Found::Missing | Found::NoIndex => Ok(None),
     }
 }
 
-async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration) -> Result<Found, AskError> {
+async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration) -> Result<Found, QueryError> {
     if !can_be_id(code) {
         return Ok(Found::NoIndex);
     }
     match send_within(deliverer, what, "GET", &path(code, ""), None, patience).await? {
         (200, mut found) if found["_source"].is_object() => Ok(Found::Document(found["_source"].take())),
         // A login page, or whatever stands before the index.
-        (200, _) => Err(AskError::Unavailable(format!(
+        (200, _) => Err(QueryError::Unavailable(format!(
             "what answers for the index of {what} sends no document"
         ))),
         (404, found) if found["found"] == false => Ok(Found::Missing),
@@ -120,7 +120,7 @@ async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration)
 
 /// How a code stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct CodeLookup {
     /// In the list.
     pub status: CodeStatus,
     /// Its recipient has opted out.
@@ -128,14 +128,14 @@ pub struct Standing {
 }
 
 /// No document has a longer id.
-const LONGEST_ID: usize = 512;
+const MAX_ID_BYTES: usize = 512;
 
 /// How a code stands at this moment. A code of which nothing is known stands as it was given out.
 ///
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked within `patience`.
-pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> Result<Standing, AskError> {
+pub async fn look_up_code(deliverer: &Deliverer, code: &str, patience: Duration) -> Result<CodeLookup, QueryError> {
     let begun = Instant::now();
     // One after the other, so that there is one connection.
     let opted_out = document_of(deliverer, OPT_OUTS, code, patience).await?.is_some();
@@ -150,11 +150,11 @@ pub async fn standing(deliverer: &Deliverer, code: &str, patience: Duration) -> 
             Found::NoIndex => CodeStatus::default(),
         }
     };
-    Ok(Standing { status, opted_out })
+    Ok(CodeLookup { status, opted_out })
 }
 
 /// So many codes are looked up with one request.
-const AT_ONCE: usize = 1_000;
+const MAX_CODES_PER_REQUEST: usize = 1_000;
 
 /// Looks up how the codes of many events stand at this moment, marks the events by that, and says of each whether its
 /// recipient has opted out.
@@ -162,17 +162,17 @@ const AT_ONCE: usize = 1_000;
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked within `patience`; then nothing is marked.
-pub async fn heed(
+pub async fn apply_code_status(
     deliverer: &Deliverer,
     events: &mut [Event],
     codes: &[Option<String>],
     patience: Duration,
-) -> Result<Vec<bool>, AskError> {
+) -> Result<Vec<bool>, QueryError> {
     let deadline = Instant::now() + patience;
     let distinct: BTreeSet<&str> = codes.iter().flatten().map(String::as_str).collect();
     let distinct: Vec<&str> = distinct.into_iter().filter(|code| can_be_id(code)).collect();
     let (mut listings, mut opted_out) = (HashMap::new(), HashSet::new());
-    for some in distinct.chunks(AT_ONCE) {
+    for some in distinct.chunks(MAX_CODES_PER_REQUEST) {
         let left = || deadline.saturating_duration_since(Instant::now());
         let found = documents_of(deliverer, OPT_OUTS, "false", some, left()).await?;
         opted_out.extend(found.into_iter().flatten().map(|document| document.code));
@@ -222,7 +222,7 @@ async fn documents_of(
     source: &str,
     codes: &[&str],
     patience: Duration,
-) -> Result<Option<Vec<Document>>, AskError> {
+) -> Result<Option<Vec<Document>>, QueryError> {
     let path = format!("/_mget?_source={source}&filter_path=docs._id,docs.found,docs._source,docs.error.type");
     let body = json!({"ids": codes});
     let (status, mut answer) = send_within(deliverer, what, "POST", &path, Some(&body), patience).await?;
@@ -242,7 +242,7 @@ async fn documents_of(
             (None, Some("index_not_found_exception")) => return Ok(None),
             (None, error) => {
                 let error = error.unwrap_or("nothing of one of them");
-                return Err(AskError::Unavailable(format!(
+                return Err(QueryError::Unavailable(format!(
                     "the index of {what} answered with {error}"
                 )));
             }
@@ -256,11 +256,11 @@ async fn documents_of(
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked.
-pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskError> {
+pub async fn list_opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, QueryError> {
     let mut codes = BTreeSet::new();
     visit_opt_outs(deliverer, |opt_out| {
         codes.insert(opt_out.code);
-        Ok::<_, AskError>(())
+        Ok::<_, QueryError>(())
     })
     .await?;
     Ok(codes)
@@ -271,7 +271,7 @@ pub async fn opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, AskErr
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked, or answers of a part of it alone; else what `visit` returns.
-pub async fn visit_opt_outs<E: From<AskError>>(
+pub async fn visit_opt_outs<E: From<QueryError>>(
     deliverer: &Deliverer,
     mut visit: impl FnMut(OptOut) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -306,7 +306,7 @@ pub async fn visit_opt_outs<E: From<AskError>>(
 fn read_opt_out(code: &str, document: &Value) -> OptOut {
     OptOut {
         code: code.to_owned(),
-        since: document["since"].as_i64().map(Moment::of_millis),
+        since: document["since"].as_i64().map(Timestamp::from_millis),
         by: document["requester"].as_str().and_then(Requester::parse),
     }
 }
@@ -316,9 +316,9 @@ fn read_opt_out(code: &str, document: &Value) -> OptOut {
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked, or no document can have the code as its id.
-pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, AskError> {
+pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, QueryError> {
     wanted_as_id(code)?;
-    Ok(document_of(deliverer, OPT_OUTS, code, PATIENCE).await?.is_some())
+    Ok(document_of(deliverer, OPT_OUTS, code, REQUEST_TIMEOUT).await?.is_some())
 }
 
 /// Remembers that a code's recipient has opted out, or that no more.
@@ -326,7 +326,7 @@ pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, Ask
 /// # Errors
 ///
 /// [`AskError`] when that cannot be written.
-pub async fn opt_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), AskError> {
+pub async fn set_opted_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), QueryError> {
     let by = Requester::Page;
     change_opt_out(deliverer, code, out, by, chrono::Utc::now())
         .await
@@ -345,7 +345,7 @@ pub async fn change_opt_out(
     out: bool,
     by: Requester,
     at: chrono::DateTime<chrono::Utc>,
-) -> Result<bool, AskError> {
+) -> Result<bool, QueryError> {
     wanted_as_id(code)?;
     let (status, _) = if out {
         let document = json!({"code": code, "since": at.timestamp_millis(), "requester": by.name()});
@@ -364,11 +364,11 @@ pub async fn change_opt_out(
 /// Whether a document can have this code as its id. The names of folders cannot be one: however they are encoded, a URL
 /// loses them, and what is left is the address of the whole index.
 fn can_be_id(code: &str) -> bool {
-    !matches!(code, "" | "." | "..") && code.len() <= LONGEST_ID
+    !matches!(code, "" | "." | "..") && code.len() <= MAX_ID_BYTES
 }
 
-fn wanted_as_id(code: &str) -> Result<(), AskError> {
-    let reason = || AskError::Unavailable("no document can have this code as its id".to_owned());
+fn wanted_as_id(code: &str) -> Result<(), QueryError> {
+    let reason = || QueryError::Unavailable("no document can have this code as its id".to_owned());
     can_be_id(code).then_some(()).ok_or_else(reason)
 }
 
@@ -376,7 +376,7 @@ fn path(code: &str, query: &str) -> String {
     format!("/_doc/{}{query}", utf8_percent_encode(code, NON_ALPHANUMERIC))
 }
 
-fn document(code: &Listed) -> Value {
+fn document(code: &ListedCode) -> Value {
     json!({
         "code": code.code,
         "created": code.created_at.0.timestamp_millis(),
@@ -387,10 +387,10 @@ fn document(code: &Listed) -> Value {
     })
 }
 
-fn listed(document: &Value) -> Option<Listed> {
+fn listed(document: &Value) -> Option<ListedCode> {
     let text = |name: &str| document[name].as_str().map(ToOwned::to_owned);
-    let time = |name: &str| document[name].as_i64().map(Moment::of_millis);
-    Some(Listed {
+    let time = |name: &str| document[name].as_i64().map(Timestamp::from_millis);
+    Some(ListedCode {
         code: text("code")?,
         created_at: time("created")?,
         campaign: text("campaign"),
@@ -401,7 +401,7 @@ fn listed(document: &Value) -> Option<Listed> {
 }
 
 /// The codes that a search finds.
-async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<Listed>, AskError> {
+async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<ListedCode>, QueryError> {
     match send(deliverer, "POST", "/_search?ignore_unavailable=true", Some(body)).await? {
         (200, found) => {
             let hits = found["hits"]["hits"].as_array().into_iter().flatten();
@@ -413,34 +413,34 @@ async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<Listed>, AskE
 }
 
 impl Store for Deliverer {
-    async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
+    async fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
         ask::ask(self, question).await
     }
 
-    async fn find(&self, latest: &Latest) -> Result<Page, AskError> {
+    async fn find(&self, latest: &EventQuery) -> Result<EventPage, QueryError> {
         ask::latest(self, latest).await
     }
 
     /// By their times, a little behind the present: an event can be found a second after it was indexed.
-    async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
-        let settled = chrono::Utc::now().timestamp_millis() - SETTLED;
-        let Place::After(after) = place else {
+    async fn follow(&self, place: &Position, filter: &Filter) -> Result<FollowedEvents, QueryError> {
+        let settled = chrono::Utc::now().timestamp_millis() - REFRESH_INTERVAL_MS;
+        let Position::After(after) = place else {
             let after = Cursor {
                 time: settled,
                 id: String::new(),
             };
-            return Ok(Followed {
+            return Ok(FollowedEvents {
                 events: Vec::new(),
-                place: Place::After(after),
+                place: Position::After(after),
             });
         };
-        let latest = Latest {
+        let latest = EventQuery {
             filter: Filter {
-                from: Some(Moment::of_millis(after.time).0),
-                to: Some(Moment::of_millis(settled.max(after.time + 1)).0),
+                from: Some(Timestamp::from_millis(after.time).0),
+                to: Some(Timestamp::from_millis(settled.max(after.time + 1)).0),
                 terms: filter.terms.clone(),
             },
-            limit: MOST_FOLLOWED,
+            limit: MAX_FOLLOWED,
             after: Some(after.clone()),
             oldest_first: true,
         };
@@ -457,16 +457,21 @@ impl Store for Deliverer {
         let last = events
             .last()
             .map_or_else(|| after.clone(), |(cursor, _)| cursor.clone());
-        Ok(Followed {
+        Ok(FollowedEvents {
             events,
-            place: Place::After(last),
+            place: Position::After(last),
         })
     }
 
-    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Changed>, AskError> {
+    async fn changed(
+        &self,
+        change: CodeChange,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Changed>, QueryError> {
         let name = match change {
-            Change::Listed => "created",
-            Change::Revoked => "revoked",
+            CodeChange::Listed => "created",
+            CodeChange::Revoked => "revoked",
         };
         let sort = |name: &str, kind: &str| json!({name: {"order": "asc", "unmapped_type": kind}});
         let mut body = json!({
@@ -477,10 +482,10 @@ impl Store for Deliverer {
         if let Some(Cursor { time, id }) = after {
             body["search_after"] = json!([time, id]);
         }
-        let place = |code: Listed| {
+        let place = |code: ListedCode| {
             let time = match change {
-                Change::Listed => code.created_at,
-                Change::Revoked => code.revoked_at?,
+                CodeChange::Listed => code.created_at,
+                CodeChange::Revoked => code.revoked_at?,
             };
             Some(Changed {
                 place: Cursor {
@@ -493,16 +498,16 @@ impl Store for Deliverer {
         Ok(search(self, &body).await?.into_iter().filter_map(place).collect())
     }
 
-    async fn count(&self, filter: &Filter) -> Result<u64, AskError> {
+    async fn count(&self, filter: &Filter) -> Result<u64, QueryError> {
         ask::count(self, filter).await
     }
 
-    async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {
-        let found = document_of(self, CODES, code, PATIENCE).await?;
+    async fn code(&self, code: &str) -> Result<Option<ListedCode>, QueryError> {
+        let found = document_of(self, CODES, code, REQUEST_TIMEOUT).await?;
         Ok(found.as_ref().and_then(listed))
     }
 
-    async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Listed>, AskError> {
+    async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<ListedCode>, QueryError> {
         let sort = |name: &str, kind: &str| json!({name: {"order": "desc", "unmapped_type": kind}});
         let mut body = json!({"size": limit, "sort": [sort("created", "long"), sort("code.keyword", "keyword")]});
         if let Some(Cursor { time, id }) = after {
@@ -511,29 +516,29 @@ impl Store for Deliverer {
         search(self, &body).await
     }
 
-    async fn add(&self, code: &Listed) -> Result<Put, AskError> {
+    async fn add(&self, code: &ListedCode) -> Result<AddResult, QueryError> {
         add_code(self, code, "&refresh=true").await
     }
 
-    async fn replace(&self, code: &Listed) -> Result<(), AskError> {
+    async fn replace(&self, code: &ListedCode) -> Result<(), QueryError> {
         match send(self, "PUT", &path(&code.code, "?refresh=true"), Some(&document(code))).await? {
             (200 | 201, _) => Ok(()),
             (status, _) => unexpected(CODES, status),
         }
     }
 
-    async fn opt_out(&self, code: &str) -> Result<Option<OptOut>, AskError> {
-        let found = document_of(self, OPT_OUTS, code, PATIENCE).await?;
+    async fn opt_out(&self, code: &str) -> Result<Option<OptOut>, QueryError> {
+        let found = document_of(self, OPT_OUTS, code, REQUEST_TIMEOUT).await?;
         Ok(found.map(|document| read_opt_out(code, &document)))
     }
 
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, AskError> {
-        let found = document_of(self, TOKENS, &hex(hash), PATIENCE).await?;
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, QueryError> {
+        let found = document_of(self, TOKENS, &encode_hex(hash), REQUEST_TIMEOUT).await?;
         Ok(found.as_ref().and_then(kept_token))
     }
 
-    async fn add_token(&self, token: &KeptToken) -> Result<bool, AskError> {
-        let path = path(&hex(&token.hash), "?op_type=create&refresh=true");
+    async fn add_token(&self, token: &KeptToken) -> Result<bool, QueryError> {
+        let path = path(&encode_hex(&token.hash), "?op_type=create&refresh=true");
         let added = match send_to(self, TOKENS, "PUT", &path, Some(&token_document(token))).await? {
             (200 | 201, _) => true,
             (409, _) => false,
@@ -546,8 +551,8 @@ impl Store for Deliverer {
         Ok(added)
     }
 
-    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, AskError> {
-        match send_to(self, TOKENS, "DELETE", &path(&hex(hash), "?refresh=true"), None).await? {
+    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, QueryError> {
+        match send_to(self, TOKENS, "DELETE", &path(&encode_hex(hash), "?refresh=true"), None).await? {
             (200, _) => Ok(true),
             (404, _) => Ok(false),
             (status, _) => unexpected(TOKENS, status),
@@ -561,26 +566,26 @@ fn token_document(token: &KeptToken) -> Value {
         "id": token.id,
         "name": token.name,
         "kind": token.kind.name(),
-        "hash": hex(&token.hash),
+        "hash": encode_hex(&token.hash),
         "scopes": scopes,
         "created": token.created.timestamp_millis(),
         "expires": token.expires.map(|expires| expires.timestamp_millis()),
-        "parent": token.parent.as_ref().map(hex),
+        "parent": token.parent.as_ref().map(encode_hex),
     })
 }
 
 /// Parses a token's document; none for one that this version does not know.
 fn kept_token(document: &Value) -> Option<KeptToken> {
     let text = |name: &str| document[name].as_str();
-    let hash = |name: &str| text(name).and_then(unhex);
-    let time = |name: &str| document[name].as_i64().map(|time| Moment::of_millis(time).0);
+    let hash = |name: &str| text(name).and_then(decode_hex);
+    let time = |name: &str| document[name].as_i64().map(|time| Timestamp::from_millis(time).0);
     let scopes = document["scopes"].as_array()?.iter();
     Some(KeptToken {
         id: text("id")?.to_owned(),
         name: text("name")?.to_owned(),
         kind: TokenKind::parse(text("kind")?)?,
         hash: hash("hash")?,
-        scopes: scopes.filter_map(|scope| Scope::of(scope.as_str()?)).collect(),
+        scopes: scopes.filter_map(|scope| Scope::parse(scope.as_str()?)).collect(),
         created: time("created")?,
         expires: time("expires"),
         parent: hash("parent"),
@@ -592,15 +597,15 @@ fn kept_token(document: &Value) -> Option<KeptToken> {
 /// # Errors
 ///
 /// [`AskError`] when that cannot be written.
-pub async fn add_one_of_many(deliverer: &Deliverer, code: &Listed) -> Result<Put, AskError> {
+pub async fn add_one_of_many(deliverer: &Deliverer, code: &ListedCode) -> Result<AddResult, QueryError> {
     add_code(deliverer, code, "").await
 }
 
-async fn add_code(deliverer: &Deliverer, code: &Listed, refresh: &str) -> Result<Put, AskError> {
+async fn add_code(deliverer: &Deliverer, code: &ListedCode, refresh: &str) -> Result<AddResult, QueryError> {
     let path = path(&code.code, &format!("?op_type=create{refresh}"));
     match send(deliverer, "PUT", &path, Some(&document(code))).await? {
-        (200 | 201, _) => Ok(Put::Done),
-        (409, _) => Ok(Put::Exists),
+        (200 | 201, _) => Ok(AddResult::Done),
+        (409, _) => Ok(AddResult::Exists),
         (status, _) => unexpected(CODES, status),
     }
 }
@@ -608,15 +613,15 @@ async fn add_code(deliverer: &Deliverer, code: &Listed, refresh: &str) -> Result
 /// Makes everything findable that was written before. Serverless collections have no such request, and do it by themselves
 /// after some seconds.
 pub async fn refresh(deliverer: &Deliverer) {
-    let kept = [CODES, OPT_OUTS, TOKENS].map(|what| beside(deliverer, what));
+    let kept = [CODES, OPT_OUTS, TOKENS].map(|what| side_index(deliverer, what));
     let Target { base, index, .. } = deliverer.target();
     let url = format!(
         "{base}/{},{}/_refresh?ignore_unavailable=true",
         index.wildcard(),
         kept.join(",")
     );
-    let request = Request::json("POST", url, String::new());
-    let _ = deliverer.send(request, ANSWER_BYTES, PATIENCE).await;
+    let request = ClientRequest::json("POST", url, String::new());
+    let _ = deliverer.send(request, MAX_RESPONSE_BYTES, REQUEST_TIMEOUT).await;
 }
 
 /// The tokens and sessions that an index keeps, the oldest first.
@@ -624,7 +629,7 @@ pub async fn refresh(deliverer: &Deliverer) {
 /// # Errors
 ///
 /// [`AskError`] when the index cannot be asked.
-pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, AskError> {
+pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, QueryError> {
     // No server gives more at once, and nobody has so many.
     let body = json!({"size": 10_000, "sort": [{"created": {"order": "asc", "unmapped_type": "long"}}]});
     match send_to(

@@ -7,7 +7,7 @@ use chrono::DateTime;
 
 /// What is wrong with a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Complaint {
+pub enum SignatureError {
     /// It was made too early or too late by the service's clock.
     Clock,
     /// Its credentials do not hold any more.
@@ -30,9 +30,9 @@ const CREDENTIALS: [&str; 3] = [
     "security token included in the request is invalid",
 ];
 
-impl Complaint {
+impl SignatureError {
     /// What an answer says against the signature; none when it says nothing of it.
-    pub fn of(status: u16, body: &[u8]) -> Option<Self> {
+    pub fn parse(status: u16, body: &[u8]) -> Option<Self> {
         if !matches!(status, 400 | 401 | 403) {
             return None;
         }
@@ -48,19 +48,19 @@ impl Complaint {
 }
 
 /// Clocks that differ by less are not why a signature is refused; services allow five minutes and more.
-const SAME: u64 = 60;
+const MAX_CLOCK_SKEW: u64 = 60;
 
 /// By how many seconds the service's clock is ahead of ours, as the `Date` header of its answer says. None when there is no
 /// such header, or when `known` is about that already.
-pub fn offset(date: Option<&str>, now: SystemTime, known: i64) -> Option<i64> {
+pub fn clock_offset(date: Option<&str>, now: SystemTime, known: i64) -> Option<i64> {
     let theirs = DateTime::parse_from_rfc2822(date?).ok()?.timestamp();
     let ours = DateTime::<chrono::Utc>::from(now).timestamp();
     let offset = theirs.checked_sub(ours)?;
-    (offset.abs_diff(known) >= SAME).then_some(offset)
+    (offset.abs_diff(known) >= MAX_CLOCK_SKEW).then_some(offset)
 }
 
 /// A moment of our clock by the service's.
-pub fn corrected(now: SystemTime, offset: i64) -> SystemTime {
+pub fn correct_time(now: SystemTime, offset: i64) -> SystemTime {
     let by = Duration::from_secs(offset.unsigned_abs());
     let moment = if offset < 0 {
         now.checked_sub(by)
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn complaints_of_the_services_are_told_apart() {
-        use Complaint::{Clock, Credentials};
+        use SignatureError::{Clock, Credentials};
         let table = [
             (
                 403,
@@ -119,7 +119,11 @@ mod tests {
             (403, "", None),
         ];
         for (status, body, expected) in table {
-            assert_eq!(Complaint::of(status, body.as_bytes()), expected, "{status} {body}");
+            assert_eq!(
+                SignatureError::parse(status, body.as_bytes()),
+                expected,
+                "{status} {body}"
+            );
         }
     }
 
@@ -127,14 +131,14 @@ mod tests {
     fn an_offset_is_learnt_once() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
         let date = "Thu, 28 May 2026 21:26:40 GMT";
-        assert_eq!(offset(Some(date), now, 0), Some(3_600));
-        assert_eq!(offset(Some(date), now, 3_590), None);
-        assert_eq!(offset(Some(date), corrected(now, 3_600), 0), None);
-        assert_eq!(offset(Some(date), corrected(now, 7_200), 0), Some(-3_600));
-        assert_eq!(offset(Some("soon"), now, 0), None);
-        assert_eq!(offset(None, now, 0), None);
-        assert_eq!(corrected(corrected(now, -90), 90), now);
+        assert_eq!(clock_offset(Some(date), now, 0), Some(3_600));
+        assert_eq!(clock_offset(Some(date), now, 3_590), None);
+        assert_eq!(clock_offset(Some(date), correct_time(now, 3_600), 0), None);
+        assert_eq!(clock_offset(Some(date), correct_time(now, 7_200), 0), Some(-3_600));
+        assert_eq!(clock_offset(Some("soon"), now, 0), None);
+        assert_eq!(clock_offset(None, now, 0), None);
+        assert_eq!(correct_time(correct_time(now, -90), 90), now);
         // An offset that no clock can have changes nothing.
-        assert_eq!(corrected(now, i64::MAX), now);
+        assert_eq!(correct_time(now, i64::MAX), now);
     }
 }

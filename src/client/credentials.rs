@@ -23,12 +23,12 @@ const MARGIN: Duration = Duration::from_mins(1);
 /// The credentials in use. A provider may run a program or ask a server each time, so what it gave is kept until it ends, or
 /// until a service says that it has.
 #[derive(Debug)]
-pub struct Kept {
+pub struct CredentialCache {
     provider: SharedCredentialsProvider,
     kept: Mutex<Option<Credentials>>,
 }
 
-impl Kept {
+impl CredentialCache {
     /// Keeps what `provider` will give.
     pub fn new(provider: SharedCredentialsProvider) -> Self {
         Self {

@@ -14,19 +14,19 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderMap, Header
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::correction::{Complaint, corrected, offset};
-use super::credentials::Kept;
+use super::correction::{SignatureError, clock_offset, correct_time};
+use super::credentials::CredentialCache;
 use super::sign;
 use crate::config::Timing;
 use crate::destination::breaker::{Admission, Breaker};
-use crate::destination::message::{Call, Outlet};
+use crate::destination::message::{AwsCall, MessageTarget};
 use crate::destination::opensearch::{Target, verdict};
 use crate::destination::{Auth, Verdict, backoff};
 use crate::hit::event::Event;
 use crate::hit::outcome::{Delivered, Failure, Outcome};
 
 /// More of an answer is not read: what matters stands at its beginning.
-const ANSWER_BYTES: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Why a client could not be made.
 pub type ClientError = Box<dyn std::error::Error + Send + Sync>;
@@ -93,7 +93,7 @@ pub trait Remote: Endpoint {
     /// # Errors
     ///
     /// When the remote cannot take such an event, in words.
-    fn request(&self, event: &Event, with_id: bool) -> Result<Request, String>;
+    fn request(&self, event: &Event, with_id: bool) -> Result<ClientRequest, String>;
 
     /// What an answer to that request means.
     fn verdict(&self, status: u16, body: &[u8]) -> Verdict;
@@ -115,9 +115,9 @@ impl Endpoint for Target {
 }
 
 impl Remote for Target {
-    fn request(&self, event: &Event, with_id: bool) -> Result<Request, String> {
+    fn request(&self, event: &Event, with_id: bool) -> Result<ClientRequest, String> {
         let request = self.store(event, with_id);
-        Ok(Request::json(request.method, request.url, event.document.clone()))
+        Ok(ClientRequest::json(request.method, request.url, event.document.clone()))
     }
 
     fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
@@ -129,7 +129,7 @@ impl Remote for Target {
     }
 }
 
-impl Endpoint for Outlet {
+impl Endpoint for MessageTarget {
     fn base(&self) -> &str {
         &self.base
     }
@@ -139,11 +139,11 @@ impl Endpoint for Outlet {
     }
 }
 
-impl Remote for Outlet {
-    fn request(&self, event: &Event, _with_id: bool) -> Result<Request, String> {
+impl Remote for MessageTarget {
+    fn request(&self, event: &Event, _with_id: bool) -> Result<ClientRequest, String> {
         match self.too_large(event) {
             Some(reason) => Err(reason),
-            None => Ok(Request::call(&self.base, self.hand_over(event))),
+            None => Ok(ClientRequest::call(&self.base, self.send_call(event))),
         }
     }
 
@@ -154,7 +154,7 @@ impl Remote for Outlet {
 
 /// A request that is not yet authenticated.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ClientRequest {
     /// The method.
     pub method: &'static str,
     /// The whole URL, encoded as it will be sent; it begins with the remote's.
@@ -167,7 +167,7 @@ pub struct Request {
     pub body: Bytes,
 }
 
-impl Request {
+impl ClientRequest {
     /// A request with a JSON body, which may be empty.
     pub fn json(method: &'static str, url: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self {
@@ -180,7 +180,7 @@ impl Request {
     }
 
     /// A call of AWS's JSON protocol to the endpoint at `base`.
-    pub fn call(base: &str, call: Call) -> Self {
+    pub fn call(base: &str, call: AwsCall) -> Self {
         Self {
             method: "POST",
             url: format!("{base}/"),
@@ -199,7 +199,7 @@ pub struct Deliverer<R = Target> {
     /// The `Host` header of all its requests.
     host: Result<String, SendError>,
     timing: Timing,
-    credentials: Option<Kept>,
+    credentials: Option<CredentialCache>,
     /// By how many seconds the server's clock is ahead of ours, as far as it has said so.
     clock_offset: AtomicI64,
     /// Learnt from the first refusal: a time-series collection takes no ids.
@@ -211,7 +211,7 @@ pub struct Deliverer<R = Target> {
 
 /// An answer of the destination.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ClientResponse {
     /// HTTP status.
     pub status: u16,
     /// The beginning of the body.
@@ -228,7 +228,7 @@ impl Deliverer<Target> {
 impl<R> Deliverer<R> {
     /// Who sends, where requests are signed.
     pub fn credentials(&self) -> Option<&SharedCredentialsProvider> {
-        self.credentials.as_ref().map(Kept::provider)
+        self.credentials.as_ref().map(CredentialCache::provider)
     }
 }
 
@@ -245,7 +245,7 @@ impl<R: Endpoint> Deliverer<R> {
             host: host(remote.base()),
             remote,
             timing,
-            credentials: credentials.map(Kept::new),
+            credentials: credentials.map(CredentialCache::new),
             clock_offset: AtomicI64::new(0),
             refuses_ids: AtomicBool::new(false),
             needs_type: AtomicBool::new(false),
@@ -263,8 +263,8 @@ impl<R: Endpoint> Deliverer<R> {
         let url = format!("{}/", self.remote.base());
         let _answer = self
             .send(
-                Request::json("HEAD", url, Bytes::new()),
-                ANSWER_BYTES,
+                ClientRequest::json("HEAD", url, Bytes::new()),
+                MAX_RESPONSE_BYTES,
                 self.timing.connect,
             )
             .await;
@@ -290,14 +290,19 @@ impl<R: Endpoint> Deliverer<R> {
     /// # Errors
     ///
     /// [`SendError`] when there is no answer.
-    pub async fn send(&self, mut request: Request, most: usize, timeout: Duration) -> Result<Answer, SendError> {
+    pub async fn send(
+        &self,
+        mut request: ClientRequest,
+        most: usize,
+        timeout: Duration,
+    ) -> Result<ClientResponse, SendError> {
         let begun = Instant::now();
         let mut complaints = Vec::new();
         loop {
             let credentials = self.kept_credentials().await?;
-            let time = corrected(now(), self.clock_offset());
+            let time = correct_time(now(), self.clock_offset());
             let headers = authentication(
-                Unauthenticated::of(&request),
+                Unauthenticated::from_request(&request),
                 self.remote.auth(),
                 || self.host.clone(),
                 credentials.as_ref(),
@@ -306,12 +311,13 @@ impl<R: Endpoint> Deliverer<R> {
             let same = credentials.is_some().then(|| request.clone());
             let left = timeout.saturating_sub(begun.elapsed());
             let (answer, date) = self.exchange(request, headers, most, left).await?;
-            let complaint = Complaint::of(answer.status, &answer.body);
+            let complaint = SignatureError::parse(answer.status, &answer.body);
             let (Some(complaint), Some(credentials), Some(same)) = (complaint, credentials, same) else {
                 return Ok(answer);
             };
             // Each can be done something about once.
-            if complaints.contains(&complaint) || !self.mend(complaint, date.as_deref(), &credentials).await {
+            if complaints.contains(&complaint) || !self.correct_signing(complaint, date.as_deref(), &credentials).await
+            {
                 return Ok(answer);
             }
             complaints.push(complaint);
@@ -328,28 +334,28 @@ impl<R: Endpoint> Deliverer<R> {
     }
 
     /// Whether something was learnt from a complaint, so that the next signature will differ.
-    async fn mend(&self, complaint: Complaint, date: Option<&str>, used: &Credentials) -> bool {
+    async fn correct_signing(&self, complaint: SignatureError, date: Option<&str>, used: &Credentials) -> bool {
         match (complaint, &self.credentials) {
-            (Complaint::Clock, _) => match offset(date, now(), self.clock_offset()) {
+            (SignatureError::Clock, _) => match clock_offset(date, now(), self.clock_offset()) {
                 Some(offset) => {
                     self.clock_offset.store(offset, Ordering::Relaxed);
                     true
                 }
                 None => false,
             },
-            (Complaint::Credentials, Some(kept)) => kept.renew(used).await,
-            (Complaint::Credentials, None) => false,
+            (SignatureError::Credentials, Some(kept)) => kept.renew(used).await,
+            (SignatureError::Credentials, None) => false,
         }
     }
 
     /// The answer to a request, and its `Date`.
     async fn exchange(
         &self,
-        request: Request,
+        request: ClientRequest,
         headers: HeaderMap,
         most: usize,
         timeout: Duration,
-    ) -> Result<(Answer, Option<String>), SendError> {
+    ) -> Result<(ClientResponse, Option<String>), SendError> {
         let method = request
             .method
             .parse()
@@ -368,7 +374,7 @@ impl<R: Endpoint> Deliverer<R> {
         while let Some(chunk) = response.chunk().await.map_err(transport)? {
             body.extend_from_slice(&chunk[..chunk.len().min(most.saturating_sub(body.len()))]);
         }
-        Ok((Answer { status, body }, date))
+        Ok((ClientResponse { status, body }, date))
     }
 }
 
@@ -458,10 +464,10 @@ impl<R: Remote> Deliverer<R> {
             Ok(request) => request,
             Err(reason) => return attempt(Verdict::Refused(reason), false, false),
         };
-        match self.send(request, ANSWER_BYTES, timeout).await {
+        match self.send(request, MAX_RESPONSE_BYTES, timeout).await {
             Ok(answer) => {
                 let verdict = self.remote.verdict(answer.status, &answer.body);
-                attempt(verdict, !turned_away(answer.status), false)
+                attempt(verdict, !was_refused(answer.status), false)
             }
             Err(SendError::Transport(reason)) => attempt(Verdict::Retry(reason), true, false),
             Err(SendError::Slow(reason)) => attempt(Verdict::Retry(reason), true, true),
@@ -480,7 +486,7 @@ struct Attempt {
 }
 
 /// Whether a status says that nothing was stored: the server is too busy, or lets nobody in.
-pub(super) const fn turned_away(status: u16) -> bool {
+pub(super) const fn was_refused(status: u16) -> bool {
     matches!(status, 400 | 401 | 403 | 404 | 413 | 429)
 }
 
@@ -500,7 +506,7 @@ pub struct Unauthenticated<'a> {
 }
 
 impl<'a> Unauthenticated<'a> {
-    fn of(request: &'a Request) -> Self {
+    fn from_request(request: &'a ClientRequest) -> Self {
         Self {
             method: request.method,
             url: &request.url,
@@ -516,7 +522,7 @@ impl<'a> Unauthenticated<'a> {
 /// # Errors
 ///
 /// [`SendError::Impossible`]
-pub async fn authenticated(
+pub async fn authenticate(
     request: Unauthenticated<'_>,
     auth: &Auth,
     credentials: Option<&SharedCredentialsProvider>,

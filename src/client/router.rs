@@ -9,21 +9,21 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use crate::client::http::{ClientError, Deliverer, http_client};
 use crate::config::{Config, Timing};
 use crate::destination::Destination;
-use crate::destination::message::Outlet;
-use crate::destination::undelivered::undelivered;
+use crate::destination::message::MessageTarget;
+use crate::destination::undelivered::wrap_undelivered;
 use crate::hit::event::Event;
 use crate::hit::outcome::{Delivered, Failure, Outcome};
 
 /// A connection to a remote destination.
 #[derive(Debug)]
-pub enum Way {
+pub enum RemoteDestination {
     /// To an index.
     Index(Deliverer),
     /// To a queue or a stream.
-    Message(Deliverer<Outlet>),
+    Message(Deliverer<MessageTarget>),
 }
 
-impl Way {
+impl RemoteDestination {
     /// Makes one; no connection is opened yet. None for a file.
     ///
     /// # Errors
@@ -108,18 +108,18 @@ impl Way {
             Self::Index(deliverer) => deliverer.deliver(event, budget).await,
             Self::Message(deliverer) => {
                 let envelope = Event {
-                    document: undelivered(event, &failure.reason, destination).to_string(),
+                    document: wrap_undelivered(event, &failure.reason, destination).to_string(),
                     ..event.clone()
                 };
                 deliverer.deliver(&envelope, budget).await
             }
         };
-        settle(failure, done.outcome)
+        combine_outcomes(failure, done.outcome)
     }
 }
 
 /// The outcome of an event that one destination has not taken, and the fallback has or has not.
-pub fn settle(failure: &Failure, kept: Outcome) -> Outcome {
+pub fn combine_outcomes(failure: &Failure, kept: Outcome) -> Outcome {
     match kept {
         Outcome::Failed(also) => Outcome::Failed(Failure {
             reason: format!("{}; the fallback: {}", failure.reason, also.reason),
@@ -131,19 +131,19 @@ pub fn settle(failure: &Failure, kept: Outcome) -> Outcome {
 
 /// Destination and fallback.
 #[derive(Debug)]
-pub struct Courier {
-    destination: Result<Way, String>,
+pub struct Router {
+    destination: Result<RemoteDestination, String>,
     /// The destination's name.
     name: String,
-    fallback: Option<Way>,
+    fallback: Option<RemoteDestination>,
     attempt: Duration,
 }
 
-impl Courier {
+impl Router {
     /// Makes the ways of a configuration, and says what is wrong. Without a destination every event goes to the fallback.
     pub fn new(config: &Config, credentials: Option<&SharedCredentialsProvider>) -> (Self, Vec<String>) {
         let open = |variable: &str, destination: &Destination| {
-            let way = Way::open(
+            let way = RemoteDestination::open(
                 destination,
                 config.ca_file.as_deref(),
                 config.timing_for(destination),
@@ -193,7 +193,7 @@ impl Courier {
 
     /// [`Way::clock_offset`] of the destination.
     pub fn clock_offset(&self) -> i64 {
-        self.destination.as_ref().map_or(0, Way::clock_offset)
+        self.destination.as_ref().map_or(0, RemoteDestination::clock_offset)
     }
 
     /// Opens the connection to the destination beforehand.
@@ -205,7 +205,7 @@ impl Courier {
 
     /// Delivers an event within the budget. Where there is a fallback, part of the budget is kept for it.
     pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
-        let kept = self.reserve(budget);
+        let kept = self.fallback_budget(budget);
         let delivered = match &self.destination {
             Ok(way) => way.deliver(event, budget.saturating_sub(kept)).await,
             Err(reason) => Delivered::not_tried(reason.clone()),
@@ -228,7 +228,7 @@ impl Courier {
     }
 
     /// What of a budget the fallback may use.
-    pub fn reserve(&self, budget: Duration) -> Duration {
+    pub fn fallback_budget(&self, budget: Duration) -> Duration {
         if self.fallback.is_some() {
             self.attempt.min(budget / 2)
         } else {

@@ -15,9 +15,9 @@ use std::time::Duration;
 use crate::config::nearest::nearest;
 use crate::config::timespan::parse_days;
 use crate::config::token::Tokens;
-use crate::destination::message::Record;
+use crate::destination::message::RecordFormat;
 use crate::destination::rotation::Rotation;
-use crate::destination::{Auth, Destination, Secret, Service, hide_password, names_user};
+use crate::destination::{Auth, Destination, Secret, Service, has_user, hide_password};
 use crate::hit::code::Keys;
 use crate::hit::event::Policy;
 use crate::hit::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
@@ -402,7 +402,7 @@ impl Config {
                 address: reader.strictly("PIXEL_PRIVACY_IP", &address, AddressPolicy::Drop),
                 user: reader.strictly("PIXEL_PRIVACY_USER_ID", &user, UserPolicy::Drop),
                 signal: reader.strictly("PIXEL_PRIVACY_SIGNAL", &signal, SignalPolicy::Ignore),
-                key: key.unwrap_or_else(Key::of_process),
+                key: key.unwrap_or_else(Key::for_process),
                 max_bytes: reader.number(
                     "PIXEL_MAX_EVENT_BYTES",
                     defaults.policy.max_bytes,
@@ -596,7 +596,10 @@ impl<'a> Reader<'a> {
     fn destination(&mut self) -> Option<Destination> {
         let value = self.get("PIXEL_DESTINATION")?;
         let auth = self.auth(value);
-        let record = self.choice("PIXEL_RECORD", &[("event", Record::Event), ("flat", Record::Flat)]);
+        let record = self.choice(
+            "PIXEL_RECORD",
+            &[("event", RecordFormat::Event), ("flat", RecordFormat::Flat)],
+        );
         let mut destination = self.parsed("PIXEL_DESTINATION", value, auth)?;
         if let Destination::Message(outlet) = &mut destination {
             outlet.record = record;
@@ -648,7 +651,7 @@ impl<'a> Reader<'a> {
                 region,
             }),
             (Some("basic"), _) => {
-                if reqwest::Url::parse(url).is_ok_and(|url| !names_user(&url)) {
+                if reqwest::Url::parse(url).is_ok_and(|url| !has_user(&url)) {
                     self.problem("PIXEL_DESTINATION", hide_password(url), "put user and password into the URL (`https://user:password@host/events`), since `PIXEL_AUTH` is `basic`");
                 }
                 None
@@ -677,15 +680,15 @@ impl<'a> Reader<'a> {
 
     fn key(&mut self) -> Option<Key> {
         let secret = self.get("PIXEL_PRIVACY_KEY")?;
-        if secret.chars().count() < Key::SHORTEST {
+        if secret.chars().count() < Key::MIN_CHARACTERS {
             let remedy = format!(
                 "give at least {} characters, such as `openssl rand -hex 32` makes",
-                Key::SHORTEST
+                Key::MIN_CHARACTERS
             );
             self.problem("PIXEL_PRIVACY_KEY", "…", remedy);
             return None;
         }
-        Some(Key::of_secret(secret))
+        Some(Key::from_secret(secret))
     }
 
     fn list(&self, name: &str) -> BTreeSet<String> {
@@ -725,6 +728,6 @@ impl<'a> Reader<'a> {
 pub fn parse_public_url(text: &str) -> Option<String> {
     let url = reqwest::Url::parse(text).ok()?;
     let web = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
-    let plain = url.query().is_none() && url.fragment().is_none() && !names_user(&url);
+    let plain = url.query().is_none() && url.fragment().is_none() && !has_user(&url);
     (web && plain).then(|| text.trim().trim_end_matches('/').to_owned())
 }

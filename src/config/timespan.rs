@@ -219,7 +219,7 @@ mod tests {
         #[test]
         fn written_times_are_read_again(seconds in 0_i64..4_000_000_000) {
             let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
-            prop_assert_eq!(parse_moment(&crate::hit::event::iso(time), DateTime::UNIX_EPOCH), Some(time));
+            prop_assert_eq!(parse_moment(&crate::hit::event::format_iso(time), DateTime::UNIX_EPOCH), Some(time));
             let day = time.format("%Y-%m-%d").to_string();
             prop_assert_eq!(parse_moment(&day, DateTime::UNIX_EPOCH).map(|day| day.date_naive()), Some(time.date_naive()));
         }

@@ -32,7 +32,7 @@ impl Scope {
     }
 
     /// The scope of a name.
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
 }
@@ -96,14 +96,14 @@ pub struct KeptToken {
 impl KeptToken {
     /// Returns a new token of this text, without name and parent.
     pub fn new(kind: TokenKind, text: &str, scopes: &[Scope], now: DateTime<Utc>) -> Self {
-        let hash = hash(text);
+        let hash = hash_token(text);
         let lifetime = match kind {
             TokenKind::Token => None,
             TokenKind::Session => Some(SESSION_LIFETIME),
             TokenKind::Login => Some(LOGIN_LIFETIME),
         };
         Self {
-            id: hex(&hash).split_at(8).0.to_owned(),
+            id: encode_hex(&hash).split_at(8).0.to_owned(),
             name: String::new(),
             kind,
             hash,
@@ -141,17 +141,17 @@ pub fn session_cookie(token: Option<&str>, secure: bool) -> String {
 const MARK: &str = "pixel_";
 
 /// A token of these random bytes.
-pub fn of_bytes(random: [u8; 32]) -> String {
+pub fn encode_token(random: [u8; 32]) -> String {
     format!("{MARK}{}", URL_SAFE_NO_PAD.encode(random))
 }
 
 /// What is kept of a token.
-pub fn hash(token: &str) -> [u8; 32] {
+pub fn hash_token(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
 /// The token in a header `Authorization`.
-pub fn of_header(value: &str) -> Option<&str> {
+pub fn parse_bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")
@@ -173,8 +173,8 @@ impl Tokens {
         let mut tokens = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let entry = part.split_once('=').and_then(|(hash, scopes)| {
-                let scopes: Option<Vec<Scope>> = scopes.split('+').map(Scope::of).collect();
-                Some((unhex(hash)?, scopes?))
+                let scopes: Option<Vec<Scope>> = scopes.split('+').map(Scope::parse).collect();
+                Some((decode_hex(hash)?, scopes?))
             });
             tokens.0.push(
                 entry
@@ -204,7 +204,7 @@ impl Tokens {
 }
 
 /// A hash as [`Tokens::parse`] reads it.
-pub fn hex(hash: &[u8; 32]) -> String {
+pub fn encode_hex(hash: &[u8; 32]) -> String {
     hash.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -213,7 +213,7 @@ pub fn hex(hash: &[u8; 32]) -> String {
 }
 
 /// Parses what [`hex`] writes.
-pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn decode_hex(text: &str) -> Option<[u8; 32]> {
     let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut hash = [0; 32];
     for (place, byte) in hash.iter_mut().enumerate() {
@@ -228,29 +228,37 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_read_again() {
-        let token = of_bytes([7; 32]);
+        let token = encode_token([7; 32]);
         let text = format!(
             "{}=stats:read+events:read, {}=codes:write",
-            hex(&hash(&token)),
-            hex(&[1; 32])
+            encode_hex(&hash_token(&token)),
+            encode_hex(&[1; 32])
         );
         let tokens = Tokens::parse(&text).expect("it is well formed");
         assert_eq!(
-            tokens.scopes(&hash(&token)),
+            tokens.scopes(&hash_token(&token)),
             Some([Scope::StatsRead, Scope::EventsRead].as_slice())
         );
-        assert_eq!(tokens.scopes(&hash("other")), None);
+        assert_eq!(tokens.scopes(&hash_token("other")), None);
         assert!(Tokens::parse(" ").is_ok_and(|tokens| tokens.is_empty()));
-        for wrong in ["x=stats:read", &hex(&[1; 32]), &format!("{}=all", hex(&[1; 32]))] {
+        for wrong in [
+            "x=stats:read",
+            &encode_hex(&[1; 32]),
+            &format!("{}=all", encode_hex(&[1; 32])),
+        ] {
             assert!(Tokens::parse(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_header_holds_a_token() {
-        assert_eq!(of_header("bearer  abc"), Some("abc"));
+        assert_eq!(parse_bearer("bearer  abc"), Some("abc"));
         assert_eq!(
-            (of_header("Bearer"), of_header("Bearer "), of_header("Basic abc")),
+            (
+                parse_bearer("Bearer"),
+                parse_bearer("Bearer "),
+                parse_bearer("Basic abc")
+            ),
             (None, None, None)
         );
     }

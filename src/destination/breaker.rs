@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 /// Failures in a row that open the breaker.
-pub const THRESHOLD: u32 = 3;
+pub const MAX_FAILURES: u32 = 3;
 
 /// The first pause.
-pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
+pub const MIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest pause.
-pub const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+pub const MAX_PAUSE: Duration = Duration::from_mins(1);
 
 /// The breaker of one destination. Times are since any fixed moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Breaker {
             State::Closed { .. } => Admission::Deliver,
             State::Open { until, pause } if now >= until => self.probe(now, pause),
             // A probe whose outcome was never told, because its sandbox was frozen, must not block for ever.
-            State::Probing { since, pause } if now >= since + LONGEST_PAUSE => self.probe(now, pause),
+            State::Probing { since, pause } if now >= since + MAX_PAUSE => self.probe(now, pause),
             State::Open { .. } | State::Probing { .. } => Admission::Refuse,
         }
     }
@@ -70,9 +70,9 @@ impl Breaker {
         };
         self.state = match self.state {
             _ if reached => State::default(),
-            State::Closed { failures } if failures + 1 < THRESHOLD => State::Closed { failures: failures + 1 },
-            State::Closed { .. } => open(FIRST_PAUSE),
-            State::Probing { pause, .. } => open((pause * 2).min(LONGEST_PAUSE)),
+            State::Closed { failures } if failures + 1 < MAX_FAILURES => State::Closed { failures: failures + 1 },
+            State::Closed { .. } => open(MIN_PAUSE),
+            State::Probing { pause, .. } => open((pause * 2).min(MAX_PAUSE)),
             // A delivery that began before the breaker opened.
             State::Open { until, pause } => State::Open { until, pause },
         };
@@ -98,7 +98,7 @@ mod tests {
 
     fn opened() -> Breaker {
         let mut breaker = Breaker::default();
-        for _ in 0..THRESHOLD {
+        for _ in 0..MAX_FAILURES {
             assert_eq!(breaker.admit(seconds(0)), Admission::Deliver);
             breaker.record(false, seconds(0));
         }
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn opens_after_failures_in_a_row_only() {
         let mut breaker = Breaker::default();
-        for _ in 0..THRESHOLD * 2 {
+        for _ in 0..MAX_FAILURES * 2 {
             breaker.record(false, seconds(0));
             breaker.record(true, seconds(0));
         }
@@ -145,6 +145,6 @@ mod tests {
     fn a_probe_that_never_ended_is_followed_by_another() {
         let mut breaker = opened();
         assert_eq!(breaker.admit(seconds(5)), Admission::Probe);
-        assert_eq!(breaker.admit(seconds(5) + LONGEST_PAUSE), Admission::Probe);
+        assert_eq!(breaker.admit(seconds(5) + MAX_PAUSE), Admission::Probe);
     }
 }

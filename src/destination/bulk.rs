@@ -46,14 +46,14 @@ impl Default for Limits {
 
 /// What a server wants of requests; learnt from its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
+pub struct RequestForm {
     /// Documents have the event's id. A time-series collection of OpenSearch Serverless refuses that.
     pub ids: bool,
     /// The path has the type `_doc`, without which Elasticsearch 6 refuses and with which later servers do.
     pub doc_type: bool,
 }
 
-impl Default for Form {
+impl Default for RequestForm {
     fn default() -> Self {
         Self {
             ids: true,
@@ -64,7 +64,7 @@ impl Default for Form {
 
 /// One request with several events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct BulkRequest {
     /// Method and URL.
     pub request: StoreRequest,
     /// The body: two lines for each event, the last ended like all others.
@@ -82,12 +82,12 @@ pub struct Planned {
     /// Of the body.
     bytes: usize,
     /// What it will be written like.
-    pub form: Form,
+    pub form: RequestForm,
 }
 
 impl Target {
     /// The requests that store these events, those of an index in their order.
-    pub fn bulk(&self, events: &[Event], form: Form, limits: Limits) -> Vec<Batch> {
+    pub fn bulk(&self, events: &[Event], form: RequestForm, limits: Limits) -> Vec<BulkRequest> {
         let planned = self.plan(events.iter().enumerate(), form, limits);
         planned.iter().map(|planned| planned.write(events)).collect()
     }
@@ -96,7 +96,7 @@ impl Target {
     pub fn plan<'a>(
         &self,
         events: impl IntoIterator<Item = (usize, &'a Event)>,
-        form: Form,
+        form: RequestForm,
         limits: Limits,
     ) -> Vec<Planned> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
@@ -113,14 +113,14 @@ impl Target {
                 }),
             };
             last = Some((hour, place));
-            let bytes = length(event, form.ids);
+            let bytes = line_bytes(event, form.ids);
             whole[place].bytes += bytes;
             whole[place].members.push((number, bytes));
         }
         whole.into_iter().flat_map(|planned| planned.split(limits)).collect()
     }
 
-    fn planned(&self, index: &str, form: Form) -> Planned {
+    fn planned(&self, index: &str, form: RequestForm) -> Planned {
         let base = &self.base;
         let doc_type = if form.doc_type { "/_doc" } else { "" };
         let url = format!("{base}/{index}{doc_type}/_bulk?filter_path=errors,error,items.*.status,items.*.error");
@@ -162,12 +162,12 @@ impl Planned {
     }
 
     /// The request with its body; `events` are all of which some were planned, by their numbers.
-    pub fn write<E: Borrow<Event>>(&self, events: &[E]) -> Batch {
+    pub fn write<E: Borrow<Event>>(&self, events: &[E]) -> BulkRequest {
         let mut body = Vec::with_capacity(self.bytes);
         for (number, _) in &self.members {
             write_lines(events[*number].borrow(), self.form.ids, &mut body);
         }
-        Batch {
+        BulkRequest {
             request: self.request.clone(),
             body,
             members: self.members.iter().map(|(number, _)| *number).collect(),
@@ -192,7 +192,7 @@ fn write_lines(event: &Event, with_id: bool, lines: &mut Vec<u8>) {
 }
 
 /// How many bytes [`write_lines`] writes.
-fn length(event: &Event, with_id: bool) -> usize {
+fn line_bytes(event: &Event, with_id: bool) -> usize {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     let id = if !with_id {
         0
@@ -206,7 +206,7 @@ fn length(event: &Event, with_id: bool) -> usize {
 
 /// What an answer to a batch means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum BulkResponse {
     /// One entry for each event, in the order of the body; none for an event of which the answer says nothing.
     Items(Vec<Option<Verdict>>),
     /// The same for all: [`Verdict::Retry`], [`Verdict::Denied`] or [`Verdict::Refused`].
@@ -225,7 +225,7 @@ struct Items<'a> {
 }
 
 /// What an answer means for the `sent` events of a batch.
-pub fn answer(status: u16, body: &[u8], sent: usize) -> Answer {
+pub fn parse_response(status: u16, body: &[u8], sent: usize) -> BulkResponse {
     if status == 200
         && let Ok(Items { items: Some(items) }) = serde_json::from_slice(body)
     {
@@ -233,20 +233,20 @@ pub fn answer(status: u16, body: &[u8], sent: usize) -> Answer {
         let known = if items.len() > sent { &[] } else { items.as_slice() };
         let mut verdicts: Vec<_> = known.iter().map(|text| item(text)).collect();
         verdicts.resize(sent, None);
-        return Answer::Items(verdicts);
+        return BulkResponse::Items(verdicts);
     }
     let read = || serde_json::from_slice::<Value>(body).ok();
     if status == 400 && explains(read().as_ref().and_then(|read| read.get("error")), "type is missing") {
-        return Answer::NeedsType;
+        return BulkResponse::NeedsType;
     }
     match verdict(status, body) {
-        Verdict::Retry(reason) => Answer::Whole(Verdict::Retry(reason)),
-        Verdict::Refused(reason) if status == 413 => Answer::TooLarge(reason),
+        Verdict::Retry(reason) => BulkResponse::Whole(Verdict::Retry(reason)),
+        Verdict::Refused(reason) if status == 413 => BulkResponse::TooLarge(reason),
         // The name of the index is wrong, which comes from the event's time.
-        Verdict::Refused(reason) if status == 400 => Answer::Whole(Verdict::Refused(reason)),
+        Verdict::Refused(reason) if status == 400 => BulkResponse::Whole(Verdict::Refused(reason)),
         // Nothing that is said to all of them is about the events.
-        Verdict::Refused(reason) | Verdict::Denied(reason) => Answer::Whole(Verdict::Denied(reason)),
-        Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => Answer::Whole(Verdict::Denied(format!(
+        Verdict::Refused(reason) | Verdict::Denied(reason) => BulkResponse::Whole(Verdict::Denied(reason)),
+        Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => BulkResponse::Whole(Verdict::Denied(format!(
             "status {status}, but the answer is not one to a bulk request"
         ))),
     }
@@ -279,7 +279,7 @@ pub struct Tally {
 
 impl Tally {
     /// More reasons are not kept; they tend to be the same with other names in them.
-    const REASONS: usize = 5;
+    const MAX_REASONS: usize = 5;
 
     /// Counts one.
     pub fn add(&mut self, outcome: &Outcome) {
@@ -298,7 +298,7 @@ impl Tally {
     pub fn add_reason(&mut self, reason: &str) {
         if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| known == reason) {
             *count += 1;
-        } else if self.reasons.len() < Self::REASONS {
+        } else if self.reasons.len() < Self::MAX_REASONS {
             self.reasons.push((reason.to_owned(), 1));
         }
     }
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_body_has_two_lines_for_each_event() {
         let events = [event(0, 0, 3), event(1, 0, 0)];
-        let batches = target("http://host:9200/search/events").bulk(&events, Form::default(), Limits::default());
+        let batches = target("http://host:9200/search/events").bulk(&events, RequestForm::default(), Limits::default());
         let [batch] = batches.as_slice() else {
             panic!("{batches:?}")
         };
@@ -370,10 +370,10 @@ mod tests {
                 ..event(0, 0, 7)
             };
             for ids in [true, false] {
-                let form = Form { ids, doc_type: false };
+                let form = RequestForm { ids, doc_type: false };
                 let mut lines = Vec::new();
                 write_lines(&event, ids, &mut lines);
-                assert_eq!(length(&event, ids), lines.len(), "{id:?}");
+                assert_eq!(line_bytes(&event, ids), lines.len(), "{id:?}");
                 let batches = target("http://host/events").bulk(std::slice::from_ref(&event), form, Limits::default());
                 assert_eq!(batches[0].body, lines, "{id:?}");
             }
@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn forms_change_path_and_action() {
         let events = [event(0, 0, 0)];
-        let form = Form {
+        let form = RequestForm {
             ids: false,
             doc_type: true,
         };
@@ -396,7 +396,7 @@ mod tests {
     fn bodies_are_split_by_bytes_and_by_count() {
         let events: Vec<_> = (0..10).map(|number| event(number, 0, 1_000)).collect();
         let split = |limits| {
-            let batches = target("http://host/events").bulk(&events, Form::default(), limits);
+            let batches = target("http://host/events").bulk(&events, RequestForm::default(), limits);
             assert!(batches.iter().all(|batch| batch.body.ends_with(b"}\n")));
             batches.into_iter().map(|batch| batch.members).collect::<Vec<_>>()
         };
@@ -414,7 +414,7 @@ mod tests {
         // Each is larger than the limit, and goes alone.
         assert_eq!(split(Limits { bytes: 10, events: 100 }).len(), 10);
         assert_eq!(
-            target("http://host/events").bulk(&[], Form::default(), Limits::default()),
+            target("http://host/events").bulk(&[], RequestForm::default(), Limits::default()),
             []
         );
     }
@@ -423,7 +423,7 @@ mod tests {
     fn a_limit_is_never_exceeded_by_more_than_one_event() {
         let events: Vec<_> = (0..4_000).map(|number| event(number, 0, 3_000)).collect();
         let limits = Limits::default();
-        let batches = target("http://host/events").bulk(&events, Form::default(), limits);
+        let batches = target("http://host/events").bulk(&events, RequestForm::default(), limits);
         assert!(batches.len() > 2);
         assert!(batches.iter().all(|batch| batch.body.len() <= limits.bytes));
     }
@@ -431,7 +431,7 @@ mod tests {
     #[test]
     fn dated_indices_get_bodies_of_their_own() {
         let events: Vec<_> = (0..6).map(|number| event(number, [0, 1, 40][number % 3], 10)).collect();
-        let batches = target("http://host/events-%Y.%m").bulk(&events, Form::default(), Limits::default());
+        let batches = target("http://host/events-%Y.%m").bulk(&events, RequestForm::default(), Limits::default());
         let found: Vec<_> = batches
             .iter()
             .map(|batch| {
@@ -511,28 +511,31 @@ mod tests {
         let items: Vec<_> = table.iter().map(|(item, _)| item).collect();
         let body = json!({"took": 30, "errors": true, "items": items}).to_string();
         let expected = table.iter().map(|(_, verdict)| verdict.clone()).collect();
-        assert_eq!(answer(200, body.as_bytes(), table.len()), Answer::Items(expected));
+        assert_eq!(
+            parse_response(200, body.as_bytes(), table.len()),
+            BulkResponse::Items(expected)
+        );
     }
 
     #[test]
     fn events_without_an_item_have_no_verdict() {
         let body = br#"{"errors":false,"items":[{"create":{"status":201}}]}"#;
         let expected = vec![Some(Verdict::Indexed), None, None];
-        assert_eq!(answer(200, body, 3), Answer::Items(expected));
+        assert_eq!(parse_response(200, body, 3), BulkResponse::Items(expected));
         assert_eq!(
-            answer(200, br#"{"errors":false,"items":[]}"#, 1),
-            Answer::Items(vec![None])
+            parse_response(200, br#"{"errors":false,"items":[]}"#, 1),
+            BulkResponse::Items(vec![None])
         );
         let more = br#"{"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#;
-        assert_eq!(answer(200, more, 1), Answer::Items(vec![None]));
+        assert_eq!(parse_response(200, more, 1), BulkResponse::Items(vec![None]));
     }
 
     #[test]
     fn an_answer_can_be_for_all() {
-        let whole = |status, body: &str| match answer(status, body.as_bytes(), 2) {
-            Answer::Whole(Verdict::Retry(reason)) => format!("again: {reason}"),
-            Answer::Whole(Verdict::Refused(reason)) => format!("never: {reason}"),
-            Answer::Whole(Verdict::Denied(reason)) => format!("not now: {reason}"),
+        let whole = |status, body: &str| match parse_response(status, body.as_bytes(), 2) {
+            BulkResponse::Whole(Verdict::Retry(reason)) => format!("again: {reason}"),
+            BulkResponse::Whole(Verdict::Refused(reason)) => format!("never: {reason}"),
+            BulkResponse::Whole(Verdict::Denied(reason)) => format!("not now: {reason}"),
             other => format!("{other:?}"),
         };
         let table = [

@@ -22,7 +22,7 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
         line["message"] = UNDELIVERED.into();
         line["reason"] = failure.reason.as_str().into();
         line["destination"] = destination.into();
-        line["event"] = undelivered::document(event);
+        line["event"] = undelivered::document_value(event);
     }
     if let Outcome::Fallback(failure) = &delivered.outcome {
         line["level"] = "WARN".into();
@@ -34,7 +34,7 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
 
 /// The log line that keeps an event from before its reply until it is delivered.
 pub fn journal_line(event: &Event) -> Value {
-    json!({"level": "INFO", "message": JOURNAL, "event_id": event.id, "event": undelivered::document(event)})
+    json!({"level": "INFO", "message": JOURNAL, "event_id": event.id, "event": undelivered::document_value(event)})
 }
 
 /// The log line of a request that is not stored.

@@ -17,14 +17,14 @@ use crate::hit::event::Event;
 
 /// What takes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageService {
     /// Amazon SQS.
     Sqs,
     /// Amazon Data Firehose.
     Firehose,
 }
 
-impl Kind {
+impl MessageService {
     /// The scheme of its URLs.
     pub const fn scheme(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl Kind {
     }
 
     /// SQS since January 2026: 1 MiB of text. Firehose: 1,000 KiB before base64.
-    const fn most_bytes(self) -> usize {
+    const fn max_bytes(self) -> usize {
         match self {
             Self::Sqs => 1024 * 1024,
             Self::Firehose => 1000 * 1024,
@@ -51,7 +51,7 @@ impl Kind {
 
 /// What a stream gets of a hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Record {
+pub enum RecordFormat {
     /// The event.
     #[default]
     Event,
@@ -61,9 +61,9 @@ pub enum Record {
 
 /// A queue or a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outlet {
+pub struct MessageTarget {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MessageService,
     /// The endpoint's URL without a slash at its end.
     pub base: String,
     /// `ACCOUNT/QUEUE`, or the stream's name.
@@ -71,10 +71,10 @@ pub struct Outlet {
     /// How requests prove who sends them.
     pub auth: Auth,
     /// What a stream gets of a hit.
-    pub record: Record,
+    pub record: RecordFormat,
 }
 
-impl fmt::Display for Outlet {
+impl fmt::Display for MessageTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.kind.scheme();
         let Self { base, name, .. } = self;
@@ -87,7 +87,7 @@ impl fmt::Display for Outlet {
 
 /// A call of AWS's JSON protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct AwsCall {
     /// `X-Amz-Target`.
     pub target: &'static str,
     /// The media type.
@@ -102,7 +102,7 @@ const JSON_1_0: &str = "application/x-amz-json-1.0";
 /// Media type of Firehose's protocol.
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 
-impl Outlet {
+impl MessageTarget {
     /// Parses `sqs://HOST/ACCOUNT/QUEUE` or `firehose://HOST/STREAM`; with `+http` behind the scheme the connection is plain
     /// and nothing is signed, for emulators. None when the text has neither scheme.
     pub fn parse(text: &str, region: Option<&str>) -> Option<Result<Self, DestinationError>> {
@@ -111,18 +111,18 @@ impl Outlet {
             Some(scheme) => (scheme, true),
             None => (scheme, false),
         };
-        let kind = [Kind::Sqs, Kind::Firehose]
+        let kind = [MessageService::Sqs, MessageService::Firehose]
             .into_iter()
             .find(|kind| kind.scheme() == scheme)?;
-        Some(Self::of(kind, rest, plain, region))
+        Some(Self::build(kind, rest, plain, region))
     }
 
-    fn of(kind: Kind, rest: &str, plain: bool, region: Option<&str>) -> Result<Self, DestinationError> {
+    fn build(kind: MessageService, rest: &str, plain: bool, region: Option<&str>) -> Result<Self, DestinationError> {
         let (host, name) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest, ""));
         let base = format!("{}://{host}", if plain { "http" } else { "https" });
         let url = reqwest::Url::parse(&base).ok().filter(|url| {
             url.has_host()
-                && !super::names_user(url)
+                && !super::has_user(url)
                 && url.path() == "/"
                 && url.query().is_none()
                 && url.fragment().is_none()
@@ -134,12 +134,12 @@ impl Outlet {
                     .all(|byte| byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte))
         };
         let (named, example) = match kind {
-            Kind::Sqs => (
+            MessageService::Sqs => (
                 name.split_once('/')
                     .is_some_and(|(account, queue)| fits(account, "") && fits(queue, "-_.")),
                 "sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel",
             ),
-            Kind::Firehose => (
+            MessageService::Firehose => (
                 fits(name, "-_.") && name.len() <= 64,
                 "firehose://firehose.eu-central-1.amazonaws.com/pixel",
             ),
@@ -168,7 +168,7 @@ impl Outlet {
             base,
             name: name.to_owned(),
             auth,
-            record: Record::default(),
+            record: RecordFormat::default(),
         })
     }
 
@@ -178,14 +178,14 @@ impl Outlet {
     }
 
     fn is_fifo(&self) -> bool {
-        self.kind == Kind::Sqs && self.name.rsplit('.').next() == Some("fifo")
+        self.kind == MessageService::Sqs && self.name.rsplit('.').next() == Some("fifo")
     }
 
     /// The call that hands over an event.
-    pub fn hand_over(&self, event: &Event) -> Call {
+    pub fn send_call(&self, event: &Event) -> AwsCall {
         match self.kind {
-            Kind::Sqs => {
-                let mut body = json!({"QueueUrl": self.queue_url(), "MessageBody": allowed(&event.document)});
+            MessageService::Sqs => {
+                let mut body = json!({"QueueUrl": self.queue_url(), "MessageBody": replace_forbidden(&event.document)});
                 if self.is_fifo() {
                     // Every event is a group of its own: their order does not matter, and groups are read side by side.
                     let id = deduplication_id(&event.id);
@@ -194,7 +194,7 @@ impl Outlet {
                 }
                 self.call("AmazonSQS.SendMessage", &body)
             }
-            Kind::Firehose => self.call(
+            MessageService::Firehose => self.call(
                 "Firehose_20150804.PutRecord",
                 &json!({"DeliveryStreamName": self.name, "Record": {"Data": STANDARD.encode(self.record(event).as_bytes())}}),
             ),
@@ -203,18 +203,18 @@ impl Outlet {
 
     fn record<'a>(&self, event: &'a Event) -> Cow<'a, str> {
         match self.record {
-            Record::Event => one_line(&event.document),
+            RecordFormat::Event => remove_line_breaks(&event.document),
             // An event that is no JSON is an envelope's, which has no such texts.
-            Record::Flat => flat(event).map_or_else(|| one_line(&event.document), Cow::Owned),
+            RecordFormat::Flat => flatten_event(event).map_or_else(|| remove_line_breaks(&event.document), Cow::Owned),
         }
     }
 
-    fn call(&self, target: &'static str, body: &Value) -> Call {
+    fn call(&self, target: &'static str, body: &Value) -> AwsCall {
         let content_type = match self.kind {
-            Kind::Sqs => JSON_1_0,
-            Kind::Firehose => JSON_1_1,
+            MessageService::Sqs => JSON_1_0,
+            MessageService::Firehose => JSON_1_1,
         };
-        Call {
+        AwsCall {
             target,
             content_type,
             body: body.to_string().into_bytes(),
@@ -223,7 +223,7 @@ impl Outlet {
 
     /// The call that takes up to ten messages and hides them from others for `hidden` seconds; it waits for some for
     /// `patience` seconds.
-    pub fn receive(&self, hidden: u32, patience: u32) -> Call {
+    pub fn receive_call(&self, hidden: u32, patience: u32) -> AwsCall {
         self.call(
             "AmazonSQS.ReceiveMessage",
             &json!({
@@ -237,7 +237,7 @@ impl Outlet {
     }
 
     /// The call that removes messages by their receipts, ten at most.
-    pub fn remove<'a>(&self, receipts: impl IntoIterator<Item = &'a str>) -> Call {
+    pub fn delete_call<'a>(&self, receipts: impl IntoIterator<Item = &'a str>) -> AwsCall {
         let entries: Vec<_> = receipts
             .into_iter()
             .enumerate()
@@ -250,7 +250,7 @@ impl Outlet {
     }
 
     /// The call that asks how many messages there are.
-    pub fn count(&self) -> Call {
+    pub fn count_call(&self) -> AwsCall {
         self.call(
             "AmazonSQS.GetQueueAttributes",
             &json!({
@@ -262,7 +262,7 @@ impl Outlet {
 
     /// Why an event cannot be handed over at all.
     pub fn too_large(&self, event: &Event) -> Option<String> {
-        let (bytes, most) = (event.document.len(), self.kind.most_bytes());
+        let (bytes, most) = (event.document.len(), self.kind.max_bytes());
         (bytes > most).then(|| format!("the event has {bytes} bytes, and {} takes {most}", self.kind.scheme()))
     }
 
@@ -270,8 +270,8 @@ impl Outlet {
     pub fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
         let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
         let taken = match self.kind {
-            Kind::Sqs => answer.message_id,
-            Kind::Firehose => answer.record_id,
+            MessageService::Sqs => answer.message_id,
+            MessageService::Firehose => answer.record_id,
         };
         match (status, taken) {
             (200, Some(id)) if !id.is_empty() => Verdict::Indexed,
@@ -279,7 +279,7 @@ impl Outlet {
                 "status 200, but the answer is not one of {}",
                 self.kind.scheme()
             )),
-            _ => judge(status, answer.kind.as_deref(), answer.message.as_deref()),
+            _ => classify_error(status, answer.kind.as_deref(), answer.message.as_deref()),
         }
     }
 }
@@ -299,13 +299,13 @@ struct Answer {
 
 /// An error of AWS's JSON protocol: what passes is tried again, what is about the message itself is refused, and all else is
 /// a matter of permissions, names and settings.
-fn judge(status: u16, kind: Option<&str>, message: Option<&str>) -> Verdict {
+fn classify_error(status: u16, kind: Option<&str>, message: Option<&str>) -> Verdict {
     // `com.amazonaws.sqs#QueueDoesNotExist`, and some services add a URL behind a colon.
     let kind = kind.map(|kind| kind.rsplit('#').next().unwrap_or(kind));
     let kind = kind
         .map(|kind| kind.split(':').next().unwrap_or(kind))
         .unwrap_or_default();
-    let reason = super::opensearch::short(&format!(
+    let reason = super::opensearch::shorten(&format!(
         "status {status}: {kind}: {}",
         message.unwrap_or("no reason was given")
     ));
@@ -337,7 +337,7 @@ fn judge(status: u16, kind: Option<&str>, message: Option<&str>) -> Verdict {
 }
 
 /// Of an event as it is stored: when, from where, with what, and who.
-fn flat(event: &Event) -> Option<String> {
+fn flatten_event(event: &Event) -> Option<String> {
     let document: Value = serde_json::from_str(&event.document).ok()?;
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or(UNKNOWN);
     let labels = document.get("labels").and_then(Value::as_array).into_iter().flatten();
@@ -386,7 +386,7 @@ fn is_region(label: &str) -> bool {
 
 /// JSON text in the characters that SQS takes, which are those of XML 1.0: of what JSON leaves as it is, it refuses U+FFFE
 /// and U+FFFF.
-fn allowed(document: &str) -> Cow<'_, str> {
+fn replace_forbidden(document: &str) -> Cow<'_, str> {
     if !document.contains(['\u{fffe}', '\u{ffff}']) {
         return Cow::Borrowed(document);
     }
@@ -394,7 +394,7 @@ fn allowed(document: &str) -> Cow<'_, str> {
 }
 
 /// JSON text on one line: a line break in it can only stand between its parts.
-pub(crate) fn one_line(document: &str) -> Cow<'_, str> {
+pub(crate) fn remove_line_breaks(document: &str) -> Cow<'_, str> {
     // One at a time, which is many times as fast as both at once.
     if !document.contains('\n') && !document.contains('\r') {
         return Cow::Borrowed(document);
@@ -424,8 +424,8 @@ mod tests {
     use super::*;
     use crate::destination::Destination;
 
-    fn outlet(text: &str) -> Outlet {
-        match Outlet::parse(text, None) {
+    fn outlet(text: &str) -> MessageTarget {
+        match MessageTarget::parse(text, None) {
             Some(Ok(outlet)) => outlet,
             other => panic!("{text}: {other:?}"),
         }
@@ -473,9 +473,9 @@ mod tests {
             let parsed = outlet(url);
             assert_eq!((parsed.to_string().as_str(), &parsed.auth), (url, &auth));
         }
-        let elsewhere = Outlet::parse("sqs://queue.example/1/p", Some("eu-west-3"));
+        let elsewhere = MessageTarget::parse("sqs://queue.example/1/p", Some("eu-west-3"));
         assert!(
-            matches!(elsewhere, Some(Ok(Outlet { auth: Auth::SigV4 { region, .. }, .. })) if region == "eu-west-3")
+            matches!(elsewhere, Some(Ok(MessageTarget { auth: Auth::SigV4 { region, .. }, .. })) if region == "eu-west-3")
         );
     }
 
@@ -503,7 +503,7 @@ mod tests {
         let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel");
         let text = "\u{fffe}\u{ffff}\u{10ffff}\u{7f}é\u{0}\u{1b}";
         let document = json!({ "a": text }).to_string();
-        let call = queue.hand_over(&event("id", &document));
+        let call = queue.send_call(&event("id", &document));
         assert_eq!(
             (call.target, call.content_type),
             ("AmazonSQS.SendMessage", "application/x-amz-json-1.0")
@@ -527,7 +527,7 @@ mod tests {
     fn a_fifo_queue_knows_an_event_by_its_id() {
         let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel.fifo");
         let sent =
-            |id: &str| -> Value { serde_json::from_slice(&queue.hand_over(&event(id, "{}")).body).expect("JSON") };
+            |id: &str| -> Value { serde_json::from_slice(&queue.send_call(&event(id, "{}")).body).expect("JSON") };
         assert_eq!(sent("JKJaXmPLvHcESHA=")["MessageDeduplicationId"], "JKJaXmPLvHcESHA=");
         for id in ["with space", "é", &"x".repeat(129)] {
             let sent = sent(id);
@@ -540,7 +540,7 @@ mod tests {
     #[test]
     fn a_record_is_one_line() {
         let stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
-        let call = stream.hand_over(&event("id", "{\n\"a\":\r\n1}"));
+        let call = stream.send_call(&event("id", "{\n\"a\":\r\n1}"));
         assert_eq!(
             (call.target, call.content_type),
             ("Firehose_20150804.PutRecord", "application/x-amz-json-1.1")
@@ -558,7 +558,7 @@ mod tests {
     #[test]
     fn a_flat_record_has_five_texts_and_is_valid_whatever_a_visitor_sends() {
         let mut stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
-        stream.record = Record::Flat;
+        stream.record = RecordFormat::Flat;
         let document = json!({
             "client": {"ip": "203.0.113.0"}, "user_agent": {"original": "a \"quote\", \"userId\": \"x\""},
             "user": {"id": "u', \"ip\": \"9.9.9.9"}, "labels": ["other=1", "thirdpartyname=first", "thirdpartyname=shop\n"],
@@ -567,7 +567,7 @@ mod tests {
             time: DateTime::from_timestamp(1_772_357_400, 0).expect("a time"),
             ..event("id", &document.to_string())
         };
-        let sent: Value = serde_json::from_slice(&stream.hand_over(&event).body).expect("JSON");
+        let sent: Value = serde_json::from_slice(&stream.send_call(&event).body).expect("JSON");
         let data = STANDARD
             .decode(sent["Record"]["Data"].as_str().expect("a text"))
             .expect("base64");

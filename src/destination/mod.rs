@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use message::Outlet;
+use message::MessageTarget;
 use opensearch::{Index, Target};
 
 /// A destination.
@@ -26,7 +26,7 @@ pub enum Destination {
     /// An index of OpenSearch or Elasticsearch.
     OpenSearch(Target),
     /// A queue or a stream, from which something else takes events to an index.
-    Message(Outlet),
+    Message(MessageTarget),
     /// A file of the local stage.
     Sqlite(PathBuf),
 }
@@ -71,7 +71,7 @@ impl Destination {
             }
             return Ok(Self::Sqlite(path.into()));
         }
-        if let Some(outlet) = Outlet::parse(text, region) {
+        if let Some(outlet) = MessageTarget::parse(text, region) {
             return outlet.map(Self::Message);
         }
         let url = reqwest::Url::parse(text)
@@ -235,7 +235,7 @@ impl Auth {
     fn choose(url: &reqwest::Url, wanted: Option<Self>, region: Option<&str>) -> Result<Self, DestinationError> {
         let host = url.host_str().unwrap_or_default();
         let implied = || match aws_service(host) {
-            _ if names_user(url) => Self::Basic {
+            _ if has_user(url) => Self::Basic {
                 user: decode(url.username()),
                 password: Secret::new(decode(url.password().unwrap_or_default())),
             },
@@ -290,7 +290,7 @@ pub fn hide_password(url: &str) -> String {
 }
 
 /// Whether a URL says who is asking; a password may be empty.
-pub(crate) fn names_user(url: &reqwest::Url) -> bool {
+pub(crate) fn has_user(url: &reqwest::Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 

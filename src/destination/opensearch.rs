@@ -205,8 +205,8 @@ pub(super) fn explains(error: Option<&serde_json::Value>, words: &str) -> bool {
 fn explain(error: &serde_json::Value) -> String {
     let part = |name: &str| error.get(name).and_then(serde_json::Value::as_str);
     match (part("type"), part("reason")) {
-        (Some(kind), Some(reason)) => short(&format!("{kind}: {reason}")),
-        _ => short(&error.to_string()),
+        (Some(kind), Some(reason)) => shorten(&format!("{kind}: {reason}")),
+        _ => shorten(&error.to_string()),
     }
 }
 
@@ -215,10 +215,10 @@ fn excerpt(body: &[u8]) -> String {
     if body.is_empty() {
         return "no body".to_owned();
     }
-    short(&String::from_utf8_lossy(&body[..body.len().min(400)]))
+    shorten(&String::from_utf8_lossy(&body[..body.len().min(400)]))
 }
 
-pub(super) fn short(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     let line: String = text
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })

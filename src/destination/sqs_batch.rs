@@ -31,10 +31,10 @@ pub struct Messages {
 
 /// A payload is no batch of SQS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotABatch;
+pub struct BatchError;
 
 /// So many bytes of messages make a part.
-const PART: usize = 512 * 1024;
+const PART_BYTES: usize = 512 * 1024;
 
 impl Messages {
     /// Those of a payload as Lambda makes it: an object whose one member is their list.
@@ -42,7 +42,7 @@ impl Messages {
     /// # Errors
     ///
     /// [`NotABatch`]; what comes behind the list's beginning is found out with its part.
-    pub fn of(payload: String) -> Result<Self, NotABatch> {
+    pub fn parse(payload: String) -> Result<Self, BatchError> {
         let mut messages = Self {
             payload: Arc::new(payload),
             at: 0,
@@ -60,10 +60,10 @@ impl Messages {
     /// # Errors
     ///
     /// [`NotABatch`]
-    pub fn part(&mut self) -> Result<Option<Vec<Message>>, NotABatch> {
+    pub fn part(&mut self) -> Result<Option<Vec<Message>>, BatchError> {
         let mut part = Vec::new();
         let mut bytes = 0;
-        while bytes < PART && !self.ended {
+        while bytes < PART_BYTES && !self.ended {
             let message = self.message()?;
             bytes += message.body.len();
             part.push(message);
@@ -80,11 +80,11 @@ impl Messages {
         count
     }
 
-    fn message(&mut self) -> Result<Message, NotABatch> {
+    fn message(&mut self) -> Result<Message, BatchError> {
         let mut records = serde_json::Deserializer::from_str(&self.payload[self.at..]).into_iter::<Record<'_>>();
-        let record = records.next().and_then(Result::ok).ok_or(NotABatch)?;
+        let record = records.next().and_then(Result::ok).ok_or(BatchError)?;
         let read = records.byte_offset();
-        let message = record.message().ok_or(NotABatch)?;
+        let message = record.message().ok_or(BatchError)?;
         self.at += read;
         self.ended = self.expect(",").is_err();
         if self.ended {
@@ -93,9 +93,9 @@ impl Messages {
         Ok(message)
     }
 
-    fn expect(&mut self, token: &str) -> Result<(), NotABatch> {
+    fn expect(&mut self, token: &str) -> Result<(), BatchError> {
         let rest = &self.payload[self.at..];
-        let found = rest.trim_ascii_start().strip_prefix(token).ok_or(NotABatch)?;
+        let found = rest.trim_ascii_start().strip_prefix(token).ok_or(BatchError)?;
         self.at += rest.len() - found.len();
         Ok(())
     }
@@ -158,7 +158,7 @@ struct Entry {
 }
 
 /// Reads what `ReceiveMessage` has answered; none when it is no such answer.
-pub fn received(body: &[u8]) -> Option<Vec<Received>> {
+pub fn parse_received(body: &[u8]) -> Option<Vec<Received>> {
     let answer: Receive = serde_json::from_slice(body).ok()?;
     let received = |entry: Entry| Received {
         message: Message {
@@ -177,8 +177,8 @@ mod tests {
 
     use super::*;
 
-    fn read(payload: &str) -> Result<Vec<Vec<Message>>, NotABatch> {
-        let mut messages = Messages::of(payload.to_owned())?;
+    fn read(payload: &str) -> Result<Vec<Vec<Message>>, BatchError> {
+        let mut messages = Messages::parse(payload.to_owned())?;
         let count = messages.clone().count();
         let mut parts = Vec::new();
         while let Some(part) = messages.part()? {
@@ -251,20 +251,20 @@ mod tests {
             whole.replace("},{", "},,{"),
         ]);
         for payload in broken {
-            let found = Messages::of(payload.clone()).and_then(|mut messages| {
+            let found = Messages::parse(payload.clone()).and_then(|mut messages| {
                 while messages.part()?.is_some() {}
                 Ok(())
             });
-            assert_eq!(found, Err(NotABatch), "{payload}");
+            assert_eq!(found, Err(BatchError), "{payload}");
         }
     }
 
     #[test]
     fn an_empty_answer_has_no_messages() {
-        assert_eq!(received(b"{}"), Some(Vec::new()));
-        assert_eq!(received(b"<ReceiveMessageResponse/>"), None);
+        assert_eq!(parse_received(b"{}"), Some(Vec::new()));
+        assert_eq!(parse_received(b"<ReceiveMessageResponse/>"), None);
         let answer = br#"{"Messages":[{"MessageId":"m","ReceiptHandle":"r","MD5OfBody":"x","Body":"{}","Attributes":{"SentTimestamp":"1000"}}]}"#;
-        let messages = received(answer).expect("an answer");
+        let messages = parse_received(answer).expect("an answer");
         assert_eq!(
             (messages[0].receipt.as_str(), messages[0].message.body.as_str()),
             ("r", "{}")

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::message::one_line;
+use super::message::remove_line_breaks;
 use crate::hit::event::Event;
 
 /// Marks the line of an event that could not be delivered.
@@ -25,21 +25,21 @@ pub const UNDELIVERED: &str = "undelivered event";
 pub const JOURNAL: &str = "journal";
 
 /// Longest id that an index takes, in bytes.
-const ID_BYTES: usize = 512;
+const MAX_ID_BYTES: usize = 512;
 
 /// An event that could not be delivered to `destination`, with the reason: as a message of the fallback.
-pub fn undelivered(event: &Event, reason: &str, destination: &str) -> Value {
+pub fn wrap_undelivered(event: &Event, reason: &str, destination: &str) -> Value {
     json!({
         "message": UNDELIVERED,
         "event_id": event.id,
         "reason": reason,
         "destination": destination,
-        "event": document(event),
+        "event": document_value(event),
     })
 }
 
 /// The document of an event as a JSON value.
-pub fn document(event: &Event) -> Value {
+pub fn document_value(event: &Event) -> Value {
     serde_json::from_str(&event.document).unwrap_or_else(|_| event.document.as_str().into())
 }
 
@@ -120,11 +120,11 @@ struct Id<'a> {
 /// [`NotFound`] when it holds nothing that can become a stored event, with the text.
 pub fn find(text: String) -> Result<Found, (NotFound, String)> {
     let mut text = text;
-    for _ in 0..DEEPEST {
+    for _ in 0..MAX_WRAPPINGS {
         match parse(&text) {
             Err(why) => return Err((why, text)),
             Ok(Part::Whole(id, time)) => {
-                let document = match one_line(&text) {
+                let document = match remove_line_breaks(&text) {
                     Cow::Borrowed(_) => text,
                     Cow::Owned(line) => line,
                 };
@@ -139,7 +139,7 @@ pub fn find(text: String) -> Result<Found, (NotFound, String)> {
 
 /// An event that was undelivered several times is wrapped several times. A function that wraps without end must not be
 /// followed without end.
-const DEEPEST: usize = 16;
+const MAX_WRAPPINGS: usize = 16;
 
 enum Part {
     Whole(String, DateTime<Utc>),
@@ -175,7 +175,7 @@ fn parse(text: &str) -> Result<Part, NotFound> {
         .then(|| serde_json::from_str::<Id<'_>>(event.get()).ok()?.id)
         .flatten();
     let id = id
-        .filter(|id| (1..=ID_BYTES).contains(&id.len()))
+        .filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()))
         .ok_or(NotFound::NoId)?;
     let time = serde_json::from_str::<&str>(timestamp.get()).ok();
     let time = time
@@ -211,31 +211,32 @@ mod tests {
     #[test]
     fn an_event_is_found_wherever_it_stands() {
         let event = event();
-        let line = undelivered(&event, "status 503", "https://host/events").to_string();
-        let journal = json!({"level": "INFO", "message": "journal", "event": document(&event)}).to_string();
-        let record = json!({"requestContext": {"functionArn": "arn"}, "requestPayload": document(&event)}).to_string();
+        let line = wrap_undelivered(&event, "status 503", "https://host/events").to_string();
+        let journal = json!({"level": "INFO", "message": "journal", "event": document_value(&event)}).to_string();
+        let record =
+            json!({"requestContext": {"functionArn": "arn"}, "requestPayload": document_value(&event)}).to_string();
         for text in [event.document.clone(), line, journal, record] {
             let Ok(Found::Event(found)) = find(text.clone()) else {
                 panic!("{text}")
             };
             assert_eq!((&found.id, found.time), (&event.id, event.time), "{text}");
-            assert_eq!(document(&found), document(&event), "{text}");
+            assert_eq!(document_value(&found), document_value(&event), "{text}");
         }
         let broken = event.document.replace(',', ",\r\n ");
         let Ok(Found::Event(found)) = find(broken) else {
             panic!()
         };
         assert!(!found.document.contains(['\r', '\n']));
-        assert_eq!(document(&found), document(&event));
+        assert_eq!(document_value(&found), document_value(&event));
     }
 
     #[test]
     fn an_event_is_found_in_wrappings_up_to_a_depth() {
         let event = event();
         let mut text = event.document.clone();
-        for depth in 0..DEEPEST * 2 {
+        for depth in 0..MAX_WRAPPINGS * 2 {
             let found = find(text.clone());
-            if depth < DEEPEST {
+            if depth < MAX_WRAPPINGS {
                 assert!(matches!(found, Ok(Found::Event(_))), "{depth}: {found:?}");
             } else {
                 assert!(matches!(found, Err((NotFound::TooDeep, _))), "{depth}: {found:?}");

@@ -13,15 +13,15 @@ use super::readable::ReadableLayer;
 use super::{BoxError, Function, deadline, log};
 use crate::client::http::{Deliverer, http_client};
 use crate::config::{Config, Variables};
-use crate::setup::dashboards::session::{Options, import};
-use crate::setup::dashboards::{EXAMPLES, Place, Wanted, objects, place};
+use crate::setup::dashboards::session::{ImportOptions, import};
+use crate::setup::dashboards::{EXAMPLES, ImportProperties, Place, objects, place};
 use crate::setup::plan::Plan;
 use crate::setup::prune::{Fate, delete, judge};
 use crate::setup::resource::{ResourceRequest, UnreadableRequest};
 use crate::setup::run;
 
 /// Left of the time-out for telling CloudFormation, which otherwise waits for an hour.
-const TELLING: Duration = Duration::from_secs(3);
+const CALLBACK_RESERVE: Duration = Duration::from_secs(3);
 
 /// Runs the role `setup`.
 pub(super) async fn run_setup(variables: &Variables) -> Result<(), BoxError> {
@@ -99,7 +99,7 @@ async fn within(deadline: SystemTime, work: impl Future<Output = Result<Value, S
     let left = deadline
         .duration_since(SystemTime::now())
         .unwrap_or_default()
-        .saturating_sub(TELLING);
+        .saturating_sub(CALLBACK_RESERVE);
     match tokio::time::timeout(left, work).await {
         Ok(result) => result,
         Err(_) => Err(format!(
@@ -117,7 +117,7 @@ fn properties(payload: &str) -> Value {
 }
 
 async fn make_ready(function: &Function, properties: &Value) -> Result<Value, String> {
-    let wanted = Wanted::of_properties(properties)?;
+    let wanted = ImportProperties::from_properties(properties)?;
     let deliverer = function.courier.index()?;
     let Config {
         rotation, keep_days, ..
@@ -147,14 +147,14 @@ async fn import_dashboards(
     function: &Function,
     deliverer: &Deliverer,
     plan: &Plan,
-    wanted: Wanted,
+    wanted: ImportProperties,
 ) -> Result<String, String> {
     let Place { base, auth, withheld } = place(&wanted.url, deliverer.target(), false)
         .ok_or_else(|| format!("`DashboardsUrl` is no address; give one as in {EXAMPLES}"))?;
     let objects = objects(&plan.base)?;
     let http = http_client(function.config.ca_file.as_deref(), &function.config.timing);
     let http = http.map_err(|error| error.to_string())?;
-    let options = Options {
+    let options = ImportOptions {
         base,
         auth: wanted.auth.unwrap_or(auth),
         withheld,

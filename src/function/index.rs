@@ -14,18 +14,18 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::invocations::Invocations;
-use super::{BoxError, Function, MARGIN, log};
-use crate::client::bulk::Patience;
-use crate::client::codes::heed;
+use super::{BoxError, DEADLINE_MARGIN, Function, log};
+use crate::client::bulk::BulkTimeouts;
+use crate::client::codes::apply_code_status;
 use crate::client::http::Deliverer;
 use crate::config::{CodeStanding, Timing, Variables};
 use crate::destination::bulk::Limits;
 use crate::destination::counts::Counts;
-use crate::destination::sqs_batch::{BATCH, Message, Messages, NotABatch};
+use crate::destination::sqs_batch::{BATCH, BatchError, Message, Messages};
 use crate::hit::event::Event;
 use crate::hit::outcome::{Failure, Ignored, Outcome};
 use crate::replay;
-use crate::replay::{Origin, Unusable};
+use crate::replay::{Origin, ReplayError};
 
 /// Runs the role.
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
@@ -44,16 +44,16 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
 
 async fn index(function: &Arc<Function>, payload: String, deadline: SystemTime) -> Result<Value, Diagnostic> {
     let begun = Instant::now();
-    let Ok(messages) = Messages::of(payload) else {
+    let Ok(messages) = Messages::parse(payload) else {
         return Err(not_a_batch());
     };
     let (spare, again) = (Arc::clone(function), messages.clone());
     let work = async move { work(&spare, messages, left(deadline)).await };
     match guarded(work).await {
-        Some(Ok(done)) => Ok(done.told(function, begun)),
-        Some(Err(NotABatch)) => Err(not_a_batch()),
+        Some(Ok(done)) => Ok(done.log_and_respond(function, begun)),
+        Some(Err(BatchError)) => Err(not_a_batch()),
         None => {
-            Done::panicked(again.count()).told(function, begun);
+            BatchResult::panicked(again.count()).log_and_respond(function, begun);
             Err(Diagnostic {
                 error_type: "Panic".to_owned(),
                 error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
@@ -79,7 +79,7 @@ async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stat
 
 /// What became of a batch.
 #[derive(Default)]
-struct Done {
+struct BatchResult {
     messages: usize,
     counts: Counts,
     /// Messages that stay in the queue, and how many these are.
@@ -91,7 +91,7 @@ struct Done {
     code_standing: Option<String>,
 }
 
-impl Done {
+impl BatchResult {
     /// A batch of which nothing is known: the error of the invocation names all its messages.
     fn panicked(messages: usize) -> Self {
         let mut done = Self {
@@ -134,7 +134,7 @@ impl Done {
     }
 
     /// Logs what became of the batch, and answers it.
-    fn told(self, function: &Function, begun: Instant) -> Value {
+    fn log_and_respond(self, function: &Function, begun: Instant) -> Value {
         let reasons: Vec<_> = self
             .reasons
             .iter()
@@ -160,19 +160,19 @@ impl Done {
 }
 
 /// A batch that is being read, and what is known of its messages by then.
-struct Reading<'a> {
+struct BatchReader<'a> {
     function: &'a Function,
     messages: Messages,
     /// The messages of the events that were read, in their order.
     ids: Vec<String>,
     /// The codes of these events, where they are wanted.
     codes: Vec<Option<String>>,
-    hopeless: Vec<Hopeless>,
-    done: Done,
-    broken: Result<(), NotABatch>,
+    hopeless: Vec<RefusedMessage>,
+    done: BatchResult,
+    broken: Result<(), BatchError>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> BatchReader<'a> {
     fn new(function: &'a Function, messages: Messages) -> Self {
         Self {
             function,
@@ -180,7 +180,7 @@ impl<'a> Reading<'a> {
             ids: Vec::new(),
             codes: Vec::new(),
             hopeless: Vec::new(),
-            done: Done::default(),
+            done: BatchResult::default(),
             broken: Ok(()),
         }
     }
@@ -216,9 +216,9 @@ impl<'a> Reading<'a> {
                 self.ids.push(id);
                 return Some(event);
             }
-            Err(Unusable::Ignored(why)) => self.done.note(id, Outcome::Ignored(why)),
-            Err(Unusable::Poison { reason, text }) => self.hopeless.push(Hopeless {
-                event: poison(&id, text),
+            Err(ReplayError::Ignored(why)) => self.done.note(id, Outcome::Ignored(why)),
+            Err(ReplayError::Poison { reason, text }) => self.hopeless.push(RefusedMessage {
+                event: wrap_unreadable(&id, text),
                 message: id,
                 reason,
             }),
@@ -228,10 +228,10 @@ impl<'a> Reading<'a> {
 
     /// All events that are to be stored after a look at how their codes stand, which may take a part of the time. Nothing is
     /// lost when that fails.
-    async fn look_up(&mut self, index: &Deliverer, left: Duration) -> Vec<Event> {
+    async fn look_up_codes(&mut self, index: &Deliverer, left: Duration) -> Vec<Event> {
         const PART: u32 = 4;
         let mut events: Vec<_> = std::iter::from_fn(|| self.next()).flatten().collect();
-        let opted_out = match heed(index, &mut events, &self.codes, left / PART).await {
+        let opted_out = match apply_code_status(index, &mut events, &self.codes, left / PART).await {
             Ok(opted_out) => opted_out,
             Err(error) => {
                 self.done.code_standing = Some(format!("unknown: {error}"));
@@ -252,18 +252,25 @@ impl<'a> Reading<'a> {
     }
 }
 
-async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> Result<Done, NotABatch> {
+async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> Result<BatchResult, BatchError> {
     let courier = &function.courier;
     let deadline = Instant::now() + left;
-    let mut reading = Reading::new(function, messages);
+    let mut reading = BatchReader::new(function, messages);
     // The good ones first, so that the bad ones cannot take their time.
     let (events, outcomes) = match courier.index() {
         Ok(index) if function.config.code_standing == CodeStanding::Index => {
-            let mut all = Some(reading.look_up(index, left).await);
+            let mut all = Some(reading.look_up_codes(index, left).await);
             let left = deadline.saturating_duration_since(Instant::now());
-            deliver(index, || all.take(), left.saturating_sub(courier.reserve(left))).await
+            deliver(index, || all.take(), left.saturating_sub(courier.fallback_budget(left))).await
         }
-        Ok(index) => deliver(index, || reading.next(), left.saturating_sub(courier.reserve(left))).await,
+        Ok(index) => {
+            deliver(
+                index,
+                || reading.next(),
+                left.saturating_sub(courier.fallback_budget(left)),
+            )
+            .await
+        }
         // What has nowhere to go stays in the queue.
         Err(reason) => {
             let events: Vec<_> = std::iter::from_fn(|| reading.next()).flatten().collect();
@@ -271,7 +278,7 @@ async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> R
             (events, outcomes)
         }
     };
-    let Reading {
+    let BatchReader {
         ids,
         mut hopeless,
         mut done,
@@ -284,7 +291,7 @@ async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> R
             Outcome::Failed(Failure {
                 reason,
                 temporary: false,
-            }) => hopeless.push(Hopeless { message, event, reason }),
+            }) => hopeless.push(RefusedMessage { message, event, reason }),
             other => done.note(message, other),
         }
     }
@@ -300,16 +307,18 @@ fn left(deadline: SystemTime) -> Duration {
 /// Of what is left of the invocation, the part before the answer is made: thousands of outcomes are counted and written then,
 /// and with little memory Lambda gives a function a fraction of a processor.
 fn until(left: Duration) -> Duration {
-    let margin = (left / 10).clamp(MARGIN, LONGEST_MARGIN);
+    let margin = (left / 10).clamp(DEADLINE_MARGIN, MAX_MARGIN);
     // A clock that contradicts the deadline must not keep a batch from being tried.
-    left.checked_sub(margin).filter(|left| !left.is_zero()).unwrap_or(BLIND)
+    left.checked_sub(margin)
+        .filter(|left| !left.is_zero())
+        .unwrap_or(BUDGET_IF_CLOCK_IS_WRONG)
 }
 
 /// Longer it takes for no batch that a queue can hand over.
-const LONGEST_MARGIN: Duration = Duration::from_secs(3);
+const MAX_MARGIN: Duration = Duration::from_secs(3);
 
 /// The time for a batch when the clock contradicts the deadline.
-const BLIND: Duration = Duration::from_secs(5);
+const BUDGET_IF_CLOCK_IS_WRONG: Duration = Duration::from_secs(5);
 
 /// Delivers events while others are still being read.
 async fn deliver(
@@ -317,11 +326,11 @@ async fn deliver(
     next: impl FnMut() -> Option<Vec<Event>> + Send,
     budget: Duration,
 ) -> (Vec<Event>, Vec<Outcome>) {
-    let patience = Patience {
+    let patience = BulkTimeouts {
         attempt: budget.min(if index.target().can_pause() {
             Timing::WITH_PAUSE.attempt
         } else {
-            Patience::default().attempt
+            BulkTimeouts::default().attempt
         }),
         budget,
     };
@@ -336,22 +345,22 @@ fn failed(reason: &str, temporary: bool) -> Outcome {
 }
 
 /// A message that the index will never take.
-struct Hopeless {
+struct RefusedMessage {
     message: String,
     event: Event,
     reason: String,
 }
 
 /// Messages under way to the fallback at the same time.
-const KEPT_AT_ONCE: usize = 32;
+const MAX_CONCURRENT_FALLBACK: usize = 32;
 
 /// Keeps in the fallback what the index will never take. Without a fallback, or when it fails, or when time is up, a message
 /// stays in the queue, from where it comes to the dead-letter queue.
-async fn keep_all(function: &Arc<Function>, hopeless: Vec<Hopeless>, deadline: Instant, done: &mut Done) {
+async fn keep_all(function: &Arc<Function>, hopeless: Vec<RefusedMessage>, deadline: Instant, done: &mut BatchResult) {
     let mut waiting = hopeless.into_iter();
     let mut under_way = JoinSet::new();
     loop {
-        while under_way.len() < KEPT_AT_ONCE
+        while under_way.len() < MAX_CONCURRENT_FALLBACK
             && let Some(next) = waiting.next()
         {
             under_way.spawn(keep(Arc::clone(function), next, deadline));
@@ -364,8 +373,8 @@ async fn keep_all(function: &Arc<Function>, hopeless: Vec<Hopeless>, deadline: I
     }
 }
 
-async fn keep(function: Arc<Function>, hopeless: Hopeless, deadline: Instant) -> (String, Outcome) {
-    let Hopeless { message, event, reason } = hopeless;
+async fn keep(function: Arc<Function>, hopeless: RefusedMessage, deadline: Instant) -> (String, Outcome) {
+    let RefusedMessage { message, event, reason } = hopeless;
     let failure = Failure {
         reason,
         temporary: false,
@@ -381,7 +390,7 @@ async fn keep(function: Arc<Function>, hopeless: Hopeless, deadline: Instant) ->
 }
 
 /// A message that is no event, in the form in which the fallback takes events.
-fn poison(message: &str, text: String) -> Event {
+fn wrap_unreadable(message: &str, text: String) -> Event {
     Event {
         id: message.to_owned(),
         time: Utc::now(),
@@ -399,7 +408,10 @@ mod tests {
         for (left, wanted) in [(900_000, 897_000), (15_000, 13_500), (1_000, 900), (500, 400), (101, 1)] {
             assert_eq!(until(milliseconds(left)), milliseconds(wanted), "of {left} ms");
         }
-        assert_eq!((until(milliseconds(100)), until(milliseconds(0))), (BLIND, BLIND));
+        assert_eq!(
+            (until(milliseconds(100)), until(milliseconds(0))),
+            (BUDGET_IF_CLOCK_IS_WRONG, BUDGET_IF_CLOCK_IS_WRONG)
+        );
     }
 
     fn function() -> Arc<Function> {
@@ -409,13 +421,13 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_the_middle_of_a_batch_acknowledges_nothing() {
         let work = async {
-            let mut done = Done::default();
+            let mut done = BatchResult::default();
             done.note("first".to_owned(), Outcome::Indexed);
             tokio::task::yield_now().await;
             panic!("a fault in the middle");
         };
         assert!(guarded(work).await.is_none());
-        let done = Done::panicked(3);
+        let done = BatchResult::panicked(3);
         assert_eq!(
             (done.counts.get("returned"), done.counts.total(), done.back_to_queue),
             (3, 3, 3)
@@ -424,7 +436,7 @@ mod tests {
 
     #[test]
     fn what_has_no_place_yet_is_returned_and_has_not_failed() {
-        let mut done = Done::default();
+        let mut done = BatchResult::default();
         for (id, outcome) in [
             ("a", Outcome::Indexed),
             ("b", failed("status 429", true)),
@@ -434,7 +446,7 @@ mod tests {
             done.note(id.to_owned(), outcome);
         }
         assert_eq!((done.counts.get("returned"), done.counts.get("failed")), (2, 0));
-        let answer = done.told(&function(), Instant::now());
+        let answer = done.log_and_respond(&function(), Instant::now());
         assert_eq!(
             answer,
             json!({"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "c"}]})

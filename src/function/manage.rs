@@ -11,17 +11,17 @@ use super::readable::ReadableLayer;
 use super::{BoxError, Function, log};
 use crate::api;
 use crate::api::opt_out;
-use crate::api::opt_out::{CodeReach, RequestSite, Whom, Wish};
+use crate::api::opt_out::{CodeReach, OptOutRequest, OptOutScope, RequestSite};
 use crate::api::page;
 use crate::api::rate_limit::RateLimit;
-use crate::api::{Asked, Failures, Manager, Problem, Reply};
+use crate::api::{ApiRequest, ApiResponse, Failures, Manager, Problem};
 use crate::client::codes;
 use crate::client::http::secure_random;
 use crate::config::Variables;
 use crate::hit::code::Keys;
 use crate::hit::read::find_address;
 use crate::hit::request::{Ingress, Request};
-use crate::query::AskError;
+use crate::query::QueryError;
 use crate::query::store::Requester;
 
 /// Runs the role.
@@ -46,23 +46,23 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
 
 async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload: &str) -> Value {
     let Ok(request) = Request::decode(payload.as_bytes()) else {
-        return of_proxy(Ingress::Rest, Problem::NotFound("this is no request").reply());
+        return proxy_response(Ingress::Rest, Problem::NotFound("this is no request").reply());
     };
     let ingress = request.ingress;
     if function.config.page && is_root(&request) {
         let page = page::answer(&request.method, request.header("if-none-match"));
-        return of_proxy(ingress, page.unwrap_or_else(|| Problem::Method("GET").reply()));
+        return proxy_response(ingress, page.unwrap_or_else(|| Problem::Method("GET").reply()));
     }
-    if let Some(code) = opt_out::code_of_path(&request.path) {
+    if let Some(code) = opt_out::extract_code(&request.path) {
         let reply = opted_out(function, limits, &manager.keys, &request, code).await;
         // Without the code: the log is no place for what stands in mails.
         let reply = reply.unwrap_or_else(|error| {
             log(&json!({"level": "ERROR", "message": "opt-out", "reason": error.to_string()}));
-            opt_out::away()
+            opt_out::render_unavailable()
         });
-        return of_proxy(ingress, opt_out::as_asked(&request.method, reply));
+        return proxy_response(ingress, opt_out::without_body_for_head(&request.method, reply));
     }
-    let asked = asked(function, request, payload);
+    let asked = read_request(function, request, payload);
     let reply = match function.courier.index() {
         Ok(index) => {
             let (reply, reason) = manager.answer(&asked, index, chrono::Utc::now()).await;
@@ -76,7 +76,7 @@ async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload
             Problem::Unavailable(reason).reply()
         }
     };
-    of_proxy(ingress, with_cors(reply, function.config.cors_origin.as_deref()))
+    proxy_response(ingress, with_cors(reply, function.config.cors_origin.as_deref()))
 }
 
 /// Whether a request is for the API's root, with the name of the stage or without.
@@ -103,19 +103,19 @@ async fn opted_out(
     keys: &Keys,
     request: &Request,
     code: &str,
-) -> Result<Reply, AskError> {
-    let Some(wish) = Wish::of(&request.method, &request.query) else {
-        return Ok(opt_out::wrong_method());
+) -> Result<ApiResponse, QueryError> {
+    let Some(wish) = OptOutRequest::parse(&request.method, &request.query) else {
+        return Ok(opt_out::render_wrong_method());
     };
-    if !opt_out::is_possible(code) {
-        return Ok(opt_out::unknown());
+    if !opt_out::can_be_remembered(code) {
+        return Ok(opt_out::render_unknown_code());
     }
     let config = &function.config;
     if config.opt_out.contains(code) {
-        return Ok(opt_out::settled());
+        return Ok(opt_out::render_fixed_by_owner());
     }
     let site = RequestSite::read(&request.headers, config.public_url.as_deref());
-    if wish != Wish::See && site == RequestSite::Other {
+    if wish != OptOutRequest::See && site == RequestSite::Other {
         return Ok(opt_out::other_site());
     }
     let now = chrono::Utc::now();
@@ -131,7 +131,7 @@ async fn opted_out(
     if !limit.allow(peer, now) {
         return Ok(opt_out::too_many());
     }
-    let index = function.courier.index().map_err(AskError::Unavailable)?;
+    let index = function.courier.index().map_err(QueryError::Unavailable)?;
     let is_out = codes::is_opted_out(index, code);
     let reach = async {
         match proven {
@@ -141,15 +141,15 @@ async fn opted_out(
     };
     let (is_out, reach) = tokio::try_join!(is_out, reach)?;
     match (reach, wish) {
-        (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::settled()),
-        (CodeReach::Unknown, _) => Ok(opt_out::unknown()),
+        (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::render_fixed_by_owner()),
+        (CodeReach::Unknown, _) => Ok(opt_out::render_unknown_code()),
         // A cookie of this host would not reach the image's.
         (CodeReach::Shared, wish) => Ok(opt_out::shared(wish)),
-        (CodeReach::Personal, Wish::See) => Ok(opt_out::page(Whom::Recipient, is_out)),
+        (CodeReach::Personal, OptOutRequest::See) => Ok(opt_out::render_page(OptOutScope::Recipient, is_out)),
         // Only a browser takes it back: a provider's click never does.
-        (CodeReach::Personal, Wish::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
+        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
         (CodeReach::Personal, wish) => {
-            let out = wish == Wish::Out;
+            let out = wish == OptOutRequest::Out;
             if out != is_out {
                 codes::change_opt_out(index, code, out, Requester::Page, now).await?;
             }
@@ -158,12 +158,12 @@ async fn opted_out(
     }
 }
 
-fn asked(function: &Function, request: Request, payload: &str) -> Asked {
+fn read_request(function: &Function, request: Request, payload: &str) -> ApiRequest {
     let payload: Value = serde_json::from_str(payload).unwrap_or_default();
-    let (before, rest) = api::below(&request.path).unwrap_or(("", ""));
+    let (before, rest) = api::split_prefix(&request.path).unwrap_or(("", ""));
     let host = request.header("host").unwrap_or_default();
     let base = function.config.public_url.clone();
-    Asked {
+    ApiRequest {
         method: if request.method == "HEAD" {
             "GET".to_owned()
         } else {
@@ -173,17 +173,17 @@ fn asked(function: &Function, request: Request, payload: &str) -> Asked {
         authorization: request.header("authorization").map(ToOwned::to_owned),
         base: base.unwrap_or_else(|| format!("https://{host}{before}")),
         peer: request.context("source-ip").and_then(|address| address.parse().ok()),
-        authorized: let_in_by_iam(&payload["requestContext"]),
+        authorized: is_authorized_by_iam(&payload["requestContext"]),
         warnings: Vec::new(),
         body: body(&payload),
         query: request.query,
         // Bearer tokens stand in `PIXEL_TOKENS`, and there are no sessions.
-        ..Asked::default()
+        ..ApiRequest::default()
     }
 }
 
 /// Whether IAM has let the caller in. Nobody but API Gateway and Lambda writes this part of a payload.
-fn let_in_by_iam(context: &Value) -> bool {
+fn is_authorized_by_iam(context: &Value) -> bool {
     let of_rest = context["identity"]["userArn"].as_str();
     let of_http = context["authorizer"]["iam"]["userArn"].as_str();
     of_rest.or(of_http).is_some_and(|arn| arn.starts_with("arn:"))
@@ -198,7 +198,7 @@ fn body(payload: &Value) -> Vec<u8> {
     decoded.unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
-fn with_cors(mut reply: Reply, origin: Option<&str>) -> Reply {
+fn with_cors(mut reply: ApiResponse, origin: Option<&str>) -> ApiResponse {
     if let Some(origin) = origin {
         reply.headers.push(("access-control-allow-origin", origin.to_owned()));
         reply.headers.push(("vary", "Origin".to_owned()));
@@ -207,8 +207,8 @@ fn with_cors(mut reply: Reply, origin: Option<&str>) -> Reply {
 }
 
 /// The reply in the form of a proxy integration.
-fn of_proxy(ingress: Ingress, reply: Reply) -> Value {
-    let Reply { status, headers, body } = reply;
+fn proxy_response(ingress: Ingress, reply: ApiResponse) -> Value {
+    let ApiResponse { status, headers, body } = reply;
     let mut proxied = json!({"statusCode": status, "body": body, "isBase64Encoded": false});
     if ingress == Ingress::AlbMultiValue {
         let headers: serde_json::Map<_, _> = headers

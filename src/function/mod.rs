@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::runtime::LocalOptions;
 
 use crate::client::credentials;
-use crate::client::router::Courier;
+use crate::client::router::Router;
 use crate::config::{Config, Variables};
 use crate::destination::counts::Counts;
 
@@ -52,7 +52,7 @@ impl Role {
     /// # Errors
     ///
     /// The message to show, which lists the known names.
-    pub fn of(handler: &str) -> Result<Self, String> {
+    pub fn parse(handler: &str) -> Result<Self, String> {
         let known = Self::ALL
             .iter()
             .find(|(name, _)| *name == handler || (*name == "capture" && handler == "bootstrap"));
@@ -70,7 +70,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the function until Lambda ends the sandbox.
 pub fn main() -> ExitCode {
-    tell_panics();
+    log_panics();
     let variables: Variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Has panics logged, by their places alone: a message could quote what a visitor sent.
-fn tell_panics() {
+fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string);
         log(&json!({"level": "ERROR", "message": "panic", "place": place}));
@@ -103,7 +103,7 @@ fn tell_panics() {
 
 async fn run(variables: &Variables) -> Result<(), BoxError> {
     let handler = variables.get("_HANDLER").map_or("capture", String::as_str);
-    match Role::of(handler) {
+    match Role::parse(handler) {
         Ok(Role::Capture) => capture::run(variables).await,
         Ok(Role::Index) => index::run(variables).await,
         Ok(Role::Setup) => care::run_setup(variables).await,
@@ -123,7 +123,7 @@ async fn refuse(variables: &Variables, reason: String) -> Result<(), BoxError> {
 #[derive(Debug)]
 struct Function {
     config: Config,
-    courier: Courier,
+    courier: Router,
     /// The function's name, under which its outcomes are counted.
     name: String,
 }
@@ -133,7 +133,7 @@ const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with 
 const NO_GEO_FILE: &str = "`PIXEL_GEO_FILE` is set, and the function reads no such file: countries are those of the edge's headers, such as CloudFront's";
 
 /// Left of the deadline for the log line and the next "next".
-const MARGIN: Duration = Duration::from_millis(100);
+const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 
 impl Function {
     /// Reads the configuration. What is wrong with it is logged; the visitors are answered all the same, and their events
@@ -143,7 +143,7 @@ impl Function {
         for problem in &problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": problem.to_string()}));
         }
-        let (courier, problems) = Courier::new(&config, credentials::from_environment(variables).as_ref());
+        let (courier, problems) = Router::new(&config, credentials::from_environment(variables).as_ref());
         for reason in problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": reason}));
         }

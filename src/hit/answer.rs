@@ -8,13 +8,13 @@ use std::panic::{UnwindSafe, catch_unwind};
 use crate::config::Config;
 use crate::hit::code::{CodeStatus, Listing};
 use crate::hit::enrich::geo::Place;
-use crate::hit::enrich::{Beside, Enriched};
+use crate::hit::enrich::{EnrichContext, Enriched};
 use crate::hit::event::Event;
 use crate::hit::outcome::Ignored;
 use crate::hit::pixel::{Image, Pixel, Status};
 use crate::hit::privacy;
 use crate::hit::privacy::Consent;
-use crate::hit::read::{Circumstances, Hit, Route, asks_for_script, is_health_check, request_route, takes_beacons};
+use crate::hit::read::{Hit, RequestContext, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::hit::request::{DecodeError, Ingress, Request};
 
 /// What is to be done with one payload.
@@ -62,7 +62,7 @@ fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answe
         Err(error @ DecodeError::Foreign(_)) => return Answer::Refused(error),
         Err(error) => return fallback(Ingress::Passthrough, Ignored::Unreadable(error.reason())),
     };
-    let (pixel, ignored) = pixel(&request, any_path);
+    let (pixel, ignored) = build_pixel(&request, any_path);
     let reply = request.ingress.reply(&pixel.with_cors(cors_origin));
     match ignored {
         Some(why) => Answer::Ignored {
@@ -84,12 +84,12 @@ impl Answer {
         let Self::Accepted { request, .. } = &self else {
             return self;
         };
-        let Some(why) = privacy::refusal(request, consent) else {
+        let Some(why) = privacy::find_refusal(request, consent) else {
             return self;
         };
         // It was accepted, so its path is one of the pixel.
-        let (accepted, _) = pixel(request, true);
-        let mut pixel = Pixel::new(accepted.status, accepted.content, explain(why)).with_cors(cors_origin);
+        let (accepted, _) = build_pixel(request, true);
+        let mut pixel = Pixel::new(accepted.status, accepted.content, explain_ignored(why)).with_cors(cors_origin);
         pixel.body = accepted.body;
         Self::Ignored {
             reply: request.ingress.reply(&pixel),
@@ -101,7 +101,7 @@ impl Answer {
 
 /// The answer of `answer`, which is to be [`answer`] for this payload; should that panic, the image all the same, in the form
 /// of the payload's ingress.
-pub fn guarded(payload: &[u8], answer: impl FnOnce() -> Answer + UnwindSafe) -> Answer {
+pub fn catch_panic(payload: &[u8], answer: impl FnOnce() -> Answer + UnwindSafe) -> Answer {
     catch_unwind(answer).unwrap_or_else(|_| {
         let ingress = catch_unwind(|| Ingress::recognise(payload)).unwrap_or(Ingress::Passthrough);
         fallback(ingress, Ignored::Panic)
@@ -110,7 +110,7 @@ pub fn guarded(payload: &[u8], answer: impl FnOnce() -> Answer + UnwindSafe) -> 
 
 /// The image for a request that could not be read, in the form of its ingress.
 pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
-    let pixel = Pixel::new(Status::Ok, Image::Gif, explain(why));
+    let pixel = Pixel::new(Status::Ok, Image::Gif, explain_ignored(why));
     Answer::Ignored {
         reply: ingress.reply(&pixel),
         ingress,
@@ -118,22 +118,22 @@ pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
     }
 }
 
-fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
+fn build_pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
     let anywhere = || Route {
         code: None,
-        image: Image::of(&request.path),
+        image: Image::from_path(&request.path),
     };
     let found = request_route(request).or_else(|| any_path.then(anywhere));
     let Route { image, .. } = found.clone().unwrap_or(Route {
         code: None,
         image: Image::Gif,
     });
-    let ignored = |status, why| (Pixel::new(status, image, explain(why)), Some(why));
+    let ignored = |status, why| (Pixel::new(status, image, explain_ignored(why)), Some(why));
     if is_health_check(request) {
         return ignored(Status::Ok, Ignored::HealthCheck);
     }
     if asks_for_script(request) && matches!(request.method.as_str(), "GET" | "HEAD") {
-        let pixel = Pixel::script(request.header("if-none-match"), explain(Ignored::Script));
+        let pixel = Pixel::script(request.header("if-none-match"), explain_ignored(Ignored::Script));
         let whole = request.method == "GET";
         return (if whole { pixel } else { pixel.without_body() }, Some(Ignored::Script));
     }
@@ -145,14 +145,14 @@ fn pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
         (Some(_), "OPTIONS") => ignored(Status::NoContent, Ignored::Preflight),
         (Some(_), _) => {
             let (mut pixel, why) = ignored(Status::MethodNotAllowed, Ignored::WrongMethod);
-            pixel.headers.push(("Allow", methods(&request.path).into()));
+            pixel.headers.push(("Allow", allowed_methods(&request.path).into()));
             (pixel, why)
         }
     }
 }
 
 /// The methods that a path of the pixel knows, as the header `Allow` lists them.
-pub fn methods(path: &str) -> &'static str {
+pub fn allowed_methods(path: &str) -> &'static str {
     if takes_beacons(path) {
         "GET, HEAD, POST, OPTIONS"
     } else {
@@ -161,19 +161,19 @@ pub fn methods(path: &str) -> &'static str {
 }
 
 /// The `X-Pixel` header's words for a hit that is not stored.
-pub fn explain(why: Ignored) -> String {
+pub fn explain_ignored(why: Ignored) -> String {
     format!("ignored; reason={}", why.name())
 }
 
 /// The event of an accepted request.
-pub fn event(request: Request, circumstances: &Circumstances, config: &Config) -> Event {
+pub fn event(request: Request, circumstances: &RequestContext, config: &Config) -> Event {
     event_listed(request, circumstances, config, Listing::None)
 }
 
 /// The same for a request whose code was looked up in the list.
 pub fn event_listed(
     request: Request,
-    circumstances: &Circumstances,
+    circumstances: &RequestContext,
     config: &Config,
     status: impl Into<CodeStatus>,
 ) -> Event {
@@ -185,7 +185,7 @@ pub fn event_listed(
 /// it, and how a code stands in the list.
 pub fn event_known(
     request: Request,
-    circumstances: &Circumstances,
+    circumstances: &RequestContext,
     config: &Config,
     place: impl Fn(IpAddr) -> Place,
     status: impl Fn(&str) -> CodeStatus,
@@ -197,11 +197,11 @@ pub fn event_known(
         hit.checked.signature = hit.checked.signature.with(status.listing);
         hit.listed_campaign = status.campaign;
     }
-    let beside = Beside {
+    let beside = EnrichContext {
         seconds_since_sent: hit.seconds_since_sent(),
         place: hit.address.map(place).unwrap_or_default(),
     };
-    let enriched = Enriched::of(&hit, beside);
+    let enriched = Enriched::new(&hit, beside);
     Event::new(&hit, &enriched, &config.policy, circumstances.now)
 }
 
@@ -267,7 +267,7 @@ mod tests {
             ("no JSON", Ingress::Passthrough),
         ];
         for (payload, expected) in payloads {
-            let answer = guarded(payload.as_bytes(), || panic!("a fault in reading"));
+            let answer = catch_panic(payload.as_bytes(), || panic!("a fault in reading"));
             let pixel = Pixel::new(Status::Ok, Image::Gif, "ignored; reason=panic");
             let image = Answer::Ignored {
                 reply: expected.reply(&pixel),

@@ -253,7 +253,7 @@ fn error<T>(message: impl Into<String>) -> Result<T, CodeError> {
 
 impl Keys {
     /// One key.
-    pub fn of(id: u8, secret: [u8; 32]) -> Self {
+    pub fn new(id: u8, secret: [u8; 32]) -> Self {
         Self(vec![Key::new(id, &secret)])
     }
 

@@ -42,7 +42,7 @@ pub enum Image {
 
 impl Image {
     /// The format that a path asks for by its ending.
-    pub fn of(path: &str) -> Self {
+    pub fn from_path(path: &str) -> Self {
         let png = path.len() >= 4 && path.as_bytes()[path.len() - 4..].eq_ignore_ascii_case(b".png");
         if png { Self::Png } else { Self::Gif }
     }

@@ -71,7 +71,7 @@ impl Screen {
     ];
 
     /// The class of this name.
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         let found = Self::ALL.into_iter().find(|(known, _)| *known == name);
         found.map(|(_, screen)| screen)
     }
@@ -84,7 +84,7 @@ impl Screen {
 
 /// What the function knows beside the payload.
 #[derive(Clone, Debug)]
-pub struct Circumstances {
+pub struct RequestContext {
     /// The function's clock, for ingresses that tell no time.
     pub now: DateTime<Utc>,
     /// Identifies the invocation and is kept over its retries; for ingresses that give no id of their own.
@@ -95,9 +95,9 @@ pub struct Circumstances {
 
 impl Hit {
     /// Reads a request.
-    pub fn read(mut request: Request, circumstances: &Circumstances) -> Self {
-        let received = received(&mut request, circumstances.now);
-        let address = address(&mut request, circumstances.trusted_hops);
+    pub fn read(mut request: Request, circumstances: &RequestContext) -> Self {
+        let received = read_time(&mut request, circumstances.now);
+        let address = read_address(&mut request, circumstances.trusted_hops);
         note_text_oddities(&mut request);
         let parameter = |names: &[&str]| {
             let value = names
@@ -112,15 +112,15 @@ impl Hit {
                 .filter(|page| !page.is_empty())
                 .map(Into::into)
         });
-        let action = parameter(&["action", "event"]).and_then(|word| action(&word));
+        let action = parameter(&["action", "event"]).and_then(|word| parse_action(&word));
         Self {
-            id: id(&request).unwrap_or_else(|| circumstances.invocation.clone()),
+            id: choose_id(&request).unwrap_or_else(|| circumstances.invocation.clone()),
             action: action.unwrap_or_else(|| if page.is_some() { "view" } else { "open" }.to_owned()),
             origin: parameter(&["referrer", "urlref", "ref"]),
             user: parameter(&["userid", "user_id", "uid", "email-id"]),
             title: parameter(&["title", "dt"]),
             language: parameter(&["language", "ul"]).filter(|tag| is_language(tag)),
-            screen: parameter(&["screen"]).and_then(|name| Screen::of(&name)),
+            screen: parameter(&["screen"]).and_then(|name| Screen::parse(&name)),
             received,
             code,
             checked: Checked::default(),
@@ -163,7 +163,7 @@ pub struct Route {
 /// assert_eq!((found.code.as_deref(), found.image), (Some("abc"), Image::Png));
 /// assert_eq!(route("/favicon.ico"), None);
 /// ```
-pub fn route(path: &str) -> Option<Route> {
+pub fn find_route(path: &str) -> Option<Route> {
     let mut segments = path.rsplit('/');
     let name = segments.next()?;
 
@@ -173,13 +173,13 @@ pub fn route(path: &str) -> Option<Route> {
     {
         return Some(Route {
             code: None,
-            image: Image::of(name),
+            image: Image::from_path(name),
         });
     }
     let name = name.trim();
     let code = normalize_code(name);
     let image = match segments.next()? {
-        "pixel" => Image::of(name),
+        "pixel" => Image::from_path(name),
         "image" => Image::Png,
         _ => return None,
     };
@@ -210,15 +210,15 @@ pub fn normalize_code(code: &str) -> &str {
 
 /// The route of a request. API Gateway passes on only what its owner has routed to the pixel, whatever the resource is called.
 pub fn request_route(request: &Request) -> Option<Route> {
-    let found = route(&request.path);
+    let found = find_route(&request.path);
     if request.ingress != Ingress::Passthrough {
         return found;
     }
     // The API declares one media type for each resource, whatever a visitor's code ends in.
-    let declared = request.context("resource-path").and_then(route);
+    let declared = request.context("resource-path").and_then(find_route);
     let image = declared
         .or_else(|| found.clone())
-        .map_or_else(|| Image::of(&request.path), |route| route.image);
+        .map_or_else(|| Image::from_path(&request.path), |route| route.image);
     Some(Route {
         code: found.and_then(|route| route.code),
         image,
@@ -270,7 +270,7 @@ fn path_code(request: &Request) -> Option<String> {
 
 /// API Gateway's own request id. A client can override `request-id`, but not this one
 /// (API Gateway developer guide, mapping template reference).
-fn id(request: &Request) -> Option<String> {
+fn choose_id(request: &Request) -> Option<String> {
     // An index refuses ids of more than 512 bytes.
     request
         .context("extended-request-id")
@@ -278,7 +278,7 @@ fn id(request: &Request) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-fn received(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
+fn read_time(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
     let epoch = request.context("request-time-epoch").and_then(|text| text.parse().ok());
     let known = epoch.and_then(DateTime::from_timestamp_millis).filter(plausible);
     let timed = !matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
@@ -294,7 +294,7 @@ fn plausible(time: &DateTime<Utc>) -> bool {
 }
 
 /// The caller's word for what happened: at most 64 of letters, digits, `_`, `.`, `:` and `-`, in lower case.
-fn action(word: &str) -> Option<String> {
+fn parse_action(word: &str) -> Option<String> {
     let fits = word.len() <= 64
         && word
             .bytes()
@@ -311,7 +311,7 @@ fn is_language(tag: &str) -> bool {
 ///
 /// Each proxy appends the address that it was connected from to `X-Forwarded-For`, so only as many entries from the right
 /// can be believed as there are proxies that the owner runs; the rest is what the visitor claims.
-fn address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
+fn read_address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
     let peer = request.context("source-ip").and_then(parse_address);
     let chain = forwarded_chain(&request.headers, peer);
     // A load balancer's own word of its visitor is no word of a proxy's.

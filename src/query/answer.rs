@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::hit::event::fields::Kind;
-use crate::hit::event::iso;
+use crate::hit::event::format_iso;
 
 /// How many events, and of how many different.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -17,9 +17,9 @@ pub struct Totals {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uniques: Option<u64>,
     /// The time of the first event.
-    pub first: Option<Moment>,
+    pub first: Option<Timestamp>,
     /// The time of the last event.
-    pub last: Option<Moment>,
+    pub last: Option<Timestamp>,
 }
 
 /// A value of a field, and the events that have it.
@@ -38,7 +38,7 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Point {
     /// When it begins.
-    pub start: Moment,
+    pub start: Timestamp,
     /// Events.
     pub events: u64,
     /// Different values of the question's unique field.
@@ -48,18 +48,18 @@ pub struct Point {
 
 /// A time, written as ISO 8601 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(pub DateTime<Utc>);
+pub struct Timestamp(pub DateTime<Utc>);
 
-impl Moment {
+impl Timestamp {
     /// A time in milliseconds since 1970.
-    pub fn of_millis(milliseconds: i64) -> Self {
+    pub fn from_millis(milliseconds: i64) -> Self {
         Self(DateTime::from_timestamp_millis(milliseconds).unwrap_or_default())
     }
 }
 
-impl Serialize for Moment {
+impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&iso(self.0))
+        serializer.serialize_str(&format_iso(self.0))
     }
 }
 
@@ -74,7 +74,7 @@ pub struct Listing {
 
 /// What a [`Question`](super::Question) is answered with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Answer {
+pub struct QueryResult {
     /// Of all events.
     pub totals: Totals,
     /// Of each class of visit.

@@ -38,7 +38,7 @@ impl Clock {
     /// # Errors
     ///
     /// When there is no such zone.
-    pub fn of(zone: &Zone) -> Result<Self, ParameterError> {
+    pub fn new(zone: &Zone) -> Result<Self, ParameterError> {
         if let Some(offset) = offset_minutes(zone.name()).and_then(|minutes| FixedOffset::east_opt(minutes * 60)) {
             return Ok(Self::Fixed(offset));
         }
@@ -154,7 +154,7 @@ mod tests {
                 "2026-04-24T21:00:00Z",
             ),
         ] {
-            let clock = Clock::of(&Zone::parse(zone).expect("a name")).expect("a zone");
+            let clock = Clock::new(&Zone::parse(zone).expect("a name")).expect("a zone");
             assert_eq!(clock.point(interval, at(time)), (at(start), at(end)), "{zone} {time}");
         }
     }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, AskError, CLASS, Cursor, Filter, Group, Latest, Listing, MOST_POINTS, Moment, Page, ParameterError, Point,
-    Question, Series, Totals, sort, too_many_points, wrong,
+    CLASS, Cursor, EventPage, EventQuery, Filter, Group, Listing, MAX_POINTS, ParameterError, Point, Query, QueryError,
+    QueryResult, SeriesQuery, Timestamp, Totals, sort, too_many_points, wrong,
 };
 use crate::hit::event::fields::{Field, Kind};
 
@@ -71,7 +71,7 @@ fn values(field: &Field, unique: Option<&Field>, limit: usize) -> Value {
     json!({"terms": terms, "aggs": parts(unique)})
 }
 
-fn histogram(series: &Series, filter: &Filter, unique: Option<&Field>, dialect: Dialect) -> Value {
+fn histogram(series: &SeriesQuery, filter: &Filter, unique: Option<&Field>, dialect: Dialect) -> Value {
     let width = match dialect {
         Dialect::Calendar => "calendar_interval",
         Dialect::Interval => "interval",
@@ -89,10 +89,10 @@ fn histogram(series: &Series, filter: &Filter, unique: Option<&Field>, dialect: 
 }
 
 /// The body of the search that answers a question, but for its comparison.
-pub fn body(question: &Question, dialect: Dialect) -> Value {
+pub fn body(question: &Query, dialect: Dialect) -> Value {
     let unique = question.unique;
     let mut aggregations = totals(unique);
-    aggregations.insert("classes".to_owned(), values(super::known(CLASS), unique, 100));
+    aggregations.insert("classes".to_owned(), values(super::declared_field(CLASS), unique, 100));
     if let Some(series) = &question.series {
         let histogram = histogram(series, &question.filter, unique, dialect);
         aggregations.insert("series".to_owned(), histogram);
@@ -104,13 +104,13 @@ pub fn body(question: &Question, dialect: Dialect) -> Value {
 }
 
 /// The body of the search for the period before.
-pub fn body_before(question: &Question) -> Value {
+pub fn body_before(question: &Query) -> Value {
     let query = query(&question.filter.before());
     json!({"size": 0, "track_total_hits": true, "query": query, "aggs": totals(question.unique)})
 }
 
 /// The body of the search for events; one more than asked for tells whether there are more.
-pub fn body_latest(latest: &Latest) -> Value {
+pub fn body_latest(latest: &EventQuery) -> Value {
     let order = if latest.oldest_first { "asc" } else { "desc" };
     let sort = |name: &str, kind: &str| json!({name: {"order": order, "unmapped_type": kind}});
     let mut body = json!({
@@ -134,9 +134,9 @@ pub fn body_count(filter: &Filter) -> Value {
 /// # Errors
 ///
 /// When it is no answer to the question.
-pub fn judge(status: u16, body: &[u8]) -> Result<Value, AskError> {
+pub fn check_status(status: u16, body: &[u8]) -> Result<Value, QueryError> {
     let text = || String::from_utf8_lossy(&body[..body.len().min(2_000)]).into_owned();
-    let unavailable = |reason: String| Err(AskError::Unavailable(reason));
+    let unavailable = |reason: String| Err(QueryError::Unavailable(reason));
     if status == 200 {
         let answer: Option<Value> = serde_json::from_slice(body).ok();
         return match answer.filter(|answer| answer.get("hits").is_some()) {
@@ -154,7 +154,7 @@ pub fn judge(status: u16, body: &[u8]) -> Result<Value, AskError> {
         parameter("zone", "there is no such time zone")?;
     }
     if text.contains("ielddata") {
-        return Err(AskError::Unprepared);
+        return Err(QueryError::Unprepared);
     }
     unavailable(format!("the index answered with status {status}"))
 }
@@ -176,7 +176,7 @@ pub fn read_totals(answer: &Value) -> Totals {
     let time = |name: &str| {
         aggregations[name]["value"]
             .as_f64()
-            .map(|time| Moment::of_millis(whole(time)))
+            .map(|time| Timestamp::from_millis(whole(time)))
     };
     Totals {
         events: count(answer),
@@ -224,10 +224,10 @@ fn groups(field: &Field, aggregation: &Value) -> Vec<Group> {
 /// # Errors
 ///
 /// When there are too many points.
-pub fn read(question: &Question, answer: &Value) -> Result<Answer, AskError> {
+pub fn read(question: &Query, answer: &Value) -> Result<QueryResult, QueryError> {
     let aggregations = &answer["aggregations"];
     let point = |bucket: &Value| Point {
-        start: Moment::of_millis(bucket["key"].as_i64().unwrap_or_default()),
+        start: Timestamp::from_millis(bucket["key"].as_i64().unwrap_or_default()),
         events: number(&bucket["doc_count"]),
         uniques: bucket["uniques"]["value"].as_u64(),
     };
@@ -237,7 +237,7 @@ pub fn read(question: &Question, answer: &Value) -> Result<Answer, AskError> {
         .map(|_| buckets(&aggregations["series"]).map(point).collect());
     if series
         .as_ref()
-        .is_some_and(|points: &Vec<Point>| points.len() > MOST_POINTS)
+        .is_some_and(|points: &Vec<Point>| points.len() > MAX_POINTS)
     {
         return Ok(wrong("interval", too_many_points())?);
     }
@@ -245,9 +245,9 @@ pub fn read(question: &Question, answer: &Value) -> Result<Answer, AskError> {
         field: field.name,
         values: groups(field, &aggregations[format!("by{place}")]),
     };
-    Ok(Answer {
+    Ok(QueryResult {
         totals: read_totals(answer),
-        classes: groups(super::known(CLASS), &aggregations["classes"]),
+        classes: groups(super::declared_field(CLASS), &aggregations["classes"]),
         previous: None,
         series,
         by: question.by.iter().enumerate().map(listing).collect(),
@@ -255,7 +255,7 @@ pub fn read(question: &Question, answer: &Value) -> Result<Answer, AskError> {
 }
 
 /// The events of an answer.
-pub fn read_latest(latest: &Latest, mut answer: Value) -> Page {
+pub fn read_latest(latest: &EventQuery, mut answer: Value) -> EventPage {
     let hits = answer["hits"]["hits"]
         .as_array_mut()
         .map(std::mem::take)
@@ -275,5 +275,5 @@ pub fn read_latest(latest: &Latest, mut answer: Value) -> Page {
         .take(latest.limit)
         .map(|mut hit| hit["_source"].take())
         .collect();
-    Page { events, next }
+    EventPage { events, next }
 }

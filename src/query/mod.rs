@@ -25,24 +25,24 @@ use crate::hit::enrich::referrer::Medium;
 use crate::hit::enrich::user_agent::Device;
 use crate::hit::event::fields::{FIELDS, Field, Kind};
 use crate::hit::request::Ingress;
-pub use answer::{Answer, Group, Listing, Moment, Point, Totals, sort};
+pub use answer::{Group, Listing, Point, QueryResult, Timestamp, Totals, sort};
 pub use parameters::Parameters;
 
 /// Most points of a time series.
-pub const MOST_POINTS: usize = 5_000;
+pub const MAX_POINTS: usize = 5_000;
 
 /// Most values of a list, and most fields that are listed at once.
-pub const MOST_VALUES: usize = 1_000;
-const MOST_FIELDS: usize = 10;
+pub const MAX_VALUES: usize = 1_000;
+const MAX_FIELDS: usize = 10;
 
 /// Most events of one page.
-pub const MOST_EVENTS: usize = 1_000;
+pub const MAX_EVENTS: usize = 1_000;
 
 /// Most filters.
-const MOST_FILTERS: usize = 50;
+const MAX_FILTERS: usize = 50;
 
 /// The longest value of a filter in bytes.
-pub const VALUE_BYTES: usize = 1024;
+pub const MAX_VALUE_BYTES: usize = 1024;
 
 /// How far back a question looks when it does not say.
 pub const DEFAULT_SINCE: Duration = Duration::days(30);
@@ -95,15 +95,15 @@ pub struct Term {
 }
 
 impl Term {
-    fn holds(&self, event: &Value) -> bool {
+    fn matches(&self, event: &Value) -> bool {
         let value = self.field.name.split('.').fold(event, |value, name| &value[name]);
         let values = value
             .as_array()
             .map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
         let text = |value: &Value| match value {
             Value::Null => None,
-            Value::String(text) => normal(self.field.kind, text),
-            other => normal(self.field.kind, &other.to_string()),
+            Value::String(text) => normalize_value(self.field.kind, text),
+            other => normalize_value(self.field.kind, &other.to_string()),
         };
         let found = values.iter().filter_map(text).any(|value| self.values.contains(&value));
         found != self.not
@@ -147,7 +147,7 @@ impl Interval {
     }
 
     /// The shortest that one can be.
-    const fn least(self) -> Duration {
+    const fn min_duration(self) -> Duration {
         match self {
             Self::Minute => Duration::minutes(1),
             Self::Hour => Duration::hours(1),
@@ -209,7 +209,7 @@ pub fn offset_minutes(text: &str) -> Option<i32> {
 
 /// The points of a time series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Series {
+pub struct SeriesQuery {
     /// How wide a point is.
     pub interval: Interval,
     /// By whose clock.
@@ -218,7 +218,7 @@ pub struct Series {
 
 /// What is to be counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct Query {
     /// Of which events.
     pub filter: Filter,
     /// The field whose different values are counted as uniques, which takes most of the time; none where they are not wanted.
@@ -226,7 +226,7 @@ pub struct Question {
     /// Whether the same is asked of the period before, which is as long.
     pub compare: bool,
     /// The time series, when there is to be one.
-    pub series: Option<Series>,
+    pub series: Option<SeriesQuery>,
     /// The fields whose most frequent values are listed.
     pub by: Vec<&'static Field>,
     /// Most values of each.
@@ -235,7 +235,7 @@ pub struct Question {
 
 /// Which events are to be given, in which order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Latest {
+pub struct EventQuery {
     /// Of which events.
     pub filter: Filter,
     /// Most of them.
@@ -248,7 +248,7 @@ pub struct Latest {
 
 /// Events, and where the next page begins.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
+pub struct EventPage {
     /// The documents.
     pub events: Vec<Value>,
     /// The place of the last one, when there are more.
@@ -301,7 +301,7 @@ impl fmt::Display for Cursor {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AskError {
+pub enum QueryError {
     /// The question cannot be answered by this store.
     Parameter(ParameterError),
     /// The store cannot be asked now.
@@ -310,7 +310,7 @@ pub enum AskError {
     Unprepared,
 }
 
-impl fmt::Display for AskError {
+impl fmt::Display for QueryError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Parameter(error) => error.fmt(formatter),
@@ -322,9 +322,9 @@ impl fmt::Display for AskError {
     }
 }
 
-impl std::error::Error for AskError {}
+impl std::error::Error for QueryError {}
 
-impl From<ParameterError> for AskError {
+impl From<ParameterError> for QueryError {
     fn from(error: ParameterError) -> Self {
         Self::Parameter(error)
     }
@@ -347,7 +347,7 @@ pub const PAGE_KEY: &str = "page.key";
 /// # Panics
 ///
 /// When there is none.
-pub fn known(name: &str) -> &'static Field {
+pub fn declared_field(name: &str) -> &'static Field {
     let found = FIELDS.iter().find(|field| field.name == name);
     found.unwrap_or_else(|| unreachable!("`{name}` is declared in `event::fields`"))
 }
@@ -372,7 +372,7 @@ fn shorten(name: &str) -> String {
 /// # Errors
 ///
 /// When there is no such field, or it has no values to list.
-pub fn listed(parameter: &str, name: &str) -> Result<&'static Field, ParameterError> {
+pub fn parse_field(parameter: &str, name: &str) -> Result<&'static Field, ParameterError> {
     let name = if name == PAGE { PAGE_KEY } else { name };
     let found = FIELDS.iter().find(|field| field.name == name);
     match found {
@@ -411,7 +411,7 @@ pub fn all_values(field: &Field) -> Option<Vec<&'static str>> {
 }
 
 /// The form in which a field's value is listed; none when the field cannot have it, or it is too long to be searched.
-pub fn normal(kind: Kind, text: &str) -> Option<String> {
+pub fn normalize_value(kind: Kind, text: &str) -> Option<String> {
     match kind {
         // An index counts UTF-16 units.
         Kind::Keyword(most) => {
@@ -430,7 +430,7 @@ pub fn normal(kind: Kind, text: &str) -> Option<String> {
 
 /// What is said of a series with too many points.
 pub fn too_many_points() -> String {
-    format!("that would be more than {MOST_POINTS} points; take a longer interval or a shorter period")
+    format!("that would be more than {MAX_POINTS} points; take a longer interval or a shorter period")
 }
 
 impl Filter {
@@ -439,7 +439,7 @@ impl Filter {
         let time = event["date"].as_i64().and_then(DateTime::from_timestamp_millis);
         let in_time =
             time.is_none_or(|time| self.from.is_none_or(|from| from <= time) && self.to.is_none_or(|to| time < to));
-        in_time && self.terms.iter().all(|term| term.holds(event))
+        in_time && self.terms.iter().all(|term| term.matches(event))
     }
 
     /// The code that it asks for, when it asks for no other value.

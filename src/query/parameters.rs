@@ -3,9 +3,9 @@
 use chrono::{DateTime, Duration, Utc};
 
 use super::{
-    CLASS, Cursor, DEFAULT_SINCE, Filter, Interval, Latest, MOST_EVENTS, MOST_FIELDS, MOST_FILTERS, MOST_POINTS,
-    MOST_VALUES, NO_UNIQUES, ParameterError, Question, Series, Term, VALUE_BYTES, Zone, all_values, known, listed,
-    normal, too_many_points, wrong,
+    CLASS, Cursor, DEFAULT_SINCE, EventQuery, Filter, Interval, MAX_EVENTS, MAX_FIELDS, MAX_FILTERS, MAX_POINTS,
+    MAX_VALUE_BYTES, MAX_VALUES, NO_UNIQUES, ParameterError, Query, SeriesQuery, Term, Zone, all_values,
+    declared_field, normalize_value, parse_field, too_many_points, wrong,
 };
 use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_begin, parse_moment};
 use crate::hit::event::fields::Kind;
@@ -139,20 +139,20 @@ impl<'a> Parameters<'a> {
                     "give `FIELD=VALUE` or `FIELD!=VALUE`, as in `campaign.source=mail`",
                 );
             };
-            if count >= MOST_FILTERS || value.len() > VALUE_BYTES {
+            if count >= MAX_FILTERS || value.len() > MAX_VALUE_BYTES {
                 return wrong(
                     parameter,
-                    format!("give at most {MOST_FILTERS}, each of at most {VALUE_BYTES} bytes"),
+                    format!("give at most {MAX_FILTERS}, each of at most {MAX_VALUE_BYTES} bytes"),
                 );
             }
             let (name, not) = name.strip_suffix('!').map_or((name, false), |name| (name, true));
-            let field = listed(parameter, name)?;
+            let field = parse_field(parameter, name)?;
             if let Some(all) = all_values(field)
                 && !all.contains(&value)
             {
                 return wrong(parameter, format!("`{name}` is one of `{}`", all.join("`, `")));
             }
-            let value = match normal(field.kind, value) {
+            let value = match normalize_value(field.kind, value) {
                 Some(value) => value,
                 // So long a value is in no list, so no event has it.
                 None if matches!(field.kind, Kind::Keyword(_)) => value.to_owned(),
@@ -194,7 +194,7 @@ impl<'a> Parameters<'a> {
     /// # Errors
     ///
     /// Naming the parameter that is wrong.
-    pub fn question(&self) -> Result<Question, ParameterError> {
+    pub fn question(&self) -> Result<Query, ParameterError> {
         self.only(&Self::QUESTION)?;
         let mut filter = self.filter(Some(DEFAULT_SINCE))?;
         let compare = self.flag("compare")?;
@@ -205,9 +205,9 @@ impl<'a> Parameters<'a> {
             filter.to = filter.to.or(Some(self.now));
         }
         let unique = match self.get("unique") {
-            None => Some(known("visitor.id")),
+            None => Some(declared_field("visitor.id")),
             Some(NO_UNIQUES) => None,
-            Some(name) => Some(listed("unique", name)?),
+            Some(name) => Some(parse_field("unique", name)?),
         };
         let mut by = Vec::new();
         for name in self
@@ -215,17 +215,17 @@ impl<'a> Parameters<'a> {
             .flat_map(|names| names.split(','))
             .filter(|name| !name.is_empty())
         {
-            let field = listed("by", name)?;
+            let field = parse_field("by", name)?;
             if !by.contains(&field) {
                 by.push(field);
             }
         }
-        if by.len() > MOST_FIELDS {
-            return wrong("by", format!("give at most {MOST_FIELDS} fields"));
+        if by.len() > MAX_FIELDS {
+            return wrong("by", format!("give at most {MAX_FIELDS} fields"));
         }
-        Ok(Question {
+        Ok(Query {
             series: self.series(&filter)?,
-            limit: self.number("limit", 10, MOST_VALUES)?,
+            limit: self.number("limit", 10, MAX_VALUES)?,
             filter,
             unique,
             compare,
@@ -233,7 +233,7 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    fn series(&self, filter: &Filter) -> Result<Option<Series>, ParameterError> {
+    fn series(&self, filter: &Filter) -> Result<Option<SeriesQuery>, ParameterError> {
         let zone = self.get("zone").map(Zone::parse).transpose()?;
         let Some(name) = self.get("interval") else {
             return if zone.is_some() {
@@ -249,13 +249,13 @@ impl<'a> Parameters<'a> {
             return wrong("interval", "give `minute`, `hour`, `day`, `week` or `month`");
         };
         if let Some(from) = filter.from {
-            let points = (filter.to.unwrap_or(self.now) - from).num_seconds() / interval.least().num_seconds();
-            if usize::try_from(points).unwrap_or(0) > MOST_POINTS {
+            let points = (filter.to.unwrap_or(self.now) - from).num_seconds() / interval.min_duration().num_seconds();
+            if usize::try_from(points).unwrap_or(0) > MAX_POINTS {
                 return wrong("interval", too_many_points());
             }
         }
         let zone = zone.unwrap_or_default();
-        Ok(Some(Series { interval, zone }))
+        Ok(Some(SeriesQuery { interval, zone }))
     }
 
     /// The names of [`Latest`]'s parameters.
@@ -266,11 +266,11 @@ impl<'a> Parameters<'a> {
     /// # Errors
     ///
     /// Naming the parameter that is wrong.
-    pub fn latest(&self) -> Result<Latest, ParameterError> {
+    pub fn latest(&self) -> Result<EventQuery, ParameterError> {
         self.only(&Self::LATEST)?;
-        Ok(Latest {
+        Ok(EventQuery {
             filter: self.filter(None)?,
-            limit: self.number("limit", 50, MOST_EVENTS)?,
+            limit: self.number("limit", 50, MAX_EVENTS)?,
             after: self.get("after").map(|text| Cursor::parse("after", text)).transpose()?,
             oldest_first: false,
         })

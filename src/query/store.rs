@@ -1,16 +1,16 @@
 //! The store that queries, codes and tokens are read from.
 
-use super::{Answer, AskError, Cursor, Filter, Latest, Moment, Page, Question};
+use super::{Cursor, EventPage, EventQuery, Filter, Query, QueryError, QueryResult, Timestamp};
 use crate::config::token::KeptToken;
 use serde::Serialize;
 
 /// A code in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Listed {
+pub struct ListedCode {
     /// The code.
     pub code: String,
     /// When it was put there.
-    pub created_at: Moment,
+    pub created_at: Timestamp,
     /// The campaign.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campaign: Option<String>,
@@ -22,12 +22,12 @@ pub struct Listed {
     pub note: Option<String>,
     /// When it was revoked. Hits of it are stored all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub revoked_at: Option<Moment>,
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// Where whoever follows events is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Position {
     /// Where the next event will be.
     Now,
     /// After an event, as its follower knows it.
@@ -37,21 +37,21 @@ pub enum Place {
 }
 
 /// Most events that are given at once to whoever follows.
-pub const MOST_FOLLOWED: usize = 500;
+pub const MAX_FOLLOWED: usize = 500;
 
 /// What came after a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Followed {
+pub struct FollowedEvents {
     /// Events in the order in which they were stored, at most [`MOST_FOLLOWED`] of them; those that are not asked for may be
     /// among them.
     pub events: Vec<(Cursor, String)>,
     /// The place after them.
-    pub place: Place,
+    pub place: Position,
 }
 
 /// What is done with codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum CodeChange {
     /// They are put into the list.
     Listed,
     /// They are revoked.
@@ -69,7 +69,7 @@ pub struct Changed {
 
 /// What became of putting a code into the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
+pub enum AddResult {
     /// It is there now.
     Done,
     /// There is one already.
@@ -79,37 +79,44 @@ pub enum Put {
 /// Where events, codes and tokens are.
 pub trait Store: Send + Sync {
     /// Answers a question.
-    fn ask(&self, question: &Question) -> impl Future<Output = Result<Answer, AskError>> + Send;
+    fn ask(&self, question: &Query) -> impl Future<Output = Result<QueryResult, QueryError>> + Send;
     /// Finds events.
-    fn find(&self, latest: &Latest) -> impl Future<Output = Result<Page, AskError>> + Send;
+    fn find(&self, latest: &EventQuery) -> impl Future<Output = Result<EventPage, QueryError>> + Send;
     /// What came after a place.
-    fn follow(&self, place: &Place, filter: &Filter) -> impl Future<Output = Result<Followed, AskError>> + Send;
+    fn follow(
+        &self,
+        place: &Position,
+        filter: &Filter,
+    ) -> impl Future<Output = Result<FollowedEvents, QueryError>> + Send;
     /// So many codes after a place with which this was done, in the order of its times.
     fn changed(
         &self,
-        change: Change,
+        change: CodeChange,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Changed>, AskError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Changed>, QueryError>> + Send;
     /// Counts events.
-    fn count(&self, filter: &Filter) -> impl Future<Output = Result<u64, AskError>> + Send;
+    fn count(&self, filter: &Filter) -> impl Future<Output = Result<u64, QueryError>> + Send;
     /// A code of the list.
-    fn code(&self, code: &str) -> impl Future<Output = Result<Option<Listed>, AskError>> + Send;
+    fn code(&self, code: &str) -> impl Future<Output = Result<Option<ListedCode>, QueryError>> + Send;
     /// So many codes of the list, the latest first, after a place.
-    fn codes(&self, after: Option<&Cursor>, limit: usize)
-    -> impl Future<Output = Result<Vec<Listed>, AskError>> + Send;
+    fn codes(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ListedCode>, QueryError>> + Send;
     /// Adds a code.
-    fn add(&self, code: &Listed) -> impl Future<Output = Result<Put, AskError>> + Send;
+    fn add(&self, code: &ListedCode) -> impl Future<Output = Result<AddResult, QueryError>> + Send;
     /// Replaces a code.
-    fn replace(&self, code: &Listed) -> impl Future<Output = Result<(), AskError>> + Send;
+    fn replace(&self, code: &ListedCode) -> impl Future<Output = Result<(), QueryError>> + Send;
     /// The opt-out of a code's recipient.
-    fn opt_out(&self, code: &str) -> impl Future<Output = Result<Option<OptOut>, AskError>> + Send;
+    fn opt_out(&self, code: &str) -> impl Future<Output = Result<Option<OptOut>, QueryError>> + Send;
     /// The token of a hash, also one that has expired.
-    fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<KeptToken>, AskError>> + Send;
+    fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<KeptToken>, QueryError>> + Send;
     /// Keeps a token: whether it is new.
-    fn add_token(&self, token: &KeptToken) -> impl Future<Output = Result<bool, AskError>> + Send;
+    fn add_token(&self, token: &KeptToken) -> impl Future<Output = Result<bool, QueryError>> + Send;
     /// Deletes the token of a hash: whether there was one, which only one of several callers is told.
-    fn delete_token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<bool, AskError>> + Send;
+    fn delete_token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<bool, QueryError>> + Send;
 }
 
 /// An opt-out as a store keeps it. Early versions recorded the code alone.
@@ -118,7 +125,7 @@ pub struct OptOut {
     /// The code.
     pub code: String,
     /// The time of the request.
-    pub since: Option<Moment>,
+    pub since: Option<Timestamp>,
     /// The one who asked.
     pub by: Option<Requester>,
 }

@@ -16,12 +16,12 @@ use crate::hit::answer;
 use crate::hit::answer::Answer;
 use crate::hit::event::Event;
 use crate::hit::outcome::Ignored;
-use crate::hit::read::{Circumstances, code_of};
+use crate::hit::read::{RequestContext, code_of};
 pub use prefix::find_object;
 
 /// Why a text becomes no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unusable {
+pub enum ReplayError {
     /// It is a request, but no hit.
     Ignored(Ignored),
     /// There is nothing in it to make an event of.
@@ -47,7 +47,7 @@ pub struct Origin<'a> {
 /// # Errors
 ///
 /// [`Unusable`]
-pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event, Unusable> {
+pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event, ReplayError> {
     read(text, origin, config).map(|(event, _)| event)
 }
 
@@ -56,7 +56,11 @@ pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event,
 /// # Errors
 ///
 /// [`Unusable`]
-pub fn event_and_code(text: String, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), Unusable> {
+pub fn event_and_code(
+    text: String,
+    origin: Origin<'_>,
+    config: &Config,
+) -> Result<(Event, Option<String>), ReplayError> {
     let (event, made_of) = read(text, origin, config)?;
     let code = match made_of {
         MadeOf::Request { code } => code,
@@ -70,19 +74,19 @@ enum MadeOf {
     Request { code: Option<String> },
 }
 
-fn read(text: String, origin: Origin<'_>, config: &Config) -> Result<(Event, MadeOf), Unusable> {
+fn read(text: String, origin: Origin<'_>, config: &Config) -> Result<(Event, MadeOf), ReplayError> {
     let text = match find(text) {
         Ok(Found::Event(event)) => return Ok((event, MadeOf::Event)),
         Ok(Found::Payload(text)) => text,
         Err((why, text)) => {
             let reason = why.reason().to_owned();
-            return Err(Unusable::Poison { reason, text });
+            return Err(ReplayError::Poison { reason, text });
         }
     };
     match guarded(|| made(&text, origin, config)) {
         Ok((event, code)) => Ok((event, MadeOf::Request { code })),
-        Err(NotMade::Ignored(why)) => Err(Unusable::Ignored(why)),
-        Err(NotMade::Poison(reason)) => Err(Unusable::Poison { reason, text }),
+        Err(NotMade::Ignored(why)) => Err(ReplayError::Ignored(why)),
+        Err(NotMade::Poison(reason)) => Err(ReplayError::Poison { reason, text }),
     }
 }
 
@@ -103,9 +107,9 @@ fn guarded<T>(make: impl FnOnce() -> Result<T, NotMade>) -> Result<T, NotMade> {
 /// The event of a request, and its code.
 fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), NotMade> {
     let payload = text.as_bytes();
-    match answer::guarded(payload, || answer::answer_for(payload, config)) {
+    match answer::catch_panic(payload, || answer::answer_for(payload, config)) {
         Answer::Accepted { request, .. } => {
-            let circumstances = Circumstances {
+            let circumstances = RequestContext {
                 now: origin.time,
                 invocation: origin.id.to_owned(),
                 trusted_hops: config.trusted_hops,
@@ -128,7 +132,7 @@ fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Optio
 /// Of a line of a log or a file: the part that is ours, none when the line is somebody else's.
 ///
 /// Logs put times, ids and levels before what was written; the part begins directly behind such a prefix ([`find_object`]).
-pub fn ours(line: &str) -> Option<&str> {
+pub fn extract_own_part(line: &str) -> Option<&str> {
     let (text, whole) = find_object(line)?;
     let Ok(top) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text) else {
         // What was cut off is refused with a reason; it must not pass for a line of somebody else.
@@ -146,7 +150,7 @@ pub fn ours(line: &str) -> Option<&str> {
 
 /// What `aws logs filter-log-events` prints.
 #[derive(Debug, Deserialize)]
-pub struct Export {
+pub struct LogExport {
     events: Vec<ExportedLine>,
 }
 
@@ -155,7 +159,7 @@ struct ExportedLine {
     message: String,
 }
 
-impl Export {
+impl LogExport {
     /// The lines of the log.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
         self.events.iter().map(|line| line.message.as_str())
@@ -163,7 +167,7 @@ impl Export {
 }
 
 /// Exports of a log, one after the other; none when the text is anything else.
-pub fn exported(text: &str) -> Option<Vec<Export>> {
+pub fn exported(text: &str) -> Option<Vec<LogExport>> {
     if !text.contains("\"events\"") {
         return None;
     }
@@ -195,12 +199,15 @@ mod tests {
             r#"{"@timestamp":"2026-05-28T20:26:40.123Z","event":{"id":"a"},"params":{"querystring":{"outcome":"","event_id":""}}}"#.to_owned(),
         ] {
             assert!(
-                ours(&line).is_some_and(|text| text.starts_with('{') && text.ends_with('}')),
+                extract_own_part(&line).is_some_and(|text| text.starts_with('{') && text.ends_with('}')),
                 "{line}"
             );
         }
         let cut = &undelivered[..undelivered.len() - 9];
-        assert_eq!((ours(cut), ours(&EVENT[..30])), (Some(cut), Some(&EVENT[..30])));
+        assert_eq!(
+            (extract_own_part(cut), extract_own_part(&EVENT[..30])),
+            (Some(cut), Some(&EVENT[..30]))
+        );
         for line in [
             "",
             "START RequestId: 8476a536-e9f4-11e8-9739-2dfe598c3fcd Version: $LATEST",
@@ -212,7 +219,7 @@ mod tests {
             r#"20:26:41  indexed    GET /pixel/{"message":"undelivered event","event":{"a":"  203.0.113.0  b"#,
             "[1, 2]",
         ] {
-            assert_eq!(ours(line), None, "{line}");
+            assert_eq!(extract_own_part(line), None, "{line}");
         }
     }
 
@@ -224,7 +231,7 @@ mod tests {
             Some(
                 exports
                     .iter()
-                    .flat_map(Export::messages)
+                    .flat_map(LogExport::messages)
                     .map(ToOwned::to_owned)
                     .collect(),
             )
@@ -248,7 +255,7 @@ mod tests {
         assert_eq!(first.id, origin.id);
         assert_eq!(made(), Ok(first));
         let poison = event("poison".to_owned(), origin, &Config::default());
-        assert!(matches!(poison, Err(Unusable::Poison { text, .. }) if text == "poison"));
+        assert!(matches!(poison, Err(ReplayError::Poison { text, .. }) if text == "poison"));
     }
 
     #[test]

@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::gateway::HttpAnswer;
 use crate::files::{self, Access};
-use crate::hit::request::http_request::Arrived;
-use crate::terminal::talk;
+use crate::hit::request::http_request::HttpRequest;
+use crate::terminal::print_message;
 
 /// What of a request stands in its line.
 #[derive(Clone, Debug)]
-pub struct Note {
+pub struct AccessLogEntry {
     time: i64,
     id: String,
     pub(super) method: &'static str,
@@ -28,9 +28,9 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "D
 /// Stands where there is nothing of ours to name.
 const OTHER: &str = "-";
 
-impl Note {
+impl AccessLogEntry {
     /// Of a request; of its method and path only what is ours, since the rest is the visitor's.
-    pub fn of(arrived: &Arrived) -> Self {
+    pub fn from_request(arrived: &HttpRequest) -> Self {
         let resource = super::gateway::resource(&arrived.path);
         let method = METHODS.into_iter().find(|method| *method == arrived.method);
         Self {
@@ -64,7 +64,7 @@ impl AccessLog {
     }
 
     /// Writes the line of an answer.
-    pub fn write(&self, note: &Note, answer: &HttpAnswer) {
+    pub fn write(&self, note: &AccessLogEntry, answer: &HttpAnswer) {
         let line = json!({
             "time": note.time.to_string(),
             "id": note.id,
@@ -87,7 +87,7 @@ fn write_all(file: File, lines: &mpsc::Receiver<String>, name: &str) {
             written = written.and_then(|()| writeln!(out, "{line}"));
         }
         if let Err(error) = written.and_then(|()| out.flush()) {
-            talk(&format!("the access log `{name}` cannot be written any more: {error}"));
+            print_message(&format!("the access log `{name}` cannot be written any more: {error}"));
             return;
         }
     }

@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 
 use crate::config::token::KeptToken;
 use crate::query::store::OptOut;
-use crate::query::store::{Change, Changed, Followed, Listed, Place, Put, Store};
-use crate::query::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
+use crate::query::store::{AddResult, Changed, CodeChange, FollowedEvents, ListedCode, Position, Store};
+use crate::query::{Cursor, EventPage, EventQuery, Filter, Query, QueryError, QueryResult};
 use crate::sqlite::opt_outs::{OptOutNews, OptOutState};
 use crate::sqlite::{Reader, Readers, StoreError, threads};
 
-impl From<StoreError> for AskError {
+impl From<StoreError> for QueryError {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error.to_string())
     }
@@ -22,7 +22,7 @@ impl From<StoreError> for AskError {
 
 /// A file of events, read by threads of its own: hits go before questions, and what is looked up waits for no question.
 #[derive(Clone, Debug)]
-pub struct File(Arc<Lanes>);
+pub struct FileStore(Arc<Lanes>);
 
 #[derive(Debug)]
 struct Lanes {
@@ -32,9 +32,9 @@ struct Lanes {
     lookups: Lane,
 }
 
-impl File {
+impl FileStore {
     /// Begins to answer.
-    pub fn of(readers: &Readers) -> Self {
+    pub fn new(readers: &Readers) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Lanes {
             questions: Lane::new(readers, processors, threads::give_way),
@@ -51,12 +51,12 @@ impl File {
         &self,
         known: Option<OptOutState>,
         convert: impl Fn(&str) -> T + Send + 'static,
-    ) -> Result<Option<OptOutNews<T>>, AskError> {
+    ) -> Result<Option<OptOutNews<T>>, QueryError> {
         let read = move |reader: &Reader| Ok(reader.opt_outs_after(known, convert)?);
         self.0.lookups.with(read).await
     }
 
-    fn lane_of(&self, filter: &Filter) -> &Lane {
+    fn choose_lane(&self, filter: &Filter) -> &Lane {
         if filter.terms.is_empty() || filter.only_code().is_some() {
             &self.0.lookups
         } else {
@@ -69,7 +69,7 @@ impl File {
 const WAITING: usize = 256;
 
 /// Does something with the open file, or tells why it is not open; whether it is to stay open.
-type Work = Box<dyn FnOnce(Result<&Reader, AskError>) -> bool + Send>;
+type Work = Box<dyn FnOnce(Result<&Reader, QueryError>) -> bool + Send>;
 
 #[derive(Debug)]
 struct Lane {
@@ -101,20 +101,20 @@ impl Lane {
 
     async fn with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Reader) -> Result<T, AskError> + Send + 'static,
-    ) -> Result<T, AskError> {
-        let (done, answer) = oneshot::channel::<Result<T, AskError>>();
-        let work = move |reader: Result<&Reader, AskError>| {
+        work: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let (done, answer) = oneshot::channel::<Result<T, QueryError>>();
+        let work = move |reader: Result<&Reader, QueryError>| {
             // Nobody waits for it any more.
             if done.is_closed() {
                 return true;
             }
             let result = reader.and_then(work);
-            let usable = !matches!(result, Err(AskError::Unavailable(_)));
+            let usable = !matches!(result, Err(QueryError::Unavailable(_)));
             let _ = done.send(result);
             usable
         };
-        let unavailable = |reason: &str| Err(AskError::Unavailable(reason.to_owned()));
+        let unavailable = |reason: &str| Err(QueryError::Unavailable(reason.to_owned()));
         let sent = self.sender.as_ref().map(|sender| sender.try_send(Box::new(work)));
         if !matches!(sent, Some(Ok(()))) {
             return unavailable("too many questions are waiting");
@@ -146,26 +146,26 @@ fn work_all(readers: &Readers, receiver: &Mutex<Receiver<Work>>) {
         };
         let given = reader
             .as_ref()
-            .map_err(|error| AskError::Unavailable(error.to_string()));
+            .map_err(|error| QueryError::Unavailable(error.to_string()));
         let usable = catch_unwind(AssertUnwindSafe(|| work(given))).unwrap_or(false);
         open = reader.ok().filter(|_| usable);
     }
 }
 
-impl Store for File {
-    async fn ask(&self, question: &Question) -> Result<Answer, AskError> {
+impl Store for FileStore {
+    async fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
         let question = question.clone();
         self.0.questions.with(move |reader| reader.ask(&question)).await
     }
 
-    async fn find(&self, latest: &Latest) -> Result<Page, AskError> {
+    async fn find(&self, latest: &EventQuery) -> Result<EventPage, QueryError> {
         let latest = latest.clone();
-        self.lane_of(&latest.filter)
+        self.choose_lane(&latest.filter)
             .with(move |reader| reader.find(&latest))
             .await
     }
 
-    async fn count(&self, filter: &Filter) -> Result<u64, AskError> {
+    async fn count(&self, filter: &Filter) -> Result<u64, QueryError> {
         let filter = filter.clone();
         let lane = match filter.only_code() {
             Some(_) => &self.0.lookups,
@@ -174,54 +174,59 @@ impl Store for File {
         lane.with(move |reader| reader.count(&filter)).await
     }
 
-    async fn follow(&self, place: &Place, _: &Filter) -> Result<Followed, AskError> {
+    async fn follow(&self, place: &Position, _: &Filter) -> Result<FollowedEvents, QueryError> {
         let place = place.clone();
         self.0.lookups.with(move |reader| Ok(reader.follow(&place)?)).await
     }
 
-    async fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Changed>, AskError> {
+    async fn changed(
+        &self,
+        change: CodeChange,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Changed>, QueryError> {
         let after = after.cloned();
         let changed = move |reader: &Reader| Ok(reader.changed(change, after.as_ref(), limit)?);
         self.0.lookups.with(changed).await
     }
 
-    async fn code(&self, code: &str) -> Result<Option<Listed>, AskError> {
+    async fn code(&self, code: &str) -> Result<Option<ListedCode>, QueryError> {
         let code = code.to_owned();
         self.0.lookups.with(move |reader| Ok(reader.code(&code)?)).await
     }
 
-    async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Listed>, AskError> {
+    async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<ListedCode>, QueryError> {
         let after = after.cloned();
         let codes = move |reader: &Reader| Ok(reader.codes(after.as_ref(), limit)?);
         self.0.lookups.with(codes).await
     }
 
-    async fn add(&self, code: &Listed) -> Result<Put, AskError> {
+    async fn add(&self, code: &ListedCode) -> Result<AddResult, QueryError> {
         let code = code.clone();
         self.0.lookups.with(move |reader| Ok(reader.add_code(&code)?)).await
     }
 
-    async fn replace(&self, code: &Listed) -> Result<(), AskError> {
+    async fn replace(&self, code: &ListedCode) -> Result<(), QueryError> {
         let code = code.clone();
         self.0.lookups.with(move |reader| Ok(reader.replace_code(&code)?)).await
     }
 
-    async fn opt_out(&self, code: &str) -> Result<Option<OptOut>, AskError> {
+    async fn opt_out(&self, code: &str) -> Result<Option<OptOut>, QueryError> {
         let code = code.to_owned();
         self.0.lookups.with(move |reader| Ok(reader.opt_out(&code)?)).await
     }
 
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, AskError> {
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, QueryError> {
         let hash = *hash;
         self.0.lookups.with(move |reader| Ok(reader.token(&hash)?)).await
     }
 
-    async fn add_token(&self, token: &KeptToken) -> Result<bool, AskError> {
+    async fn add_token(&self, token: &KeptToken) -> Result<bool, QueryError> {
         let token = token.clone();
         self.0.lookups.with(move |reader| Ok(reader.add_token(&token)?)).await
     }
 
-    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, AskError> {
+    async fn delete_token(&self, hash: &[u8; 32]) -> Result<bool, QueryError> {
         let hash = *hash;
         self.0.lookups.with(move |reader| Ok(reader.delete_token(&hash)?)).await
     }

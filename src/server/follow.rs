@@ -12,27 +12,27 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::hit::event::Event;
-use crate::query::store::{Followed, MOST_FOLLOWED, Place};
+use crate::query::store::{FollowedEvents, MAX_FOLLOWED, Position};
 use crate::query::{Cursor, Filter};
-use crate::server::Source;
+use crate::server::QuerySource;
 
 /// How often the store is asked what others have brought.
-const ASKING: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a follower without news is told that all is well, so that nobody between takes the connection for dead.
-const STILL_THERE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Events that were given, of which it is known that they were.
-const REMEMBERED: usize = 32 * 1024;
+const MAX_REMEMBERED_IDS: usize = 32 * 1024;
 
 /// The ids of the last events that were given.
 #[derive(Default)]
-struct Given {
+struct SentIds {
     ids: HashSet<Arc<str>>,
     order: VecDeque<Arc<str>>,
 }
 
-impl Given {
+impl SentIds {
     /// Whether it was not given yet; it is now.
     fn is_new(&mut self, id: &str) -> bool {
         let id: Arc<str> = id.into();
@@ -40,7 +40,7 @@ impl Given {
             return false;
         }
         self.order.push_back(id);
-        if self.order.len() > REMEMBERED
+        if self.order.len() > MAX_REMEMBERED_IDS
             && let Some(oldest) = self.order.pop_front()
         {
             self.ids.remove(&oldest);
@@ -51,18 +51,18 @@ impl Given {
 
 /// Sends events until the follower or the stage goes away.
 pub(super) async fn follow(
-    source: Source,
-    mut place: Place,
+    source: QuerySource,
+    mut place: Position,
     filter: Filter,
     mut events: Receiver<Arc<Event>>,
     mut sender: Sender<Bytes, Infallible>,
 ) {
-    let mut given = Given::default();
-    let mut ticks = interval(ASKING);
+    let mut given = SentIds::default();
+    let mut ticks = interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut text = ": following\n\n".to_owned();
     while sender.send_data(std::mem::take(&mut text).into()).await.is_ok() {
-        let quiet = Instant::now() + STILL_THERE;
+        let quiet = Instant::now() + KEEP_ALIVE_INTERVAL;
         while text.is_empty() {
             tokio::select! {
                 event = events.recv() => match event {
@@ -73,8 +73,8 @@ pub(super) async fn follow(
                 },
                 _ = ticks.tick() => {
                     // A store that is away is asked again.
-                    let Ok(Followed { events, place: next }) = source.follow(&place, &filter).await else { continue };
-                    if events.len() == MOST_FOLLOWED {
+                    let Ok(FollowedEvents { events, place: next }) = source.follow(&place, &filter).await else { continue };
+                    if events.len() == MAX_FOLLOWED {
                         ticks.reset_immediately();
                     }
                     for (cursor, document) in events {
@@ -96,7 +96,7 @@ fn place_of(event: &Event) -> Cursor {
 }
 
 /// Adds the message of an event, when it is asked for and was not given yet.
-fn add(text: &mut String, given: &mut Given, cursor: &Cursor, document: &str, filter: &Filter) {
+fn add(text: &mut String, given: &mut SentIds, cursor: &Cursor, document: &str, filter: &Filter) {
     use std::fmt::Write;
     let passes = || filter.terms.is_empty() || serde_json::from_str(document).is_ok_and(|event| filter.holds(&event));
     if passes() && given.is_new(&cursor.id) {

@@ -1,6 +1,6 @@
 //! What API Gateway does between a visitor and the function: the payload of a request, the answer of a reply.
 
-use crate::hit::request::http_request::Arrived;
+use crate::hit::request::http_request::HttpRequest;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -77,7 +77,7 @@ pub fn resource(path: &str) -> Option<(Resource, String, Option<String>)> {
 
 /// The payload that the ingress makes of a request; none when it has no such resource. Only the non-proxy API declares its
 /// resources; everything else hands every path to the function.
-pub fn payload(ingress: Ingress, arrived: &Arrived) -> Option<Vec<u8>> {
+pub fn payload(ingress: Ingress, arrived: &HttpRequest) -> Option<Vec<u8>> {
     let payload = match ingress {
         Ingress::Passthrough => return passthrough(arrived).map(String::into_bytes),
         Ingress::Rest => rest::stage::payload(arrived),
@@ -88,7 +88,7 @@ pub fn payload(ingress: Ingress, arrived: &Arrived) -> Option<Vec<u8>> {
     Some(payload.to_string().into_bytes())
 }
 
-fn passthrough(arrived: &Arrived) -> Option<String> {
+fn passthrough(arrived: &HttpRequest) -> Option<String> {
     let (resource, stage, code) = resource(&arrived.path)?;
     let peer = arrived.peer_text();
     let time = arrived.time.timestamp_millis().to_string();
@@ -143,7 +143,7 @@ impl HttpAnswer {
     }
 
     /// The answer that carries this pixel.
-    pub fn of(pixel: &Pixel) -> Self {
+    pub fn from_pixel(pixel: &Pixel) -> Self {
         let headers = pixel
             .all_headers()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -163,16 +163,19 @@ impl HttpAnswer {
 
 /// The answer that the ingress makes of the function's reply. A passthrough integration decodes the base64 string and adds
 /// the headers that the API declares.
-pub fn http_answer(ingress: Ingress, arrived: &Arrived, reply: &str, cors_origin: Option<&str>) -> HttpAnswer {
+pub fn http_answer(ingress: Ingress, arrived: &HttpRequest, reply: &str, cors_origin: Option<&str>) -> HttpAnswer {
     match ingress {
         Ingress::Passthrough => {
             let content = resource(&arrived.path).map_or(Image::Gif.into(), |(resource, ..)| resource.content);
             let pixel = match content {
                 Content::Image(image) => Pixel::new(Status::Ok, image, "accepted"),
                 // API Gateway itself never answers 304; who serves the script with this stage is better off.
-                Content::Script => Pixel::script(arrived.header("if-none-match"), answer::explain(Ignored::Script)),
+                Content::Script => Pixel::script(
+                    arrived.header("if-none-match"),
+                    answer::explain_ignored(Ignored::Script),
+                ),
             };
-            let mut answer = HttpAnswer::of(&pixel.with_cors(cors_origin));
+            let mut answer = HttpAnswer::from_pixel(&pixel.with_cors(cors_origin));
             if answer.status == 304 {
                 return answer;
             }
@@ -195,7 +198,7 @@ pub fn http_answer(ingress: Ingress, arrived: &Arrived, reply: &str, cors_origin
 }
 
 /// The answer of a proxy's reply; none when the reply is not of the shape, which API Gateway answers with 502.
-fn proxy_answer(arrived: &Arrived, reply: &str) -> Option<HttpAnswer> {
+fn proxy_answer(arrived: &HttpRequest, reply: &str) -> Option<HttpAnswer> {
     let reply: Value = serde_json::from_str(reply).ok()?;
     let status = reply.get("statusCode")?.as_u64()?.try_into().ok()?;
     let text = |value: &Value| {

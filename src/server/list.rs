@@ -8,12 +8,12 @@ use std::time::Duration;
 use chrono::Utc;
 
 use crate::hit::code::{CodeStatus, Listing};
-use crate::query::store::{Change, Changed, Store};
-use crate::query::{AskError, Cursor};
+use crate::query::store::{Changed, CodeChange, Store};
+use crate::query::{Cursor, QueryError};
 
 /// The list, as far as it is known.
 #[derive(Debug, Default)]
-pub struct List {
+pub struct KnownCodes {
     known: RwLock<Known>,
     /// Nobody can choose two codes of the same hash.
     hasher: RandomState,
@@ -39,12 +39,12 @@ struct Entry {
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Others' clocks may be so many milliseconds behind.
-const BEHIND: i64 = 60_000;
+const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
 /// Codes that are asked for at a time.
-const AT_ONCE: usize = 1_000;
+const MAX_CODES_PER_REQUEST: usize = 1_000;
 
-impl List {
+impl KnownCodes {
     fn read(&self) -> RwLockReadGuard<'_, Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,7 +71,7 @@ impl List {
     }
 
     /// Notes what was done with a code, and its campaign.
-    pub fn note(&self, change: Change, code: &str, campaign: Option<&str>) {
+    pub fn note(&self, change: CodeChange, code: &str, campaign: Option<&str>) {
         let code = self.hasher.hash_one(code);
         let mut known = self.write();
         let campaign = campaign.filter(|campaign| !campaign.is_empty()).map(|campaign| {
@@ -84,7 +84,7 @@ impl List {
             shared
         });
         let entry = known.codes.entry(code).or_default();
-        entry.revoked |= change == Change::Revoked;
+        entry.revoked |= change == CodeChange::Revoked;
         entry.campaign = campaign;
     }
 
@@ -94,23 +94,23 @@ impl List {
     /// # Errors
     ///
     /// When the store cannot be asked.
-    pub async fn refresh(&self, store: &impl Store, since: Option<i64>) -> Result<Option<i64>, AskError> {
+    pub async fn refresh(&self, store: &impl Store, since: Option<i64>) -> Result<Option<i64>, QueryError> {
         let now = Utc::now().timestamp_millis();
-        let mut refreshed = self.ask(store, Change::Listed, since).await;
+        let mut refreshed = self.ask(store, CodeChange::Listed, since).await;
         if refreshed.is_ok() {
-            refreshed = self.ask(store, Change::Revoked, since).await;
+            refreshed = self.ask(store, CodeChange::Revoked, since).await;
         }
         self.write().whole = refreshed.is_ok();
         refreshed.map(|()| Some(now))
     }
 
-    async fn ask(&self, store: &impl Store, change: Change, since: Option<i64>) -> Result<(), AskError> {
+    async fn ask(&self, store: &impl Store, change: CodeChange, since: Option<i64>) -> Result<(), QueryError> {
         let mut after = since.map(|time| Cursor {
-            time: time - BEHIND,
+            time: time - MAX_CLOCK_SKEW_MS,
             id: String::new(),
         });
         loop {
-            let mut codes = store.changed(change, after.as_ref(), AT_ONCE).await?;
+            let mut codes = store.changed(change, after.as_ref(), MAX_CODES_PER_REQUEST).await?;
             for Changed { place, campaign } in &codes {
                 self.note(change, &place.id, campaign.as_deref());
             }

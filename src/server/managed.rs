@@ -11,27 +11,27 @@ use hyper::header::HeaderValue;
 use tokio::sync::broadcast;
 
 use super::connections::Connection;
-use super::{HttpResponse, Source, Stage, of_reply};
+use super::{HttpResponse, PixelServer, QuerySource, build_response};
 use crate::api;
 use crate::api::session::SameOrigin;
-use crate::api::{Asked, Problem, Reply};
+use crate::api::{ApiRequest, ApiResponse, Problem};
 use crate::config::token;
 use crate::hit::read;
-use crate::hit::request::http_request::Arrived;
+use crate::hit::request::http_request::HttpRequest;
 use crate::query::Filter;
-use crate::query::store::{Change, Place};
+use crate::query::store::{CodeChange, Position};
 use crate::server::follow;
-use crate::terminal::{printable, talk};
+use crate::terminal::{print_message, printable};
 
 /// Whether a path is one of codes and statistics. Where it could be both, it is a pixel's.
 pub(super) fn is_managed(path: &str) -> bool {
-    api::below(path).is_some_and(|(_, rest)| rest.contains('/') || read::route(path).is_none())
+    api::split_prefix(path).is_some_and(|(_, rest)| rest.contains('/') || read::find_route(path).is_none())
 }
 
 /// Answers what is asked of the store.
 pub(super) async fn managed(
-    stage: Arc<Stage>,
-    arrived: Arrived,
+    stage: Arc<PixelServer>,
+    arrived: HttpRequest,
     body: Incoming,
     connection: &Connection,
 ) -> HttpResponse {
@@ -51,7 +51,7 @@ pub(super) async fn managed(
             ("access-control-max-age", "600".to_owned()),
         ];
         let body = String::new();
-        return with_cors(of_reply(Reply {
+        return with_cors(build_response(ApiResponse {
             status: 204,
             headers,
             body,
@@ -63,19 +63,19 @@ pub(super) async fn managed(
     // Whoever was away goes on where it was.
     let was_at = arrived.header("last-event-id").unwrap_or_default().to_owned();
     let follows = follows.then_some(was_at);
-    let mut asked = asked(&stage, arrived);
+    let mut asked = build_api_request(&stage, arrived);
     let source = stage.source();
     // Only these have a body; one that is there nevertheless is not read.
     if matches!(asked.method.as_str(), "POST" | "PATCH") && !body.is_end_stream() {
         let now = Utc::now();
         let permitted = match (&source, source.index()) {
-            (Source::File(file), _) => stage.manager.permit(&asked, file, now).await,
-            (Source::Remote(_), Some(deliverer)) => stage.manager.permit(&asked, deliverer, now).await,
-            (Source::Remote(_), None) => Ok(()),
+            (QuerySource::File(file), _) => stage.manager.permit(&asked, file, now).await,
+            (QuerySource::Remote(_), Some(deliverer)) => stage.manager.permit(&asked, deliverer, now).await,
+            (QuerySource::Remote(_), None) => Ok(()),
         };
         if let Err((reply, reason)) = permitted {
             note_failure(&asked, reason);
-            return with_cors(of_reply(reply));
+            return with_cors(build_response(reply));
         }
         asked.authorized = true;
         connection.begin_body();
@@ -83,15 +83,15 @@ pub(super) async fn managed(
         connection.begin_answer();
         match read {
             Ok(read) => asked.body = read,
-            Err(_) => return with_cors(of_reply(Problem::SlowBody.reply())),
+            Err(_) => return with_cors(build_response(Problem::SlowBody.reply())),
         }
     }
     let (reply, reason) = match (&source, source.index()) {
-        (Source::File(file), _) => answer_from(&stage, &asked, follows, file).await,
-        (Source::Remote(_), Some(deliverer)) => answer_from(&stage, &asked, follows, deliverer).await,
-        (Source::Remote(_), None) => {
+        (QuerySource::File(file), _) => answer_from(&stage, &asked, follows, file).await,
+        (QuerySource::Remote(_), Some(deliverer)) => answer_from(&stage, &asked, follows, deliverer).await,
+        (QuerySource::Remote(_), None) => {
             let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
-            (of_reply(elsewhere.reply()), None)
+            (build_response(elsewhere.reply()), None)
         }
     };
     note_failure(&asked, reason);
@@ -99,9 +99,9 @@ pub(super) async fn managed(
 }
 
 /// Logs what went wrong with the store.
-fn note_failure(asked: &Asked, reason: Option<String>) {
+fn note_failure(asked: &ApiRequest, reason: Option<String>) {
     if let Some(reason) = reason {
-        talk(&format!(
+        print_message(&format!(
             "could not answer {} {}: {}",
             asked.method,
             printable(&asked.path, 60),
@@ -112,48 +112,48 @@ fn note_failure(asked: &Asked, reason: Option<String>) {
 
 /// Reads a body. One that is too long, or was broken off, becomes one that is no JSON; the answer says what a body may be.
 async fn read_body(body: Incoming) -> Vec<u8> {
-    let read = Limited::new(body, api::BODY_BYTES + 1).collect().await;
-    read.map_or_else(|_| vec![b' '; api::BODY_BYTES + 1], |body| body.to_bytes().to_vec())
+    let read = Limited::new(body, api::MAX_BODY_BYTES + 1).collect().await;
+    read.map_or_else(|_| vec![b' '; api::MAX_BODY_BYTES + 1], |body| body.to_bytes().to_vec())
 }
 
 /// Answers from a store, or begins to send events as they come.
 async fn answer_from(
-    stage: &Stage,
-    asked: &Asked,
+    stage: &PixelServer,
+    asked: &ApiRequest,
     follows: Option<String>,
     store: &impl query::store::Store,
 ) -> (HttpResponse, Option<String>) {
     let now = Utc::now();
     if let Some(was_at) = follows.filter(|_| asked.path == "events" && asked.method == "GET") {
-        return match stage.manager.may_follow(asked, &was_at, store, now).await {
+        return match stage.manager.authorize_follower(asked, &was_at, store, now).await {
             Ok((place, filter)) => (follow(stage, place, filter), None),
-            Err(problem) => (of_reply(problem.reply()), None),
+            Err(problem) => (build_response(problem.reply()), None),
         };
     }
     let (reply, reason) = stage.manager.answer(asked, store, now).await;
     if let Some((change, code, campaign)) = changed(asked, &reply) {
         stage.list.note(change, &code, campaign.as_deref());
     }
-    (of_reply(reply), reason)
+    (build_response(reply), reason)
 }
 
 /// Returns what an answer has done with a code, and the code's campaign.
-fn changed(asked: &Asked, reply: &Reply) -> Option<(Change, String, Option<String>)> {
+fn changed(asked: &ApiRequest, reply: &ApiResponse) -> Option<(CodeChange, String, Option<String>)> {
     let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let member = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
     let (change, code) = match (asked.method.as_str(), asked.path.as_str(), reply.status) {
-        ("DELETE", path, 200) => (Change::Revoked, path.strip_prefix("codes/")?.to_owned()),
-        ("POST", "codes", 201) => (Change::Listed, member("code")?),
+        ("DELETE", path, 200) => (CodeChange::Revoked, path.strip_prefix("codes/")?.to_owned()),
+        ("POST", "codes", 201) => (CodeChange::Listed, member("code")?),
         // Another campaign was noted. What is revoked stays so.
-        ("PATCH", path, 200) => (Change::Listed, path.strip_prefix("codes/")?.to_owned()),
-        (_, "gen-image", 200) => (Change::Listed, member("unique_code")?),
+        ("PATCH", path, 200) => (CodeChange::Listed, path.strip_prefix("codes/")?.to_owned()),
+        (_, "gen-image", 200) => (CodeChange::Listed, member("unique_code")?),
         _ => return None,
     };
     Some((change, code, member("campaign")))
 }
 
-fn asked(stage: &Stage, arrived: Arrived) -> Asked {
-    let (before, rest) = api::below(&arrived.path).unwrap_or_default();
+fn build_api_request(stage: &PixelServer, arrived: HttpRequest) -> ApiRequest {
+    let (before, rest) = api::split_prefix(&arrived.path).unwrap_or_default();
     let public_url = stage.config.public_url.as_deref();
     let secure = arrived
         .header("x-forwarded-proto")
@@ -171,7 +171,7 @@ fn asked(stage: &Stage, arrived: Arrived) -> Asked {
         },
         ToOwned::to_owned,
     );
-    Asked {
+    ApiRequest {
         method: if arrived.method == "HEAD" {
             "GET".to_owned()
         } else {
@@ -196,7 +196,7 @@ fn asked(stage: &Stage, arrived: Arrived) -> Asked {
 }
 
 /// Sends every event that is stored after a place, or from now on, as server-sent events.
-fn follow(stage: &Stage, place: Place, filter: Filter) -> HttpResponse {
+fn follow(stage: &PixelServer, place: Position, filter: Filter) -> HttpResponse {
     let (sender, body) = Channel::new(16);
     if let Some(events) = stage.followed(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
         tokio::spawn(follow::follow(stage.source(), place, filter, events, sender));
@@ -205,10 +205,10 @@ fn follow(stage: &Stage, place: Place, filter: Filter) -> HttpResponse {
         ("content-type", "text/event-stream".to_owned()),
         ("cache-control", "no-store".to_owned()),
     ];
-    let reply = Reply {
+    let reply = ApiResponse {
         status: 200,
         headers,
         body: String::new(),
     };
-    of_reply(reply).map(|_| Either::Right(body))
+    build_response(reply).map(|_| Either::Right(body))
 }

@@ -36,36 +36,36 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use crate::api;
-use crate::api::{Manager, Reply};
+use crate::api::{ApiResponse, Manager};
 use crate::client::http::secure_random;
 use crate::config::Config;
 use crate::destination::counts::Counts;
 use crate::hit::event::Event;
 use crate::hit::outcome::{Delivered, Outcome};
 use crate::hit::request::Ingress;
-use crate::hit::request::http_request::Arrived;
-use crate::server::access_log::{AccessLog, Note};
+use crate::hit::request::http_request::HttpRequest;
+use crate::server::access_log::{AccessLog, AccessLogEntry};
 use crate::server::gateway::HttpAnswer;
 use crate::server::geo_file::GeoFile;
-use crate::server::list::List;
+use crate::server::list::KnownCodes;
 use crate::server::opt_out::OptOuts;
-use crate::terminal::{json_line, talk};
+use crate::terminal::{json_line, print_message};
 use connections::{Connection, Connections, Watched};
 use proxy::Untrusted;
 
 pub use limits::{Limits, raise_open_files};
+pub(crate) use sink::QuerySource;
 pub use sink::Sink;
-pub(crate) use sink::Source;
 
 /// Events whose outcome may be unknown at the same time; beyond, they go to the log at once.
-const UNDER_WAY: u32 = 10_000;
+const MAX_PENDING_EVENTS: u32 = 10_000;
 
 /// What is under way gets so much longer than the budget to be logged when the stage stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const SHUTDOWN_LOG_GRACE: Duration = Duration::from_secs(1);
 
 /// One line of the stage's report: a hit and what became of it.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct HitReport {
     /// When it arrived.
     pub time: chrono::DateTime<Utc>,
     /// The method and the resource; what stands for `{code}` in it is known of the event alone, after policy.
@@ -78,7 +78,7 @@ pub struct Report {
 
 /// The stage.
 #[derive(Debug)]
-pub struct Stage {
+pub struct PixelServer {
     /// The configuration of the handler.
     pub config: Config,
     /// Which payload the function is given.
@@ -96,7 +96,7 @@ pub struct Stage {
     /// Where each answer is noted.
     access_log: Option<AccessLog>,
     /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
-    pub reports: mpsc::Sender<Report>,
+    pub reports: mpsc::Sender<HitReport>,
     /// Who is not to be counted.
     pub opt_outs: OptOuts,
     /// Where addresses are.
@@ -106,7 +106,7 @@ pub struct Stage {
     /// Answers what is asked of the store.
     manager: Manager,
     /// By which hits are marked.
-    list: List,
+    list: KnownCodes,
     /// For how long and how many connections may be open.
     limits: Limits,
     /// The open connections.
@@ -118,14 +118,14 @@ pub struct Stage {
 }
 
 /// Events that a follower may be behind before it has to ask the store for some.
-const BEHIND: usize = 1024;
+const MAX_FOLLOWER_LAG: usize = 1024;
 
 /// Serves until `stop` resolves, then finishes what was begun.
 ///
 /// # Errors
 ///
 /// When the listener fails for good.
-pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<Output = ()>) {
+pub async fn serve(stage: Arc<PixelServer>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let limits = stage.limits;
     let mut server = hyper::server::conn::http1::Builder::new();
@@ -134,13 +134,13 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
         .header_read_timeout(limits.head)
         .max_headers(1000)
         .max_buf_size(256 * 1024);
-    if let Source::File(file) = stage.source() {
+    if let QuerySource::File(file) = stage.source() {
         // So that the first hit is marked, too. Where it fails, it is tried again.
         let _ = stage.list.refresh(&file, None).await;
     }
     let learning = {
         let stage = Arc::clone(&stage);
-        tokio::spawn(async move { stage.learn().await })
+        tokio::spawn(async move { stage.watch_codes().await })
     };
     tokio::pin!(stop);
     loop {
@@ -182,9 +182,9 @@ pub async fn serve(stage: Arc<Stage>, listener: TcpListener, stop: impl Future<O
     let _ = tokio::time::timeout(patience, graceful.shutdown()).await;
 }
 
-impl Stage {
+impl PixelServer {
     /// Makes a stage; it does not listen yet.
-    pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<Report>) -> Self {
+    pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<HitReport>) -> Self {
         let manager = Manager {
             keys: config.code_keys.clone(),
             tokens: config.tokens.clone(),
@@ -192,8 +192,8 @@ impl Stage {
             failures: api::Failures::default(),
         };
         Self {
-            list: List::default(),
-            opt_outs: OptOuts::of(config.opt_out.clone()),
+            list: KnownCodes::default(),
+            opt_outs: OptOuts::new(config.opt_out.clone()),
             limits: Limits::default(),
             connections: Connections::new(Limits::default(), config.trusted_hops == 0),
             untrusted_proxy: Untrusted::default(),
@@ -207,9 +207,9 @@ impl Stage {
             started: Utc::now(),
             access_log: None,
             reports,
-            places: Arc::new(Semaphore::new(UNDER_WAY as usize)),
+            places: Arc::new(Semaphore::new(MAX_PENDING_EVENTS as usize)),
             manager,
-            followed: Mutex::new(Some(broadcast::Sender::new(BEHIND))),
+            followed: Mutex::new(Some(broadcast::Sender::new(MAX_FOLLOWER_LAG))),
         }
     }
 
@@ -258,16 +258,16 @@ impl Stage {
     }
 
     /// Learns of codes that others have listed or revoked, now and then.
-    async fn learn(&self) {
+    async fn watch_codes(&self) {
         let mut since = None;
         loop {
             let source = self.source();
             let learnt = match (&source, source.index()) {
-                (Source::File(file), _) => self.list.refresh(file, since).await,
-                (Source::Remote(_), Some(deliverer)) => self.list.refresh(deliverer, since).await,
-                (Source::Remote(_), None) => return,
+                (QuerySource::File(file), _) => self.list.refresh(file, since).await,
+                (QuerySource::Remote(_), Some(deliverer)) => self.list.refresh(deliverer, since).await,
+                (QuerySource::Remote(_), None) => return,
             };
-            if let Source::File(file) = &source {
+            if let QuerySource::File(file) = &source {
                 // A file that is away is asked again, too.
                 let _ = self.opt_outs.refresh_from_file(file).await;
             }
@@ -278,10 +278,10 @@ impl Stage {
         }
     }
 
-    pub(crate) fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> QuerySource {
         match &self.sink {
-            Sink::Store { file, .. } => Source::File(file.clone()),
-            Sink::Remote { way, .. } => Source::Remote(Arc::clone(way)),
+            Sink::Store { file, .. } => QuerySource::File(file.clone()),
+            Sink::Remote { way, .. } => QuerySource::Remote(Arc::clone(way)),
         }
     }
 
@@ -303,7 +303,7 @@ impl Stage {
     }
 
     /// The parts that are to be closed: where events go, and where reports went. The access log ends with this.
-    pub fn apart(self) -> (Vec<Sink>, mpsc::Sender<Report>) {
+    pub fn into_parts(self) -> (Vec<Sink>, mpsc::Sender<HitReport>) {
         let sinks = std::iter::once(self.sink).chain(self.fallback);
         (sinks.collect(), self.reports)
     }
@@ -312,17 +312,17 @@ impl Stage {
     /// logged whole; what has ends with its own budget.
     pub async fn drain(&self) {
         let budget = self.config.timing.budget;
-        let all_back = || self.places.acquire_many(UNDER_WAY);
+        let all_back = || self.places.acquire_many(MAX_PENDING_EVENTS);
         if tokio::time::timeout(budget, all_back()).await.is_ok() {
             return;
         }
         self.sink.stop();
         let longest = self.config.destination_timing().budget;
-        let _ = tokio::time::timeout(longest + LAST_WORDS, all_back()).await;
+        let _ = tokio::time::timeout(longest + SHUTDOWN_LOG_GRACE, all_back()).await;
     }
 
     /// Tells what became of an event; one that was not delivered is logged whole.
-    fn conclude(&self, arrived: &Arrived, event: Arc<Event>, delivered: Delivered, took: Duration) {
+    fn record_outcome(&self, arrived: &HttpRequest, event: Arc<Event>, delivered: Delivered, took: Duration) {
         if let Outcome::Failed(_) = delivered.outcome {
             log_undelivered(self, &event, &delivered, took);
         }
@@ -333,14 +333,14 @@ impl Stage {
         self.report(arrived, delivered.outcome, Some(event));
     }
 
-    fn report(&self, arrived: &Arrived, outcome: Outcome, event: Option<Arc<Event>>) {
+    fn report(&self, arrived: &HttpRequest, outcome: Outcome, event: Option<Arc<Event>>) {
         self.count(&outcome);
         if self.reports.is_closed() {
             return;
         }
-        let note = Note::of(arrived);
+        let note = AccessLogEntry::from_request(arrived);
         let request = format!("{} {}", note.method, note.resource);
-        let _ = self.reports.try_send(Report {
+        let _ = self.reports.try_send(HitReport {
             time: arrived.time,
             request,
             outcome,
@@ -352,7 +352,7 @@ impl Stage {
 type HttpResponse = hyper::Response<Either<Full<Bytes>, Channel<Bytes, Infallible>>>;
 
 async fn respond(
-    stage: Arc<Stage>,
+    stage: Arc<PixelServer>,
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
     connection: Arc<Connection>,
@@ -364,12 +364,12 @@ async fn respond(
 }
 
 async fn answer(
-    stage: Arc<Stage>,
+    stage: Arc<PixelServer>,
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
     connection: &Connection,
 ) -> HttpResponse {
-    let arrived = arrive(&request, peer.ip());
+    let arrived = read_request(&request, peer.ip());
     stage.untrusted_proxy.notice(&arrived, stage.config.trusted_hops);
     if managed::is_managed(&arrived.path) {
         return managed::managed(stage, arrived, request.into_body(), connection).await;
@@ -381,9 +381,12 @@ async fn answer(
         return status;
     }
     if let Some(page) = opt_out::answer(&arrived, &stage).await {
-        return of_reply(page);
+        return build_response(page);
     }
-    let note = stage.access_log.as_ref().map(|log| (log.clone(), Note::of(&arrived)));
+    let note = stage
+        .access_log
+        .as_ref()
+        .map(|log| (log.clone(), AccessLogEntry::from_request(&arrived)));
     let answer = hits::capture_hit(Arc::clone(&stage), arrived).await;
     stage.answers.fetch_add(1, Ordering::Relaxed);
     if let Some((log, note)) = note {
@@ -392,9 +395,9 @@ async fn answer(
     response(answer)
 }
 
-fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
+fn read_request(request: &hyper::Request<Incoming>, peer: IpAddr) -> HttpRequest {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    Arrived {
+    HttpRequest {
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
@@ -411,13 +414,13 @@ fn arrive(request: &hyper::Request<Incoming>, peer: IpAddr) -> Arrived {
 }
 
 /// The page that shows what was seen.
-fn page(arrived: &Arrived) -> Option<HttpResponse> {
+fn page(arrived: &HttpRequest) -> Option<HttpResponse> {
     let known = arrived.header("if-none-match");
     let reply = (arrived.path == "/").then(|| crate::api::page::answer(&arrived.method, known))?;
-    reply.map(of_reply)
+    reply.map(build_response)
 }
 
-fn of_reply(reply: Reply) -> HttpResponse {
+fn build_response(reply: ApiResponse) -> HttpResponse {
     let headers = reply
         .headers
         .into_iter()
@@ -431,12 +434,12 @@ fn of_reply(reply: Reply) -> HttpResponse {
     })
 }
 
-fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Channel<Bytes, Infallible>> {
+fn full_body(body: impl Into<Bytes>) -> Either<Full<Bytes>, Channel<Bytes, Infallible>> {
     Either::Left(Full::new(body.into()))
 }
 
 fn response(answer: HttpAnswer) -> HttpResponse {
-    let mut response = HttpResponse::new(whole(answer.body));
+    let mut response = HttpResponse::new(full_body(answer.body));
     if let Ok(status) = hyper::StatusCode::from_u16(answer.status) {
         *response.status_mut() = status;
     }
@@ -449,7 +452,7 @@ fn response(answer: HttpAnswer) -> HttpResponse {
 }
 
 /// The last resort: the whole event as one line of JSON, from which it can be replayed.
-fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Duration) {
+fn log_undelivered(stage: &PixelServer, event: &Event, delivered: &Delivered, took: Duration) {
     let destination = stage.destination();
     let line = log_lines::log_line(
         event,
@@ -457,5 +460,5 @@ fn log_undelivered(stage: &Stage, event: &Event, delivered: &Delivered, took: Du
         &destination,
         u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     );
-    talk(&json_line(&line));
+    print_message(&json_line(&line));
 }

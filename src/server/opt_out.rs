@@ -10,21 +10,21 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
 
-use crate::api::Reply;
+use crate::api::ApiResponse;
 use crate::api::opt_out;
-use crate::api::opt_out::{CodeReach, RequestSite, Whom, Wish};
+use crate::api::opt_out::{CodeReach, OptOutRequest, OptOutScope, RequestSite};
 use crate::api::rate_limit::RateLimit;
 use crate::client::codes;
 use crate::client::http::Deliverer;
 use crate::hit::privacy::{CodeSet, OPT_OUT_COOKIE, SignalPolicy, says_opt_out};
 use crate::hit::read::find_address;
-use crate::hit::request::http_request::Arrived;
-use crate::query::AskError;
+use crate::hit::request::http_request::HttpRequest;
+use crate::query::QueryError;
 use crate::query::store::Requester;
-use crate::server::file_store::File;
-use crate::server::{Sink, Source, Stage};
+use crate::server::file_store::FileStore;
+use crate::server::{PixelServer, QuerySource, Sink};
 use crate::sqlite::opt_outs::{OptOutChange, OptOutState};
-use crate::terminal::talk;
+use crate::terminal::print_message;
 
 /// Changes in a minute from one network by codes that prove whom they stand for. Nobody without such a code counts, and a mail
 /// provider sends its users' from few addresses.
@@ -67,7 +67,7 @@ impl Known {
 
 impl OptOuts {
     /// Those of the configuration; the store's are read by [`Self::refresh_from_file`] and [`Self::refresh_from_index`].
-    pub fn of(configured: BTreeSet<String>) -> Self {
+    pub fn new(configured: BTreeSet<String>) -> Self {
         Self {
             configured,
             known: RwLock::default(),
@@ -90,7 +90,7 @@ impl OptOuts {
     /// # Errors
     ///
     /// [`AskError`] when the file cannot be read.
-    pub async fn refresh_from_file(&self, file: &File) -> Result<(), AskError> {
+    pub async fn refresh_from_file(&self, file: &FileStore) -> Result<(), QueryError> {
         let known = {
             let mut known = self.write();
             known.recent.clear();
@@ -114,12 +114,12 @@ impl OptOuts {
     /// # Errors
     ///
     /// [`AskError`] when the index cannot be asked, or answers of a part of it alone; then nobody is counted again.
-    pub async fn refresh_from_index(&self, index: &Deliverer) -> Result<(), AskError> {
+    pub async fn refresh_from_index(&self, index: &Deliverer) -> Result<(), QueryError> {
         self.write().recent.clear();
         let mut codes = HashSet::new();
         codes::visit_opt_outs(index, |opt_out| {
             codes.insert(self.hasher.hash_one(&opt_out.code));
-            Ok::<_, AskError>(())
+            Ok::<_, QueryError>(())
         })
         .await?;
         self.replace(codes);
@@ -138,7 +138,7 @@ impl OptOuts {
     }
 
     /// Records a change in the store and then here.
-    async fn change(&self, sink: &Sink, code: &str, out: bool, at: DateTime<Utc>) -> Result<Place, AskError> {
+    async fn change(&self, sink: &Sink, code: &str, out: bool, at: DateTime<Utc>) -> Result<Place, QueryError> {
         let by = Requester::Page;
         match (sink, sink.index()) {
             (Sink::Store { store, .. }, _) => {
@@ -172,7 +172,7 @@ impl CodeSet for OptOuts {
 }
 
 /// Answers the paths of this module: `/opt-out`, `/opt-out/{code}` and `/.well-known/gpc.json`.
-pub async fn answer(arrived: &Arrived, stage: &Stage) -> Option<Reply> {
+pub async fn answer(arrived: &HttpRequest, stage: &PixelServer) -> Option<ApiResponse> {
     if arrived.path == "/.well-known/gpc.json" {
         return Some(gpc(stage.config.policy.signal));
     }
@@ -181,40 +181,40 @@ pub async fn answer(arrived: &Arrived, stage: &Stage) -> Option<Reply> {
         rest => Some(decoded(rest.strip_prefix('/')?)),
     };
     let site = RequestSite::read(&arrived.headers, stage.config.public_url.as_deref());
-    let reply = match (Wish::of(&arrived.method, &arrived.decoded_query()), code) {
-        (None, _) => opt_out::wrong_method(),
-        (Some(Wish::Out | Wish::In), _) if site == RequestSite::Other => opt_out::other_site(),
-        (Some(wish), None) => answer_browser(arrived, wish, |secure| Whom::Browser { secure }),
-        (Some(_), Some(code)) if !opt_out::is_possible(&code) => opt_out::unknown(),
+    let reply = match (OptOutRequest::parse(&arrived.method, &arrived.decoded_query()), code) {
+        (None, _) => opt_out::render_wrong_method(),
+        (Some(OptOutRequest::Out | OptOutRequest::In), _) if site == RequestSite::Other => opt_out::other_site(),
+        (Some(wish), None) => answer_browser(arrived, wish, |secure| OptOutScope::Browser { secure }),
+        (Some(_), Some(code)) if !opt_out::can_be_remembered(&code) => opt_out::render_unknown_code(),
         (Some(wish), Some(code)) => answer_code(arrived, stage, wish, site, &code)
             .await
             .unwrap_or_else(|error| {
-                talk(&format!("could not answer who has opted out: {error}"));
-                opt_out::away()
+                print_message(&format!("could not answer who has opted out: {error}"));
+                opt_out::render_unavailable()
             }),
     };
-    Some(opt_out::as_asked(&arrived.method, reply))
+    Some(opt_out::without_body_for_head(&arrived.method, reply))
 }
 
 /// Shows or sets the cookie.
-fn answer_browser(arrived: &Arrived, wish: Wish, whom: impl Fn(bool) -> Whom) -> Reply {
+fn answer_browser(arrived: &HttpRequest, wish: OptOutRequest, whom: impl Fn(bool) -> OptOutScope) -> ApiResponse {
     match wish {
-        Wish::See => opt_out::page(whom(is_secure(arrived)), says_opt_out(&arrived.headers)),
-        Wish::Out | Wish::In => set_cookie(arrived, wish == Wish::Out),
+        OptOutRequest::See => opt_out::render_page(whom(is_secure(arrived)), says_opt_out(&arrived.headers)),
+        OptOutRequest::Out | OptOutRequest::In => set_cookie(arrived, wish == OptOutRequest::Out),
     }
 }
 
 /// Shows or changes the opt-out of a code's recipient, or the cookie where the code stands for many people.
 async fn answer_code(
-    arrived: &Arrived,
-    stage: &Stage,
-    wish: Wish,
+    arrived: &HttpRequest,
+    stage: &PixelServer,
+    wish: OptOutRequest,
     site: RequestSite,
     code: &str,
-) -> Result<Reply, AskError> {
+) -> Result<ApiResponse, QueryError> {
     let opt_outs = &stage.opt_outs;
     if opt_outs.configured.contains(code) {
-        return Ok(opt_out::settled());
+        return Ok(opt_out::render_fixed_by_owner());
     }
     let now = arrived.time;
     let peer = find_address(&arrived.headers, arrived.peer, stage.config.trusted_hops).or(arrived.peer);
@@ -223,8 +223,8 @@ async fn answer_code(
         Some(reach) => reach,
         None if !opt_outs.lookups.allow(peer, now) => return Ok(opt_out::too_many()),
         None => match stage.source() {
-            Source::File(file) => CodeReach::find(code, &checked, &file).await?,
-            source @ Source::Remote(_) => match source.index() {
+            QuerySource::File(file) => CodeReach::find(code, &checked, &file).await?,
+            source @ QuerySource::Remote(_) => match source.index() {
                 Some(index) => CodeReach::find(code, &checked, index).await?,
                 None => CodeReach::Unknown,
             },
@@ -232,22 +232,22 @@ async fn answer_code(
     };
     let is_out = opt_outs.has(code);
     match (reach, wish) {
-        (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::settled()),
+        (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::render_fixed_by_owner()),
         (CodeReach::Shared | CodeReach::Unknown, _) => Ok(answer_browser(arrived, wish, |secure| {
-            Whom::BrowserWithSharedCode { secure }
+            OptOutScope::BrowserWithSharedCode { secure }
         })),
-        (CodeReach::Personal, Wish::See) => Ok(opt_out::page(Whom::Recipient, is_out)),
+        (CodeReach::Personal, OptOutRequest::See) => Ok(opt_out::render_page(OptOutScope::Recipient, is_out)),
         // Only a browser takes it back: a provider's click never does.
-        (CodeReach::Personal, Wish::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
+        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
         (CodeReach::Personal, wish) => {
-            let out = wish == Wish::Out;
+            let out = wish == OptOutRequest::Out;
             if !opt_outs.changes.allow(peer, now) {
                 return Ok(opt_out::too_many());
             }
             // Whatever is known here: another server may have changed it a moment ago.
             match opt_outs.change(&stage.sink, code, out, now).await? {
                 Place::Store => Ok(opt_out::changed(site, out)),
-                Place::None => Ok(opt_out::no_place()),
+                Place::None => Ok(opt_out::render_no_store()),
             }
         }
     }
@@ -263,22 +263,22 @@ fn decoded(text: &str) -> String {
 const GPC_UPDATED: &str = "2026-03-01";
 
 /// Global Privacy Control, "GPC Support Resource": whether the signal has an effect.
-fn gpc(signal: SignalPolicy) -> Reply {
+fn gpc(signal: SignalPolicy) -> ApiResponse {
     let heeded = signal != SignalPolicy::Record;
-    Reply {
+    ApiResponse {
         status: 200,
         headers: vec![("content-type", "application/json".to_owned())],
         body: format!("{{\"gpc\": {heeded}, \"lastUpdate\": \"{GPC_UPDATED}\"}}\n"),
     }
 }
 
-fn is_secure(arrived: &Arrived) -> bool {
+fn is_secure(arrived: &HttpRequest) -> bool {
     arrived.header("x-forwarded-proto") == Some("https")
 }
 
 /// Sets the cookie for a year, or takes it back. Other sites' pages send it with the image only over TLS and when it may go
 /// to other sites.
-fn set_cookie(arrived: &Arrived, out: bool) -> Reply {
+fn set_cookie(arrived: &HttpRequest, out: bool) -> ApiResponse {
     let reach = if is_secure(arrived) {
         "SameSite=None; Secure"
     } else {
@@ -286,7 +286,7 @@ fn set_cookie(arrived: &Arrived, out: bool) -> Reply {
     };
     let age = if out { 365 * 24 * 3600 } else { 0 };
     let cookie = format!("{OPT_OUT_COOKIE}=1; Path=/; Max-Age={age}; HttpOnly; {reach}");
-    let mut reply = opt_out::back();
+    let mut reply = opt_out::redirect_to_page();
     reply.headers.push(("set-cookie", cookie));
     reply
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::api::Warning;
 use crate::hit::read::is_private_address;
-use crate::hit::request::http_request::Arrived;
-use crate::terminal::talk;
+use crate::hit::request::http_request::HttpRequest;
+use crate::terminal::print_message;
 
 /// What the owner should know.
 const WARNING: Warning = Warning {
@@ -19,9 +19,9 @@ pub(super) struct Untrusted(AtomicBool);
 
 impl Untrusted {
     /// Looks at a request. The first one that comes through a proxy is warned of in the log.
-    pub(super) fn notice(&self, arrived: &Arrived, trusted_hops: usize) {
+    pub(super) fn notice(&self, arrived: &HttpRequest, trusted_hops: usize) {
         if trusted_hops == 0 && comes_through_proxy(arrived) && !self.0.swap(true, Ordering::Relaxed) {
-            talk(&format!("warning {}", WARNING.message));
+            print_message(&format!("warning {}", WARNING.message));
         }
     }
 
@@ -37,7 +37,7 @@ impl Untrusted {
 }
 
 /// A visitor can send such a header, too, but not from the server's own machine or network.
-fn comes_through_proxy(arrived: &Arrived) -> bool {
+fn comes_through_proxy(arrived: &HttpRequest) -> bool {
     let names_client = || arrived.header("x-forwarded-for").is_some() || arrived.header("forwarded").is_some();
     arrived.peer.is_some_and(is_private_address) && names_client()
 }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::client::http::Deliverer;
-use crate::client::router::{Way, settle};
+use crate::client::router::{RemoteDestination, combine_outcomes};
 use crate::hit::event::Event;
 use crate::hit::outcome::{Delivered, Failure, Outcome};
-use crate::query::store::{Followed, Place};
-use crate::query::{AskError, Filter};
-use crate::server::file_store::File;
+use crate::query::store::{FollowedEvents, Position};
+use crate::query::{Filter, QueryError};
+use crate::server::file_store::FileStore;
 use crate::sqlite::Store;
 
 /// Deliveries under way to a remote destination at the same time.
-const REMOTE_AT_ONCE: usize = 32;
+const MAX_CONCURRENT_DELIVERIES: usize = 32;
 
 /// Where the stage's events go.
 #[derive(Debug)]
@@ -26,12 +26,12 @@ pub enum Sink {
         /// Stores.
         store: Store,
         /// Answers.
-        file: File,
+        file: FileStore,
     },
     /// A server.
     Remote {
         /// Delivers.
-        way: Arc<Way>,
+        way: Arc<RemoteDestination>,
         /// Deliveries at once; closed when none may begin any more.
         at_once: Semaphore,
     },
@@ -41,16 +41,16 @@ impl Sink {
     /// A file.
     pub fn store(store: Store) -> Self {
         Self::Store {
-            file: File::of(&store.readers()),
+            file: FileStore::new(&store.readers()),
             store,
         }
     }
 
     /// A remote destination.
-    pub fn remote(way: Way) -> Self {
+    pub fn remote(way: RemoteDestination) -> Self {
         Self::Remote {
             way: Arc::new(way),
-            at_once: Semaphore::new(REMOTE_AT_ONCE),
+            at_once: Semaphore::new(MAX_CONCURRENT_DELIVERIES),
         }
     }
 
@@ -85,7 +85,7 @@ impl Sink {
         budget: Duration,
     ) -> Outcome {
         match self {
-            Self::Store { store, .. } => settle(failure, store.store(Arc::clone(event)).await),
+            Self::Store { store, .. } => combine_outcomes(failure, store.store(Arc::clone(event)).await),
             Self::Remote { way, .. } => way.keep(event, failure, destination, budget).await,
         }
     }
@@ -111,13 +111,13 @@ impl Sink {
 
 /// Where questions are answered.
 #[derive(Clone)]
-pub(crate) enum Source {
-    File(File),
+pub(crate) enum QuerySource {
+    File(FileStore),
     /// An index, or something that answers no questions.
-    Remote(Arc<Way>),
+    Remote(Arc<RemoteDestination>),
 }
 
-impl Source {
+impl QuerySource {
     pub(crate) fn index(&self) -> Option<&Deliverer> {
         match self {
             Self::File(_) => None,
@@ -126,11 +126,11 @@ impl Source {
     }
 
     /// What came after a place.
-    pub(crate) async fn follow(&self, place: &Place, filter: &Filter) -> Result<Followed, AskError> {
+    pub(crate) async fn follow(&self, place: &Position, filter: &Filter) -> Result<FollowedEvents, QueryError> {
         match (self, self.index()) {
             (Self::File(file), _) => query::store::Store::follow(file, place, filter).await,
             (Self::Remote(_), Some(deliverer)) => query::store::Store::follow(deliverer, place, filter).await,
-            (Self::Remote(_), None) => Err(AskError::Unavailable("events go elsewhere".to_owned())),
+            (Self::Remote(_), None) => Err(QueryError::Unavailable("events go elsewhere".to_owned())),
         }
     }
 }

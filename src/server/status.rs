@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use super::{HttpResponse, Stage, UNDER_WAY, response};
-use crate::hit::request::http_request::Arrived;
+use super::{HttpResponse, MAX_PENDING_EVENTS, PixelServer, response};
+use crate::hit::request::http_request::HttpRequest;
 use crate::server::gateway::HttpAnswer;
 
 /// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
-pub(super) async fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpResponse> {
+pub(super) async fn status(stage: &PixelServer, arrived: &HttpRequest) -> Option<HttpResponse> {
     if !matches!(arrived.method.as_str(), "GET" | "HEAD") {
         return None;
     }
@@ -36,7 +36,7 @@ pub(super) async fn status(stage: &Stage, arrived: &Arrived) -> Option<HttpRespo
 }
 
 /// The metrics in Prometheus' text format.
-async fn metrics(stage: &Stage) -> String {
+async fn metrics(stage: &PixelServer) -> String {
     use std::fmt::Write;
     let mut text =
         String::from("# HELP pixel_hits_total Requests by what became of them.\n# TYPE pixel_hits_total counter\n");
@@ -45,7 +45,7 @@ async fn metrics(stage: &Stage) -> String {
         let _ = writeln!(text, "pixel_hits_total{{outcome=\"{outcome}\"}} {count}");
     }
     let answers = stage.answers.load(Ordering::Relaxed);
-    let under_way = UNDER_WAY as usize - stage.places.available_permits();
+    let under_way = MAX_PENDING_EVENTS as usize - stage.places.available_permits();
     let ready = u8::from(stage.sink.trouble().await.is_none());
     let untrusted_proxy = u8::from(stage.untrusted_proxy.is_known());
     let started = stage.started.timestamp();

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use serde_json::Value;
 
-use super::server::{ServerError, ask, reason};
+use super::server::{ServerError, reason, send_request};
 use crate::client::http::Deliverer;
 use crate::destination::opensearch::Index;
 
@@ -84,7 +84,7 @@ pub fn fate(index: &Index, name: &str, write_index: bool, last: Option<DateTime<
 
 /// One index and what is to be done with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct JudgedIndex {
     /// Its name.
     pub name: String,
     /// How many events it holds.
@@ -102,7 +102,7 @@ pub async fn judge(
     deliverer: &Deliverer,
     before: DateTime<Utc>,
     now: DateTime<Utc>,
-) -> Result<Vec<Judged>, ServerError> {
+) -> Result<Vec<JudgedIndex>, ServerError> {
     let index = &deliverer.target().index;
     let dated = index.pattern.contains('%');
     let wildcard = if dated {
@@ -112,7 +112,7 @@ pub async fn judge(
         format!("{base}*,.ds-{base}-*", base = index.pattern)
     };
     let path = format!("/_cat/indices/{wildcard}?format=json&h=index,docs.count&s=index");
-    let listed = expect_ok("GET", &path, ask(deliverer, "GET", &path, None).await?)?;
+    let listed = expect_ok("GET", &path, send_request(deliverer, "GET", &path, None).await?)?;
     let write = write_indices(deliverer, index, now).await?;
     let mut judged = Vec::new();
     for row in listed.as_array().into_iter().flatten() {
@@ -125,7 +125,7 @@ pub async fn judge(
             None
         };
         let fate = fate(index, &name, write.contains(&name), last, before);
-        judged.push(Judged {
+        judged.push(JudgedIndex {
             events: text("docs.count").parse().unwrap_or_default(),
             name,
             fate,
@@ -141,7 +141,7 @@ pub async fn judge(
 /// [`ServerError`] with what to do.
 pub async fn delete(deliverer: &Deliverer, name: &str) -> Result<(), ServerError> {
     let path = format!("/{name}");
-    expect_ok("DELETE", &path, ask(deliverer, "DELETE", &path, None).await?).map(|_| ())
+    expect_ok("DELETE", &path, send_request(deliverer, "DELETE", &path, None).await?).map(|_| ())
 }
 
 fn expect_ok(method: &str, path: &str, reply: super::server::Reply) -> Result<Value, ServerError> {
@@ -164,7 +164,7 @@ async fn write_indices(deliverer: &Deliverer, index: &Index, now: DateTime<Utc>)
     let aliases = expect_ok(
         "GET",
         "alias",
-        ask(deliverer, "GET", &format!("/_alias/{}", index.pattern), None).await?,
+        send_request(deliverer, "GET", &format!("/_alias/{}", index.pattern), None).await?,
     )?;
     let aliases = aliases.as_object().cloned().unwrap_or_default();
     let only = aliases.len() == 1;
@@ -177,7 +177,7 @@ async fn write_indices(deliverer: &Deliverer, index: &Index, now: DateTime<Utc>)
         }
     }
     let path = format!("/_data_stream/{}", index.pattern);
-    let streams = ask(deliverer, "GET", &path, None).await?;
+    let streams = send_request(deliverer, "GET", &path, None).await?;
     let last = streams
         .body
         .pointer("/data_streams/0/indices")
@@ -194,7 +194,11 @@ async fn write_indices(deliverer: &Deliverer, index: &Index, now: DateTime<Utc>)
 async fn last_event(deliverer: &Deliverer, name: &str) -> Result<Option<DateTime<Utc>>, ServerError> {
     let path = format!("/{name}/_search?size=0");
     let query = serde_json::json!({"aggs": {"last": {"max": {"field": "date"}}}});
-    let answer = expect_ok("POST", &path, ask(deliverer, "POST", &path, Some(&query)).await?)?;
+    let answer = expect_ok(
+        "POST",
+        &path,
+        send_request(deliverer, "POST", &path, Some(&query)).await?,
+    )?;
     let last = answer.pointer("/aggregations/last/value").and_then(Value::as_f64);
     #[expect(
         clippy::cast_possible_truncation,

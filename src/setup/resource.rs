@@ -88,10 +88,10 @@ impl ResourceRequest {
 }
 
 /// Bytes of a text; the answer has three that can be long, and its ids.
-const LONGEST: usize = 700;
+const MAX_TEXT_BYTES: usize = 700;
 
 fn short(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST)]
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
 }
 
 #[cfg(test)]

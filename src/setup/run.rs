@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::plan::{Difference, Lifecycle, Plan, compare, covers, normal_template};
 use super::product::Product;
 use super::schema::{self, OWNER};
-use super::server::{Reply, ServerError, ask, product, reason};
+use super::server::{Reply, ServerError, product, reason, send_request};
 use crate::client::http::Deliverer;
 use crate::destination::rotation::Rotation;
 
 /// What became of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Done {
+pub enum StepResult {
     /// It was as declared.
     Unchanged,
     /// It was not there.
@@ -30,30 +30,30 @@ pub struct Step {
     /// What the step is about.
     pub subject: String,
     /// What became of it.
-    pub done: Done,
+    pub done: StepResult,
 }
 
 impl Step {
     /// Whether something was, or would be, written.
     pub const fn writes(&self) -> bool {
-        matches!(self.done, Done::Created | Done::Updated)
+        matches!(self.done, StepResult::Created | StepResult::Updated)
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.done {
-            Done::Unchanged => write!(formatter, "{:<11} {}", "unchanged", self.subject),
-            Done::Created => write!(formatter, "{:<11} {}", "created", self.subject),
-            Done::Updated => write!(formatter, "{:<11} {}", "updated", self.subject),
-            Done::Unavailable(why) => write!(formatter, "{:<11} {}: {why}", "unavailable", self.subject),
+            StepResult::Unchanged => write!(formatter, "{:<11} {}", "unchanged", self.subject),
+            StepResult::Created => write!(formatter, "{:<11} {}", "created", self.subject),
+            StepResult::Updated => write!(formatter, "{:<11} {}", "updated", self.subject),
+            StepResult::Unavailable(why) => write!(formatter, "{:<11} {}: {why}", "unavailable", self.subject),
         }
     }
 }
 
 /// What was found and done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct SetupReport {
     /// What the server is.
     pub product: Product,
     /// The steps in their order.
@@ -65,7 +65,7 @@ pub struct Report {
 /// # Errors
 ///
 /// [`ServerError`] with what to do. What was written before stays, and another run goes on from there.
-pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<Report, ServerError> {
+pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<SetupReport, ServerError> {
     let product = product(deliverer).await?;
     refuse_impossible(product, plan)?;
     healthy(deliverer, product).await?;
@@ -89,7 +89,7 @@ pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<Repo
         }
     }
     steps.extend(server.attach(earlier, &steps, write).await?);
-    Ok(Report { product, steps })
+    Ok(SetupReport { product, steps })
 }
 
 /// What is declared, as requests that people can send themselves.
@@ -148,7 +148,7 @@ pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> 
             Lifecycle::Ism(prefix) => format!("{prefix}/_ism/policies"),
             _ => "/_ilm/policy".to_owned(),
         };
-        if ask(deliverer, "GET", &path, None).await?.status == 200 {
+        if send_request(deliverer, "GET", &path, None).await?.status == 200 {
             return Ok(*candidate);
         }
     }
@@ -161,7 +161,7 @@ async fn healthy(deliverer: &Deliverer, product: Product) -> Result<(), ServerEr
     if product == Product::Serverless {
         return Ok(());
     }
-    let Ok(health) = ask(
+    let Ok(health) = send_request(
         deliverer,
         "GET",
         "/_cluster/health?wait_for_status=yellow&timeout=5s",
@@ -206,7 +206,7 @@ impl Server<'_> {
 
     async fn put(&self, path: &str, body: &Value) -> Result<(), ServerError> {
         let body = if body.is_null() { None } else { Some(body) };
-        let reply = ask(self.deliverer, "PUT", path, body).await?;
+        let reply = send_request(self.deliverer, "PUT", path, body).await?;
         self.accepted("PUT", path, &reply)
     }
 
@@ -229,7 +229,7 @@ impl Server<'_> {
         let Some((path, _)) = self.plan.policy(self.lifecycle) else {
             return Ok(None);
         };
-        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status != 404 {
             self.accepted("GET", &path, &reply)?;
         }
@@ -246,7 +246,7 @@ impl Server<'_> {
             );
             return Ok(self.plan.wants_policy().then_some(Step {
                 subject,
-                done: Done::Unavailable(why),
+                done: StepResult::Unavailable(why),
             }));
         };
         let actual = match self.lifecycle {
@@ -254,11 +254,11 @@ impl Server<'_> {
             _ => Some(&reply.body),
         };
         let done = match actual {
-            _ if reply.status == 404 => Done::Created,
-            Some(actual) if covers(actual, &declared) => Done::Unchanged,
-            _ => Done::Updated,
+            _ if reply.status == 404 => StepResult::Created,
+            Some(actual) if covers(actual, &declared) => StepResult::Unchanged,
+            _ => StepResult::Updated,
         };
-        if write && done != Done::Unchanged {
+        if write && done != StepResult::Unchanged {
             self.put(&format!("{path}{}", sequence(&reply)), &declared).await?;
         }
         Ok(Some(Step { subject, done }))
@@ -273,7 +273,7 @@ impl Server<'_> {
             Lifecycle::Ism(prefix) => format!("{prefix}/_ism/explain/{pattern}"),
             Lifecycle::Ilm => format!("/{pattern}/_settings?flat_settings=true"),
         };
-        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status == 404 {
             return Ok(Default::default());
         }
@@ -309,7 +309,7 @@ impl Server<'_> {
         let name = self.plan.name();
         let changed = steps
             .iter()
-            .any(|step| step.subject == self.policy_subject() && step.done == Done::Updated);
+            .any(|step| step.subject == self.policy_subject() && step.done == StepResult::Updated);
         let mut requests: Vec<_> = without.iter().map(|index| self.attachment(index)).collect();
         if let (Lifecycle::Ism(prefix), true) = (self.lifecycle, changed) {
             let change = |index: &String| {
@@ -323,7 +323,7 @@ impl Server<'_> {
         }
         let subject = format!("lifecycle of {} earlier indices", requests.len());
         for (method, path, body) in requests.iter().filter(|_| write) {
-            let reply = ask(self.deliverer, method, path, Some(body)).await?;
+            let reply = send_request(self.deliverer, method, path, Some(body)).await?;
             self.accepted(method, path, &reply)?;
             let failed = reply.body.pointer("/failed_indices/0/reason").and_then(Value::as_str);
             // Meanwhile the server may have done it itself.
@@ -333,7 +333,7 @@ impl Server<'_> {
         }
         Ok(Some(Step {
             subject,
-            done: Done::Updated,
+            done: StepResult::Updated,
         }))
     }
 
@@ -358,7 +358,7 @@ impl Server<'_> {
     /// The template of our name, which must be ours.
     async fn current_template(&self) -> Result<Option<Value>, ServerError> {
         let (path, _) = self.plan.template(self.product, self.lifecycle);
-        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status == 404 {
             return Ok(None);
         }
@@ -383,11 +383,11 @@ impl Server<'_> {
     async fn template(&self, current: Option<Value>, write: bool) -> Result<Step, ServerError> {
         let (path, declared) = self.plan.template(self.product, self.lifecycle);
         let done = match current {
-            None => Done::Created,
-            Some(current) if covers(&normal_template(&current), &normal_template(&declared)) => Done::Unchanged,
-            Some(_) => Done::Updated,
+            None => StepResult::Created,
+            Some(current) if covers(&normal_template(&current), &normal_template(&declared)) => StepResult::Unchanged,
+            Some(_) => StepResult::Updated,
         };
-        if write && done != Done::Unchanged {
+        if write && done != StepResult::Unchanged {
             self.put(&path, &declared).await?;
         }
         Ok(Step {
@@ -407,7 +407,7 @@ impl Server<'_> {
         } else {
             path
         };
-        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status == 404 {
             return Ok(Vec::new());
         }
@@ -446,9 +446,9 @@ impl Server<'_> {
 
     async fn mapping(&self, index: &str, difference: &Difference, write: bool) -> Result<Step, ServerError> {
         let done = if difference.incomplete {
-            Done::Updated
+            StepResult::Updated
         } else {
-            Done::Unchanged
+            StepResult::Unchanged
         };
         if write && difference.incomplete {
             let path = if self.product.has_types() {
@@ -491,12 +491,16 @@ impl Server<'_> {
         if write && !there {
             self.put(&path, &body).await?;
         }
-        let done = if there { Done::Unchanged } else { Done::Created };
+        let done = if there {
+            StepResult::Unchanged
+        } else {
+            StepResult::Created
+        };
         Ok(Some(Step { subject, done }))
     }
 
     async fn exists(&self, path: &str) -> Result<bool, ServerError> {
-        let reply = ask(self.deliverer, "GET", path, None).await?;
+        let reply = send_request(self.deliverer, "GET", path, None).await?;
         if reply.status != 404 {
             self.accepted("GET", path, &reply)?;
         }
@@ -506,7 +510,7 @@ impl Server<'_> {
     async fn alias_exists(&self) -> Result<bool, ServerError> {
         let base = &self.plan.base;
         let path = format!("/_alias/{base}");
-        let reply = ask(self.deliverer, "GET", &path, None).await?;
+        let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status != 404 {
             self.accepted("GET", &path, &reply)?;
             let indices: Vec<_> = reply.body.as_object().into_iter().flatten().collect();
@@ -533,7 +537,7 @@ impl Server<'_> {
 
     async fn data_stream_exists(&self) -> Result<bool, ServerError> {
         let base = &self.plan.base;
-        let reply = ask(self.deliverer, "GET", &format!("/_data_stream/{base}"), None).await?;
+        let reply = send_request(self.deliverer, "GET", &format!("/_data_stream/{base}"), None).await?;
         // For the name of an index, OpenSearch lists no stream where Elasticsearch says that there is none.
         let listed = reply.body["data_streams"]
             .as_array()

@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::product::Product;
-use crate::client::http::{Answer, Deliverer, Request};
+use crate::client::http::{ClientRequest, ClientResponse, Deliverer};
 
 /// Most bytes of an administrative answer that are read.
-const ANSWER_BYTES: usize = 16 << 20;
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
 /// Patience with one administrative request.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What went wrong with a server, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct Reply {
 /// # Errors
 ///
 /// When there is no answer, it is a refusal of the credentials, or it is no JSON.
-pub async fn ask(
+pub async fn send_request(
     deliverer: &Deliverer,
     method: &'static str,
     path: &str,
@@ -68,18 +68,22 @@ pub async fn ask(
     let url = format!("{}{path}", target.base);
     let body = body.map(Value::to_string).unwrap_or_default();
     let answer = deliverer
-        .send(Request::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .send(
+            ClientRequest::json(method, url, body),
+            MAX_RESPONSE_BYTES,
+            REQUEST_TIMEOUT,
+        )
         .await;
     let explained = |reason: &str| explain(reason, &target.base, target.auth.name());
     let answer = answer.map_err(|error| ServerError {
         message: explained(&error.to_string()),
         silent: true,
     })?;
-    judge(answer, method, path).map_err(|reason| ServerError::new(explained(&reason)))
+    check_response(answer, method, path).map_err(|reason| ServerError::new(explained(&reason)))
 }
 
-fn judge(answer: Answer, method: &str, path: &str) -> Result<Reply, String> {
-    let Answer { status, body } = answer;
+fn check_response(answer: ClientResponse, method: &str, path: &str) -> Result<Reply, String> {
+    let ClientResponse { status, body } = answer;
     let text = String::from_utf8_lossy(&body);
     let parsed: Option<Value> = if body.is_empty() {
         Some(Value::Null)
@@ -132,7 +136,7 @@ pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
     if target.serverless {
         return Ok(Product::Serverless);
     }
-    let root = ask(deliverer, "GET", "/", None).await?;
+    let root = send_request(deliverer, "GET", "/", None).await?;
     let flavour = root.body.pointer("/version/distribution").and_then(Value::as_str);
     let number = root
         .body
@@ -166,7 +170,7 @@ pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
 
 /// The version of a server that does not answer at its root.
 async fn node_version(deliverer: &Deliverer) -> Result<Option<String>, ServerError> {
-    let nodes = ask(deliverer, "GET", "/_nodes/_local?filter_path=nodes.*.version", None).await?;
+    let nodes = send_request(deliverer, "GET", "/_nodes/_local?filter_path=nodes.*.version", None).await?;
     let node = nodes
         .body
         .get("nodes")

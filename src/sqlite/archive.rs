@@ -41,7 +41,7 @@ impl Archive {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn of_many_codes(&self, since: i64, fewest: usize) -> Result<Vec<Stored>, StoreError> {
+    pub fn find_events_of_many_codes(&self, since: i64, fewest: usize) -> Result<Vec<Stored>, StoreError> {
         let sql = format!(
             "WITH recent AS (
                 SELECT number, visitor, code, document FROM events

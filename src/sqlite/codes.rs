@@ -4,22 +4,22 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reader, StoreError};
 use crate::config::token::{KeptToken, Scope, TokenKind};
-use crate::query::store::{Change, Changed, Listed, Put};
-use crate::query::{Cursor, Moment};
+use crate::query::store::{AddResult, Changed, CodeChange, ListedCode};
+use crate::query::{Cursor, Timestamp};
 
-fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
-    Ok(Listed {
+fn listed(row: &Row<'_>) -> rusqlite::Result<ListedCode> {
+    Ok(ListedCode {
         code: row.get(0)?,
-        created_at: Moment::of_millis(row.get(1)?),
+        created_at: Timestamp::from_millis(row.get(1)?),
         campaign: row.get(2)?,
         note: row.get(3)?,
-        revoked_at: row.get::<_, Option<i64>>(4)?.map(Moment::of_millis),
+        revoked_at: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis),
         recipient: row.get(5)?,
     })
 }
 
 fn scopes(text: &str) -> Vec<Scope> {
-    text.split(' ').filter_map(Scope::of).collect()
+    text.split(' ').filter_map(Scope::parse).collect()
 }
 
 impl Reader {
@@ -32,7 +32,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn code(&self, code: &str) -> Result<Option<Listed>, StoreError> {
+    pub fn code(&self, code: &str) -> Result<Option<ListedCode>, StoreError> {
         let sql = "SELECT code, created, campaign, note, revoked, recipient FROM codes WHERE code = ?1";
         self.result(self.connection.query_row(sql, [code], listed).optional())
     }
@@ -42,7 +42,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<Listed>, StoreError> {
+    pub fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<ListedCode>, StoreError> {
         let sql = "SELECT code, created, campaign, note, revoked, recipient FROM codes
             WHERE ?1 IS NULL OR (created, code) < (?1, ?2) ORDER BY created DESC, code DESC LIMIT ?3";
         let (time, code) = after.map(|cursor| (cursor.time, cursor.id.as_str())).unzip();
@@ -59,12 +59,17 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn changed(&self, change: Change, after: Option<&Cursor>, limit: usize) -> Result<Vec<Changed>, StoreError> {
+    pub fn changed(
+        &self,
+        change: CodeChange,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Changed>, StoreError> {
         let sql = match change {
-            Change::Listed => {
+            CodeChange::Listed => {
                 "SELECT created, code, campaign FROM codes WHERE (created, code) > (?1, ?2) ORDER BY created, code LIMIT ?3"
             }
-            Change::Revoked => {
+            CodeChange::Revoked => {
                 "SELECT revoked, code, campaign FROM codes WHERE revoked IS NOT NULL AND (revoked, code) > (?1, ?2)
                 ORDER BY revoked, code LIMIT ?3"
             }
@@ -92,15 +97,15 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be written.
-    pub fn add_code(&self, code: &Listed) -> Result<Put, StoreError> {
+    pub fn add_code(&self, code: &ListedCode) -> Result<AddResult, StoreError> {
         let sql = "INSERT OR IGNORE INTO codes (code, created, campaign, note, recipient) VALUES (?1, ?2, ?3, ?4, ?5)";
         let created = code.created_at.0.timestamp_millis();
         let values = params![code.code, created, code.campaign, code.note, code.recipient];
         let added = self.connection.execute(sql, values);
         Ok(if self.result(added)? == 1 {
-            Put::Done
+            AddResult::Done
         } else {
-            Put::Exists
+            AddResult::Exists
         })
     }
 
@@ -109,7 +114,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be written.
-    pub fn replace_code(&self, code: &Listed) -> Result<(), StoreError> {
+    pub fn replace_code(&self, code: &ListedCode) -> Result<(), StoreError> {
         let sql = "UPDATE codes SET campaign = ?2, note = ?3, revoked = ?4 WHERE code = ?1";
         let revoked = code.revoked_at.map(|time| time.0.timestamp_millis());
         let changed = self
@@ -184,10 +189,10 @@ fn kept_token(row: &Row<'_>) -> rusqlite::Result<KeptToken> {
         name: row.get(1)?,
         hash: row.get(2)?,
         scopes: scopes(&row.get::<_, String>(3)?),
-        created: Moment::of_millis(row.get(4)?).0,
+        created: Timestamp::from_millis(row.get(4)?).0,
         // One of a later version is good for nothing here.
         kind: TokenKind::parse(&row.get::<_, String>(5)?).unwrap_or(TokenKind::Login),
-        expires: row.get::<_, Option<i64>>(6)?.map(|time| Moment::of_millis(time).0),
+        expires: row.get::<_, Option<i64>>(6)?.map(|time| Timestamp::from_millis(time).0),
         parent: row.get(7)?,
     })
 }

@@ -30,7 +30,7 @@ pub(super) enum Health {
 
 impl Health {
     /// The health that the outcome of a commit or a probe shows.
-    pub(super) fn of<T>(outcome: &Result<T, Failure>) -> Self {
+    pub(super) fn from_outcome<T>(outcome: &Result<T, Failure>) -> Self {
         match outcome {
             Ok(_) => Self::Good,
             Err(failure) if failure.damaged => Self::Damaged(failure.reason.clone()),
@@ -121,7 +121,7 @@ pub(super) struct OpenedFiles(Vec<(PathBuf, Identity)>);
 
 impl OpenedFiles {
     /// Remembers the files of a store that was just opened.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(super) fn open(path: &Path) -> Self {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         let known = [path.to_owned(), log.into()].into_iter();

@@ -83,7 +83,7 @@ pub struct Readers {
 
 impl Readers {
     /// Of a file that nobody in this process has open for writing.
-    pub fn of(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf) -> Self {
         Self {
             path,
             shared: Arc::default(),

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::{Reader, StoreError, in_transaction};
-use crate::query::Moment;
+use crate::query::Timestamp;
 use crate::query::store::{OptOut, Requester};
 
 /// A code that is opted out, or no longer.
@@ -102,7 +102,7 @@ pub(super) fn store<'a>(
 fn read_opt_out(row: &Row<'_>) -> rusqlite::Result<OptOut> {
     Ok(OptOut {
         code: row.get(0)?,
-        since: row.get::<_, Option<i64>>(1)?.map(Moment::of_millis),
+        since: row.get::<_, Option<i64>>(1)?.map(Timestamp::from_millis),
         by: row
             .get::<_, Option<String>>(2)?
             .and_then(|name| Requester::parse(&name)),

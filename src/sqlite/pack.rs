@@ -228,7 +228,7 @@ mod tests {
         let time = chrono::DateTime::from_timestamp(1_780_000_000 + i64::from(number), 0).expect("a time");
         let document = format!(
             r#"{{"@timestamp":"{}","event":{{"id":"{number}"}},"user":{{"id":"person-{number}"}},"visit":{{"class":"human"}}}}"#,
-            crate::hit::event::iso(time)
+            crate::hit::event::format_iso(time)
         );
         Event {
             id: number.to_string(),

@@ -10,8 +10,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::{Shared, StoreError, ask, layout, opt_outs};
 use crate::files;
 use crate::hit::event::Event;
-use crate::query::store::{Followed, MOST_FOLLOWED, Place};
-use crate::query::{Answer, AskError, Cursor, Filter, Latest, Page, Question};
+use crate::query::store::{FollowedEvents, MAX_FOLLOWED, Position};
+use crate::query::{Cursor, EventPage, EventQuery, Filter, Query, QueryError, QueryResult};
 
 /// A file open for reading.
 #[derive(Debug)]
@@ -196,7 +196,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError`] when the file cannot be read.
-    pub fn follow(&self, place: &Place) -> Result<Followed, StoreError> {
+    pub fn follow(&self, place: &Position) -> Result<FollowedEvents, StoreError> {
         let read = || {
             let number = |sql: &str| {
                 self.connection
@@ -205,14 +205,14 @@ impl Reader {
             };
             let last = number("SELECT coalesce(max(number), 0) FROM events")?;
             let row = match place {
-                Place::Now => last,
+                Position::Now => last,
                 // The last rows may have been deleted, and their numbers be given again.
-                Place::Row(row) => last.min(*row),
-                Place::After(cursor) => self.row_of(cursor)?.unwrap_or(last),
+                Position::Row(row) => last.min(*row),
+                Position::After(cursor) => self.row_of(cursor)?.unwrap_or(last),
             };
             let sql = "SELECT number, time, id, document FROM events WHERE number > ?1 ORDER BY number LIMIT ?2";
             let mut statement = self.connection.prepare_cached(sql)?;
-            let mut rows = statement.query(params![row, i64::try_from(MOST_FOLLOWED).unwrap_or(i64::MAX)])?;
+            let mut rows = statement.query(params![row, i64::try_from(MAX_FOLLOWED).unwrap_or(i64::MAX)])?;
             let (mut events, mut after) = (Vec::new(), row);
             while let Some(row) = rows.next()? {
                 after = row.get(0)?;
@@ -222,8 +222,8 @@ impl Reader {
                 };
                 events.push((cursor, row.get(3)?));
             }
-            let place = Place::Row(after);
-            Ok(Followed { events, place })
+            let place = Position::Row(after);
+            Ok(FollowedEvents { events, place })
         };
         read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
     }
@@ -259,7 +259,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`AskError`] when the file cannot be read, or the question cannot be answered.
-    pub fn ask(&self, question: &Question) -> Result<Answer, AskError> {
+    pub fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
         let _reading = self.shared.read();
         ask::ask(&self.connection, &self.shared, question)
     }
@@ -269,7 +269,7 @@ impl Reader {
     /// # Errors
     ///
     /// As [`Reader::ask`].
-    pub fn find(&self, latest: &Latest) -> Result<Page, AskError> {
+    pub fn find(&self, latest: &EventQuery) -> Result<EventPage, QueryError> {
         let _reading = self.shared.read();
         ask::latest(&self.connection, &self.shared.tail, latest)
     }
@@ -279,7 +279,7 @@ impl Reader {
     /// # Errors
     ///
     /// As [`Reader::ask`].
-    pub fn count(&self, filter: &Filter) -> Result<u64, AskError> {
+    pub fn count(&self, filter: &Filter) -> Result<u64, QueryError> {
         let _reading = self.shared.read();
         ask::count_events(&self.connection, &self.shared.tail, filter)
     }

@@ -17,7 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use sha2::{Digest, Sha256};
 
 use crate::hit::event::fields::{FIELDS, Field};
-use crate::query::{is_listed, normal};
+use crate::query::{is_listed, normalize_value};
 
 /// Events of a full segment.
 pub(super) const ROWS: usize = 8192;
@@ -287,7 +287,7 @@ impl Builder {
         let Some(Some(building)) = self.columns.get_mut(place) else {
             return;
         };
-        let Some(value) = normal(FIELDS[place].kind, text) else {
+        let Some(value) = normalize_value(FIELDS[place].kind, text) else {
             return;
         };
         // Whoever looks at it keeps what there was.

@@ -137,7 +137,7 @@ impl Store {
             threads: [packer, checkpointer],
         };
         let last_outcome = Arc::new(LastOutcome::default());
-        let files = OpenedFiles::of(path);
+        let files = OpenedFiles::open(path);
         let noted = Arc::clone(&last_outcome);
         let writer = spawn(
             "sqlite",
@@ -377,7 +377,7 @@ fn write_all(
             .and_then(|()| Ok(write(&mut connection, &jobs)?))
             .and_then(|written| files.check().map(|()| written));
         if count > 0 {
-            last_outcome.note(Health::of(&written));
+            last_outcome.note(Health::from_outcome(&written));
         }
         let written = written.unwrap_or_else(|failure| vec![failed(failure.reason); count]);
         let mut outcomes = written.into_iter();
@@ -390,7 +390,7 @@ fn write_all(
                 }
                 Job::Probe { done } => {
                     let probed = files.check().and_then(|()| health::probe(&mut connection));
-                    last_outcome.note_probe(Health::of(&probed));
+                    last_outcome.note_probe(Health::from_outcome(&probed));
                     let _ = done.send(());
                 }
                 Job::OptOut { done, .. } => drop(done.send(changed.clone())),

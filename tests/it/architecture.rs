@@ -17,11 +17,30 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("setup", &["hit", "destination", "config", "client"]),
     (
         "server",
-        &["hit", "destination", "config", "query", "replay", "terminal", "client", "sqlite", "api"],
+        &[
+            "hit",
+            "destination",
+            "config",
+            "query",
+            "replay",
+            "terminal",
+            "client",
+            "sqlite",
+            "api",
+        ],
     ),
     (
         "function",
-        &["hit", "destination", "config", "query", "replay", "client", "api", "setup"],
+        &[
+            "hit",
+            "destination",
+            "config",
+            "query",
+            "replay",
+            "client",
+            "api",
+            "setup",
+        ],
     ),
 ];
 
@@ -72,10 +91,7 @@ fn sources() -> Vec<Source> {
 
 fn read(root: &Path, path: PathBuf) -> Source {
     let inside = path.strip_prefix(root).unwrap().with_extension("");
-    let mut module: Vec<String> = inside
-        .iter()
-        .map(|part| part.to_str().unwrap().to_owned())
-        .collect();
+    let mut module: Vec<String> = inside.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
     if module.last().is_some_and(|name| name == "mod") {
         module.pop();
     }
@@ -124,7 +140,10 @@ fn a_layer_imports_only_from_the_layers_below_it() {
                 None => panic!("`{layer}` is not a layer; add it to LAYERS and docs/architecture.md"),
             };
             if !allowed {
-                wrong.push(format!("{}: `{layer}` imports from `{imported}`", source.path.display()));
+                wrong.push(format!(
+                    "{}: `{layer}` imports from `{imported}`",
+                    source.path.display()
+                ));
             }
         }
     }
@@ -154,7 +173,10 @@ fn feature_gates_stand_on_mod_lines_only() {
         let lines: Vec<_> = source.code.lines().collect();
         for pair in lines.windows(2) {
             let gate = pair[0].trim_start().starts_with("#[cfg(") && pair[0].contains("feature");
-            let module = pair[1].trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+            let module = pair[1]
+                .trim_start()
+                .trim_start_matches("pub ")
+                .trim_start_matches("pub(crate) ");
             if gate && !(module.starts_with("mod ") && module.ends_with(';')) {
                 wrong.push(format!("{}: {}", source.path.display(), pair[1].trim()));
             }
@@ -169,7 +191,11 @@ fn the_document_shows_the_same_layers() {
     let document = include_str!("../../docs/architecture.md");
     for (layer, imports) in LAYERS {
         let row = format!("| `{layer}/` |");
-        let row = if layer == "terminal" { "| `terminal.rs` |".to_owned() } else { row };
+        let row = if layer == "terminal" {
+            "| `terminal.rs` |".to_owned()
+        } else {
+            row
+        };
         let line = document.lines().find(|line| line.starts_with(&row));
         let line = line.unwrap_or_else(|| panic!("docs/architecture.md has no row `{row}`"));
         let named: BTreeSet<_> = line.rsplit('|').nth(1).unwrap().split(',').map(str::trim).collect();

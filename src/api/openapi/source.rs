@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{CODE_BYTES, NOTE_BYTES};
+use crate::api::{MAX_CODE_BYTES, MAX_NOTE_BYTES};
 use crate::config::token::Scope;
 use crate::hit::code::CAMPAIGN_BYTES;
 use crate::hit::enrich::classify::Class;
 use crate::hit::event::fields::{FIELDS, Field, Kind};
-use crate::query::{Interval, MOST_EVENTS, MOST_VALUES, NO_UNIQUES, all_values, is_listed};
+use crate::query::{Interval, MAX_EVENTS, MAX_VALUES, NO_UNIQUES, all_values, is_listed};
 
 fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": schema})
@@ -164,7 +164,7 @@ pub fn document() -> Value {
 fn paths() -> Value {
     let code = json!({
         "name": "code", "in": "path", "required": true,
-        "schema": {"type": "string", "minLength": 1, "maxLength": CODE_BYTES, "pattern": "^[A-Za-z0-9_~-][A-Za-z0-9._~-]*$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CODE_BYTES, "pattern": "^[A-Za-z0-9_~-][A-Za-z0-9._~-]*$"},
     });
     let image = answer("a new code", &reference("Image"));
     let write = Some(Scope::CodesWrite);
@@ -216,7 +216,7 @@ fn paths() -> Value {
         "/v1/api/gen-image": {"get": gen_get, "post": gen_post},
         "/v1/api/info/{code}": {
             "parameters": [code],
-            "get": operation("info", "What became of a code", Some(Scope::EventsRead), &[limit(MOST_EVENTS), after()],
+            "get": operation("info", "What became of a code", Some(Scope::EventsRead), &[limit(MAX_EVENTS), after()],
                 ("200", answer("its opens, the oldest first", &reference("Info"))), &[400, 404]),
         },
         "/v1/api/stats": {
@@ -225,11 +225,11 @@ fn paths() -> Value {
         },
         "/v1/api/events": {
             "get": operation("events", "Events, the latest first; with `Accept: text/event-stream` those that arrive, after `Last-Event-ID` where that is sent; not in the function", Some(Scope::EventsRead),
-                &[period(), vec![limit(MOST_EVENTS), after()]].concat(),
+                &[period(), vec![limit(MAX_EVENTS), after()]].concat(),
                 ("200", answer("events", &reference("Events"))), &[400]),
         },
         "/v1/api/codes": {
-            "get": operation("listCodes", "The codes, the latest first", read, &[limit(MOST_EVENTS), after()],
+            "get": operation("listCodes", "The codes, the latest first", read, &[limit(MAX_EVENTS), after()],
                 ("200", answer("codes", &reference("Codes"))), &[400]),
             "post": create,
         },
@@ -308,7 +308,7 @@ fn questions() -> Vec<Value> {
             "description": "fields whose most frequent values are listed",
             "schema": {"type": "array", "maxItems": 10, "items": {"type": "string", "enum": fields}},
         }),
-        limit(MOST_VALUES),
+        limit(MAX_VALUES),
     ]);
     parameters
 }
@@ -331,7 +331,7 @@ fn schemas() -> Value {
         "properties": {"start": time, "events": count, "uniques": count},
     });
     let mut own = formed("[A-Za-z0-9~-][A-Za-z0-9._~-]*");
-    own["maxLength"] = CODE_BYTES.into();
+    own["maxLength"] = MAX_CODE_BYTES.into();
     let mut moment = formed(&moment());
     moment["type"] = json!(["string", "null"]);
     let nullable = |most: usize| {
@@ -391,7 +391,7 @@ fn schemas() -> Value {
         "OwnCode": {
             "type": "object", "required": ["code"], "additionalProperties": false, "description": "a word of the owner's; with a recipient, who needs keys, it stands for one person, who can opt out",
             "properties": {
-                "code": own, "campaign": nullable(CAMPAIGN_BYTES), "recipient": nullable(1024), "note": nullable(NOTE_BYTES),
+                "code": own, "campaign": nullable(CAMPAIGN_BYTES), "recipient": nullable(1024), "note": nullable(MAX_NOTE_BYTES),
             },
         },
         "SignedCode": {
@@ -399,12 +399,12 @@ fn schemas() -> Value {
             "description": "a signed code where there are keys, else a random one, which has no recipient and no times",
             "properties": {
                 "campaign": nullable(CAMPAIGN_BYTES), "recipient": nullable(1024), "sent": moment, "expires": moment,
-                "note": nullable(NOTE_BYTES),
+                "note": nullable(MAX_NOTE_BYTES),
             },
         },
         "Annotation": {
             "type": "object", "additionalProperties": false,
-            "properties": {"campaign": nullable(CAMPAIGN_BYTES), "note": nullable(NOTE_BYTES)},
+            "properties": {"campaign": nullable(CAMPAIGN_BYTES), "note": nullable(MAX_NOTE_BYTES)},
         },
         "Stats": {
             "type": "object", "required": ["from", "to", "unique", "totals", "classes", "by"], "additionalProperties": false,

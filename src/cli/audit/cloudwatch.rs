@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::audit::reconcile::Window;
-use crate::destination::message::Call;
-use crate::hit::event::iso;
+use crate::destination::message::AwsCall;
+use crate::hit::event::format_iso;
 
 /// Which API, and which part of it: `ApiName` and `Stage` of a REST API, `ApiId` of an HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn period(window: &Window, now: DateTime<Utc>) -> Result<i64, String> {
             let kept = if days == 15 { "" } else { " of that age" };
             return Err(format!(
                 "`{option}` ({}) is in the middle of {name}, by which CloudWatch keeps counts{kept}; give the begin of one",
-                iso(time)
+                format_iso(time)
             ));
         }
     }
@@ -77,7 +77,7 @@ pub fn period(window: &Window, now: DateTime<Utc>) -> Result<i64, String> {
 }
 
 /// Asks for the requests of a window, period by period.
-pub fn question(dimensions: &Dimensions, window: &Window, period: i64, next: Option<&str>) -> Call {
+pub fn question(dimensions: &Dimensions, window: &Window, period: i64, next: Option<&str>) -> AwsCall {
     let dimensions: Vec<_> = dimensions
         .0
         .iter()
@@ -97,7 +97,7 @@ pub fn question(dimensions: &Dimensions, window: &Window, period: i64, next: Opt
     if let Some(next) = next {
         body["NextToken"] = next.into();
     }
-    Call {
+    AwsCall {
         target: "GraniteServiceVersion20100801.GetMetricData",
         content_type: "application/x-amz-json-1.0",
         body: body.to_string().into_bytes(),

@@ -19,16 +19,16 @@ use super::archive::Pages;
 use super::{DestinationArgument, WrongArguments, configuration, connect, queue};
 use crate::cli::audit::cloudwatch::{Counted, Dimensions};
 use crate::cli::audit::reconcile::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
-use crate::client::http::{Deliverer, Endpoint, Request, SendError, http_client};
+use crate::client::http::{ClientRequest, Deliverer, Endpoint, SendError, http_client};
 use crate::config::Config;
-use crate::destination::message::{Kind, Outlet};
+use crate::destination::message::{MessageService, MessageTarget};
 use crate::destination::{Auth, Destination, Service};
-use crate::hit::event::iso;
+use crate::hit::event::format_iso;
 use crate::replay;
-use crate::replay::Export;
+use crate::replay::LogExport;
 use crate::setup::server::explain;
 use crate::sqlite::Reader;
-use crate::terminal::{print, printable, talk};
+use crate::terminal::{print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -77,8 +77,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(
         arguments.from < arguments.to,
         "`--from` ({}) is not before `--to` ({})",
-        iso(arguments.from),
-        iso(arguments.to)
+        format_iso(arguments.from),
+        format_iso(arguments.to)
     );
     let window = Window {
         from: arguments.from,
@@ -95,10 +95,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         told.held.retain(|_, time| window.holds(*time));
     }
     if stage.is_empty() {
-        talk(&format!(
+        print_message(&format!(
             "no hit was answered from {} to {}",
-            iso(window.from),
-            iso(window.to)
+            format_iso(window.from),
+            format_iso(window.to)
         ));
     }
     let places = runtime.block_on(places(arguments, &config, &stage, &told, &window))?;
@@ -108,8 +108,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(
         report.is_clean(),
         "{lost} unaccounted for, {doubled} more than once, from {} to {}",
-        iso(window.from),
-        iso(window.to)
+        format_iso(window.from),
+        format_iso(window.to)
     );
     Ok(())
 }
@@ -175,7 +175,7 @@ fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered
             .with_context(broken)?;
     }
     if counted.outside > 0 {
-        talk(&format!(
+        print_message(&format!(
             "{} periods are outside of the time and left out",
             counted.outside
         ));
@@ -185,7 +185,7 @@ fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered
 
 fn number(counted: &Counted) -> Answered {
     if counted.periods == 0 {
-        talk("CloudWatch has counted nothing in this time; are the API's name and stage right?");
+        print_message("CloudWatch has counted nothing in this time; are the API's name and stage right?");
     }
     Answered::Number(counted.requests)
 }
@@ -257,7 +257,7 @@ async fn asked_count(
     let mut counted = Counted::default();
     for _ in 0..PAGES {
         let call = cloudwatch::question(dimensions, window, period, counted.next.as_deref());
-        let sent = metrics.send(Request::call(&base, call), usize::MAX, Duration::from_mins(1));
+        let sent = metrics.send(ClientRequest::call(&base, call), usize::MAX, Duration::from_mins(1));
         let answer = sent
             .await
             .with_context(|| format!("cannot reach CloudWatch at {base}"))?;
@@ -271,7 +271,7 @@ async fn asked_count(
         let added = counted.add(&text, window).map_err(anyhow::Error::msg);
         added.with_context(|| format!("the answer of CloudWatch at {base}"))?;
         if counted.next.is_none() {
-            talk(&format!(
+            print_message(&format!(
                 "CloudWatch counts {} requests of {dimensions}",
                 counted.requests
             ));
@@ -292,7 +292,7 @@ fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
             std::io::Read::read_to_string(&mut file, &mut text).with_context(broken)?;
         }
         match replay::exported(&text) {
-            Some(exports) => exports.iter().flat_map(Export::messages).for_each(&mut each),
+            Some(exports) => exports.iter().flat_map(LogExport::messages).for_each(&mut each),
             None => text.lines().for_each(&mut each),
         }
         line.clear();
@@ -314,11 +314,11 @@ async fn places(
     );
     let queued = waiting(arguments, config).await?;
     let fallback = match &config.fallback {
-        Some(Destination::Message(outlet)) if outlet.kind == Kind::Sqs => {
+        Some(Destination::Message(outlet)) if outlet.kind == MessageService::Sqs => {
             Fallback::Unseen(queue::count(&queue::open(config, outlet).await?).await?)
         }
         Some(Destination::Message(outlet)) => {
-            talk(&format!("{outlet} cannot be looked into; the log is believed of it"));
+            print_message(&format!("{outlet} cannot be looked into; the log is believed of it"));
             Fallback::Unseen(0)
         }
         Some(fallback) => Fallback::Seen(in_fallback(config, fallback, stage, window).await?),
@@ -347,7 +347,7 @@ async fn waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> 
     let region = super::environment().get("AWS_REGION").cloned();
     let mut queued = 0;
     for url in &arguments.queue {
-        let outlet = match Outlet::parse(url, region.as_deref()) {
+        let outlet = match MessageTarget::parse(url, region.as_deref()) {
             Some(outlet) => outlet?,
             None => bail!("`{}` is no queue; give `sqs://HOST/ACCOUNT/QUEUE`", printable(url, 200)),
         };
@@ -369,21 +369,21 @@ async fn in_fallback(
             in_file(path, &ids.iter().map(String::as_str).collect::<Vec<_>>(), window)?
         }
         (Destination::Sqlite(path), Answered::Number(_)) => {
-            Some(of_ids(Reader::open(path)?.ids_between(window.from, window.to)?))
+            Some(hold_ids(Reader::open(path)?.ids_between(window.from, window.to)?))
         }
         (Destination::OpenSearch(target), Answered::Ids(ids)) => {
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
             in_index(&connect::deliverer(config, target).await?, &ids, window).await?
         }
         (Destination::OpenSearch(target), Answered::Number(_)) => {
-            Some(of_window(&connect::deliverer(config, target).await?, window).await?)
+            Some(find_window(&connect::deliverer(config, target).await?, window).await?)
         }
         (Destination::Message(_), _) => None,
     };
     Ok(held.unwrap_or_default())
 }
 
-fn of_ids(ids: Vec<String>) -> Holding {
+fn hold_ids(ids: Vec<String>) -> Holding {
     Holding {
         events: ids.len() as u64,
         found: ids.into_iter().map(|id| (id, 1)).collect(),
@@ -406,11 +406,11 @@ fn in_file(path: &Path, ids: &[&str], window: &Window) -> anyhow::Result<Option<
 
 /// The events of a window: those of a time.
 fn range(window: &Window) -> Value {
-    json!({"range": {"@timestamp": {"gte": iso(window.from), "lt": iso(window.to)}}})
+    json!({"range": {"@timestamp": {"gte": format_iso(window.from), "lt": format_iso(window.to)}}})
 }
 
 /// All ids of a window.
-async fn of_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<Holding> {
+async fn find_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<Holding> {
     let _ = search(deliverer, "_refresh", &Value::Null).await;
     let (mut ids, mut pages) = (Vec::new(), Pages::new(deliverer, range(window)));
     while let Some(page) = pages.next().await? {
@@ -418,7 +418,7 @@ async fn of_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<Hol
         ids.extend(page.iter().filter_map(|stored| id(&stored.document)));
     }
     pages.end().await;
-    Ok(of_ids(ids))
+    Ok(hold_ids(ids))
 }
 
 /// Ids asked for at once; servers take 65,536 terms, and each answer has as many hits.
@@ -470,7 +470,11 @@ async fn search(deliverer: &Deliverer, what: &str, body: &Value) -> anyhow::Resu
         body.to_string()
     };
     let sent = deliverer
-        .send(Request::json("POST", url, body), usize::MAX, Duration::from_mins(1))
+        .send(
+            ClientRequest::json("POST", url, body),
+            usize::MAX,
+            Duration::from_mins(1),
+        )
         .await;
     let explained = |error: SendError| explain(&error.to_string(), &target.base, target.auth.name());
     let answer = sent.map_err(|error| anyhow::anyhow!(explained(error)))?;
@@ -507,7 +511,7 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
         .map(|(name, count)| format!("{name:<width$} {count:>10}"))
         .collect();
     if !report.missing.is_empty() {
-        talk(&format!(
+        print_message(&format!(
             "unaccounted for: {}",
             printable(&report.missing.join(" "), 2_000)
         ));

@@ -6,17 +6,17 @@ use crate::cli::DestinationArgument;
 use crate::cli::source::Source;
 use crate::cli::stats::sparkline;
 use crate::hit::code::Signature;
-use crate::hit::event::iso;
-use crate::query::store::Listed;
-use crate::query::{Cursor, Filter, Interval, MOST_EVENTS, Question, Series, Term, Zone, known};
-use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable, spreadsheet_cell, talk};
+use crate::hit::event::format_iso;
+use crate::query::store::ListedCode;
+use crate::query::{Cursor, Filter, Interval, MAX_EVENTS, Query, SeriesQuery, Term, Zone, declared_field};
+use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, print_message, printable, spreadsheet_cell};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
     /// How many codes at most, the latest first
-    #[arg(long, short = 'n', default_value_t = 20, allow_negative_numbers = true, value_parser = crate::cli::whole(1..=MOST_EVENTS))]
+    #[arg(long, short = 'n', default_value_t = 20, allow_negative_numbers = true, value_parser = crate::cli::whole(1..=MAX_EVENTS))]
     limit: usize,
     /// Print JSON
     #[arg(long)]
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 
 /// A code with its opens.
 struct Row {
-    listed: Listed,
+    listed: ListedCode,
     opens: u64,
     /// By day, of the last month.
     days: Vec<u64>,
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             0 => String::new(),
             signed => format!("; hits came with {signed} signed codes, which need no list"),
         };
-        talk(&format!(
+        print_message(&format!(
             "no codes are listed; `pixel code new --list` lists one{opened}"
         ));
         return Ok(());
@@ -80,13 +80,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "{:<width$}  {opens:>8}  {:<30}  {:<24}  {:<20}  {}{revoked}",
             printable(&listed.code, width),
             sparkline(days),
-            iso(listed.created_at.0),
+            format_iso(listed.created_at.0),
             text(&listed.campaign, 20),
             text(&listed.note, 40)
         ))?;
     }
     if rows.len() < total {
-        talk(&format!("{} of {total} codes; `--limit` shows more", rows.len()));
+        print_message(&format!("{} of {total} codes; `--limit` shows more", rows.len()));
     }
     Ok(())
 }
@@ -112,10 +112,10 @@ async fn read_list(arguments: &Arguments) -> anyhow::Result<Shown> {
 async fn count_codes(source: &Source) -> anyhow::Result<usize> {
     let (mut total, mut after) = (0, None);
     loop {
-        let page = source.codes(after.as_ref(), MOST_EVENTS).await?;
+        let page = source.codes(after.as_ref(), MAX_EVENTS).await?;
         total += page.len();
         match page.last() {
-            Some(last) if page.len() == MOST_EVENTS => {
+            Some(last) if page.len() == MAX_EVENTS => {
                 after = Some(Cursor {
                     time: last.created_at.0.timestamp_millis(),
                     id: last.code.clone(),
@@ -129,16 +129,16 @@ async fn count_codes(source: &Source) -> anyhow::Result<usize> {
 /// Counts the different signed codes that hits came with.
 async fn count_signed_codes(source: &Source) -> anyhow::Result<u64> {
     let signed = [Signature::Valid, Signature::Expired];
-    let question = Question {
+    let question = Query {
         filter: Filter {
             terms: vec![Term {
-                field: known("pixel.signature"),
+                field: declared_field("pixel.signature"),
                 values: signed.map(|signature| signature.name().to_owned()).to_vec(),
                 not: false,
             }],
             ..Filter::default()
         },
-        unique: Some(known("pixel.code")),
+        unique: Some(declared_field("pixel.code")),
         compare: false,
         series: None,
         by: Vec::new(),
@@ -153,7 +153,7 @@ async fn read_rows(source: &Source, limit: usize) -> anyhow::Result<Vec<Row>> {
     for listed in source.codes(None, limit).await? {
         let mut filter = Filter {
             terms: vec![Term {
-                field: known("pixel.code"),
+                field: declared_field("pixel.code"),
                 values: vec![listed.code.clone()],
                 not: false,
             }],
@@ -162,11 +162,11 @@ async fn read_rows(source: &Source, limit: usize) -> anyhow::Result<Vec<Row>> {
         let opens = source.count(&filter).await?;
         filter.from = now.checked_sub_days(chrono::Days::new(29));
         filter.to = Some(now);
-        let question = Question {
+        let question = Query {
             filter,
             unique: None,
             compare: false,
-            series: Some(Series {
+            series: Some(SeriesQuery {
                 interval: Interval::Day,
                 zone: Zone::default(),
             }),
@@ -194,8 +194,8 @@ fn write_csv(rows: &[Row]) -> csv::Result<()> {
     let mut writer = CsvWriter::stdout();
     writer.row(["code", "opens", "created_at", "campaign", "note", "revoked_at"])?;
     for Row { listed, opens, .. } in rows {
-        let revoked = listed.revoked_at.map(|time| iso(time.0)).unwrap_or_default();
-        let (opens, created) = (opens.to_string(), iso(listed.created_at.0));
+        let revoked = listed.revoked_at.map(|time| format_iso(time.0)).unwrap_or_default();
+        let (opens, created) = (opens.to_string(), format_iso(listed.created_at.0));
         writer.row([
             spreadsheet_cell(&listed.code),
             opens.into(),

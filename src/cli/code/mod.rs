@@ -14,8 +14,8 @@ use super::{DestinationArgument, WrongArguments, moment, public_url};
 use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS};
 use crate::hit::code;
 use crate::hit::code::{Checked, Contents, Keys, Signature};
-use crate::hit::event::iso;
-use crate::terminal::{CsvWriter, json_line, print, printable, talk};
+use crate::hit::event::format_iso;
+use crate::terminal::{CsvWriter, json_line, print, print_message, printable};
 use registry::Registry;
 
 #[derive(Debug, clap::Args)]
@@ -102,7 +102,7 @@ enum Expiry {
 }
 
 impl Expiry {
-    fn of(self, sent: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    fn expires_at(self, sent: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::After(duration) => sent.checked_add_signed(duration),
             Self::At(time) => Some(time),
@@ -145,7 +145,7 @@ fn keys() -> anyhow::Result<Keys> {
 }
 
 fn read_keys() -> anyhow::Result<Keys> {
-    Ok(super::of_environment(&["PIXEL_CODE_KEYS"])?.code_keys)
+    Ok(super::read_environment(&["PIXEL_CODE_KEYS"])?.code_keys)
 }
 
 fn revoke(code: &str, destination: &DestinationArgument, json: bool) -> anyhow::Result<()> {
@@ -195,8 +195,8 @@ impl Maker {
                     ("code", draft.code.map(ToOwned::to_owned)),
                     ("campaign", draft.campaign.map(ToOwned::to_owned)),
                     ("recipient", draft.recipient.map(ToOwned::to_owned)),
-                    ("sent", draft.sent.map(iso)),
-                    ("expires", expires.map(iso)),
+                    ("sent", draft.sent.map(format_iso)),
+                    ("expires", expires.map(format_iso)),
                     ("note", draft.note.map(ToOwned::to_owned)),
                 ];
                 for (name, value) in members {
@@ -239,15 +239,15 @@ impl<'a> Draft<'a> {
         let sent = self.sent.unwrap_or(self.now);
         let expires = self
             .expires
-            .map(|expires| expires.of(sent).context("it expires too late"));
+            .map(|expires| expires.expires_at(sent).context("it expires too late"));
         let expires = expires.transpose()?;
         if let Some(expires) = expires
             && expires <= sent
         {
             bail!(
                 "it would have expired before it is sent: it is sent {}, and expires {}",
-                iso(sent),
-                iso(expires)
+                format_iso(sent),
+                format_iso(expires)
             );
         }
         Ok(expires)
@@ -278,8 +278,8 @@ fn spell(contents: &Contents) -> serde_json::Value {
     json!({
         "campaign": contents.campaign,
         "recipient": contents.recipient.map(|recipient| recipient.to_string()),
-        "sent": contents.sent.map(iso),
-        "expires": contents.expires.map(iso),
+        "sent": contents.sent.map(format_iso),
+        "expires": contents.expires.map(format_iso),
     })
 }
 
@@ -325,7 +325,7 @@ struct Columns {
 const COLUMNS: [&str; 4] = ["campaign", "recipient", "sent", "expires"];
 
 impl Columns {
-    fn of(header: &csv::StringRecord, base: Option<String>) -> anyhow::Result<Self> {
+    fn parse_header(header: &csv::StringRecord, base: Option<String>) -> anyhow::Result<Self> {
         let place = |name: &str| {
             header
                 .iter()
@@ -376,7 +376,7 @@ fn bulk(new: &New, path: &std::path::Path) -> anyhow::Result<()> {
             } else {
                 ", none of them listed (see `--list`)"
             };
-            talk(&format!("{count} codes{listed}"));
+            print_message(&format!("{count} codes{listed}"));
             Ok(())
         }
         // Whoever stops reading has what they wanted.
@@ -394,7 +394,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn copy<R: io::Read>(maker: &Maker, new: &New, reader: &mut csv::Reader<R>) -> anyhow::Result<u64> {
     let mut header = reader.headers()?.clone();
-    let columns = Columns::of(&header, public_url::find(new.url.as_ref())?)?;
+    let columns = Columns::parse_header(&header, public_url::find(new.url.as_ref())?)?;
     header.push_field("code");
     if columns.base.is_some() {
         header.push_field("url");
@@ -406,7 +406,7 @@ fn copy<R: io::Read>(maker: &Maker, new: &New, reader: &mut csv::Reader<R>) -> a
     let mut count = 0;
     while reader.read_record(&mut record)? {
         let line = reader.position().line();
-        let code = of_record(maker, defaults, &columns, &record).with_context(|| format!("before line {line}"))?;
+        let code = make_record(maker, defaults, &columns, &record).with_context(|| format!("before line {line}"))?;
         record.push_field(&code);
         if let Some(base) = &columns.base {
             record.push_field(&image(base, &code));
@@ -418,7 +418,7 @@ fn copy<R: io::Read>(maker: &Maker, new: &New, reader: &mut csv::Reader<R>) -> a
     Ok(count)
 }
 
-fn of_record(
+fn make_record(
     maker: &Maker,
     defaults: Draft<'_>,
     columns: &Columns,

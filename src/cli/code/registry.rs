@@ -4,12 +4,12 @@ use anyhow::{Context, bail};
 use chrono::Utc;
 use serde_json::Value;
 
-use crate::api::{Asked, Failures, Manager, Reply};
+use crate::api::{ApiRequest, ApiResponse, Failures, Manager};
 use crate::cli::{DestinationArgument, WrongArguments, configuration, connect};
 use crate::client::http::{Deliverer, secure_random};
 use crate::config::Config;
 use crate::destination::Destination;
-use crate::server::file_store::File;
+use crate::server::file_store::FileStore;
 use crate::setup::server::explain;
 use crate::sqlite::{Readers, Store as SqliteStore};
 
@@ -20,7 +20,7 @@ pub(super) struct Registry {
 }
 
 enum Store {
-    File(File),
+    File(FileStore),
     Index(Box<Deliverer>),
 }
 
@@ -34,7 +34,7 @@ impl Registry {
                     SqliteStore::open(path)?.close();
                 }
                 anyhow::ensure!(path.exists(), "there is no file `{}`", path.display());
-                Store::File(File::of(&Readers::of(path.clone())))
+                Store::File(FileStore::new(&Readers::new(path.clone())))
             }
             Destination::Message(outlet) => {
                 bail!("{outlet} has no list of codes; name the index that its events come to")
@@ -60,12 +60,12 @@ impl Registry {
     }
 
     async fn call(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let asked = Asked {
+        let asked = ApiRequest {
             method: method.to_owned(),
             path: path.to_owned(),
             body: body.to_string().into_bytes(),
             authorized: true,
-            ..Asked::default()
+            ..ApiRequest::default()
         };
         let now = Utc::now();
         let (reply, reason) = match &self.store {
@@ -75,7 +75,7 @@ impl Registry {
         self.read(&reply, reason)
     }
 
-    fn read(&self, reply: &Reply, reason: Option<String>) -> anyhow::Result<Value> {
+    fn read(&self, reply: &ApiResponse, reason: Option<String>) -> anyhow::Result<Value> {
         let body: Value = serde_json::from_str(&reply.body).unwrap_or_default();
         match reply.status {
             200..300 => return Ok(body),

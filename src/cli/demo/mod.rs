@@ -27,10 +27,10 @@ use crate::client::bulk::load;
 use crate::config::Config;
 use crate::destination::Destination;
 use crate::destination::bulk::Tally;
-use crate::hit::event::{Event, iso};
+use crate::hit::event::{Event, format_iso};
 use crate::hit::outcome::Outcome;
 use crate::sqlite::{Purge, purge};
-use crate::terminal::{json_line, print, printable, talk};
+use crate::terminal::{json_line, print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -106,7 +106,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             resume: format!(
                 "with `--seed {} --end {}` and the other options as they were, another run stores the rest, and nothing twice",
                 demo.seed,
-                iso(demo.end)
+                format_iso(demo.end)
             ),
         }
         .into()),
@@ -117,7 +117,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Deletes the events of all demos.
 async fn remove(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let destination = config.destination.as_ref().context("no destination")?;
-    let (archive, demos) = (Archive::of(config, destination).await?, Subject::Dataset(DATASET));
+    let (archive, demos) = (
+        Archive::open_destination(config, destination).await?,
+        Subject::Dataset(DATASET),
+    );
     archive.refresh().await;
     let found = archive.count(&demos).await?;
     let deleted = archive.delete(&demos).await?;
@@ -144,7 +147,7 @@ async fn remove(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
         print(&format!("deleted {deleted} made-up events of {destination}"))?;
     }
     if found == 0 {
-        talk(&format!(
+        print_message(&format!(
             "found no event of {destination} with `event.dataset: {DATASET}`; demos of earlier versions have no mark and cannot be told from real events, and an index that was made before searches for the mark only after `pixel setup`"
         ));
     }
@@ -157,7 +160,7 @@ async fn remove(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
 
 /// Refuses a destination that holds real events.
 async fn refuse_real_events(config: &Config, destination: &Destination) -> anyhow::Result<()> {
-    let archive = Archive::of(config, destination).await?;
+    let archive = Archive::open_destination(config, destination).await?;
     archive.refresh().await;
     let others = archive.has_others_than(DATASET).await;
     let others =
@@ -255,8 +258,8 @@ fn progress(demo: &Demo, destination: &Destination) -> ProgressBar {
         days,
         end,
     } = demo;
-    let end = iso(*end);
-    talk(&format!(
+    let end = format_iso(*end);
+    print_message(&format!(
         "{events} events of seed {seed} over {days} days before {end}, into {destination}"
     ));
     if !std::io::stderr().is_terminal() {
@@ -303,7 +306,7 @@ impl Summary {
             "destination": self.destination,
             "seed": demo.seed,
             "days": demo.days,
-            "end": iso(demo.end),
+            "end": format_iso(demo.end),
             "events": self.events,
             "stored": self.tally.indexed,
             "already_there": self.tally.duplicate,

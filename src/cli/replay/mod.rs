@@ -17,16 +17,16 @@ use tokio::task::JoinSet;
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
 use super::{DestinationArgument, WrongArguments, configuration, privacy_key};
-use crate::client::bulk::Patience;
-use crate::client::codes::heed;
+use crate::client::bulk::BulkTimeouts;
+use crate::client::codes::apply_code_status;
 use crate::config::{CodeStanding, Config};
 use crate::destination::Destination;
 use crate::destination::bulk::Tally;
-use crate::destination::undelivered::undelivered;
+use crate::destination::undelivered::wrap_undelivered;
 use crate::files::{self, Access};
 use crate::hit::event::Event;
 use crate::hit::outcome::{Ignored, Outcome};
-use crate::terminal::{print, printable, talk};
+use crate::terminal::{print, print_message, printable};
 pub(super) use source::Source;
 use source::{Marks, PIECE, Piece, Refused, Total};
 
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None
     };
     if let Some(left_behind) = left_behind {
-        talk(&format!(
+        print_message(&format!(
             "note: only events are replayed; {left_behind} stay behind, and `pixel migrate` carries them, too"
         ));
     }
@@ -223,7 +223,7 @@ async fn deliver(
         return Ok(sink.deliver_kept(events).await);
     };
     let codes: Vec<_> = events.iter().map(Event::code).collect();
-    let opted_out = heed(index, &mut events, &codes, Patience::default().budget).await;
+    let opted_out = apply_code_status(index, &mut events, &codes, BulkTimeouts::default().budget).await;
     let opted_out = opted_out.context("cannot look up how the codes stand (`PIXEL_CODE_STANDING`)")?;
     let (mut kept, mut gone) = (Vec::with_capacity(events.len()), Vec::new());
     for (event, opted_out) in events.into_iter().zip(&opted_out) {
@@ -241,7 +241,7 @@ async fn deliver(
 }
 
 fn progress(total: &Total, arguments: &Arguments) -> ProgressBar {
-    talk(&format!("{total} from {}", printable(&arguments.source, 200)));
+    print_message(&format!("{total} from {}", printable(&arguments.source, 200)));
     let Some(size) = total.size.filter(|_| std::io::stderr().is_terminal()) else {
         return ProgressBar::hidden();
     };
@@ -313,7 +313,7 @@ impl Place {
                 printable(from, 200)
             );
             position = reached;
-            talk(&format!("going on from position {position}"));
+            print_message(&format!("going on from position {position}"));
         }
         Ok(Self {
             file: file.map(Path::to_owned),
@@ -543,5 +543,5 @@ impl Summary {
 }
 
 fn refusal(event: &Event, reason: &str, destination: &Destination) -> String {
-    format!("{}\n", undelivered(event, reason, &destination.to_string()))
+    format!("{}\n", wrap_undelivered(event, reason, &destination.to_string()))
 }

@@ -16,13 +16,13 @@ use crate::cli::{WrongArguments, queue};
 use crate::client::http::Deliverer;
 use crate::config::Config;
 use crate::destination::Destination;
-use crate::destination::message::{Kind, Outlet};
+use crate::destination::message::{MessageService, MessageTarget};
 use crate::destination::undelivered::UNDELIVERED;
 use crate::hit::event::Event;
 use crate::hit::event::shape::check_shape;
 use crate::hit::outcome::Outcome;
 use crate::replay;
-use crate::replay::{Export, Origin, Unusable};
+use crate::replay::{LogExport, Origin, ReplayError};
 use crate::sqlite::Reader;
 
 /// Most events in one piece.
@@ -42,7 +42,7 @@ pub(crate) enum Source {
     Stdin,
     File(PathBuf),
     Store(PathBuf),
-    Queue(Outlet),
+    Queue(MessageTarget),
 }
 
 /// How much there is, as far as that is known.
@@ -107,7 +107,7 @@ impl Source {
         let region = crate::cli::environment().get("AWS_REGION").cloned();
         match Destination::parse(text, None, region.as_deref()) {
             Ok(Destination::Sqlite(path)) => Ok(Self::Store(path)),
-            Ok(Destination::Message(outlet)) if outlet.kind == Kind::Sqs => Ok(Self::Queue(outlet)),
+            Ok(Destination::Message(outlet)) if outlet.kind == MessageService::Sqs => Ok(Self::Queue(outlet)),
             Ok(other) => Err(WrongArguments(format!(
                 "{other} cannot be read back; give a queue (`sqs://…`), `sqlite:FILE`, a file or `-`{}",
                 if config.destination.as_ref() == Some(&other) {
@@ -208,7 +208,7 @@ pub(super) enum Pieces {
     Read(mpsc::Receiver<anyhow::Result<Piece>>),
     /// Of a queue.
     Queue {
-        queue: Arc<Deliverer<Outlet>>,
+        queue: Arc<Deliverer<MessageTarget>>,
         config: Arc<Config>,
         /// Only the number of messages is asked for: whoever takes them hides them from others.
         dry_run: bool,
@@ -251,7 +251,7 @@ impl Pieces {
             let left = queue::remove(queue, receipts).await?;
             if left > 0 {
                 // They are stored; the next reader finds them there already.
-                crate::terminal::talk(&format!(
+                crate::terminal::print_message(&format!(
                     "{left} stored messages could not be removed from {}",
                     queue.remote()
                 ));
@@ -370,7 +370,7 @@ impl<'a> Gathered<'a> {
         while let Some(document) = documents.next() {
             let Ok(document) = document else { break };
             read = documents.byte_offset();
-            match Export::deserialize(&document) {
+            match LogExport::deserialize(&document) {
                 Ok(export) => export.messages().for_each(|message| self.text(message)),
                 Err(_) => self.text(&document.to_string()),
             }
@@ -385,7 +385,7 @@ impl<'a> Gathered<'a> {
         match replay::exported(line) {
             Some(exports) => exports
                 .iter()
-                .flat_map(Export::messages)
+                .flat_map(LogExport::messages)
                 .for_each(|message| self.text(message)),
             None => self.text(line),
         }
@@ -395,7 +395,7 @@ impl<'a> Gathered<'a> {
         if text.trim().is_empty() {
             return;
         }
-        let Some(text) = replay::ours(text) else {
+        let Some(text) = replay::extract_own_part(text) else {
             self.piece.other_lines += 1;
             return;
         };
@@ -410,8 +410,8 @@ impl<'a> Gathered<'a> {
                 Ok(()) => self.piece.events.push(event),
                 Err(reason) => self.refuse(&reason, &event.document),
             },
-            Err(Unusable::Ignored(_)) => self.piece.other_lines += 1,
-            Err(Unusable::Poison { reason, text }) => self.piece.refused.push(Refused { reason, text }),
+            Err(ReplayError::Ignored(_)) => self.piece.other_lines += 1,
+            Err(ReplayError::Poison { reason, text }) => self.piece.refused.push(Refused { reason, text }),
         }
     }
 
@@ -436,7 +436,7 @@ fn fingerprint(text: &str) -> String {
 }
 
 /// Takes messages until there are enough for a piece or none is left.
-async fn receive(queue: &Arc<Deliverer<Outlet>>, config: &Config) -> anyhow::Result<Option<Piece>> {
+async fn receive(queue: &Arc<Deliverer<MessageTarget>>, config: &Config) -> anyhow::Result<Option<Piece>> {
     let mut received = Vec::new();
     // The last round waits for what only seems not to be there: a queue is asked at a few of its servers.
     for patience in [0, 1, 2] {
@@ -482,8 +482,8 @@ async fn receive(queue: &Arc<Deliverer<Outlet>>, config: &Config) -> anyhow::Res
                     text: event.document,
                 }),
             },
-            Err(Unusable::Ignored(_)) => ignored.push(receipt),
-            Err(Unusable::Poison { reason, text }) => refused.push(Refused { reason, text }),
+            Err(ReplayError::Ignored(_)) => ignored.push(receipt),
+            Err(ReplayError::Poison { reason, text }) => refused.push(Refused { reason, text }),
         }
     }
     for receipts in ignored.chunks(10) {

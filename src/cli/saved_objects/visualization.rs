@@ -41,7 +41,10 @@ const fn name(kind: Kind) -> &'static str {
 
 fn aggregations(panel: &Panel) -> Vec<Value> {
     let (segment, rows) = ("segment", "bucket");
-    let metrics = panel.metrics.iter().map(|metric| ("metric", of(metric)));
+    let metrics = panel
+        .metrics
+        .iter()
+        .map(|metric| ("metric", metric_aggregation(metric)));
     let along = panel.along.iter().map(|along| (segment, bucket(along)));
     let split = panel.split.iter().map(|split| ("group", bucket(split)));
     let rows = panel.rows.iter().map(|row| (rows, bucket(row)));
@@ -53,7 +56,7 @@ fn aggregations(panel: &Panel) -> Vec<Value> {
     all.map(numbered).collect()
 }
 
-fn of(metric: &Metric) -> (&'static str, Value) {
+fn metric_aggregation(metric: &Metric) -> (&'static str, Value) {
     let kind = match metric.of {
         Of::Count => "count",
         Of::Unique => "cardinality",

@@ -10,7 +10,7 @@ use super::super::api::Api;
 use super::{BoxError, Capture, Job, finish};
 
 /// Init, or the first hit, may wait so long for the connection to the index; a visitor may be waiting for it.
-pub(super) const PREPARATION: Duration = Duration::from_millis(100);
+pub(super) const WARM_UP_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A registered extension.
 pub(super) struct Extension {
@@ -46,7 +46,7 @@ impl Extension {
         preparation: JoinHandle<()>,
     ) -> Result<(), BoxError> {
         // Prepared or not, the visitor comes first.
-        let _ = tokio::time::timeout(PREPARATION, preparation).await;
+        let _ = tokio::time::timeout(WARM_UP_TIMEOUT, preparation).await;
         let budget = capture.function.config.destination_timing().budget;
         loop {
             self.next().await?;

@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 
 use super::api::Api;
 use super::invocations::{Invocation, Invocations};
-use super::{BoxError, Function, MARGIN, log};
-use crate::client::codes::{Standing, standing};
+use super::{BoxError, DEADLINE_MARGIN, Function, log};
+use crate::client::codes::{CodeLookup, look_up_code};
 use crate::config::{CodeStanding, Config, Journal, ReplyOrder, Variables};
 use crate::destination::Destination;
 use crate::destination::counts::Counts;
@@ -31,7 +31,7 @@ use crate::hit::answer;
 use crate::hit::answer::Answer;
 use crate::hit::event::Event;
 use crate::hit::outcome::{Ignored, Outcome};
-use crate::hit::read::{Circumstances, code_of};
+use crate::hit::read::{RequestContext, code_of};
 use crate::hit::request::{Ingress, Request};
 
 /// Runs the role.
@@ -102,7 +102,7 @@ async fn reply_after_indexing(
         if let Some(job) = job {
             // Else the first hit could open a connection beside the one that is being opened.
             if let Some(preparation) = preparation.take() {
-                let _ = tokio::time::timeout(extension::PREPARATION, preparation).await;
+                let _ = tokio::time::timeout(extension::WARM_UP_TIMEOUT, preparation).await;
             }
             finish(&capture, job, budget).await;
         }
@@ -143,12 +143,12 @@ struct Capture {
 }
 
 /// The budget when the clock contradicts the deadline.
-const BLIND: Duration = Duration::from_millis(500);
+const BUDGET_IF_CLOCK_IS_WRONG: Duration = Duration::from_millis(500);
 
 impl Capture {
     fn new(variables: &Variables) -> Self {
         let function = Function::new(variables);
-        if let Some(reason) = standing_unasked(&function) {
+        if let Some(reason) = explain_no_lookup(&function) {
             log(&json!({"level": "WARN", "message": "configuration", "reason": reason}));
         }
         Self { function }
@@ -162,7 +162,7 @@ impl Capture {
     fn answer(&self, invocation: &Invocation) -> (Result<String, Diagnostic>, Option<Job>) {
         let payload = invocation.payload.as_bytes();
         let config = &self.function.config;
-        match answer::guarded(payload, || answer::answer_for(payload, config)) {
+        match answer::catch_panic(payload, || answer::answer_for(payload, config)) {
             Answer::Accepted { reply, request } => {
                 let job = Job {
                     work: self.begin(request, invocation.id.clone()),
@@ -194,7 +194,7 @@ impl Capture {
         if self.function.config.journal == Journal::None {
             return Work::Request { request, invocation };
         }
-        let circumstances = self.circumstances(invocation.clone());
+        let circumstances = self.request_context(invocation.clone());
         let spare = request.clone();
         // A panic costs the journal's line, and never the reply.
         let made = catch_unwind(AssertUnwindSafe(|| {
@@ -209,8 +209,8 @@ impl Capture {
         }
     }
 
-    fn circumstances(&self, invocation: String) -> Circumstances {
-        Circumstances {
+    fn request_context(&self, invocation: String) -> RequestContext {
+        RequestContext {
             now: chrono::Utc::now(),
             invocation,
             trusted_hops: self.function.config.trusted_hops,
@@ -218,18 +218,18 @@ impl Capture {
     }
 
     /// How the code of a request stands, where that is to be looked up; an index that is known to be down is not asked.
-    async fn standing(&self, request: &Request, time: Duration) -> Result<Standing, String> {
+    async fn standing(&self, request: &Request, time: Duration) -> Result<CodeLookup, String> {
         let Function { config, courier, .. } = &self.function;
         let (CodeStanding::Index, Ok(index)) = (config.code_standing, courier.index()) else {
-            return Ok(Standing::default());
+            return Ok(CodeLookup::default());
         };
         let Some(code) = code_of(request) else {
-            return Ok(Standing::default());
+            return Ok(CodeLookup::default());
         };
         if index.breaker_state() != "closed" {
             return Err("the circuit breaker is not closed".to_owned());
         }
-        let asked = standing(index, &code, time).await;
+        let asked = look_up_code(index, &code, time).await;
         asked.map_err(|error| error.to_string())
     }
 
@@ -241,7 +241,7 @@ impl Capture {
 }
 
 /// Why codes are not looked up although the configuration wants it.
-fn standing_unasked(function: &Function) -> Option<String> {
+fn explain_no_lookup(function: &Function) -> Option<String> {
     if function.config.code_standing == CodeStanding::None {
         return None;
     }
@@ -260,9 +260,13 @@ fn standing_unasked(function: &Function) -> Option<String> {
 
 /// The budget of a delivery that begins now: what is left of the invocation, the margin taken off. A job begins right after
 /// its reply, so a deadline that is over already means a wrong clock, and the hit gets [`BLIND`].
-fn within(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
+fn remaining_budget(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
     let left = deadline.duration_since(now).unwrap_or_default();
-    budget.min(left.checked_sub(MARGIN).filter(|left| !left.is_zero()).unwrap_or(BLIND))
+    budget.min(
+        left.checked_sub(DEADLINE_MARGIN)
+            .filter(|left| !left.is_zero())
+            .unwrap_or(BUDGET_IF_CLOCK_IS_WRONG),
+    )
 }
 
 /// The part of a budget that looking a code up may take. An index that pauses wakes up meanwhile, and then stores at once.
@@ -297,11 +301,11 @@ async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
     let mut unknown = None;
     let event = match job.work {
         Work::Request { request, invocation } => {
-            let circumstances = capture.circumstances(invocation);
-            let time = lookup_time(within(job.deadline, SystemTime::now(), budget), config);
+            let circumstances = capture.request_context(invocation);
+            let time = lookup_time(remaining_budget(job.deadline, SystemTime::now(), budget), config);
             let standing = capture.standing(&request, time).await.unwrap_or_else(|reason| {
                 unknown = Some(reason);
-                Standing::default()
+                CodeLookup::default()
             });
             if standing.opted_out {
                 let why = Ignored::OptedOut;
@@ -314,7 +318,7 @@ async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
         }
         Work::Event(event) => *event,
     };
-    let budget = within(job.deadline, SystemTime::now(), budget);
+    let budget = remaining_budget(job.deadline, SystemTime::now(), budget);
     let delivered = function.courier.deliver(&event, budget).await;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut line = log_lines::log_line(&event, &delivered, function.courier.name(), milliseconds);
@@ -330,7 +334,7 @@ async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
 mod tests {
     use std::process::Command;
 
-    use super::super::tell_panics;
+    use super::super::log_panics;
     use super::*;
 
     /// Stands in what the visitor sends, and in the message of a panic.
@@ -349,7 +353,7 @@ mod tests {
     }
 
     async fn panic_everywhere() {
-        tell_panics();
+        log_panics();
         let _ = catch_unwind(|| panic!("{SECRET}"));
         let payload = json!({
             "params": {"querystring": {"token": SECRET}},

@@ -17,7 +17,7 @@ pub const WINDOW: i64 = 10_000;
 
 /// So many different codes within [`WINDOW`] no person opens: a mail holds one or two pixels, and each mail takes a moment to
 /// be looked at.
-pub const CODES: usize = 5;
+pub const BURST_CODES: usize = 5;
 
 /// So many different people within [`WINDOW`] do not open a mail behind one address with one program, as the people of an
 /// office do whose addresses and programs are the same.
@@ -47,7 +47,7 @@ pub fn hash(text: &str) -> u64 {
 
 impl Touch {
     /// Of a stored event; none when it cannot be part of a burst, as it came from a page or says no code, or not who.
-    pub fn of(document: &Value) -> Option<Self> {
+    pub fn from_document(document: &Value) -> Option<Self> {
         let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
         let hashed = |pointer: &str| text(pointer).map(hash);
         // Behind such an address there may be all visitors, who are no one visitor.
@@ -75,7 +75,7 @@ pub fn find(touches: &[Touch]) -> HashSet<u64> {
         let who = touch.person.or(touch.visitor)?;
         Some((who, touch.time, touch.code, touch.event))
     });
-    mark(one.collect(), CODES, &mut found);
+    mark(one.collect(), BURST_CODES, &mut found);
     // Many people's copies, which one visitor has fetched.
     let many = touches
         .iter()
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn only_hits_of_mail_with_a_code_count() {
         let mail = json!({"date": 1, "event": {"id": "a"}, "pixel": {"code": "c"}, "visitor": {"id": "v"}});
-        assert!(Touch::of(&mail).is_some());
+        assert!(Touch::from_document(&mail).is_some());
         for (pointer, value) in [
             ("url", json!({"full": "https://shop.example/"})),
             ("http", json!({"request": {"referrer": "https://shop.example/"}})),
@@ -190,7 +190,7 @@ mod tests {
         ] {
             let mut other = mail.clone();
             other[pointer] = value;
-            assert_eq!(Touch::of(&other), None, "{pointer}");
+            assert_eq!(Touch::from_document(&other), None, "{pointer}");
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
                         .collect();
                     let codes: HashSet<_> = window.iter().map(|touch| touch.code).collect();
                     let events: Vec<_> = window.iter().map(|touch| touch.event).collect();
-                    if codes.len() >= CODES { events } else { Vec::new() }
+                    if codes.len() >= BURST_CODES { events } else { Vec::new() }
                 })
                 .collect();
             proptest::prop_assert_eq!(find(&touches), slowly);

@@ -51,7 +51,7 @@ pub fn is_click_id(name: &str) -> bool {
 /// let campaign = pixel::campaign::of(&query, &page);
 /// assert_eq!((campaign.name.as_deref(), campaign.source.as_deref()), (Some("spring"), Some("partner")));
 /// ```
-pub fn of<'a>(query: &'a [(String, String)], page: &'a [(String, String)]) -> Campaign<'a> {
+pub fn find_campaign<'a>(query: &'a [(String, String)], page: &'a [(String, String)]) -> Campaign<'a> {
     let value = |name: &str| {
         let given = |pairs: &'a [(String, String)]| last(pairs, name).filter(|value| !value.is_empty());
         given(query).or_else(|| given(page)).map(Cow::Borrowed)
@@ -117,19 +117,23 @@ mod tests {
         for (names, part) in table {
             for (place, name) in names.iter().enumerate() {
                 let (here, there) = (pairs(&[(name, "here")]), pairs(&[(name, "there")]));
-                assert_eq!(part(&of(&here, &there)), Some("here"), "{name}");
-                assert_eq!(part(&of(&[], &there)), Some("there"), "{name} of the page");
-                assert_eq!(part(&of(&pairs(&[(name, "")]), &[])), None, "{name} without a value");
+                assert_eq!(part(&find_campaign(&here, &there)), Some("here"), "{name}");
+                assert_eq!(part(&find_campaign(&[], &there)), Some("there"), "{name} of the page");
+                assert_eq!(
+                    part(&find_campaign(&pairs(&[(name, "")]), &[])),
+                    None,
+                    "{name} without a value"
+                );
                 // Of several names the first in the list counts.
                 for later in &names[place + 1..] {
                     let both = pairs(&[(later, "later"), (name, "first")]);
-                    assert_eq!(part(&of(&both, &[])), Some("first"), "{name} before {later}");
+                    assert_eq!(part(&find_campaign(&both, &[])), Some("first"), "{name} before {later}");
                 }
             }
         }
         for url in ["https://a.example/", "https%3A%2F%2Fa.example"] {
             assert_eq!(
-                of(&pairs(&[("ref", url)]), &[]).source,
+                find_campaign(&pairs(&[("ref", url)]), &[]).source,
                 None,
                 "{url} is where somebody came from"
             );
@@ -152,8 +156,8 @@ mod tests {
         ];
         for name in known {
             let here = pairs(&[(name, "7")]);
-            assert_eq!(of(&here, &[]).clicks, [(name, Cow::Borrowed("7"))]);
-            assert_eq!(of(&[], &here).clicks, [(name, Cow::Borrowed("7"))]);
+            assert_eq!(find_campaign(&here, &[]).clicks, [(name, Cow::Borrowed("7"))]);
+            assert_eq!(find_campaign(&[], &here).clicks, [(name, Cow::Borrowed("7"))]);
             assert!(is_click_id(name) && is_click_id(&name.to_uppercase()), "{name}");
         }
         assert_eq!(known.len(), CLICK_IDS.len());

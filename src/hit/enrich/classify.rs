@@ -6,7 +6,7 @@
 //! by itself, and shows only when several hits are seen together.
 
 use crate::hit::enrich::rules;
-use crate::hit::enrich::rules::Found;
+use crate::hit::enrich::rules::RuleMatches;
 
 /// The version of the rules, stored with every visit that they classed. Whoever changes a rule changes it.
 pub const RULES: &str = "2026-11-21.3";
@@ -81,7 +81,7 @@ const DATA_CENTERS: [u32; 34] = [
 ];
 
 /// Classes a visit; `found` is what was found in its agent.
-pub fn classify(signals: &Signals<'_>, found: &Found<'_>) -> Visit {
+pub fn classify(signals: &Signals<'_>, found: &RuleMatches<'_>) -> Visit {
     let (mut class, reason) = by_agent(signals, found);
     let mut reasons = vec![reason];
     let ahead = signals.purpose.is_some_and(|purpose| {
@@ -119,7 +119,7 @@ pub fn classify(signals: &Signals<'_>, found: &Found<'_>) -> Visit {
     Visit { class, reasons }
 }
 
-fn by_agent(signals: &Signals<'_>, found: &Found<'_>) -> (Class, &'static str) {
+fn by_agent(signals: &Signals<'_>, found: &RuleMatches<'_>) -> (Class, &'static str) {
     if signals.agent.is_none_or(|agent| agent.trim().is_empty()) {
         return (Class::Automation, "no_agent");
     }

@@ -26,7 +26,7 @@ pub const COUNTRY_HEADERS: [&str; 6] = [
 pub const NETWORK_HEADERS: [&str; 2] = ["cloudfront-viewer-asn", "x-vercel-ip-as-number"];
 
 /// Reads the edge's headers, given by their names in small letters.
-pub fn of_headers<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Place {
+pub fn read_headers<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Place {
     Place {
         country: COUNTRY_HEADERS.iter().find_map(|name| country(header(name)?)),
         network: NETWORK_HEADERS

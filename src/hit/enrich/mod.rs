@@ -35,7 +35,7 @@ pub struct Enriched {
 
 /// What the hit itself does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct EnrichContext {
     /// Seconds from the sending of the mail to the hit, where a code says when that was.
     pub seconds_since_sent: Option<i64>,
     /// The place of the visitor's address, where a file of places was asked; the edge's word counts more.
@@ -47,11 +47,11 @@ pub const PURPOSE_HEADERS: [&str; 4] = ["sec-purpose", "purpose", "x-purpose", "
 
 impl Enriched {
     /// Reads a hit.
-    pub fn of(hit: &Hit, beside: Beside) -> Self {
+    pub fn new(hit: &Hit, beside: EnrichContext) -> Self {
         let request = &hit.request;
         let agent = request.header("user-agent");
         let found = rules::agents().search(agent.unwrap_or_default());
-        let edge = geo::of_headers(|name| request.header(name));
+        let edge = geo::read_headers(|name| request.header(name));
         let place = Place {
             country: edge.country.or(beside.place.country),
             network: edge.network.or(beside.place.network),
@@ -76,9 +76,9 @@ impl Enriched {
         };
         Self {
             visit: classify::classify(&signals, &found),
-            agent: user_agent::read(agent.unwrap_or_default(), &found, |name| request.header(name)),
+            agent: user_agent::parse_user_agent(agent.unwrap_or_default(), &found, |name| request.header(name)),
             place,
-            referrer: referrer::of(trail),
+            referrer: referrer::find_referrer(trail),
             page_query: campaign::page_query(hit.page.as_deref()),
         }
     }

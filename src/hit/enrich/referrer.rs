@@ -82,7 +82,7 @@ pub struct Trail<'a> {
 /// let visit = of(Trail { origin: Some("https://www.google.co.uk/"), page: Some("https://shop.example/"), header: None });
 /// assert_eq!(visit.map(|source| (source.medium, source.name)), Some((Medium::Search, Some("Google"))));
 /// ```
-pub fn of(trail: Trail<'_>) -> Option<Referrer> {
+pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
     // A page shows its own image: most hits of pages.
     if trail.origin.is_none() && trail.header == trail.page {
         return None;

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 /// No more bytes of a text are looked at.
-pub const LONGEST: usize = 1024;
+pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// The table of classes of visit.
 pub const VISITS: usize = 0;
@@ -241,7 +241,7 @@ impl Rules {
     }
 
     /// The needles whose first bytes have this hash.
-    fn of_hash(&self, key: usize) -> impl Iterator<Item = (u16, &Needle)> {
+    fn needles_with_hash(&self, key: usize) -> impl Iterator<Item = (u16, &Needle)> {
         let mut next = self.starts[key];
         std::iter::from_fn(move || {
             let number = next;
@@ -255,7 +255,7 @@ impl Rules {
     fn number(&mut self, needle: Needle) -> u16 {
         assert!(needle.bytes.len() >= KEY, "too short: {needle:?}");
         let key = needle.key();
-        if let Some((number, _)) = self.of_hash(key).find(|(_, known)| known.is_same(&needle)) {
+        if let Some((number, _)) = self.needles_with_hash(key).find(|(_, known)| known.is_same(&needle)) {
             return number;
         }
         let number = small(self.needles.len());
@@ -265,21 +265,21 @@ impl Rules {
     }
 
     /// Looks for all words in a text.
-    pub fn search<'a>(&'a self, text: &str) -> Found<'a> {
-        let mut bytes = text.as_bytes()[..text.len().min(LONGEST)].to_vec();
+    pub fn search<'a>(&'a self, text: &str) -> RuleMatches<'a> {
+        let mut bytes = text.as_bytes()[..text.len().min(MAX_TEXT_BYTES)].to_vec();
         bytes.make_ascii_lowercase();
         let mut found = vec![0_u64; self.needles.len().div_ceil(64)];
         let mut tried = 0;
         for place in 0..bytes.len().saturating_sub(KEY - 1) {
             let key = hash([bytes[place], bytes[place + 1], bytes[place + 2]]);
-            for (number, needle) in self.of_hash(key) {
+            for (number, needle) in self.needles_with_hash(key) {
                 tried += 1;
                 if needle.is_at(&bytes, place) {
                     found[usize::from(number) / 64] |= 1 << (number % 64);
                 }
             }
         }
-        Found {
+        RuleMatches {
             rules: self,
             text: bytes,
             words: found,
@@ -290,7 +290,7 @@ impl Rules {
 
 /// What was found in a text.
 #[derive(Debug)]
-pub struct Found<'a> {
+pub struct RuleMatches<'a> {
     rules: &'a Rules,
     /// In small letters.
     text: Vec<u8>,
@@ -301,14 +301,14 @@ pub struct Found<'a> {
 
 /// The answer of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct RuleMatch {
     /// What the line says.
     pub meaning: &'static str,
     /// The version that follows, when there is one: numbers with dots.
     pub version: Option<String>,
 }
 
-impl Found<'_> {
+impl RuleMatches<'_> {
     fn has(&self, needle: u16) -> bool {
         let number = usize::from(needle);
         self.words[number / 64] >> (number % 64) & 1 == 1
@@ -353,13 +353,13 @@ impl Found<'_> {
     }
 
     /// The first line of a table that fits, and the version behind its word.
-    pub fn answer(&self, table: usize) -> Option<Answer> {
+    pub fn first_match(&self, table: usize) -> Option<RuleMatch> {
         let (rule, meaning) = self.rule(table)?;
         let needle = self.rules.needles[usize::from(rule.version)];
         let version = needle
             .find(&self.text)
             .and_then(|place| version(&self.text[place + needle.bytes.len()..]));
-        Some(Answer { meaning, version })
+        Some(RuleMatch { meaning, version })
     }
 }
 

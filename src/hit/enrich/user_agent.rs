@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use crate::hit::enrich::rules;
-use crate::hit::enrich::rules::{Answer, Found, version};
+use crate::hit::enrich::rules::{RuleMatch, RuleMatches, version};
 
 /// What an agent says of itself. What it does not say is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,18 +85,22 @@ impl Device {
 }
 
 /// Reads an agent, in which `found` was found. `header` gives headers by their names in small letters.
-pub fn read<'h>(agent: &str, found: &Found<'_>, header: impl Fn(&str) -> Option<&'h str>) -> UserAgent {
+pub fn parse_user_agent<'h>(
+    agent: &str,
+    found: &RuleMatches<'_>,
+    header: impl Fn(&str) -> Option<&'h str>,
+) -> UserAgent {
     let browser = found
-        .answer(rules::PROGRAMS)
+        .first_match(rules::PROGRAMS)
         .map(owned)
         .or_else(|| robot(agent))
         .or_else(|| {
             found
-                .answer(rules::BROWSERS)
+                .first_match(rules::BROWSERS)
                 .map(|answer| owned(explorer(answer, agent)))
         })
         .or_else(|| first_product(agent));
-    let system = found.answer(rules::SYSTEMS);
+    let system = found.first_match(rules::SYSTEMS);
     let (name, version) = browser.unzip();
     let mut read = UserAgent {
         name,
@@ -110,7 +114,7 @@ pub fn read<'h>(agent: &str, found: &Found<'_>, header: impl Fn(&str) -> Option<
 }
 
 /// Internet Explorer shows itself as an older one to some pages; its engine does not.
-fn explorer(mut answer: Answer, agent: &str) -> Answer {
+fn explorer(mut answer: RuleMatch, agent: &str) -> RuleMatch {
     if answer.meaning == "IE"
         && let Some((_, engine)) = agent.split_once("Trident/")
         && let Some(engine @ 4..=7) = engine.split('.').next().and_then(|engine| engine.parse::<u32>().ok())
@@ -120,12 +124,12 @@ fn explorer(mut answer: Answer, agent: &str) -> Answer {
     answer
 }
 
-fn owned(answer: Answer) -> (String, Option<String>) {
+fn owned(answer: RuleMatch) -> (String, Option<String>) {
     (answer.meaning.to_owned(), answer.version)
 }
 
 /// Windows counts its kernels otherwise than its names, and many of Apple's programs tell only the kernel's version.
-fn system_version(system: &Answer, agent: &str) -> Option<String> {
+fn system_version(system: &RuleMatch, agent: &str) -> Option<String> {
     let kernel = agent
         .split_once(" Darwin/")
         .and_then(|(_, kernel)| kernel.split('.').next()?.parse().ok());
@@ -169,13 +173,13 @@ fn darwin(system: &str, kernel: u32) -> Option<String> {
 }
 
 /// Letters that a robot's name is made of.
-fn of_name(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" -_![]:".contains(&byte)
 }
 
 /// The name by which an agent calls itself a robot, and the version behind it; the surest form first, wherever it stands.
 fn robot(agent: &str) -> Option<(String, Option<String>)> {
-    let agent = &agent[..agent.floor_char_boundary(rules::LONGEST)];
+    let agent = &agent[..agent.floor_char_boundary(rules::MAX_TEXT_BYTES)];
     let small = agent.to_ascii_lowercase();
     // Models of phones are named so, too.
     let phone = small.contains("android") && !small.contains("compatible;") && !small.contains("http");
@@ -230,9 +234,9 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
         .collect();
     words.sort_unstable();
     let (first, _) = *words.first()?;
-    let mut begin = back(small, first, of_name);
+    let mut begin = back(small, first, is_name_byte);
     // All that follows without another mark between is one name.
-    let run = first + bytes[first..].iter().take_while(|byte| of_name(**byte)).count();
+    let run = first + bytes[first..].iter().take_while(|byte| is_name_byte(**byte)).count();
     let (last, end) = words.into_iter().take_while(|(word, _)| *word < run).last()?;
     // What stands before may be the rest of a version.
     let version = back(small, begin, |byte| byte.is_ascii_alphanumeric() || byte == b'.');
@@ -295,7 +299,7 @@ fn crawler(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
 /// The name that an agent begins with, when it is no browser's: `Name/1.0`.
 fn first_product(agent: &str) -> Option<(String, Option<String>)> {
     let (name, rest) = agent.split_once('/').unwrap_or((agent, ""));
-    let fits = (2..=40).contains(&name.len()) && name.bytes().all(|byte| of_name(byte) || byte == b'.');
+    let fits = (2..=40).contains(&name.len()) && name.bytes().all(|byte| is_name_byte(byte) || byte == b'.');
     let general = ["Mozilla", "Dalvik", "http:", "https:"].contains(&name);
     let name = name
         .strip_suffix("-iPad")

@@ -17,13 +17,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::hit::event::redactor::Keeper;
+use crate::hit::event::redactor::Redactor;
 
 use crate::hit::code::Checked;
 use crate::hit::enrich::Enriched;
 use crate::hit::enrich::referrer::is_mailbox;
 use crate::hit::enrich::{campaign, classify};
-use crate::hit::privacy::{AddressPolicy, Applied, Key, SignalPolicy, UserPolicy, Wishes};
+use crate::hit::privacy::{AddressPolicy, Applied, Key, PrivacySignals, SignalPolicy, UserPolicy};
 use crate::hit::read::{Hit, Screen};
 use crate::hit::request::Oddity;
 
@@ -53,7 +53,7 @@ impl Default for Policy {
             address: AddressPolicy::default(),
             user: UserPolicy::default(),
             signal: SignalPolicy::default(),
-            key: Key::of_process(),
+            key: Key::for_process(),
             max_bytes: 32 * 1024,
         }
     }
@@ -76,7 +76,7 @@ impl Event {
     ///
     /// `enriched` is what was read out of the same hit.
     pub fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>) -> Self {
-        let campaign = campaign::of(&hit.request.query, &enriched.page_query);
+        let campaign = campaign::find_campaign(&hit.request.query, &enriched.page_query);
         let parts = Parts {
             hit,
             enriched,
@@ -169,10 +169,10 @@ const EXPECTED_BYTES: usize = 4096;
 
 /// Deepest body that is kept. Readers of JSON stop at a depth, serde's at 128, and the event, or the log line that holds
 /// it, puts a few levels around the body.
-const BODY_DEPTH: usize = 100;
+const MAX_BODY_DEPTH: usize = 100;
 
 /// An index ignores longer keywords.
-const LABEL_BYTES: usize = 1024;
+const MAX_LABEL_BYTES: usize = 1024;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -241,7 +241,7 @@ struct PixelFields<'a> {
 }
 
 impl<'a> PixelFields<'a> {
-    fn new(hit: &'a Hit, keeper: &mut Keeper<'_>) -> Self {
+    fn new(hit: &'a Hit, keeper: &mut Redactor<'_>) -> Self {
         let Checked { signature, contents } = &hit.checked;
         let code = hit.code.as_deref();
         let signature = signature.name();
@@ -260,7 +260,7 @@ impl<'a> PixelFields<'a> {
         Self {
             code: keeper.optional("pixel.code", code),
             signature,
-            sent: contents.sent.map(iso),
+            sent: contents.sent.map(format_iso),
             seconds_since_sent: hit.seconds_since_sent(),
             campaign,
             recipient: contents.recipient.map(|recipient| recipient.to_string()),
@@ -279,7 +279,7 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn of(ip: Option<IpAddr>, enriched: &'a Enriched) -> Option<Self> {
+    fn from_address(ip: Option<IpAddr>, enriched: &'a Enriched) -> Option<Self> {
         let country = enriched.place.country.as_deref();
         let geo = country.map(|country_iso_code| Geo { country_iso_code });
         let network = enriched.place.network.map(|number| Network { number });
@@ -398,11 +398,11 @@ struct Browser<'a> {
 
 #[derive(Serialize)]
 struct Http<'a> {
-    request: HttpRequest<'a>,
+    request: HttpRequestFields<'a>,
 }
 
 #[derive(Serialize)]
-struct HttpRequest<'a> {
+struct HttpRequestFields<'a> {
     method: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     referrer: Option<Cow<'a, str>>,
@@ -479,26 +479,26 @@ impl<'a> Document<'a> {
             ingested,
         } = parts;
         let request = &hit.request;
-        let wishes = Wishes::of(request);
+        let wishes = PrivacySignals::from_request(request);
         let anonymous = policy.signal != SignalPolicy::Record && wishes.against_tracking();
-        let mut keeper = Keeper::new(hit, policy, limits, anonymous);
+        let mut keeper = Redactor::new(hit, policy, limits, anonymous);
         let client = hit.address.and_then(|address| keeper.address(address));
         let user_agent = keeper.user_agent(request.header("user-agent"), enriched);
         let context = keeper.context(&request.context);
         let (labels, querystring) = keeper.query(&request.query);
         let mut document = Self {
-            timestamp: iso(hit.received),
+            timestamp: format_iso(hit.received),
             date: hit.received.timestamp_millis(),
             event: EventFields {
                 id: &hit.id,
                 action: keeper.text("event.action", &hit.action),
-                ingested: iso(ingested),
+                ingested: format_iso(ingested),
                 ingress: request.ingress.name(),
                 cut: BTreeSet::new(),
                 oddities: Vec::new(),
             },
             pixel: PixelFields::new(hit, &mut keeper),
-            client: Client::of(client, enriched),
+            client: Client::from_address(client, enriched),
             user_agent,
             visit: Visit {
                 class: enriched.visit.class.name(),
@@ -514,7 +514,7 @@ impl<'a> Document<'a> {
                 screen: hit.screen.map(Screen::name),
             }),
             http: Http {
-                request: HttpRequest {
+                request: HttpRequestFields {
                     method: keeper.text("http.request.method", &request.method),
                     referrer: keeper.referrer(request.header("referer")),
                 },
@@ -552,6 +552,6 @@ impl<'a> Document<'a> {
 }
 
 /// ISO 8601 with milliseconds, in UTC.
-pub fn iso(time: DateTime<Utc>) -> String {
+pub fn format_iso(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{BODY_DEPTH, Campaign, Id, Kind, LABEL_BYTES, Limits, Members, Policy, System, Url, UserAgent};
+use super::{Campaign, Id, Kind, Limits, MAX_BODY_DEPTH, MAX_LABEL_BYTES, Members, Policy, System, Url, UserAgent};
 use crate::hit::enrich::Enriched;
 use crate::hit::enrich::campaign;
 use crate::hit::enrich::user_agent::Device;
@@ -19,7 +19,7 @@ use crate::hit::read::Hit;
 use crate::hit::request::{Pairs, passthrough};
 
 /// Lets through what may be kept, and remembers what it did.
-pub(super) struct Keeper<'a> {
+pub(super) struct Redactor<'a> {
     limits: &'a Limits,
     cleaner: Cleaner,
     /// Nothing that tells this visitor from others.
@@ -31,7 +31,7 @@ pub(super) struct Keeper<'a> {
     pub(super) too_many: bool,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Redactor<'a> {
     pub(super) fn new(hit: &Hit, policy: &Policy, limits: &'a Limits, anonymous: bool) -> Self {
         let told = hit.request.context("source-ip").map(ToOwned::to_owned);
         let own = hit.address.iter().map(ToString::to_string).chain(told).collect();
@@ -118,7 +118,7 @@ impl<'a> Keeper<'a> {
     /// A text, cut to the limit, without secrets that stand in a URL's query.
     pub(super) fn text<'t>(&mut self, place: &'static str, text: &'t str) -> Cow<'t, str> {
         let cleaned = self.cleaner.clean(text, &mut self.applied);
-        self.cut_to(place, cleaned, self.limits.text)
+        self.truncate(place, cleaned, self.limits.text)
     }
 
     /// What software says of itself.
@@ -128,10 +128,10 @@ impl<'a> Keeper<'a> {
         } else {
             self.cleaner.clean_agent(text, &mut self.applied)
         };
-        self.cut_to(place, cleaned, self.limits.text)
+        self.truncate(place, cleaned, self.limits.text)
     }
 
-    pub(super) fn cut_to<'t>(&mut self, place: &'static str, cleaned: Cow<'t, str>, limit: usize) -> Cow<'t, str> {
+    pub(super) fn truncate<'t>(&mut self, place: &'static str, cleaned: Cow<'t, str>, limit: usize) -> Cow<'t, str> {
         let kept = cleaned.floor_char_boundary(limit);
         if kept == cleaned.len() {
             return cleaned;
@@ -161,11 +161,11 @@ impl<'a> Keeper<'a> {
         {
             return Cow::Owned(replaced);
         }
-        self.known_value(place, name, value)
+        self.clean_known_value(place, name, value)
     }
 
     /// A value whose name is neither a secret's nor a person's.
-    pub(super) fn known_value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
+    pub(super) fn clean_known_value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
         match name {
             "user-agent" => self.agent(place, value),
             _ if name.starts_with("sec-") => self.agent(place, value),
@@ -213,7 +213,7 @@ impl<'a> Keeper<'a> {
                 self.too_many = true;
                 continue;
             }
-            let value = self.known_value(PLACE, name, value);
+            let value = self.clean_known_value(PLACE, name, value);
             kept.insert(named, value);
         }
         kept
@@ -237,7 +237,7 @@ impl<'a> Keeper<'a> {
                     .ok()
                     .and_then(|address| self.address(address))
                     .map(|address| address.to_string().into()),
-                _ if known => Some(self.known_value("context", name, value)),
+                _ if known => Some(self.clean_known_value("context", name, value)),
                 _ => Some(self.value("context", name, value)),
             };
             if let Some(value) = value {
@@ -255,7 +255,7 @@ impl<'a> Keeper<'a> {
     /// Every query parameter once as `name=value`, repeated names kept; and the parameters by name.
     pub(super) fn query<'t>(&mut self, query: &'t Pairs) -> (Vec<String>, Members<'t>) {
         const PLACE: &str = "params.querystring";
-        let limit = self.limits.text.min(LABEL_BYTES);
+        let limit = self.limits.text.min(MAX_LABEL_BYTES);
         let (mut labels, mut members) = (Vec::with_capacity(query.len()), Members::new());
         for (name, value) in self.first(PLACE, query) {
             let value = if self.anonymous {
@@ -277,7 +277,7 @@ impl<'a> Keeper<'a> {
             } else {
                 Cow::Owned(self.cleaner.clean(&label, &mut self.applied).into_owned())
             };
-            labels.push(self.cut_to("labels", cleaned, limit).into_owned());
+            labels.push(self.truncate("labels", cleaned, limit).into_owned());
             members.insert(named, value);
         }
         if self.cut.contains(PLACE) {
@@ -351,7 +351,7 @@ impl<'a> Keeper<'a> {
         // It is no place for a campaign's words, and may hold anything.
         let body = body.filter(|_| !self.anonymous)?;
         let kept = self.limits.body.then(|| serde_json::from_str(body).ok()).flatten();
-        let kept = kept.filter(|value| depth(value) <= BODY_DEPTH);
+        let kept = kept.filter(|value| depth(value) <= MAX_BODY_DEPTH);
         if kept.is_none() {
             self.cut.insert("body-json");
         }

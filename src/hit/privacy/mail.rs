@@ -103,7 +103,9 @@ impl Local {
         while run_end > least && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
             run_end -= 1;
         }
-        let stop = bytes[least..run_end].iter().rposition(|byte| !of_local_part(*byte));
+        let stop = bytes[least..run_end]
+            .iter()
+            .rposition(|byte| !is_local_part_byte(*byte));
         let run = stop.map_or(least, |place| least + place + 1);
         let run = run
             + bytes[run..run_end]
@@ -259,7 +261,7 @@ fn user_begin(bytes: &[u8], least: usize, run: usize) -> Option<usize> {
 }
 
 /// Returns whether a byte can stand in a mail address's first part (RFC 5322, 3.2.3), or an international one's.
-const fn of_local_part(byte: u8) -> bool {
+const fn is_local_part_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || byte >= 0x80
         || matches!(

@@ -150,10 +150,10 @@ impl std::fmt::Debug for Key {
 
 impl Key {
     /// The least characters of a secret.
-    pub const SHORTEST: usize = 16;
+    pub const MIN_CHARACTERS: usize = 16;
 
     /// The key of a secret.
-    pub fn of_secret(secret: &str) -> Self {
+    pub fn from_secret(secret: &str) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
         let mut key = [0; 32];
         key.copy_from_slice(digest.as_ref());
@@ -165,7 +165,7 @@ impl Key {
     /// # Panics
     ///
     /// When the system has no random numbers: a guessable key would be worse.
-    pub fn of_process() -> Self {
+    pub fn for_process() -> Self {
         static KEY: OnceLock<Key> = OnceLock::new();
         *KEY.get_or_init(|| {
             let mut key = [0; 32];
@@ -211,16 +211,16 @@ impl Key {
 
 /// What a browser says of its person's wishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct PrivacySignals {
     /// `Sec-GPC` (Global Privacy Control): there is only `1`.
     pub gpc: Option<bool>,
     /// `DNT`: `1` or `0`.
     pub dnt: Option<bool>,
 }
 
-impl Wishes {
+impl PrivacySignals {
     /// Those of a request.
-    pub fn of(request: &Request) -> Self {
+    pub fn from_request(request: &Request) -> Self {
         let flag = |name| match request.header(name).map(str::trim) {
             Some("1") => Some(true),
             Some("0") => Some(false),
@@ -277,7 +277,7 @@ impl CodeSet for BTreeSet<String> {
 }
 
 /// Why a hit must not be stored, if so.
-pub fn refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
+pub fn find_refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
     if consent.recording == Recording::Off {
         return Some(Ignored::RecordingOff);
     }
@@ -285,7 +285,7 @@ pub fn refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
     if opted_out(request) || named() {
         return Some(Ignored::OptedOut);
     }
-    let unwanted = consent.signal == SignalPolicy::Ignore && Wishes::of(request).against_tracking();
+    let unwanted = consent.signal == SignalPolicy::Ignore && PrivacySignals::from_request(request).against_tracking();
     unwanted.then_some(Ignored::PrivacySignal)
 }
 

@@ -61,7 +61,7 @@ impl Cleaner {
             Some(changed) => Cow::Owned(changed),
             None => Cow::Borrowed(text),
         };
-        let marks = Marks::of(&cleaned);
+        let marks = Marks::new(&cleaned);
         if !marks.any() {
             return cleaned;
         }
@@ -227,7 +227,7 @@ const CLASSES: [u16; 256] = {
 };
 
 impl Marks {
-    fn of(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         let bytes = text.as_bytes();
         let (mut seen, mut dots, mut colons) = (0, 0, 0);
         if begins_with_scheme(bytes) {
@@ -280,9 +280,9 @@ impl Marks {
 /// Whether a parameter of this name and value, which are clean each by itself, is clean as `name=value`, too: the name is one
 /// word, and nothing in the value has a part in anything.
 pub fn is_clean_pair(name: &str, value: &str) -> bool {
-    let marks = Marks::of(name);
+    let marks = Marks::new(name);
     let one_word = !marks.any() && !marks.has(BETWEEN) && marks.dots + marks.colons == 0;
-    one_word && !Marks::of(value).any()
+    one_word && !Marks::new(value).any()
 }
 
 /// Whether it is one of the hashes that stand for persons.
@@ -475,7 +475,7 @@ fn users_of_urls(view: &View<'_>) -> Vec<Found> {
 /// The longest name before a colon.
 const MAX_KEY_BYTES: usize = 64;
 
-const fn of_key(byte: u8) -> bool {
+const fn is_key_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
@@ -491,7 +491,11 @@ fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
         .copied()
         .filter(|byte| matches!(byte, b'"' | b'\''));
     let Some(quote) = quote else {
-        let length = bytes[least..end].iter().rev().take_while(|byte| of_key(**byte)).count();
+        let length = bytes[least..end]
+            .iter()
+            .rev()
+            .take_while(|byte| is_key_byte(**byte))
+            .count();
         let begin = end - length;
         // A host with its port, and the last part of a longer word.
         let other = begin > 0 && matches!(bytes[begin - 1], b'/' | b'.' | b'@');
@@ -509,7 +513,7 @@ fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
 fn may_be_named(bytes: &[u8], colon: usize) -> bool {
     match colon.checked_sub(1).map(|place| bytes[place]) {
         Some(b'"' | b'\'' | b' ') => true,
-        Some(byte) if of_key(byte) => key_before(bytes, colon).is_some_and(|(key, _)| may_be_secret(&bytes[key])),
+        Some(byte) if is_key_byte(byte) => key_before(bytes, colon).is_some_and(|(key, _)| may_be_secret(&bytes[key])),
         _ => false,
     }
 }
@@ -652,7 +656,7 @@ fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let (mut found, mut place) = (Vec::new(), 0);
     while place < bytes.len() {
         let (mut code, mut end) = (String::new(), place);
-        while let Some((character, length)) = of_code(&bytes[end..]) {
+        while let Some((character, length)) = decode_code_character(&bytes[end..]) {
             code.push(character);
             end += length;
         }
@@ -669,7 +673,7 @@ fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
 }
 
 /// The character of a code at the beginning of a text, plain or encoded, and its length there.
-fn of_code(text: &[u8]) -> Option<(char, usize)> {
+fn decode_code_character(text: &[u8]) -> Option<(char, usize)> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     match text {
         [b'%', ..] => {

@@ -90,10 +90,10 @@ pub(crate) mod stage {
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Pairs;
-    use crate::hit::request::http_request::Arrived;
+    use crate::hit::request::http_request::HttpRequest;
 
     /// The payload of a request, with the peer appended to `X-Forwarded-For` as the load balancer does.
-    pub(crate) fn payload(arrived: &Arrived, multi_value: bool) -> Value {
+    pub(crate) fn payload(arrived: &HttpRequest, multi_value: bool) -> Value {
         let mut headers: Pairs = arrived
             .headers
             .iter()

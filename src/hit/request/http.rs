@@ -74,10 +74,10 @@ pub(crate) mod stage {
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Ingress;
-    use crate::hit::request::http_request::Arrived;
+    use crate::hit::request::http_request::HttpRequest;
 
     /// The payload of a request to an HTTP API or to a function URL.
-    pub(crate) fn payload(ingress: Ingress, arrived: &Arrived) -> Value {
+    pub(crate) fn payload(ingress: Ingress, arrived: &HttpRequest) -> Value {
         let domain = match ingress {
             Ingress::FunctionUrl => "local.lambda-url.local.on.aws",
             _ => arrived.header("host").unwrap_or_default(),
@@ -113,7 +113,7 @@ pub(crate) mod stage {
     }
 
     /// Headers in lower case, repeated ones joined with commas.
-    fn joined(arrived: &Arrived) -> Map<String, Value> {
+    fn joined(arrived: &HttpRequest) -> Map<String, Value> {
         let mut members = Map::<String, Value>::new();
         for (name, value) in &arrived.headers {
             match members.entry(name.to_ascii_lowercase()) {

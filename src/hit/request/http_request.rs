@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 /// One HTTP request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrived {
+pub struct HttpRequest {
     /// The method.
     pub method: String,
     /// The path as it stood in the request line, still encoded.
@@ -26,7 +26,7 @@ pub struct Arrived {
     pub body: Option<Vec<u8>>,
 }
 
-impl Arrived {
+impl HttpRequest {
     /// The last header of this name, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self

@@ -100,12 +100,13 @@ pub struct Document {
 
 /// The document that the mapping template makes of this request.
 pub fn document(request: &Document) -> Value {
-    serde_json::to_value(Members::of(request)).unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
+    serde_json::to_value(Members::from_document(request))
+        .unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
 }
 
 /// The same as JSON text.
 pub fn text(request: &Document) -> String {
-    serde_json::to_string(&Members::of(request))
+    serde_json::to_string(&Members::from_document(request))
         .unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
 }
 
@@ -145,7 +146,7 @@ impl Serialize for Object<'_> {
 }
 
 impl<'a> Members<'a> {
-    fn of(request: &'a Document) -> Self {
+    fn from_document(request: &'a Document) -> Self {
         let context = CONTEXT.map(|name| (name, last(&request.context, name).unwrap_or_default()));
         Self {
             body: request.body.as_ref().map_or(Body::None {}, Body::Given),

@@ -96,10 +96,10 @@ pub(crate) mod stage {
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Pairs;
-    use crate::hit::request::http_request::Arrived;
+    use crate::hit::request::http_request::HttpRequest;
 
     /// The payload of a request.
-    pub(crate) fn payload(arrived: &Arrived) -> Value {
+    pub(crate) fn payload(arrived: &HttpRequest) -> Value {
         let query = arrived.decoded_query();
         json!({
             "resource": "/{proxy+}",

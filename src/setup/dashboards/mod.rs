@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::plan::covers;
 use crate::destination::opensearch::Target;
 use crate::destination::{Auth, Destination, Secret};
-use session::Differing;
+use session::OnConflict;
 
 /// Where the programs are below a server's address: by themselves, on OpenSearch Service, on its older domains.
 pub const PREFIXES: [&str; 3] = ["", "/_dashboards", "/_plugin/kibana"];
@@ -94,7 +94,7 @@ fn is_loopback(url: &str) -> bool {
 
 /// An import as the properties of a custom resource ask for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ImportProperties {
     /// The program's URL, as [`place`] takes it.
     pub url: String,
     /// How to prove who asks, where neither the URL nor the destination says it.
@@ -104,10 +104,10 @@ pub struct Wanted {
     /// The space of Kibana; none for its default.
     pub space: Option<String>,
     /// What becomes of what a person has changed.
-    pub differing: Differing,
+    pub differing: OnConflict,
 }
 
-impl Wanted {
+impl ImportProperties {
     /// Reads the properties `DashboardsUrl` (empty for no import), `DashboardsTenant`, `DashboardsSpace`,
     /// `DashboardsUser` with `DashboardsPassword`, and `DashboardsOverwrite` (`yes` or `no`). A stack that is updated is not to fail because somebody has changed a panel, so
     /// what differs is kept.
@@ -115,15 +115,15 @@ impl Wanted {
     /// # Errors
     ///
     /// When a property is none of what it may be.
-    pub fn of_properties(properties: &Value) -> Result<Option<Self>, String> {
+    pub fn from_properties(properties: &Value) -> Result<Option<Self>, String> {
         let text = |name: &str| match &properties[name] {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
             _ => Err(format!("the property `{name}` must be a text")),
         };
         let differing = match text("DashboardsOverwrite")?.as_deref() {
-            None | Some("no") => Differing::Keep,
-            Some("yes") => Differing::Replace,
+            None | Some("no") => OnConflict::Keep,
+            Some("yes") => OnConflict::Replace,
             Some(_) => return Err("the property `DashboardsOverwrite` must be `yes` or `no`".to_owned()),
         };
         let (tenant, space) = (text("DashboardsTenant")?, text("DashboardsSpace")?);
@@ -147,7 +147,7 @@ impl Wanted {
 
 /// A request, as far as it does not depend on who sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct DashboardsRequest {
     /// The method.
     pub method: &'static str,
     /// Path and query after the program's address.
@@ -160,7 +160,7 @@ pub struct Request {
 
 /// An answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reply {
+pub struct DashboardsResponse {
     /// HTTP status.
     pub status: u16,
     /// The cookies that are set, as a browser would send them back.
@@ -169,7 +169,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl DashboardsResponse {
     fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }
@@ -194,12 +194,12 @@ impl Reply {
 }
 
 /// Asks for the program's version.
-pub fn status() -> Request {
+pub fn status() -> DashboardsRequest {
     plain("GET", "/api/status".to_owned())
 }
 
 /// Asks for a saved object.
-pub fn get(space: Option<&str>, object: &Value) -> Request {
+pub fn get(space: Option<&str>, object: &Value) -> DashboardsRequest {
     let part = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     plain(
         "GET",
@@ -208,15 +208,15 @@ pub fn get(space: Option<&str>, object: &Value) -> Request {
 }
 
 /// Logs in, where the program takes no credentials with each request.
-pub fn login(user: &str, password: &str) -> Request {
-    Request {
+pub fn login(user: &str, password: &str) -> DashboardsRequest {
+    DashboardsRequest {
         body: json!({"username": user, "password": password}).to_string().into_bytes(),
         ..plain("POST", "/auth/login".to_owned())
     }
 }
 
 /// Imports objects: a form with one file.
-pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> Request {
+pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> DashboardsRequest {
     let lines: Vec<_> = objects.iter().map(ToString::to_string).collect();
     let file = lines.join("\n");
     let mut boundary = "pixel-dashboards".to_owned();
@@ -227,7 +227,7 @@ pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> Reque
         "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"pixel.ndjson\"\r\nContent-Type: application/ndjson\r\n\r\n{file}\r\n--{boundary}--\r\n"
     );
     let query = if overwrite { "?overwrite=true" } else { "" };
-    Request {
+    DashboardsRequest {
         method: "POST",
         path: format!("{}/api/saved_objects/_import{query}", below(space)),
         content_type: format!("multipart/form-data; boundary={boundary}"),
@@ -236,7 +236,7 @@ pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> Reque
 }
 
 /// Asks for the fields of the indices that a pattern finds.
-pub fn list_fields(space: Option<&str>, pattern: &str) -> Request {
+pub fn list_fields(space: Option<&str>, pattern: &str) -> DashboardsRequest {
     let meta = fields::META_FIELDS.map(|name| format!("&meta_fields={name}")).concat();
     let pattern = utf8_percent_encode(pattern, NON_ALPHANUMERIC);
     let path = format!("/api/index_patterns/_fields_for_wildcard?pattern={pattern}{meta}");
@@ -245,7 +245,7 @@ pub fn list_fields(space: Option<&str>, pattern: &str) -> Request {
 
 /// Reads the answer to [`list_fields`]: none where no index has the pattern's name, the program has no such address (newer
 /// Kibana, which needs no list), or the user may not look.
-pub fn listed_fields(reply: &Reply) -> Option<Vec<Value>> {
+pub fn listed_fields(reply: &DashboardsResponse) -> Option<Vec<Value>> {
     let body = reply.json().filter(|_| reply.status == 200)?;
     body["fields"].as_array().cloned()
 }
@@ -272,7 +272,7 @@ pub fn with_fields(stored: &Value, fields: &str) -> Value {
 }
 
 /// Asks for the tenants that the user has.
-pub fn list_tenants() -> Request {
+pub fn list_tenants() -> DashboardsRequest {
     plain("GET", "/api/v1/configuration/account".to_owned())
 }
 
@@ -281,7 +281,7 @@ pub fn list_tenants() -> Request {
 /// # Errors
 ///
 /// What was answered instead.
-pub fn listed_tenants(reply: &Reply) -> Result<Vec<String>, String> {
+pub fn listed_tenants(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
     match (reply.status, reply.json()) {
         (200, Some(body)) if body["data"]["tenants"].is_object() => {
             let own = body["data"]["user_name"].as_str().unwrap_or_default();
@@ -299,7 +299,7 @@ pub fn listed_tenants(reply: &Reply) -> Result<Vec<String>, String> {
 }
 
 /// Asks for the spaces that the user sees.
-pub fn list_spaces() -> Request {
+pub fn list_spaces() -> DashboardsRequest {
     plain("GET", "/api/spaces/space".to_owned())
 }
 
@@ -308,7 +308,7 @@ pub fn list_spaces() -> Request {
 /// # Errors
 ///
 /// What was answered instead.
-pub fn listed_spaces(reply: &Reply) -> Result<Vec<String>, String> {
+pub fn listed_spaces(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
     match (reply.status, reply.json()) {
         (200, Some(Value::Array(spaces))) => {
             let ids = spaces.iter().filter_map(|space| space["id"].as_str());
@@ -335,8 +335,8 @@ pub fn check_choice(option: &str, chosen: &str, existing: &[String]) -> Result<(
     })
 }
 
-fn plain(method: &'static str, path: String) -> Request {
-    Request {
+fn plain(method: &'static str, path: String) -> DashboardsRequest {
+    DashboardsRequest {
         method,
         path,
         content_type: crate::client::sign::CONTENT_TYPE.to_owned(),
@@ -362,7 +362,7 @@ pub enum Found {
 }
 
 /// Reads the answer to [`status`].
-pub fn found(reply: &Reply) -> Found {
+pub fn found(reply: &DashboardsResponse) -> Found {
     let body = reply.json().unwrap_or_default();
     let version = body.pointer("/version/number").and_then(Value::as_str);
     match (reply.status, version) {
@@ -390,7 +390,7 @@ fn name(version: &str) -> &'static str {
 /// # Errors
 ///
 /// What was answered instead.
-pub fn stored(reply: &Reply) -> Result<Option<Value>, String> {
+pub fn stored(reply: &DashboardsResponse) -> Result<Option<Value>, String> {
     match (reply.status, reply.json()) {
         (200, Some(object)) if object.get("attributes").is_some() => Ok(Some(object)),
         (404, Some(_)) => Ok(None),
@@ -403,7 +403,7 @@ pub fn stored(reply: &Reply) -> Result<Option<Value>, String> {
 /// # Errors
 ///
 /// What was not imported and why, and what to do.
-pub fn imported(reply: &Reply) -> Result<(), String> {
+pub fn imported(reply: &DashboardsResponse) -> Result<(), String> {
     let Some(body) = reply.json().filter(|_| reply.status == 200) else {
         return Err(refusal(reply));
     };
@@ -435,7 +435,7 @@ fn failure(error: &Value) -> String {
 }
 
 /// Why a request was refused, and what to do.
-pub fn refusal(reply: &Reply) -> String {
+pub fn refusal(reply: &DashboardsResponse) -> String {
     let reason = reply.reason();
     match reply.status {
         200..=299 if reply.is_page() => "a page for people was answered: this is not logged in".to_owned(),
@@ -454,7 +454,7 @@ pub fn refusal(reply: &Reply) -> String {
 /// Whether a stored object is still what was imported. Newer programs complete what they store, and a few members are called
 /// otherwise there, so only what a person would change is compared. The fields of an index pattern are no person's:
 /// [`fields::WantedFields::are_in`] compares them.
-pub fn same(ours: &Value, theirs: &Value) -> bool {
+pub fn is_same_object(ours: &Value, theirs: &Value) -> bool {
     let (mine, other) = (&ours["attributes"], &theirs["attributes"]);
     let equal = |names: &[&str]| names.iter().all(|name| mine[*name] == other[*name]);
     match ours["type"].as_str().unwrap_or_default() {

@@ -7,18 +7,18 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use serde_json::Value;
 
 use super::fields::WantedFields;
-use super::{Found, PREFIXES, Reply, Request};
-use crate::client::http::{SendError, Unauthenticated, authenticated, transport};
+use super::{DashboardsRequest, DashboardsResponse, Found, PREFIXES};
+use crate::client::http::{SendError, Unauthenticated, authenticate, transport};
 use crate::destination::Auth;
-use crate::setup::run::{Done, Step};
+use crate::setup::run::{Step, StepResult};
 use crate::setup::server::{ServerError, explain};
 
 /// Patience with one request; an import migrates and indexes every object.
-const PATIENCE: Duration = Duration::from_mins(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What becomes of objects that are there and differ from ours: somebody has changed them, or they are of another version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Differing {
+pub enum OnConflict {
     /// They are named, and nothing is written.
     #[default]
     Refuse,
@@ -30,7 +30,7 @@ pub enum Differing {
 
 /// Where the dashboards are to be, and how.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ImportOptions {
     /// The program's URL, without credentials and without a slash at its end.
     pub base: String,
     /// How requests prove who sends them.
@@ -42,7 +42,7 @@ pub struct Options {
     /// The space of Kibana.
     pub space: Option<String>,
     /// What becomes of objects that are there and differ.
-    pub differing: Differing,
+    pub differing: OnConflict,
     /// Whether anything is written.
     pub write: bool,
 }
@@ -55,7 +55,7 @@ pub struct Options {
 pub async fn import(
     http: &reqwest::Client,
     credentials: Option<&SharedCredentialsProvider>,
-    options: &Options,
+    options: &ImportOptions,
     objects: &[Value],
 ) -> Result<Step, ServerError> {
     let mut session = Session {
@@ -79,7 +79,7 @@ pub async fn import(
         mut changed,
         outdated,
     } = session.compare(objects, &fields).await?;
-    if !changed.is_empty() && options.differing == Differing::Keep {
+    if !changed.is_empty() && options.differing == OnConflict::Keep {
         subject = format!(
             "{subject}, {} of them kept as somebody changed them: {}",
             changed.len(),
@@ -87,7 +87,7 @@ pub async fn import(
         );
         changed.clear();
     }
-    if !changed.is_empty() && options.differing == Differing::Refuse {
+    if !changed.is_empty() && options.differing == OnConflict::Refuse {
         let message = format!(
             "these are there and differ from what would be imported:\n  {}\n  nothing was written; `--overwrite` replaces them",
             names(&changed)
@@ -101,11 +101,11 @@ pub async fn import(
         (0, 0) => {
             return Ok(Step {
                 subject,
-                done: Done::Unchanged,
+                done: StepResult::Unchanged,
             });
         }
-        (absent, 0) if absent == objects.len() => Done::Created,
-        _ => Done::Updated,
+        (absent, 0) if absent == objects.len() => StepResult::Created,
+        _ => StepResult::Updated,
     };
     if options.write {
         let sent: Vec<_> = absent.into_iter().chain(changed.iter().copied()).collect();
@@ -163,7 +163,7 @@ fn names(objects: &[&Value]) -> String {
 struct Session<'a> {
     http: &'a reqwest::Client,
     credentials: Option<&'a SharedCredentialsProvider>,
-    options: &'a Options,
+    options: &'a ImportOptions,
     /// With the prefix that the program was found under.
     base: String,
     /// What a login gave.
@@ -270,7 +270,7 @@ impl Session<'_> {
         for object in objects {
             match self.stored(object).await? {
                 None => compared.absent.push(object),
-                Some(theirs) if !super::same(object, &theirs) => compared.changed.push(object),
+                Some(theirs) if !super::is_same_object(object, &theirs) => compared.changed.push(object),
                 Some(theirs) if is_index_pattern(object) && !fields.are_in(&theirs) => compared.outdated = Some(theirs),
                 Some(_) => {}
             }
@@ -306,8 +306,9 @@ impl Session<'_> {
         let mut missing = Vec::new();
         for object in objects {
             let found = self.stored(object).await?;
-            let is_whole =
-                |theirs: &Value| super::same(object, theirs) && (!is_index_pattern(object) || fields.are_in(theirs));
+            let is_whole = |theirs: &Value| {
+                super::is_same_object(object, theirs) && (!is_index_pattern(object) || fields.are_in(theirs))
+            };
             if !found.is_some_and(|theirs| is_whole(&theirs)) {
                 missing.push(*object);
             }
@@ -321,25 +322,29 @@ impl Session<'_> {
         )))
     }
 
-    async fn send(&self, request: &Request) -> Result<Reply, ServerError> {
+    async fn send(&self, request: &DashboardsRequest) -> Result<DashboardsResponse, ServerError> {
         let auth = self.options.auth.name();
         let failed = |error: SendError| ServerError::new(explain(&error.to_string(), &self.base, auth));
         self.exchange(request).await.map_err(failed)
     }
 
-    async fn exchange(&self, request: &Request) -> Result<Reply, SendError> {
+    async fn exchange(&self, request: &DashboardsRequest) -> Result<DashboardsResponse, SendError> {
         let url = format!("{}{}", self.base, request.path);
         let headers = self.headers(&url, request).await?;
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
-        let sent = self.http.request(method, &url).headers(headers).timeout(PATIENCE);
+        let sent = self
+            .http
+            .request(method, &url)
+            .headers(headers)
+            .timeout(REQUEST_TIMEOUT);
         let response = sent.body(request.body.clone()).send().await.map_err(transport)?;
         let (status, cookies) = (response.status().as_u16(), cookies(response.headers()));
         let body = response.bytes().await.map_err(transport)?.to_vec();
-        Ok(Reply { status, cookies, body })
+        Ok(DashboardsResponse { status, cookies, body })
     }
 
-    async fn headers(&self, url: &str, request: &Request) -> Result<HeaderMap, SendError> {
+    async fn headers(&self, url: &str, request: &DashboardsRequest) -> Result<HeaderMap, SendError> {
         // A login stands for all that would be said otherwise.
         let auth = if self.cookie.is_some() {
             &Auth::None
@@ -353,7 +358,7 @@ impl Session<'_> {
             target: None,
             body: &request.body,
         };
-        let mut headers = authenticated(unauthenticated, auth, self.credentials).await?;
+        let mut headers = authenticate(unauthenticated, auth, self.credentials).await?;
         // Either program wants its own and lets the other's be.
         let own = [("osd-xsrf", Some("true")), ("kbn-xsrf", Some("true"))];
         let chosen = [

@@ -8,7 +8,7 @@ use super::super::pack::collect;
 use super::super::segment::{self, Column};
 use super::super::tail::{Block, Tail};
 use crate::hit::event::fields::Field;
-use crate::query::{AskError, Filter, Term};
+use crate::query::{Filter, QueryError, Term};
 
 /// A segment's row in the table.
 pub(super) struct Packed {
@@ -64,7 +64,7 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Range(pub(super) i64, pub(super) i64);
 
 impl Range {
-    pub(super) fn of(filter: &Filter) -> Self {
+    pub(super) fn from_filter(filter: &Filter) -> Self {
         let millis = |time: Option<chrono::DateTime<chrono::Utc>>| time.map(|time| time.timestamp_millis());
         Self(
             millis(filter.from).unwrap_or(i64::MIN),
@@ -135,8 +135,8 @@ impl Snapshot<'_> {
         &self,
         (first, last): (i64, i64),
         wanted: &Wanted<'_>,
-        visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
-    ) -> Result<(), AskError> {
+        visit: &mut dyn FnMut(&Block) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
         let mut next = first;
         if last == i64::MAX {
             let (blocks, after) = self.tail.view(self.connection, first, wanted.fields)?;
@@ -158,8 +158,8 @@ impl Snapshot<'_> {
         &self,
         wanted: &Wanted<'_>,
         range: Range,
-        visit: &mut dyn FnMut(&Block) -> Result<(), AskError>,
-    ) -> Result<(), AskError> {
+        visit: &mut dyn FnMut(&Block) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
         let packed = packed(self.connection)?;
         for segment in packed
             .iter()

@@ -5,15 +5,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::tail::{Block, Tail};
 use super::blocks::{Packed, Range, Snapshot, Wanted, gaps, packed, read, select};
 use super::fields;
-use crate::query::{AskError, Cursor, Latest, Page};
+use crate::query::{Cursor, EventPage, EventQuery, QueryError};
 
 /// An event that was found: its place in the order, and its document.
 type Found = (Cursor, String);
 
 /// Finds events.
-pub(crate) fn latest(connection: &Connection, tail: &Tail, latest: &Latest) -> Result<Page, AskError> {
+pub(crate) fn latest(connection: &Connection, tail: &Tail, latest: &EventQuery) -> Result<EventPage, QueryError> {
     let transaction = connection.unchecked_transaction()?;
-    let mut range = Range::of(&latest.filter);
+    let mut range = Range::from_filter(&latest.filter);
     if let Some(Cursor { time, .. }) = &latest.after {
         // Those of the same time are told apart by their ids later.
         if latest.oldest_first {
@@ -37,7 +37,7 @@ pub(crate) fn latest(connection: &Connection, tail: &Tail, latest: &Latest) -> R
     found.truncate(latest.limit);
     let next = found.last().filter(|_| more).map(|(cursor, _)| cursor.clone());
     let parse = |(_, document): Found| serde_json::from_str(&document).unwrap_or_default();
-    Ok(Page {
+    Ok(EventPage {
         events: found.into_iter().map(parse).collect(),
         next,
     })
@@ -45,7 +45,7 @@ pub(crate) fn latest(connection: &Connection, tail: &Tail, latest: &Latest) -> R
 
 fn by_index(
     connection: &Connection,
-    latest: &Latest,
+    latest: &EventQuery,
     code: Option<&str>,
     range: Range,
 ) -> rusqlite::Result<Vec<Found>> {
@@ -81,7 +81,7 @@ fn by_index(
 }
 
 /// Goes through segments until no later one can hold what is asked for.
-fn by_segments(snapshot: &Snapshot<'_>, latest: &Latest, range: Range) -> Result<Vec<Found>, AskError> {
+fn by_segments(snapshot: &Snapshot<'_>, latest: &EventQuery, range: Range) -> Result<Vec<Found>, QueryError> {
     let fields = fields(&latest.filter, &[]);
     let wanted = Wanted {
         fields: &fields,

@@ -13,14 +13,14 @@ use super::segment::Column;
 use super::tail::Tail;
 use crate::hit::event::fields::Field;
 use crate::query::clock::Clock;
-use crate::query::{Answer, AskError, CLASS, Filter, Group, Listing, Question, Totals, known};
+use crate::query::{CLASS, Filter, Group, Listing, Query, QueryError, QueryResult, Totals, declared_field};
 use blocks::{Range, Snapshot, Wanted, select};
 pub(super) use latest::latest;
 pub(super) use numbering::Kept;
 use numbering::Numbering;
 use tally::{ByHash, Counts, Different, Points, Sums};
 
-impl From<rusqlite::Error> for AskError {
+impl From<rusqlite::Error> for QueryError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Unavailable(error.to_string())
     }
@@ -39,7 +39,7 @@ fn fields(filter: &Filter, others: &[&'static Field]) -> Vec<&'static Field> {
 }
 
 /// Answers a question.
-pub(super) fn ask(connection: &Connection, shared: &Shared, question: &Question) -> Result<Answer, AskError> {
+pub(super) fn ask(connection: &Connection, shared: &Shared, question: &Query) -> Result<QueryResult, QueryError> {
     // All that is read is of the same moment.
     let transaction = connection.unchecked_transaction()?;
     let snapshot = Snapshot {
@@ -60,7 +60,7 @@ pub(super) fn ask(connection: &Connection, shared: &Shared, question: &Question)
     Ok(answer)
 }
 
-fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numbering>) -> Result<Totals, AskError> {
+fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numbering>) -> Result<Totals, QueryError> {
     let others = unique.as_ref().map(|numbering| numbering.field);
     let fields = fields(filter, others.as_slice());
     let wanted = Wanted {
@@ -68,7 +68,7 @@ fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numb
         times: !filter.terms.is_empty(),
         numbers: false,
     };
-    let (range, mut sums, mut all) = (Range::of(filter), Sums::default(), Different::default());
+    let (range, mut sums, mut all) = (Range::from_filter(filter), Sums::default(), Different::default());
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
@@ -124,9 +124,13 @@ impl OfClasses {
     }
 }
 
-fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut Numbering>) -> Result<Answer, AskError> {
+fn count(
+    snapshot: &Snapshot<'_>,
+    question: &Query,
+    mut unique: Option<&mut Numbering>,
+) -> Result<QueryResult, QueryError> {
     let filter = &question.filter;
-    let class = known(CLASS);
+    let class = declared_field(CLASS);
     let others = [&[class][..], &question.by, question.unique.as_slice()].concat();
     let fields = fields(filter, &others);
     let wanted = Wanted {
@@ -134,9 +138,10 @@ fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut N
         times: question.series.is_some() || !filter.terms.is_empty(),
         numbers: false,
     };
-    let range = Range::of(filter);
-    let points =
-        |series: &crate::query::Series| Ok::<_, AskError>(Points::new(Clock::of(&series.zone)?, series.interval));
+    let range = Range::from_filter(filter);
+    let points = |series: &crate::query::SeriesQuery| {
+        Ok::<_, QueryError>(Points::new(Clock::new(&series.zone)?, series.interval))
+    };
     let mut points = question.series.as_ref().map(points).transpose()?;
     let (mut sums, mut all) = (Sums::default(), Different::default());
     let (mut classes, mut of_classes) = (Counts::default(), OfClasses::default());
@@ -198,7 +203,7 @@ fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut N
         field: field.name,
         values: plain(groups),
     };
-    Ok(Answer {
+    Ok(QueryResult {
         totals: sums.totals(counted.then(|| all.count())),
         classes: plain(classes),
         previous: None,
@@ -210,14 +215,14 @@ fn count(snapshot: &Snapshot<'_>, question: &Question, mut unique: Option<&mut N
 /// Counts the uniques of the values that are listed, now that it is known which these are.
 fn count_uniques(
     snapshot: &Snapshot<'_>,
-    question: &Question,
+    question: &Query,
     numbering: &mut Numbering,
     listings: &mut [Vec<(u64, Group)>],
-) -> Result<(), AskError> {
+) -> Result<(), QueryError> {
     if listings.iter().all(Vec::is_empty) {
         return Ok(());
     }
-    let range = Range::of(&question.filter);
+    let range = Range::from_filter(&question.filter);
     let places: Vec<ByHash<usize>> = listings
         .iter()
         .map(|groups| {
@@ -275,8 +280,8 @@ fn count_uniques(
 }
 
 /// Counts events.
-pub(super) fn count_events(connection: &Connection, tail: &Tail, filter: &Filter) -> Result<u64, AskError> {
-    let Range(from, to) = Range::of(filter);
+pub(super) fn count_events(connection: &Connection, tail: &Tail, filter: &Filter) -> Result<u64, QueryError> {
+    let Range(from, to) = Range::from_filter(filter);
     let number = |count: i64| u64::try_from(count).unwrap_or_default();
     if let Some(code) = filter.only_code() {
         let mut statement =

@@ -155,7 +155,7 @@ mod tests {
     fn event(number: usize, visitor: u8) -> Event {
         let class = ["human", "privacy_proxy"][usize::from(visitor % 2)];
         let document = serde_json::json!({
-            "@timestamp": crate::hit::event::iso(time(number)),
+            "@timestamp": crate::hit::event::format_iso(time(number)),
             "event": {"id": number.to_string()},
             "visitor": {"id": format!("visitor-{visitor}")},
             "user": {"id": format!("user-{}", visitor / 3)},
@@ -188,7 +188,7 @@ mod tests {
             let path = folder.path().join("pixel.db");
             let mut count = 30;
             arrive(&path, &(0..30).collect::<Vec<u8>>(), 0);
-            let readers = Readers::of(path.clone());
+            let readers = Readers::new(path.clone());
             let mut connection = Connection::open(&path).expect("the file opens");
             for step in steps {
                 match step {
@@ -207,7 +207,7 @@ mod tests {
                         let given: Vec<_> = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
                         let question = Parameters::new(&given, time(count)).question().expect("it is a question");
                         let ask = |readers: &Readers| readers.open().expect("it opens").ask(&question).expect("an answer");
-                        prop_assert_eq!(ask(&readers), ask(&Readers::of(path.clone())), "{:?}", given);
+                        prop_assert_eq!(ask(&readers), ask(&Readers::new(path.clone())), "{:?}", given);
                     }
                 }
             }

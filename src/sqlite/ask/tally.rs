@@ -10,7 +10,7 @@ use super::super::tail::Block;
 use super::blocks::Range;
 use crate::hit::event::fields::Field;
 use crate::query::clock::Clock;
-use crate::query::{AskError, Group, Interval, MOST_POINTS, Moment, Point, Totals, sort, too_many_points, wrong};
+use crate::query::{Group, Interval, MAX_POINTS, Point, QueryError, Timestamp, Totals, sort, too_many_points, wrong};
 
 /// Hashes are hashes already.
 #[derive(Debug, Default)]
@@ -264,7 +264,7 @@ impl Points {
     }
 
     /// All points without gaps: from the first to the last that has events, or through the whole period.
-    pub(super) fn finish(mut self, range: Range, counted: bool) -> Result<Vec<Point>, AskError> {
+    pub(super) fn finish(mut self, range: Range, counted: bool) -> Result<Vec<Point>, QueryError> {
         let bounded = range.0 > i64::MIN && range.1 < i64::MAX;
         let first = self.places.first_key_value().map(|(start, _)| *start);
         let last = self.places.last_key_value().map(|(start, _)| *start);
@@ -276,7 +276,7 @@ impl Points {
         };
         let mut points = Vec::new();
         while start <= last {
-            if points.len() == MOST_POINTS {
+            if points.len() == MAX_POINTS {
                 return Ok(wrong("interval", too_many_points())?);
             }
             let found = self.places.get(&start).map(|place| &mut self.found[*place]);
@@ -285,7 +285,7 @@ impl Points {
                 None => (self.clock.point(self.interval, start).1, 0, Different::default()),
             };
             points.push(Point {
-                start: Moment::of_millis(start),
+                start: Timestamp::from_millis(start),
                 events,
                 uniques: counted.then(|| different.count()),
             });
@@ -323,8 +323,8 @@ impl Sums {
         Totals {
             events: self.events,
             uniques,
-            first: self.first.map(Moment::of_millis),
-            last: self.last.map(Moment::of_millis),
+            first: self.first.map(Timestamp::from_millis),
+            last: self.last.map(Timestamp::from_millis),
         }
     }
 }

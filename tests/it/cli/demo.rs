@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use pixel::cli::demo::generator::Demo;
-use pixel::client::bulk::{Patience, load};
+use pixel::client::bulk::{BulkTimeouts, load};
 use pixel::client::http::{Deliverer, http_client};
 use pixel::config::{Config, Timing};
 use pixel::destination::Destination;
@@ -839,7 +839,7 @@ async fn each_item_ends_exactly_once() {
     .await;
     let outcomes = stub
         .deliverer()
-        .deliver_all(&events, Limits::default(), Patience::default())
+        .deliver_all(&events, Limits::default(), BulkTimeouts::default())
         .await;
     assert_eq!(outcomes.len(), events.len());
     for (number, outcome) in outcomes.iter().enumerate() {
@@ -870,9 +870,9 @@ async fn each_item_ends_exactly_once() {
 async fn patience_ends() {
     let events = numbered(3);
     let stub = Stub::start([("event-1".to_owned(), vec![429; 1_000])]).await;
-    let patience = Patience {
+    let patience = BulkTimeouts {
         budget: Duration::from_millis(500),
-        ..Patience::default()
+        ..BulkTimeouts::default()
     };
     let outcomes = stub.deliverer().deliver_all(&events, Limits::default(), patience).await;
     assert_eq!((&outcomes[0], &outcomes[2]), (&Outcome::Indexed, &Outcome::Indexed));
@@ -895,7 +895,7 @@ async fn a_request_that_fails_as_a_whole_is_sent_again_as_a_whole() {
     });
     let deliverer = stub.deliverer();
     let outcomes = deliverer
-        .deliver_all(&events, Limits::default(), Patience::default())
+        .deliver_all(&events, Limits::default(), BulkTimeouts::default())
         .await;
     // The request that got 503 may have stored it.
     assert_eq!(outcomes, vec![Outcome::Indexed; 10]);
@@ -904,7 +904,7 @@ async fn a_request_that_fails_as_a_whole_is_sent_again_as_a_whole() {
     // One that got 429 has not.
     stub.state(|state| state.whole = vec![429]);
     let outcomes = deliverer
-        .deliver_all(&events, Limits::default(), Patience::default())
+        .deliver_all(&events, Limits::default(), BulkTimeouts::default())
         .await;
     assert_eq!(outcomes, vec![Outcome::Duplicate; 10]);
 }
@@ -916,7 +916,7 @@ async fn a_body_that_is_too_large_is_halved() {
     stub.state(|state| state.largest = 1_000);
     let outcomes = stub
         .deliverer()
-        .deliver_all(&events, Limits::default(), Patience::default())
+        .deliver_all(&events, Limits::default(), BulkTimeouts::default())
         .await;
     assert_eq!(outcomes, vec![Outcome::Indexed; 100]);
     assert!(stub.state(|state| state.stored.values().all(|times| *times == 1)));
@@ -940,7 +940,7 @@ async fn an_index_that_refuses_ids_gets_none() {
     let deliverer = stub.deliverer();
     for _ in 0..2 {
         let outcomes = deliverer
-            .deliver_all(&numbered(5), Limits::default(), Patience::default())
+            .deliver_all(&numbered(5), Limits::default(), BulkTimeouts::default())
             .await;
         assert_eq!(outcomes, vec![Outcome::Indexed; 5]);
     }
@@ -972,7 +972,7 @@ async fn two_requests_are_under_way_and_an_end_waits_for_them() {
         let deliverer = Arc::clone(&deliverer);
         async move {
             deliverer
-                .deliver_all(&events, Limits::default(), Patience::default())
+                .deliver_all(&events, Limits::default(), BulkTimeouts::default())
                 .await
         }
     };

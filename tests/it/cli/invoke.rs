@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use chrono::DateTime;
 use pixel::hit::privacy::Key;
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
@@ -33,8 +33,8 @@ fn printed(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("it prints JSON")
 }
 
-fn arrived() -> Arrived {
-    Arrived {
+fn arrived() -> HttpRequest {
+    HttpRequest {
         method: "GET".to_owned(),
         path: "/pixel/abc.gif".to_owned(),
         query: "userid=u-1&thirdpartyname=shop".to_owned(),
@@ -59,7 +59,7 @@ fn a_payload_of_every_ingress_shows_its_reply_and_its_event() {
             shown["event"]["labels"],
             json!([
                 "thirdpartyname=shop",
-                format!("userid={}", Key::of_secret(KEY).user("u-1"))
+                format!("userid={}", Key::from_secret(KEY).user("u-1"))
             ]),
             "{ingress}"
         );

@@ -8,7 +8,7 @@ use pixel::config::{Config, VARIABLES};
 use pixel::hit::answer;
 use pixel::hit::answer::Answer;
 use pixel::hit::privacy::Key;
-use pixel::hit::read::Circumstances;
+use pixel::hit::read::RequestContext;
 use pixel::hit::request::passthrough::{Document, document};
 use serde_json::Value;
 
@@ -159,13 +159,13 @@ fn the_event_is_what_its_request_gives() {
         panic!("the request is a hit");
     };
     let now = "2026-03-01T09:30:00.150Z".parse().expect("a time");
-    let circumstances = Circumstances {
+    let circumstances = RequestContext {
         now,
         invocation: "unused".into(),
         trusted_hops: 0,
     };
     let mut config = Config::default();
-    config.policy.key = Key::of_secret("the key of the README");
+    config.policy.key = Key::from_secret("the key of the README");
     let event = answer::event(*request, &circumstances, &config);
     let mut made: Value = serde_json::from_str(&event.document).expect("the event is JSON");
     // The README leaves out what API Gateway leaves empty.

@@ -8,9 +8,9 @@ use pixel::cli::saved_objects::{INDEX_PATTERN, objects};
 use pixel::client::http::http_client;
 use pixel::config::Timing;
 use pixel::destination::{Auth, Destination, Secret, Service};
-use pixel::setup::dashboards::session::{Differing, Options, import};
+use pixel::setup::dashboards::session::{ImportOptions, OnConflict, import};
 use pixel::setup::dashboards::{Place, place};
-use pixel::setup::run::{Done, Step};
+use pixel::setup::run::{Step, StepResult};
 use serde_json::{Value, json};
 
 use super::stub::{Came, Door, Fault, Objects, Program, Stub, USER, program_fields};
@@ -35,23 +35,23 @@ fn sigv4() -> Auth {
     }
 }
 
-fn options(stub: &Stub, auth: Auth) -> Options {
-    Options {
+fn options(stub: &Stub, auth: Auth) -> ImportOptions {
+    ImportOptions {
         base: stub.url(),
         auth,
         withheld: false,
         tenant: None,
         space: None,
-        differing: Differing::Refuse,
+        differing: OnConflict::Refuse,
         write: true,
     }
 }
 
-fn run(options: &Options) -> Result<Done, String> {
+fn run(options: &ImportOptions) -> Result<StepResult, String> {
     run_step(options).map(|step| step.done)
 }
 
-fn run_step(options: &Options) -> Result<Step, String> {
+fn run_step(options: &ImportOptions) -> Result<Step, String> {
     let http = http_client(None, &Timing::default()).expect("a client");
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
     let credentials = SharedCredentialsProvider::new(credentials);
@@ -66,13 +66,13 @@ fn check_import(program: Program, door: Door, auth: Auth, prefix: &'static str) 
     let stub = Stub::start(program, door, prefix);
     let mut options = options(&stub, auth);
     options.write = false;
-    assert_eq!(run(&options), Ok(Done::Created), "{what}");
+    assert_eq!(run(&options), Ok(StepResult::Created), "{what}");
     assert!(stub.objects().is_empty(), "{what}: a dry run writes nothing");
     options.write = true;
-    assert_eq!(run(&options), Ok(Done::Created), "{what}");
+    assert_eq!(run(&options), Ok(StepResult::Created), "{what}");
     assert_eq!(stub.objects().len(), ours().len(), "{what}");
     stub.came();
-    assert_eq!(run(&options), Ok(Done::Unchanged), "{what}");
+    assert_eq!(run(&options), Ok(StepResult::Unchanged), "{what}");
     let again = stub.came();
     assert!(
         again.iter().all(|came| !came.path.contains("_import")),
@@ -108,7 +108,7 @@ fn tenant_and_space_are_where_it_was_asked_for() {
         let mut options = options(&stub, Auth::None);
         options.tenant = tenant.map(Into::into);
         options.space = space.map(Into::into);
-        assert_eq!(run(&options), Ok(Done::Created), "{place}");
+        assert_eq!(run(&options), Ok(StepResult::Created), "{place}");
         assert!(
             stub.objects().keys().all(|(where_it_is, ..)| where_it_is == place),
             "{place}"
@@ -185,7 +185,7 @@ fn what_a_person_changed_is_kept_unless_it_is_to_be_replaced() {
     {
         let stub = Stub::start(program, Door::Open, "");
         let mut options = options(&stub, Auth::None);
-        assert_eq!(run(&options), Ok(Done::Created), "{what}");
+        assert_eq!(run(&options), Ok(StepResult::Created), "{what}");
         stub.change(change);
         // And one is gone.
         stub.change(|objects| {
@@ -193,7 +193,7 @@ fn what_a_person_changed_is_kept_unless_it_is_to_be_replaced() {
         });
         let changed = stub.objects();
         if !theirs {
-            assert_eq!(run(&options), Ok(Done::Updated), "{what}");
+            assert_eq!(run(&options), Ok(StepResult::Updated), "{what}");
             continue;
         }
         let error = run(&options).expect_err(what);
@@ -202,13 +202,17 @@ fn what_a_person_changed_is_kept_unless_it_is_to_be_replaced() {
             "{what}: {error}"
         );
         assert_eq!(stub.objects(), changed, "{what}: nothing was written");
-        options.differing = Differing::Keep;
-        assert_eq!(run(&options), Ok(Done::Updated), "{what}: what is gone comes back");
-        assert_eq!(run(&options), Ok(Done::Unchanged), "{what}");
+        options.differing = OnConflict::Keep;
+        assert_eq!(
+            run(&options),
+            Ok(StepResult::Updated),
+            "{what}: what is gone comes back"
+        );
+        assert_eq!(run(&options), Ok(StepResult::Unchanged), "{what}");
         assert_eq!(stub.objects().len(), ours().len(), "{what}");
-        options.differing = Differing::Replace;
-        assert_eq!(run(&options), Ok(Done::Updated), "{what}");
-        assert_eq!(run(&options), Ok(Done::Unchanged), "{what}");
+        options.differing = OnConflict::Replace;
+        assert_eq!(run(&options), Ok(StepResult::Updated), "{what}");
+        assert_eq!(run(&options), Ok(StepResult::Unchanged), "{what}");
     }
 }
 
@@ -308,7 +312,11 @@ fn a_program_that_lacks_a_kind_of_object_gets_the_others() {
         }
         // Once it is a newer program, what is missing comes.
         stub.fault(Fault::None);
-        let done = if others_stay { Done::Updated } else { Done::Created };
+        let done = if others_stay {
+            StepResult::Updated
+        } else {
+            StepResult::Created
+        };
         assert_eq!(run(&options), Ok(done), "{kind}");
         assert_eq!(stub.objects().len(), ours().len(), "{kind}");
     }
@@ -330,11 +338,11 @@ fn listed(index_pattern: &Value) -> Vec<Value> {
 fn an_index_pattern_without_its_fields_is_filled_and_never_unchanged() {
     let stub = Stub::start(Program::OpenSearchDashboards2, Door::Open, "");
     let mut options = options(&stub, Auth::None);
-    assert_eq!(run(&options), Ok(Done::Created));
+    assert_eq!(run(&options), Ok(StepResult::Created));
     let known = program_fields(&META);
     let names = |fields: &[Value]| fields.iter().map(|field| field["name"].clone()).collect::<Vec<_>>();
     assert_eq!(names(&listed(&index_pattern(&stub))), names(&known));
-    assert_eq!(run(&options), Ok(Done::Unchanged));
+    assert_eq!(run(&options), Ok(StepResult::Unchanged));
     let step = run_step(&options).expect("it is asked").subject;
     assert!(
         step.contains(&format!("{} fields in the index pattern", known.len())),
@@ -354,7 +362,7 @@ fn an_index_pattern_without_its_fields_is_filled_and_never_unchanged() {
         });
         options.write = false;
         let step = run_step(&options).expect("it is asked");
-        assert_eq!(step.done, Done::Updated, "{broken}");
+        assert_eq!(step.done, StepResult::Updated, "{broken}");
         assert!(
             step.subject.contains("which were not in it"),
             "{broken}: {}",
@@ -366,14 +374,14 @@ fn an_index_pattern_without_its_fields_is_filled_and_never_unchanged() {
             "a dry run writes nothing"
         );
         options.write = true;
-        assert_eq!(run(&options), Ok(Done::Updated), "{broken}");
+        assert_eq!(run(&options), Ok(StepResult::Updated), "{broken}");
         assert_eq!(names(&listed(&index_pattern(&stub))), names(&known), "{broken}");
         assert_eq!(
             index_pattern(&stub)["attributes"]["fieldFormatMap"],
             "{}",
             "the rest is a person's"
         );
-        assert_eq!(run(&options), Ok(Done::Unchanged), "{broken}");
+        assert_eq!(run(&options), Ok(StepResult::Unchanged), "{broken}");
     }
     stub.fault(Fault::Forgets);
     stub.change(|all| one(all, "index-pattern", "pixel-events")["attributes"]["fields"] = "[]".into());
@@ -385,7 +393,7 @@ fn an_index_pattern_without_its_fields_is_filled_and_never_unchanged() {
 fn a_list_that_the_program_or_a_person_completed_is_kept() {
     let stub = Stub::start(Program::OpenSearchDashboards2, Door::Open, "");
     let options = options(&stub, Auth::None);
-    assert_eq!(run(&options), Ok(Done::Created));
+    assert_eq!(run(&options), Ok(StepResult::Created));
     // What *refresh* makes: the program's answer, with how often fields were used, and what people have added.
     let mut refreshed = program_fields(&META);
     for field in &mut refreshed {
@@ -408,7 +416,7 @@ fn a_list_that_the_program_or_a_person_completed_is_kept() {
         });
     };
     store(&refreshed);
-    assert_eq!(run(&options), Ok(Done::Unchanged));
+    assert_eq!(run(&options), Ok(StepResult::Unchanged));
     // One of ours is missing: it comes back, and nothing else is lost.
     let removed = refreshed
         .iter()
@@ -416,7 +424,7 @@ fn a_list_that_the_program_or_a_person_completed_is_kept() {
         .expect("it is there");
     refreshed.remove(removed);
     store(&refreshed);
-    assert_eq!(run(&options), Ok(Done::Updated));
+    assert_eq!(run(&options), Ok(StepResult::Updated));
     let fields = listed(&index_pattern(&stub));
     let field = |name: &str| fields.iter().find(|field| field["name"] == name);
     assert!(field("pixel.code").is_some());
@@ -431,11 +439,11 @@ fn without_an_index_the_list_is_the_one_of_the_file() {
     let options = options(&stub, Auth::None);
     let step = run_step(&options).expect("it is imported");
     assert!(
-        step.done == Done::Created && step.subject.contains("as shipped"),
+        step.done == StepResult::Created && step.subject.contains("as shipped"),
         "{}",
         step.subject
     );
-    assert_eq!(run(&options), Ok(Done::Unchanged));
+    assert_eq!(run(&options), Ok(StepResult::Unchanged));
     let mine = ours()[0]["attributes"]["fields"].clone();
     assert_eq!(
         listed(&index_pattern(&stub)),
@@ -444,8 +452,8 @@ fn without_an_index_the_list_is_the_one_of_the_file() {
     // The index is there now.
     stub.fault(Fault::None);
     stub.change(|all| one(all, "index-pattern", "pixel-events")["attributes"]["fields"] = "[]".into());
-    assert_eq!(run(&options), Ok(Done::Updated));
-    assert_eq!(run(&options), Ok(Done::Unchanged));
+    assert_eq!(run(&options), Ok(StepResult::Updated));
+    assert_eq!(run(&options), Ok(StepResult::Unchanged));
 }
 
 #[test]
@@ -507,7 +515,7 @@ fn a_tenant_or_space_that_does_not_exist_is_an_error_that_lists_those_that_do() 
         let stub = Stub::start(OpenSearchDashboards2, door, "");
         let mut options = options(&stub, if door == Door::Open { Auth::None } else { basic() });
         options.tenant = Some(tenant.to_owned());
-        assert_eq!(run(&options), Ok(Done::Created), "{tenant}");
+        assert_eq!(run(&options), Ok(StepResult::Created), "{tenant}");
     }
 }
 
@@ -583,16 +591,16 @@ fn a_login_that_is_wanted_says_that_credentials_were_withheld() {
 /// A missing reference, an unknown type, and what nobody has thought of yet.
 #[test]
 fn the_reasons_of_single_objects_are_told() {
-    use pixel::setup::dashboards::{Reply, imported};
+    use pixel::setup::dashboards::{DashboardsResponse, imported};
     let errors = json!([
         {"type": "visualization", "id": "a", "error": {"type": "missing_references", "references": [{"type": "index-pattern", "id": "x"}]}},
         {"type": "lens", "id": "b", "error": {"type": "unsupported_type"}},
         {"type": "dashboard", "id": "c", "error": {"type": "unknown", "message": "mapping set to strict", "statusCode": 400}},
     ]);
-    let reply = |body: &Value| Reply {
+    let reply = |body: &Value| DashboardsResponse {
         status: 200,
         body: body.to_string().into_bytes(),
-        ..Reply::default()
+        ..DashboardsResponse::default()
     };
     let told =
         imported(&reply(&json!({"success": false, "successCount": 0, "errors": errors}))).expect_err("three errors");

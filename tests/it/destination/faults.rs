@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use pixel::hit::pixel::GIF;
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -189,7 +189,7 @@ struct Visits {
 
 /// The payload of hit `number`.
 pub fn hit(number: usize) -> Vec<u8> {
-    let arrived = Arrived {
+    let arrived = HttpRequest {
         method: "GET".to_owned(),
         path: "/pixel.gif".to_owned(),
         query: format!("n={number}"),

@@ -12,7 +12,7 @@ use pixel::destination::Destination;
 use pixel::hit::answer;
 use pixel::hit::event::Event;
 use pixel::hit::outcome::Outcome;
-use pixel::hit::read::Circumstances;
+use pixel::hit::read::RequestContext;
 use pixel::hit::request::Request;
 use pixel::hit::request::passthrough::{Document, document};
 use pixel::setup::schema::field_types;
@@ -75,7 +75,7 @@ pub fn event(id: &str, time: DateTime<Utc>, query: &[(String, String)], headers:
         ..Document::default()
     });
     let request = Request::decode(payload.to_string().as_bytes()).expect("it is a request");
-    let circumstances = Circumstances {
+    let circumstances = RequestContext {
         now: time,
         invocation: id.to_owned(),
         trusted_hops: 0,

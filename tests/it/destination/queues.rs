@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use pixel::hit::pixel::GIF;
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
@@ -173,8 +173,8 @@ fn what_visitors_send_to_the_stage_goes_through_a_queue_unchanged() {
     }
 }
 
-fn arrived(id: &str, text: &str) -> Arrived {
-    Arrived {
+fn arrived(id: &str, text: &str) -> HttpRequest {
+    HttpRequest {
         method: "GET".to_owned(),
         path: "/pixel.gif".to_owned(),
         query: format!("n={text}"),

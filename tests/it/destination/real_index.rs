@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use pixel::hit::pixel::GIF;
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
@@ -236,7 +236,7 @@ fn time() -> DateTime<Utc> {
 /// The document that the API makes of a visit.
 fn passthrough(id: &str) -> Vec<u8> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let arrived = Arrived {
+    let arrived = HttpRequest {
         method: "GET".to_owned(),
         path: "/prod/image/spring.png".to_owned(),
         query: "n=1&q=it%27s%20%22quoted%22".to_owned(),

@@ -20,7 +20,7 @@ use pixel::client::credentials;
 use pixel::client::http::{Deliverer, http_client};
 use pixel::client::sign::{CONTENT_TYPE, Unsigned, headers};
 use pixel::config::{Config, Variables};
-use pixel::destination::message::{Kind, Outlet, Record};
+use pixel::destination::message::{MessageService, MessageTarget, RecordFormat};
 use pixel::destination::{Auth, Destination, Service};
 use pixel::hit::event::Event;
 use pixel::hit::outcome::Outcome;
@@ -288,9 +288,9 @@ async fn botocore_signs_every_call_of_a_queue_or_stream_the_same() {
     let mut questions = Vec::new();
     let mut sent = Vec::new();
     for (kind, name) in [
-        (Kind::Sqs, "123456789012/pixel"),
-        (Kind::Sqs, "123456789012/pixel.fifo"),
-        (Kind::Firehose, "pixel"),
+        (MessageService::Sqs, "123456789012/pixel"),
+        (MessageService::Sqs, "123456789012/pixel.fifo"),
+        (MessageService::Firehose, "pixel"),
     ] {
         for token in [None, token] {
             let server = SmallServer::start(|_| Reaction::json(200, &json!({"MessageId": "m", "RecordId": "r"})));
@@ -334,12 +334,12 @@ async fn botocore_signs_every_call_of_a_queue_or_stream_the_same() {
     }
 }
 
-fn outlet(kind: Kind, name: &str, base: &str, token: Option<&str>) -> Deliverer<Outlet> {
+fn outlet(kind: MessageService, name: &str, base: &str, token: Option<&str>) -> Deliverer<MessageTarget> {
     let service = match kind {
-        Kind::Sqs => Service::Sqs,
-        Kind::Firehose => Service::Firehose,
+        MessageService::Sqs => Service::Sqs,
+        MessageService::Firehose => Service::Firehose,
     };
-    let outlet = Outlet {
+    let outlet = MessageTarget {
         kind,
         base: base.to_owned(),
         name: name.to_owned(),
@@ -347,7 +347,7 @@ fn outlet(kind: Kind, name: &str, base: &str, token: Option<&str>) -> Deliverer<
             service,
             region: REGION.to_owned(),
         },
-        record: Record::default(),
+        record: RecordFormat::default(),
     };
     let credentials = Credentials::new(KEY, SECRET, token.map(ToOwned::to_owned), None, "test");
     let timing = Config::default().timing;

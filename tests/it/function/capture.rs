@@ -15,7 +15,7 @@ use pixel::hit::event::Event;
 use pixel::hit::outcome::{Delivered, Failure, Outcome};
 use pixel::hit::privacy::Key;
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::passthrough::{Document, document};
 use pixel::server::gateway::payload as stage_payload;
 use serde_json::{Value, json};
@@ -188,7 +188,7 @@ pub fn assert_discreet_and_sound(case: &str, rig: &Rig, stub: &IndexStub) {
 
 /// The event of [`hit`].
 fn assert_event(case: &str, event: &Value, id: &str) {
-    let user = Key::of_secret(PRIVACY_KEY).user("u-1");
+    let user = Key::from_secret(PRIVACY_KEY).user("u-1");
     let expected = [
         ("/@timestamp", json!("2026-01-31T23:59:59.999Z")),
         ("/date", json!(1_769_903_999_999_i64)),
@@ -443,7 +443,7 @@ async fn every_ingress_is_answered_and_stored_in_both_orders() {
 
 async fn check_ingress(order: &'static str, ingress: Ingress) {
     let case = &format!("{ingress}, {order}");
-    let arrived = Arrived {
+    let arrived = HttpRequest {
         method: "GET".to_owned(),
         path: "/pixel/summer.gif".to_owned(),
         query: "utm_source=news&token=hush-hush".to_owned(),

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pixel::client::codes::opt_out;
+use pixel::client::codes::set_opted_out;
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
-use pixel::query::Moment;
-use pixel::query::store::{Listed, Store};
+use pixel::hit::request::http_request::HttpRequest;
+use pixel::query::Timestamp;
+use pixel::query::store::{ListedCode, Store};
 use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn asking(options: RigOptions) -> RigOptions {
 
 fn hit(ingress: Ingress, path: &str, id: &str) -> Vec<u8> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let arrived = Arrived {
+    let arrived = HttpRequest {
         method: "GET".to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
@@ -53,9 +53,9 @@ async fn open(rig: &Rig, ingress: Ingress, code: &str, id: &str) {
     );
 }
 
-fn listed(code: &str, revoked: bool) -> Listed {
-    let time = Moment::of_millis(1_779_000_000_000);
-    Listed {
+fn listed(code: &str, revoked: bool) -> ListedCode {
+    let time = Timestamp::from_millis(1_779_000_000_000);
+    ListedCode {
         code: code.to_owned(),
         created_at: time,
         campaign: Some("listed spring".to_owned()),
@@ -101,10 +101,10 @@ async fn a_code_stands_as_the_index_has_it_at_that_moment() {
     assert_eq!(opened(Ingress::Passthrough).await, indexed);
     lists.add(&listed(code, false)).await.expect("it is added");
     assert_eq!(opened(Ingress::Http).await, indexed);
-    opt_out(&lists, code, true).await.expect("it is remembered");
+    set_opted_out(&lists, code, true).await.expect("it is remembered");
     assert_eq!(opened(Ingress::Passthrough).await, ignored);
     assert_eq!(opened(Ingress::Http).await, ignored);
-    opt_out(&lists, code, false).await.expect("it is forgotten");
+    set_opted_out(&lists, code, false).await.expect("it is forgotten");
     lists.replace(&listed(code, true)).await.expect("it is revoked");
     assert_eq!(opened(Ingress::Rest).await, indexed);
     lists.replace(&listed(code, false)).await.expect("it is replaced");
@@ -340,7 +340,7 @@ fn a_batch_heeds_how_its_codes_stand() {
                 assert_eq!(counts(&rig), expected, "{}: {line}", subject.name);
                 lists.add(&listed(revoked, true)).await.ok();
                 lists.add(&listed("spring", false)).await.ok();
-                opt_out(&lists, out, true).await.expect("it is remembered");
+                set_opted_out(&lists, out, true).await.expect("it is remembered");
             }
             signatures(&index)
         });

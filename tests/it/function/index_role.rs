@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::server::gateway::payload;
 use serde_json::{Value, json};
 
@@ -240,7 +240,7 @@ async fn lost_answers_and_twins_are_counted_exactly() {
 }
 
 fn request(id: &str) -> String {
-    let arrived = Arrived {
+    let arrived = HttpRequest {
         method: "GET".to_owned(),
         path: "/pixel.gif".to_owned(),
         query: "n=7&password=hush".to_owned(),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use pixel::api::opt_out::{Wish, code_of_path, is_possible};
+use pixel::api::opt_out::{OptOutRequest, can_be_remembered, extract_code};
 use pixel::client::codes;
 use pixel::hit::code::{Contents, Keys};
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::query::store::Store;
 use pixel::server::gateway;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ async fn ask(rig: &Rig, ingress: Ingress, method: &str, target: &str) -> Answer 
 
 async fn ask_from(rig: &Rig, ingress: Ingress, method: &str, target: &str, origin: Option<&str>) -> Answer {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let arrived = Arrived {
+    let arrived = HttpRequest {
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
@@ -404,7 +404,7 @@ fn whoever_serves_the_same_index_heeds_it() {
         let post = |target: &str| send(served.address, &request("POST", target, &headers)).status;
         assert_eq!((post(&target), post("/opt-out/own-word")), (303, 303));
         let deliverer = deliverer(&subject, &index);
-        codes::opt_out(&deliverer, "own-word", true)
+        codes::set_opted_out(&deliverer, "own-word", true)
             .await
             .expect("it is written");
         let remembered = BTreeSet::from([known.clone(), code.clone(), "own-word".to_owned()]);
@@ -414,7 +414,7 @@ fn whoever_serves_the_same_index_heeds_it() {
             assert!(page.says(NOT_COUNTED) && !page.body.contains("<form"), "{page:?}");
         }
         assert_eq!(opt_outs.codes(), remembered);
-        codes::opt_out(&deliverer, "own-word", false)
+        codes::set_opted_out(&deliverer, "own-word", false)
             .await
             .expect("it is forgotten");
         assert_eq!(ask(&rig, Ingress::Rest, "POST", "/opt-out/own-word").await.status, 404);
@@ -513,13 +513,21 @@ fn no_code_stands_for_the_whole_index() {
     let opt_outs = OptOuts(&index);
     let deliverer = deliverer(&subject, &index);
     block_on(async {
-        codes::opt_out(&deliverer, "abc", true).await.expect("it is written");
+        codes::set_opted_out(&deliverer, "abc", true)
+            .await
+            .expect("it is written");
         for folder in ["", ".", ".."] {
-            assert!(codes::opt_out(&deliverer, folder, false).await.is_err(), "{folder:?}");
-            assert!(codes::opt_out(&deliverer, folder, true).await.is_err(), "{folder:?}");
+            assert!(
+                codes::set_opted_out(&deliverer, folder, false).await.is_err(),
+                "{folder:?}"
+            );
+            assert!(
+                codes::set_opted_out(&deliverer, folder, true).await.is_err(),
+                "{folder:?}"
+            );
             assert!(codes::is_opted_out(&deliverer, folder).await.is_err(), "{folder:?}");
-            let standing = codes::standing(&deliverer, folder, Duration::from_secs(20)).await;
-            assert_eq!(standing, Ok(codes::Standing::default()), "{folder:?}");
+            let standing = codes::look_up_code(&deliverer, folder, Duration::from_secs(20)).await;
+            assert_eq!(standing, Ok(codes::CodeLookup::default()), "{folder:?}");
             assert_eq!(deliverer.code(folder).await, Ok(None), "{folder:?}");
         }
         assert_eq!(codes::is_opted_out(&deliverer, "abc").await, Ok(true));
@@ -544,7 +552,7 @@ fn a_path_is_the_page_s_or_the_interface_s() {
         ("/opt-outs/abc", None),
         ("/", None),
     ] {
-        assert_eq!(code_of_path(path), code, "{path}");
+        assert_eq!(extract_code(path), code, "{path}");
     }
     for (code, possible) in [
         ("a", true),
@@ -553,13 +561,13 @@ fn a_path_is_the_page_s_or_the_interface_s() {
         ("...", true),
         ("..", false),
     ] {
-        assert_eq!(is_possible(code), possible, "{code}");
+        assert_eq!(can_be_remembered(code), possible, "{code}");
     }
     let button = [("in".to_owned(), String::new())];
-    assert_eq!(Wish::of("GET", &button), Some(Wish::See));
+    assert_eq!(OptOutRequest::parse("GET", &button), Some(OptOutRequest::See));
     assert_eq!(
-        (Wish::of("POST", &button), Wish::of("POST", &[])),
-        (Some(Wish::In), Some(Wish::Out))
+        (OptOutRequest::parse("POST", &button), OptOutRequest::parse("POST", &[])),
+        (Some(OptOutRequest::In), Some(OptOutRequest::Out))
     );
-    assert_eq!(Wish::of("post", &[]), None);
+    assert_eq!(OptOutRequest::parse("post", &[]), None);
 }

@@ -30,7 +30,7 @@ fn visit(agent: &str) -> Visit {
 }
 
 fn read(agent: &str) -> UserAgent {
-    user_agent::read(agent, &rules::agents().search(agent), |_| None)
+    user_agent::parse_user_agent(agent, &rules::agents().search(agent), |_| None)
 }
 
 // Ours.
@@ -177,7 +177,7 @@ fn client_hints_tell_what_a_frozen_agent_does_not() {
         "sec-ch-ua-platform-version" => Some(r#""15.0.0""#),
         _ => None,
     };
-    let read = user_agent::read(CHROME, &rules::agents().search(CHROME), hints);
+    let read = user_agent::parse_user_agent(CHROME, &rules::agents().search(CHROME), hints);
     assert_eq!(
         (read.name.as_deref(), read.os_version.as_deref()),
         (Some("Brave"), Some("11"))
@@ -200,7 +200,7 @@ fn hostile_agents_take_no_longer_than_their_first_kilobyte() {
     for piece in hostile {
         let long = piece.repeat(100_000 / piece.len());
         // What is behind it is not looked at.
-        let cut = &long[..long.floor_char_boundary(rules::LONGEST)];
+        let cut = &long[..long.floor_char_boundary(rules::MAX_TEXT_BYTES)];
         assert_eq!(visit(&long), visit(cut), "{piece}");
         assert_eq!(read(&long).os, read(cut).os, "{piece}");
     }
@@ -221,8 +221,8 @@ proptest! {
     ) {
         let agent = pieces.concat().repeat(times);
         let found = rules::agents().search(&agent);
-        prop_assert!(found.tried() <= 40 * rules::LONGEST, "{} for {agent}", found.tried());
-        let cut = &agent[..agent.floor_char_boundary(rules::LONGEST)];
+        prop_assert!(found.tried() <= 40 * rules::MAX_TEXT_BYTES, "{} for {agent}", found.tried());
+        let cut = &agent[..agent.floor_char_boundary(rules::MAX_TEXT_BYTES)];
         prop_assert_eq!(visit(&agent), visit(cut));
         prop_assert_eq!(read(&agent).device, read(cut).device);
     }

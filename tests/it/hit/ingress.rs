@@ -11,9 +11,9 @@ use pixel::hit::answer;
 use pixel::hit::answer::Answer;
 use pixel::hit::outcome::Ignored;
 use pixel::hit::pixel::{GIF, Image, PNG, Pixel, Status};
-use pixel::hit::read::Circumstances;
+use pixel::hit::read::RequestContext;
 use pixel::hit::request::Ingress;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::script;
 use pixel::server::gateway::{HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ const PROXIES: [Ingress; 5] = [
     Ingress::AlbMultiValue,
 ];
 
-fn visit(method: &str, path: &str, query: &str) -> Arrived {
+fn visit(method: &str, path: &str, query: &str) -> HttpRequest {
     let headers = [
         ("Host", "pixel.example"),
         ("User-Agent", "Mozilla/5.0 (\"it's\"; \\)"),
@@ -41,7 +41,7 @@ fn visit(method: &str, path: &str, query: &str) -> Arrived {
         ("X-Forwarded-For", "6.6.6.6"),
         ("Cookie", "secret=1"),
     ];
-    Arrived {
+    HttpRequest {
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
@@ -54,12 +54,12 @@ fn visit(method: &str, path: &str, query: &str) -> Arrived {
 }
 
 /// The event of a visit.
-fn event(ingress: Ingress, arrived: &Arrived) -> Value {
+fn event(ingress: Ingress, arrived: &HttpRequest) -> Value {
     let payload = payload(ingress, arrived).expect("a path of the pixel");
     let Answer::Accepted { request, .. } = answer::answer(&payload, None) else {
         panic!("{ingress}: not accepted");
     };
-    let circumstances = Circumstances {
+    let circumstances = RequestContext {
         now: arrived.time,
         invocation: arrived.id.clone(),
         trusted_hops: 0,
@@ -114,7 +114,7 @@ fn repeated_parameters_are_kept_in_order_where_aws_keeps_them() {
 }
 
 /// What a visitor sees of a request.
-fn seen(ingress: Ingress, arrived: &Arrived) -> (HttpAnswer, Option<Ignored>) {
+fn seen(ingress: Ingress, arrived: &HttpRequest) -> (HttpAnswer, Option<Ignored>) {
     let payload = payload(ingress, arrived).expect("a proxy takes every path");
     match answer::answer(&payload, Some("https://shop.example")) {
         Answer::Accepted { reply, .. } => (http_answer(ingress, arrived, &reply, None), None),

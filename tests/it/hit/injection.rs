@@ -6,13 +6,13 @@ use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pixel::client::ask;
-use pixel::client::bulk::Patience;
+use pixel::client::bulk::BulkTimeouts;
 use pixel::destination::bulk::Limits;
-use pixel::hit::event::{Event, iso};
+use pixel::hit::event::{Event, format_iso};
 use pixel::hit::outcome::Outcome;
 use pixel::query::elastic;
 use pixel::query::elastic::Dialect;
-use pixel::query::{Latest, Parameters, Question};
+use pixel::query::{EventQuery, Parameters, Query};
 use pixel::sqlite::{Reader, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -111,7 +111,7 @@ impl Made {
         let time = now() - TimeDelta::minutes(i64::try_from(place).expect("a small number") + 1);
         let id = format!("event-{place}");
         let mut document = json!({
-            "@timestamp": iso(time), "date": time.timestamp_millis(), "event": {"id": id},
+            "@timestamp": format_iso(time), "date": time.timestamp_millis(), "event": {"id": id},
             "pixel": {}, "campaign": {}, "labels": self.labels, "visit": {"class": self.class},
             "privacy": {"dnt": self.dnt}, "client": {}, "visitor": {"id": format!("visitor-{}", place % 5)},
         });
@@ -185,7 +185,7 @@ fn given() -> impl Strategy<Value = Given> {
 }
 
 /// What a filter over the events themselves finds.
-fn expected<'m>(events: &'m [Made], question: &Question) -> Vec<(usize, &'m Made)> {
+fn expected<'m>(events: &'m [Made], question: &Query) -> Vec<(usize, &'m Made)> {
     let passes = |made: &Made| {
         question.filter.terms.iter().all(|term| {
             let values = made.values(term.field.name);
@@ -226,7 +226,7 @@ fn contents(folder: &Path) -> Vec<String> {
 }
 
 /// The body of a search with all texts of the asker taken out.
-fn blanked(question: &Question) -> Value {
+fn blanked(question: &Query) -> Value {
     let mut question = question.clone();
     for term in &mut question.filter.terms {
         for value in &mut term.values {
@@ -273,7 +273,7 @@ proptest! {
             let expected = expected(&events, &question);
             let answer = match reader.ask(&question) {
                 Ok(answer) => answer,
-                Err(pixel::query::AskError::Parameter(error)) => {
+                Err(pixel::query::QueryError::Parameter(error)) => {
                     prop_assert_eq!(error.parameter.as_str(), "zone", "{:?}", given);
                     continue;
                 }
@@ -294,7 +294,7 @@ proptest! {
                     prop_assert_eq!(Some(&group.events), counts.get(&group.value), "{:?}", given);
                 }
             }
-            let latest = Latest { filter: question.filter.clone(), limit: 1_000, after: None, oldest_first: false };
+            let latest = EventQuery { filter: question.filter.clone(), limit: 1_000, after: None, oldest_first: false };
             let found = reader.find(&latest).expect("it can be read");
             let ids: Vec<_> = found.events.iter().map(|event| event["event"]["id"].clone()).collect();
             let wanted: Vec<_> = expected.iter().map(|(place, _)| json!(format!("event-{place}"))).collect();
@@ -326,7 +326,7 @@ fn an_index_understands_the_same() {
         .enumerate()
         .map(|(place, made)| made.event(place))
         .collect();
-    let outcomes = block_on(deliverer.deliver_all(&documents, Limits::default(), Patience::default()));
+    let outcomes = block_on(deliverer.deliver_all(&documents, Limits::default(), BulkTimeouts::default()));
     assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Indexed));
     index.ask("POST", "/_refresh", None);
     let mut answered = 0;

@@ -6,14 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use pixel::config::{Config, Variables};
 use pixel::destination::log_lines::{journal_line, log_line};
-use pixel::destination::message::Outlet;
+use pixel::destination::message::MessageTarget;
 use pixel::hit::answer;
 use pixel::hit::code::{Contents, Keys};
 use pixel::hit::event::Event;
 use pixel::hit::outcome::{Delivered, Failure, Ignored, Outcome};
 use pixel::hit::privacy::{AddressPolicy, Key, Recording, SignalPolicy, UserPolicy, clean_url};
-use pixel::hit::read::Circumstances;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::read::RequestContext;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::{Ingress, Pairs, Request};
 use pixel::server::gateway::payload;
 use proptest::collection::vec;
@@ -30,7 +30,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn event_of(request: Request, config: &Config) -> Event {
-    let circumstances = Circumstances {
+    let circumstances = RequestContext {
         now: now(),
         invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         trusted_hops: 0,
@@ -218,8 +218,8 @@ proptest! {
             attempts: 1,
             breaker: "closed",
         };
-        let outlet = |text| Outlet::parse(text, None).expect("an outlet").expect("it is right");
-        let handed = |text| String::from_utf8_lossy(&outlet(text).hand_over(&event).body).into_owned();
+        let outlet = |text| MessageTarget::parse(text, None).expect("an outlet").expect("it is right");
+        let handed = |text| String::from_utf8_lossy(&outlet(text).send_call(&event).body).into_owned();
         let held = [
             ("the event", event.document.clone()),
             ("the log of an event that was not delivered", log_line(&event, &failed, "https://search.example/events", 1).to_string()),
@@ -251,7 +251,7 @@ fn encoded(text: &str) -> String {
 }
 
 /// What arrives at an ingress, with something private in one place of it that no ingress of the function itself decides.
-fn arriving() -> impl Strategy<Value = (Arrived, Vec<String>)> {
+fn arriving() -> impl Strategy<Value = (HttpRequest, Vec<String>)> {
     let places = vec![
         "before the path",
         "code",
@@ -267,7 +267,7 @@ fn arriving() -> impl Strategy<Value = (Arrived, Vec<String>)> {
     ];
     let piece = (private(), any::<bool>(), select(places), select(&AROUND[..]));
     vec(piece, 1..5).prop_map(|pieces| {
-        let mut arrived = Arrived {
+        let mut arrived = HttpRequest {
             method: "GET".to_owned(),
             path: "/pixel/spring.gif".to_owned(),
             query: "a=1".to_owned(),
@@ -342,7 +342,7 @@ fn a_token_is_found_whatever_words_are_in_it() {
 #[test]
 fn the_same_person_has_the_same_hash_wherever_the_address_stands() {
     let config = config(&[("PIXEL_PRIVACY_KEY", "the secret of the tests")]).0;
-    let hash = Key::of_secret("the secret of the tests").user("anna@shop.example");
+    let hash = Key::from_secret("the secret of the tests").user("anna@shop.example");
     let query = [
         ("email", "Anna@Shop.example"),
         ("q", "write to anna@shop.example, please"),
@@ -362,7 +362,7 @@ fn the_same_person_has_the_same_hash_wherever_the_address_stands() {
 
 #[test]
 fn visitors_are_told_apart_for_a_day() {
-    let key = Key::of_secret("the secret of the tests");
+    let key = Key::from_secret("the secret of the tests");
     let [day, same, next] = ["2026-03-01T00:00:01Z", "2026-03-01T23:59:59Z", "2026-03-02T00:00:01Z"]
         .map(|time| time.parse::<DateTime<Utc>>().expect("a time"));
     let [here, there] = ["203.0.113.77", "203.0.113.78"].map(|address| address.parse().expect("an address"));
@@ -374,7 +374,7 @@ fn visitors_are_told_apart_for_a_day() {
     assert_ne!(visitor, key.visitor(day, here, "Mail/8"));
     assert_ne!(
         visitor,
-        Key::of_secret("another secret of the tests").visitor(day, here, "Mail/7")
+        Key::from_secret("another secret of the tests").visitor(day, here, "Mail/7")
     );
 }
 
@@ -450,7 +450,7 @@ fn a_wish_not_to_be_tracked_is_followed() {
         assert!(recorded.pointer("/visitor/id").is_some());
 
         let ignoring = config(&[("PIXEL_PRIVACY_SIGNAL", "ignore")]).0;
-        let refusal = pixel::hit::privacy::refusal(&request(), ignoring.consent());
+        let refusal = pixel::hit::privacy::find_refusal(&request(), ignoring.consent());
         assert_eq!(refusal, Some(Ignored::PrivacySignal));
     }
     let no_wish = document(a_request(&query, &[("dnt", "0")]), &Config::default());

@@ -8,13 +8,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use pixel::hit::answer;
 use pixel::hit::answer::Answer;
-use pixel::hit::enrich::{Beside, Enriched};
+use pixel::hit::enrich::{EnrichContext, Enriched};
 use pixel::hit::event::{Event, Policy};
 use pixel::hit::pixel::{GIF, PNG};
 use pixel::hit::privacy::redact::{Cleaner, is_clean_pair};
 use pixel::hit::privacy::{AddressPolicy, Key, UserPolicy, clean_url, is_secret, names_person};
-use pixel::hit::read::{Circumstances, Hit, route};
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::read::{Hit, RequestContext, find_route};
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::{Ingress, Pairs, Request};
 use pixel::server::gateway::payload;
 use proptest::collection::vec;
@@ -253,7 +253,7 @@ fn deep_json_is_answered_with_the_image() {
 struct Visit {
     resource: &'static str,
     code: Option<String>,
-    arrived: Arrived,
+    arrived: HttpRequest,
     query: Pairs,
 }
 
@@ -295,7 +295,7 @@ prop_compose! {
         let prefix = if stage.is_empty() { stage } else { format!("/{stage}") };
         let path = resource.replace("{code}", &encoded(code.as_deref().unwrap_or_default()));
         let written: Vec<_> = query.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
-        let arrived = Arrived {
+        let arrived = HttpRequest {
             method,
             path: prefix + &path,
             query: written.join("&"),
@@ -406,7 +406,7 @@ fn by_name(mut pairs: Pairs) -> Pairs {
 }
 
 /// The headers as they come out of the ingress, names in lower case and sorted.
-fn headers_after(ingress: Ingress, arrived: &Arrived) -> Pairs {
+fn headers_after(ingress: Ingress, arrived: &HttpRequest) -> Pairs {
     let lowered = || {
         let lower = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.clone());
         arrived.headers.iter().map(lower).collect::<Pairs>()
@@ -463,7 +463,7 @@ proptest! {
 
     #[test]
     fn no_route_panics(path in prop_oneof![any::<String>(), vec(select(vec!["/", "pixel", "image", ".png", ".gif", ".", "é", "%", ""]), 0..8).prop_map(|parts| parts.concat())]) {
-        if let Some(found) = route(&path) {
+        if let Some(found) = find_route(&path) {
             prop_assert!(found.code.is_none_or(|code| !code.is_empty()), "an empty code is no code");
         }
     }
@@ -471,8 +471,8 @@ proptest! {
 
 // What is stored.
 
-fn circumstances(trusted_hops: usize) -> Circumstances {
-    Circumstances {
+fn circumstances(trusted_hops: usize) -> RequestContext {
+    RequestContext {
         now: now(),
         invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         trusted_hops,
@@ -597,7 +597,7 @@ prop_compose! {
 
 /// Makes the event and returns its document, which is JSON and no larger than the policy allows.
 fn check_event(hit: &Hit, policy: &Policy) -> String {
-    let Event { document, id, .. } = Event::new(hit, &Enriched::of(hit, Beside::default()), policy, now());
+    let Event { document, id, .. } = Event::new(hit, &Enriched::new(hit, EnrichContext::default()), policy, now());
     assert!(
         document.len() <= policy.max_bytes,
         "{} bytes, not {}",
@@ -681,7 +681,7 @@ proptest! {
     fn a_clean_pair_is_clean_as_one_text(name in prop_oneof![3 => "[a-z_.:?&; ]{0,12}", 1 => pieces()], value in prop_oneof![1 => "[a-z0-9_.: ]{0,20}", 2 => pieces()]) {
         let cleaner = Cleaner {
             user: UserPolicy::Hash,
-            key: Key::of_secret("a secret of the tests"),
+            key: Key::from_secret("a secret of the tests"),
             address: AddressPolicy::Shorten,
             own: vec!["192.0.2.7".to_owned()],
             anonymous: None,

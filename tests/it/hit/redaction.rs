@@ -8,8 +8,8 @@ use pixel::config::token::Scope;
 use pixel::config::{Config, Variables};
 use pixel::hit::answer;
 use pixel::hit::privacy::Key;
-use pixel::hit::read::Circumstances;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::read::RequestContext;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::{Ingress, Request};
 use pixel::server::gateway::payload;
 use proptest::prelude::*;
@@ -31,9 +31,9 @@ fn config() -> Config {
     Config::read(&variables).0
 }
 
-fn arrived(path: &str, query: &str, headers: &[(&str, &str)]) -> Arrived {
+fn arrived(path: &str, query: &str, headers: &[(&str, &str)]) -> HttpRequest {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    Arrived {
+    HttpRequest {
         method: "GET".to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
@@ -45,13 +45,13 @@ fn arrived(path: &str, query: &str, headers: &[(&str, &str)]) -> Arrived {
     }
 }
 
-fn stored_by(ingress: Ingress, arrived: &Arrived) -> String {
+fn stored_by(ingress: Ingress, arrived: &HttpRequest) -> String {
     let payload = payload(ingress, arrived).expect("a path of the pixel");
     stored(Request::decode(&payload).expect("a request"))
 }
 
 fn stored(request: Request) -> String {
-    let circumstances = Circumstances {
+    let circumstances = RequestContext {
         now: now(),
         invocation: "invocation-1".to_owned(),
         trusted_hops: 0,
@@ -70,7 +70,7 @@ fn encode(text: &str, depth: usize) -> String {
 }
 
 /// The ways in which one secret can arrive under a name.
-fn place_pair(name: &str, secret: &str, place: usize, depth: usize) -> Arrived {
+fn place_pair(name: &str, secret: &str, place: usize, depth: usize) -> HttpRequest {
     let (name, value) = (encode(name, depth), encode(secret, 1));
     let pair = format!("{name}={value}");
     match place {
@@ -95,7 +95,7 @@ fn place_pair(name: &str, secret: &str, place: usize, depth: usize) -> Arrived {
         ),
         4 => {
             let body = json!({"a": [{ name.as_str(): secret }]}).to_string();
-            Arrived {
+            HttpRequest {
                 method: "POST".to_owned(),
                 body: Some(body.into_bytes()),
                 ..arrived("/pixel", "", &[("Content-Type", "application/json")])
@@ -214,7 +214,7 @@ const DOMAINS: [&str; 7] = [
     "例え.テスト",
 ];
 
-fn place_address(address: &str, place: usize, depth: usize) -> Arrived {
+fn place_address(address: &str, place: usize, depth: usize) -> HttpRequest {
     let written = encode(address, depth.max(1));
     let mild = encode(address, depth.max(1)).replace("%2E", ".").replace("%2D", "-");
     let fullwidth = encode(&address.replace('@', "\u{ff20}"), 1);
@@ -249,7 +249,7 @@ fn place_address(address: &str, place: usize, depth: usize) -> Arrived {
             &format!("title={}", encode(&format!("Mail of {address}"), 1)),
             &[],
         ),
-        _ => Arrived {
+        _ => HttpRequest {
             method: "POST".to_owned(),
             body: Some(
                 json!({"a": address, "list": [format!("mailto:{address}")]})
@@ -350,7 +350,7 @@ fn harmless_parameters_are_stored_as_they_came() {
 
 #[test]
 fn an_address_has_one_hash_however_it_was_written() {
-    let hash = Key::of_secret(KEY).user("anna+news@exämple.org");
+    let hash = Key::from_secret(KEY).user("anna+news@exämple.org");
     for query in [
         "x=anna%2Bnews@ex%C3%A4mple.org",
         "x=anna+news@exämple.org",
@@ -416,7 +416,7 @@ fn who_asks_not_to_be_tracked_leaves_only_harmless_parameters() {
             (&event["event"]["action"], &event["pixel"]["code"]),
             (&json!("click"), &json!("mail"))
         );
-        let body = Arrived {
+        let body = HttpRequest {
             method: "POST".to_owned(),
             body: Some(json!({"id": "Zq1Zq"}).to_string().into_bytes()),
             ..arrived("/pixel", "", &[wish])

@@ -10,7 +10,7 @@ use pixel::hit::answer;
 use pixel::hit::code::{Contents, Keys};
 use pixel::hit::event::fields::{FIELDS, Kind};
 use pixel::hit::privacy::{AddressPolicy, SignalPolicy};
-use pixel::hit::read::Circumstances;
+use pixel::hit::read::RequestContext;
 use pixel::hit::request::Request;
 use pixel::hit::request::passthrough::{Document, document};
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ fn exactly_the_fields_that_are_declared_as_written_are_written() {
     let mut written = BTreeSet::new();
     for (hit, trusted_hops) in hits().iter().flat_map(|hit| [(hit, 0), (hit, 5)]) {
         for address in [AddressPolicy::Shorten, AddressPolicy::Full, AddressPolicy::Drop] {
-            let circumstances = Circumstances {
+            let circumstances = RequestContext {
                 now: "2026-03-01T09:30:00.150Z".parse().expect("a time"),
                 invocation: "invocation-1".to_owned(),
                 trusted_hops,

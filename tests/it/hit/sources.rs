@@ -1,8 +1,8 @@
 //! Where visitors come from: registrable domains by the list's own cases, and the media of hosts.
 
-use pixel::config::token::hex;
+use pixel::config::token::encode_hex;
 use pixel::hit::enrich::domain::registrable;
-use pixel::hit::enrich::referrer::{Medium, Referrer, Trail, of};
+use pixel::hit::enrich::referrer::{Medium, Referrer, Trail, find_referrer};
 use sha2::{Digest, Sha256};
 
 /// The cases that publicsuffix.org publishes for the list (`test_psl.txt`, in the public domain), those of hosts that cannot
@@ -63,7 +63,7 @@ fn registrable_domains_are_those_of_the_public_suffix_list() {
 }
 
 fn source(origin: &str, page: &str) -> Option<Referrer> {
-    of(Trail {
+    find_referrer(Trail {
         origin: Some(origin),
         page: Some(page),
         header: None,
@@ -188,7 +188,7 @@ fn other_rules_have_another_version() {
                 .and_then(|name| name.to_str())
                 .expect("a name")
                 .to_owned();
-            let hash = hex(&Sha256::digest(std::fs::read(&path).expect("it is read")).into());
+            let hash = encode_hex(&Sha256::digest(std::fs::read(&path).expect("it is read")).into());
             (name, hash[..16].to_owned())
         })
         .collect();

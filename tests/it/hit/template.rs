@@ -5,7 +5,7 @@ use std::fmt;
 
 use chrono::DateTime;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::passthrough::{Document, document};
 use pixel::hit::request::{Ingress, Pairs};
 use pixel::server::gateway::payload;
@@ -134,7 +134,7 @@ pub fn native(input: &TemplateInput) -> Value {
 }
 
 /// An HTTP request with the input's texts in its path, query and headers, the first of each repeated, and the code in its path.
-fn arrival(input: &TemplateInput) -> (Arrived, String) {
+fn arrival(input: &TemplateInput) -> (HttpRequest, String) {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let texts: String = input.path.values().map(String::as_str).collect();
     let code = format!("c{}", texts.replace('/', "|"));
@@ -150,7 +150,7 @@ fn arrival(input: &TemplateInput) -> (Arrived, String) {
         .iter()
         .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
         .collect();
-    let arrived = Arrived {
+    let arrived = HttpRequest {
         method: "GET".to_owned(),
         path: format!("/live/image/{}", encode(&code)),
         query: query.join("&"),
@@ -164,7 +164,7 @@ fn arrival(input: &TemplateInput) -> (Arrived, String) {
 }
 
 /// The variables that API Gateway sets for this request: of repeated names the last value.
-fn as_the_gateway_sees(arrived: &Arrived, code: &str) -> TemplateInput {
+fn as_the_gateway_sees(arrived: &HttpRequest, code: &str) -> TemplateInput {
     let member = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let header = |name: &str| {
         let found = arrived

@@ -16,8 +16,8 @@ use pixel::config::token::Scope;
 use pixel::hit::answer;
 use pixel::hit::code::{Contents, Keys};
 use pixel::hit::pixel::{GIF, Image, PNG};
-use pixel::hit::read::Circumstances;
-use pixel::hit::request::http_request::Arrived;
+use pixel::hit::read::RequestContext;
+use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::{Ingress, Request};
 use pixel::server::gateway::{HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
@@ -399,7 +399,7 @@ async fn every_visit_gets_the_image_and_becomes_an_event() {
     for (visit, payload) in visits.iter().zip(stack.payloads(&visits)) {
         let invocation = rig.invoke(payload).await;
         let answer = stack.answer(visit, &invocation);
-        let png = Image::of(visit.path) == Image::Png || visit.path.starts_with("/image/");
+        let png = Image::from_path(visit.path) == Image::Png || visit.path.starts_with("/image/");
         let (image, kind): (&[u8], _) = if png { (&PNG, "image/png") } else { (&GIF, "image/gif") };
         assert_eq!((answer.status, answer.body.as_slice()), (200, image), "{visit:?}");
         let expected = [
@@ -618,14 +618,14 @@ fn the_promise_about_the_signal_is_kept() {
 }
 
 /// A request to a stack whose function sees every path.
-fn arrived(method: &str, path: &str, accept: Option<&str>) -> Arrived {
+fn arrived(method: &str, path: &str, accept: Option<&str>) -> HttpRequest {
     let headers = [("Host", "pixel.example"), ("User-Agent", "It's \"quoted\" \\")];
     let accept = accept.map(|accept| ("Accept", accept));
     let headers = headers
         .into_iter()
         .chain(accept)
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Arrived {
+    HttpRequest {
         method: method.to_owned(),
         path: path.to_owned(),
         query: "userid=a%22b&thirdpartyname=it%27s+a+shop".to_owned(),
@@ -638,7 +638,7 @@ fn arrived(method: &str, path: &str, accept: Option<&str>) -> Arrived {
 }
 
 /// The payload that the stack's front declares.
-fn declared_payload(stack: &Stack, ingress: Ingress, arrived: &Arrived) -> Vec<u8> {
+fn declared_payload(stack: &Stack, ingress: Ingress, arrived: &HttpRequest) -> Vec<u8> {
     let capture = |arn: &Value| assert!(arn.as_str().unwrap().contains("<Capture.Arn>"), "{arn}");
     match ingress {
         Ingress::Rest => {
@@ -662,7 +662,7 @@ fn declared_payload(stack: &Stack, ingress: Ingress, arrived: &Arrived) -> Vec<u
 
 /// What the visitor gets of a proxy's reply. A REST API decodes the base64 where its binary types are `*/*` or name what stands
 /// first in `Accept`, and else sends it as it is; an HTTP API and a function URL decode it.
-fn proxy_answer(stack: &Stack, ingress: Ingress, arrived: &Arrived, reply: &Value) -> HttpAnswer {
+fn proxy_answer(stack: &Stack, ingress: Ingress, arrived: &HttpRequest, reply: &Value) -> HttpAnswer {
     let mut answer = http_answer(ingress, arrived, &reply.to_string(), None);
     let types = stack
         .of("AWS::ApiGateway::RestApi")
@@ -902,7 +902,7 @@ fn every_visit_is_a_message_that_becomes_an_event() {
     for (visit, message) in visits.iter().zip(stack.messages(&visits)) {
         assert!(message.chars().all(is_allowed), "{visit:?}: {message}");
         let request = Request::decode(message.as_bytes()).unwrap_or_else(|error| panic!("{visit:?}: {error}"));
-        let circumstances = Circumstances {
+        let circumstances = RequestContext {
             now: "2026-03-01T09:30:00Z".parse().unwrap(),
             invocation: "message".to_owned(),
             trusted_hops: 0,

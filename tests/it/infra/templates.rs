@@ -617,7 +617,7 @@ fn facts() -> (tempfile::TempDir, PathBuf) {
         "metrics": metrics,
         "resources": resources,
         "headers": headers(Pixel::new(Status::Ok, Image::Gif, "accepted")),
-        "script": headers(Pixel::script(None, answer::explain(Ignored::Script))),
+        "script": headers(Pixel::script(None, answer::explain_ignored(Ignored::Script))),
         "opt_out_cookie": OPT_OUT_COOKIE,
         "template": PASSTHROUGH,
     });

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use pixel::api::openapi::DOCUMENT;
 use pixel::api::openapi::source::document;
-use pixel::config::token::{Scope, hash, hex};
+use pixel::config::token::{Scope, encode_hex, hash_token};
 use serde_json::{Value, json};
 
 use crate::support::lambda_rig::{Rig, RigOptions};
@@ -19,7 +19,7 @@ pub const TOKEN: &str = "pixel_of-the-tests";
 
 pub fn entry(token: &str, scopes: &[Scope]) -> String {
     let names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
-    format!("{}={}", hex(&hash(token)), names.join("+"))
+    format!("{}={}", encode_hex(&hash_token(token)), names.join("+"))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use pixel::config::Config;
 use pixel::config::token;
 use pixel::config::token::Scope;
 use pixel::hit::request::Ingress;
-use pixel::server::{Limits, Sink, Stage, serve};
+use pixel::server::{Limits, PixelServer, Sink, serve};
 use pixel::sqlite::Store;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -55,10 +55,10 @@ impl Server {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let mut config = Config::default();
-                config.tokens.add(token::hash(TOKEN), &Scope::ALL);
+                config.tokens.add(token::hash_token(TOKEN), &Scope::ALL);
                 let sink = Sink::store(Store::open(&path).unwrap());
                 let (reports, _) = mpsc::channel(1);
-                let stage = Stage::new(config, Ingress::Passthrough, sink, reports).with_limits(limits);
+                let stage = PixelServer::new(config, Ingress::Passthrough, sink, reports).with_limits(limits);
                 serve(Arc::new(stage), listener, async {
                     let _ = stopped.await;
                 })

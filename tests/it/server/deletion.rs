@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use chrono::{DateTime, Days, Utc};
-use pixel::hit::event::{Event, iso};
+use pixel::hit::event::{Event, format_iso};
 use pixel::sqlite::Store;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ fn check_erased(output: &Output, deleted: u64) {
 /// An event of a visitor, with a document as long as real ones.
 fn event(number: usize, time: DateTime<Utc>, code: &str, visitor: &str) -> Event {
     let document = json!({
-        "@timestamp": iso(time),
+        "@timestamp": format_iso(time),
         "event": {"id": format!("event-{number}"), "action": "open"},
         "pixel": {"code": code},
         "visitor": {"id": visitor},
@@ -237,7 +237,7 @@ fn demo() -> (TempDir, Vec<Vec<u8>>, usize) {
     let made = run(folder.path(), &["demo", "-n", "9000", "--days", "30"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     pack(folder.path());
-    let border = iso(Utc::now().checked_sub_days(Days::new(10)).expect("a time"));
+    let border = format_iso(Utc::now().checked_sub_days(Days::new(10)).expect("a time"));
     let documents: Vec<Value> = documents(folder.path())
         .iter()
         .map(|document| serde_json::from_str(document).expect("JSON"))

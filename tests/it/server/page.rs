@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pixel::config::token::{hash, hex};
+use pixel::config::token::{encode_hex, hash_token};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -227,7 +227,7 @@ fn a_store_that_is_down_is_said_and_the_page_goes_on_when_it_is_back() {
     let scopes = SCOPES.replace(',', "+");
     let mut serve = serve()
         .to(format!("{}/{}", proxy.url(), index.name))
-        .variable("PIXEL_TOKENS", &format!("{}={scopes}", hex(&hash(token))))
+        .variable("PIXEL_TOKENS", &format!("{}={scopes}", encode_hex(&hash_token(token))))
         .variable("PIXEL_REPLY", "after-indexing")
         .variable("PIXEL_BUDGET_MS", "500");
     for (name, value) in subject.variables() {
@@ -264,7 +264,7 @@ fn an_index_that_nobody_made_ready_is_said() {
     let scopes = SCOPES.replace(',', "+");
     let mut serve = serve()
         .to(index.destination())
-        .variable("PIXEL_TOKENS", &format!("{}={scopes}", hex(&hash(token))))
+        .variable("PIXEL_TOKENS", &format!("{}={scopes}", encode_hex(&hash_token(token))))
         .variable("PIXEL_REPLY", "after-indexing");
     for (name, value) in subject.variables() {
         serve = serve.variable(name, &value);

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use chrono::{DateTime, Utc};
 use pixel::cli::demo::generator::Demo;
 use pixel::client::ask;
-use pixel::client::bulk::Patience;
+use pixel::client::bulk::BulkTimeouts;
 use pixel::client::http::{Deliverer, http_client};
 use pixel::config::{Config, Timing};
 use pixel::destination::Destination;
 use pixel::destination::bulk::Limits;
 use pixel::hit::event::Event;
 use pixel::hit::outcome::Outcome;
-use pixel::query::{Answer, AskError, Latest, Parameters, Question};
+use pixel::query::{EventQuery, Parameters, Query, QueryError, QueryResult};
 use pixel::sqlite::{Reader, Store};
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ fn given(words: &str) -> Vec<(String, String)> {
     words.split_whitespace().map(pair).collect()
 }
 
-fn question(words: &str) -> Question {
+fn question(words: &str) -> Query {
     let given = given(words);
     Parameters::new(&given, now())
         .question()
@@ -138,7 +138,11 @@ fn segments(path: &Path) -> usize {
 }
 
 /// All pages of a question, as ids.
-fn pages(latest: &Latest, most: usize, mut find: impl FnMut(&Latest) -> pixel::query::Page) -> Vec<String> {
+fn pages(
+    latest: &EventQuery,
+    most: usize,
+    mut find: impl FnMut(&EventQuery) -> pixel::query::EventPage,
+) -> Vec<String> {
     let (mut latest, mut ids) = (latest.clone(), Vec::new());
     for _ in 0..most {
         let page = find(&latest);
@@ -180,17 +184,20 @@ fn what_is_packed_and_what_is_not_give_the_same_answers() {
     }
 }
 
-fn latest(words: &str) -> Latest {
+fn latest(words: &str) -> EventQuery {
     let given = given(words);
     Parameters::new(&given, now())
         .latest()
         .unwrap_or_else(|error| panic!("{words}: {error}"))
 }
 
-fn every_page(words: &str, find: impl Fn(&Latest) -> Result<pixel::query::Page, AskError>) -> Vec<Vec<String>> {
+fn every_page(
+    words: &str,
+    find: impl Fn(&EventQuery) -> Result<pixel::query::EventPage, QueryError>,
+) -> Vec<Vec<String>> {
     [false, true]
         .map(|oldest_first| {
-            let latest = Latest {
+            let latest = EventQuery {
                 oldest_first,
                 ..latest(words)
             };
@@ -212,8 +219,8 @@ fn close(ours: u64, theirs: u64, exact: u64) -> bool {
     ours.abs_diff(theirs) <= error
 }
 
-fn check(what: &str, ours: &mut Answer, theirs: &mut Answer) {
-    let uniques = |answer: &mut Answer| -> Vec<Option<u64>> {
+fn check(what: &str, ours: &mut QueryResult, theirs: &mut QueryResult) {
+    let uniques = |answer: &mut QueryResult| -> Vec<Option<u64>> {
         let mut found = vec![answer.totals.uniques.take()];
         found.extend(answer.previous.as_mut().map(|totals| totals.uniques.take()));
         let groups = answer
@@ -263,7 +270,7 @@ fn both_stores_give_the_same_answers() {
         block_on(async {
             for events in events.chunks(2_000) {
                 let outcomes = deliverer
-                    .deliver_all(events, Limits::default(), Patience::default())
+                    .deliver_all(events, Limits::default(), BulkTimeouts::default())
                     .await;
                 assert!(
                     outcomes.iter().all(|outcome| *outcome == Outcome::Indexed),
@@ -291,7 +298,7 @@ fn both_stores_give_the_same_answers() {
         let nowhere = question("since=all interval=day zone=Europe/Atlantis");
         for refused in [reader.ask(&nowhere), block_on(ask::ask(&deliverer, &nowhere))] {
             assert!(
-                matches!(&refused, Err(AskError::Parameter(error)) if error.parameter == "zone"),
+                matches!(&refused, Err(QueryError::Parameter(error)) if error.parameter == "zone"),
                 "{refused:?}"
             );
         }
@@ -436,8 +443,8 @@ fn what_is_deleted_is_in_no_answer() {
     }
     for words in LATEST {
         let (ours, theirs) = (
-            |latest: &Latest| reader.find(latest),
-            |latest: &Latest| expected.find(latest),
+            |latest: &EventQuery| reader.find(latest),
+            |latest: &EventQuery| expected.find(latest),
         );
         assert_eq!(every_page(words, ours), every_page(words, theirs), "{words}");
     }

@@ -460,7 +460,7 @@ pub(super) fn fill(form: &str, random: &mut Random) -> String {
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) = after.split_once('}').unwrap_or((after, ""));
         text.push_str(before);
-        let mut own = Random::of(chosen, subject(name));
+        let mut own = Random::new(chosen, subject(name));
         put(name, if name == "digit" { &mut *random } else { &mut own }, &mut text);
         rest = after;
     }
@@ -581,7 +581,7 @@ mod tests {
         let forms = PEOPLE.iter().map(|agent| agent.form).chain(SCANNERS);
         let forms = forms.chain(CRAWLERS.iter().map(|(_, form)| *form)).chain(MONITORS);
         for form in forms {
-            let text = fill(form, &mut Random::of(1, 1));
+            let text = fill(form, &mut Random::new(1, 1));
             assert!(!text.contains(['{', '}']) && text.is_ascii(), "{text}");
         }
     }
@@ -589,7 +589,7 @@ mod tests {
     #[test]
     fn there_are_thousands_of_agents() {
         let texts = (0..20_000).map(|installation| {
-            let random = &mut Random::of(3, installation);
+            let random = &mut Random::new(3, installation);
             random.weighted(&PEOPLE, |agent| agent.weight).text(random)
         });
         let different = texts.collect::<BTreeSet<_>>().len();
@@ -599,7 +599,7 @@ mod tests {
     #[test]
     fn a_version_that_stands_twice_is_the_same() {
         for installation in 0..100 {
-            let text = fill("rv:{firefox}.0 Firefox/{firefox}.0", &mut Random::of(1, installation));
+            let text = fill("rv:{firefox}.0 Firefox/{firefox}.0", &mut Random::new(1, installation));
             let (left, right) = text.split_once(' ').expect("two words");
             assert_eq!(left.strip_prefix("rv:"), right.strip_prefix("Firefox/"));
         }

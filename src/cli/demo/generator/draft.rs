@@ -36,7 +36,7 @@ pub(super) fn pair(name: &str, value: impl Into<String>) -> (String, String) {
 
 impl Draft {
     /// A request for a person's software, without query and headers.
-    pub(super) fn of_person(person: &Person, agent: String) -> Self {
+    pub(super) fn for_person(person: &Person, agent: String) -> Self {
         Self {
             method: "GET",
             resource: "/pixel.gif",
@@ -51,7 +51,7 @@ impl Draft {
     }
 
     /// A request of a machine in a data centre.
-    pub(super) fn of_machine(agent: String, address: IpAddr, country: &'static str, network: u32) -> Self {
+    pub(super) fn for_machine(agent: String, address: IpAddr, country: &'static str, network: u32) -> Self {
         Self {
             method: "GET",
             resource: "/pixel.gif",
@@ -66,7 +66,7 @@ impl Draft {
     }
 
     /// Asks for the image of a code.
-    pub(super) fn of_code(mut self, resource: &'static str, code: impl Into<String>) -> Self {
+    pub(super) fn with_code(mut self, resource: &'static str, code: impl Into<String>) -> Self {
         self.resource = resource;
         self.code = Some(code.into());
         self

@@ -8,7 +8,7 @@ use super::{Planned, What, Window};
 
 /// Plans so many hits of machines, a third of them of monitors, and so many odd ones.
 pub(super) fn plan(seed: u64, window: Window, machines: usize, odd: usize, plan: &mut Vec<Planned>) {
-    let mut random = Random::of(seed, 0x626f_7473);
+    let mut random = Random::new(seed, 0x626f_7473);
     let watches = machines / 3;
     watch_evenly(window, watches, &mut random, plan);
     let end = plan.len() + machines - watches;
@@ -52,7 +52,7 @@ fn watch_evenly(window: Window, count: usize, random: &mut Random, plan: &mut Ve
 
 /// A crawler's request; a crawler comes from one address.
 pub(super) fn crawl(seed: u64, crawler: u32, random: &mut Random) -> Draft {
-    let mut own = Random::of(seed ^ 0x6372_6177, crawler.into());
+    let mut own = Random::new(seed ^ 0x6372_6177, crawler.into());
     let agent = fill(own.weighted(&CRAWLERS, |agent| agent.0).1, &mut own);
     let (country, network) = *own.pick(&[
         ("US", 15_169),
@@ -62,7 +62,7 @@ pub(super) fn crawl(seed: u64, crawler: u32, random: &mut Random) -> Draft {
         ("DE", 24_940),
         ("SG", 45_102),
     ]);
-    let mut draft = Draft::of_machine(agent, address(&mut own), country, network);
+    let mut draft = Draft::for_machine(agent, address(&mut own), country, network);
     draft.header("accept", "*/*");
     draft.header("accept-encoding", "gzip");
     if own.chance(30) {
@@ -70,14 +70,14 @@ pub(super) fn crawl(seed: u64, crawler: u32, random: &mut Random) -> Draft {
     }
     let page = *random.pick(&["/", "/sale", "/bags", "/shoes", "/blog", "/blog/waterproof-or-not"]);
     draft.header("referer", format!("https://www.shop.example{page}"));
-    draft.of_code("/pixel/{code}", "site.gif")
+    draft.with_code("/pixel/{code}", "site.gif")
 }
 
 /// A monitor's request: a monitor has one address for good.
 pub(super) fn watch(monitor: u8) -> Draft {
-    let mut own = Random::of(0x6d6f_6e69, monitor.into());
+    let mut own = Random::new(0x6d6f_6e69, monitor.into());
     let agent = MONITORS[usize::from(monitor) % MONITORS.len()].to_owned();
-    let mut draft = Draft::of_machine(agent, address(&mut own), "US", 16_509);
+    let mut draft = Draft::for_machine(agent, address(&mut own), "US", 16_509);
     draft.header("accept", "*/*");
     if monitor.is_multiple_of(2) {
         draft.method = "HEAD";
@@ -88,7 +88,7 @@ pub(super) fn watch(monitor: u8) -> Draft {
 /// A hit with which something is wrong.
 pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
     let (_, text) = person.agent(Occasion::Web);
-    let mut draft = Draft::of_person(person, text);
+    let mut draft = Draft::for_person(person, text);
     draft.accepts("image/*,*/*;q=0.8", person.language);
     match random.below(8) {
         // `%E4` is no UTF-8; decoded it is the replacement character.
@@ -112,7 +112,7 @@ pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
             draft.parameter("action", "<script>alert(1)</script>");
             draft.parameter("utm_source", "'; DROP TABLE events; --");
             // It looks signed, and nobody has signed it.
-            draft = draft.of_code("/pixel/{code}", format!("_{}.gif", random.hex(43)));
+            draft = draft.with_code("/pixel/{code}", format!("_{}.gif", random.hex(43)));
         }
     }
     draft

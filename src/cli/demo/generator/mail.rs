@@ -103,8 +103,8 @@ const OPENS: [(u64, i64, i64); 9] = [
 ];
 
 impl Mailing {
-    pub(super) fn of(seed: u64, window: Window, events: u32) -> Self {
-        let mut random = Random::of(seed, 0x6d61_696c);
+    pub(super) fn new(seed: u64, window: Window, events: u32) -> Self {
+        let mut random = Random::new(seed, 0x6d61_696c);
         let count = ((window.end - window.start) / (PAUSE_DAYS * DAY)).clamp(1, 400);
         let campaigns = (0..count)
             .zip(TEXTS.iter().cycle())
@@ -162,14 +162,14 @@ impl Mailing {
 
     /// Goes through the list in an order of its own until the plan has `end` hits.
     fn plan_campaign(&self, campaign: u16, sent: i64, end: usize, plan: &mut Vec<Planned>) {
-        let mut random = Random::of(self.seed ^ 0x6361_6d70, campaign.into());
+        let mut random = Random::new(self.seed ^ 0x6361_6d70, campaign.into());
         let mut recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
         while plan.len() < end {
             // An odd step visits every number of a power of two.
             recipient = recipient.wrapping_add(0x9e37_79b1) & (self.list - 1);
             // Sending to all takes a while.
             let delivered = sent + random.between(0, 20 * MINUTE);
-            let person = Person::of(self.seed, recipient.into());
+            let person = Person::new(self.seed, recipient.into());
             let hits = self.hits(campaign, &person, recipient, delivered, &mut random);
             let room = end - plan.len();
             plan.extend(hits.into_iter().filter(|hit| self.window.holds(hit.time)).take(room));
@@ -215,7 +215,7 @@ impl Mailing {
 
     /// Mails that are sent to one person, all through the window.
     fn plan_answers(&self, end: usize, plan: &mut Vec<Planned>) {
-        let mut random = Random::of(self.seed, 0x616e_7377);
+        let mut random = Random::new(self.seed, 0x616e_7377);
         let choices = (0_u16..)
             .zip(&self.campaigns)
             .filter(|(_, campaign)| campaign.sent.is_none());
@@ -223,7 +223,7 @@ impl Mailing {
         while plan.len() < end {
             let campaign = random.weighted(&choices, |(_, campaign)| campaign.weight).0;
             let recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
-            let person = Person::of(self.seed, recipient.into());
+            let person = Person::new(self.seed, recipient.into());
             let delivered = self.window.about(&person, &mut random);
             let hits = self.hits(campaign, &person, recipient, delivered, &mut random);
             let room = end - plan.len();
@@ -267,7 +267,7 @@ impl Mailing {
     pub(super) fn scan(&self, mail: Mail, time: i64, person: &Person, random: &mut Random) -> Draft {
         let agent = fill(SCANNERS[random.index(SCANNERS.len())], random);
         let network = *random.pick(&[8_075, 16_509, 14_618, 22_843]);
-        let mut draft = Draft::of_machine(agent, address(random), "US", network);
+        let mut draft = Draft::for_machine(agent, address(random), "US", network);
         draft.header("accept", "*/*");
         if random.chance(25) {
             draft.method = "HEAD";
@@ -284,7 +284,7 @@ impl Mailing {
         let Coding::Revoked(after) = self.campaigns[usize::from(mail.campaign)].coding else {
             return Listing::None;
         };
-        let mut random = Random::of(self.seed ^ 0x7265_766f, mail.recipient.into());
+        let mut random = Random::new(self.seed ^ 0x7265_766f, mail.recipient.into());
         if i64::from(mail.age) * SECOND >= after && random.chance(REVOKED) {
             Listing::Revoked
         } else {
@@ -314,7 +314,7 @@ impl Mailing {
     fn ask(&self, draft: Draft, mail: Mail, code: String, person: &Person) -> Draft {
         let campaign = &self.campaigns[usize::from(mail.campaign)];
         let to_list = campaign.sent.is_some();
-        let mut draft = draft.of_code("/pixel/{code}", code + ".gif");
+        let mut draft = draft.with_code("/pixel/{code}", code + ".gif");
         draft.parameter("userid", person.user());
         draft.parameter("utm_source", if to_list { "newsletter" } else { "shop" });
         draft.parameter("utm_medium", "email");
@@ -331,12 +331,12 @@ impl Mailing {
 
 /// The key of a seed.
 fn keys(seed: u64) -> Keys {
-    let mut random = Random::of(seed, 0x006b_6579);
+    let mut random = Random::new(seed, 0x006b_6579);
     let mut secret = [0; 32];
     for part in secret.chunks_exact_mut(8) {
         part.copy_from_slice(&random.next().to_be_bytes());
     }
-    Keys::of(KEY, secret)
+    Keys::new(KEY, secret)
 }
 
 /// A time that a code can say, which ends in 2106.
@@ -387,7 +387,7 @@ fn repeats(random: &mut Random) -> u64 {
 
 /// Gmail's and Yahoo's proxies say nothing of whom they fetch for.
 fn proxy(agent: &str, country: &'static str, network: u32, random: &mut Random) -> Draft {
-    let mut draft = Draft::of_machine(agent.to_owned(), address(random), country, network);
+    let mut draft = Draft::for_machine(agent.to_owned(), address(random), country, network);
     draft.header("accept-encoding", "gzip, deflate, br");
     draft
 }
@@ -395,7 +395,7 @@ fn proxy(agent: &str, country: &'static str, network: u32, random: &mut Random) 
 /// Apple's relays tell the country of the person, and not more.
 fn relayed(person: &Person, random: &mut Random) -> Draft {
     let network = *random.pick(&[36_183, 13_335, 54_113]);
-    let mut draft = Draft::of_machine(APPLE.to_owned(), address(random), person.country.code, network);
+    let mut draft = Draft::for_machine(APPLE.to_owned(), address(random), person.country.code, network);
     draft.header(
         "accept",
         "image/webp,image/avif,image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5",
@@ -407,7 +407,7 @@ fn relayed(person: &Person, random: &mut Random) -> Draft {
 /// A program or browser of the person's own.
 fn at_home(person: &Person, occasion: Occasion) -> Draft {
     let (agent, text) = person.agent(occasion);
-    let mut draft = Draft::of_person(person, text);
+    let mut draft = Draft::for_person(person, text);
     match occasion {
         Occasion::Mail => draft.accepts("*/*", person.language),
         Occasion::Web => {

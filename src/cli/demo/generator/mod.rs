@@ -39,7 +39,7 @@ use crate::hit::answer;
 use crate::hit::code::Listing;
 use crate::hit::event::Event;
 use crate::hit::privacy::Key;
-use crate::hit::read::Circumstances;
+use crate::hit::read::RequestContext;
 use crate::hit::request::Request;
 use draft::Draft;
 use mail::{Mail, Mailing};
@@ -65,8 +65,8 @@ pub struct Demo {
 impl Demo {
     /// Everything that will happen, in the order of its time.
     pub fn plan(&self) -> Plan {
-        let window = Window::of(self);
-        let mailing = Mailing::of(self.seed, window, self.events);
+        let window = Window::new(self);
+        let mailing = Mailing::new(self.seed, window, self.events);
         let mut hits = plan(self, window, &mailing);
         // Stable, so that equal times keep the order in which they were planned.
         hits.sort_by_key(|planned| planned.time);
@@ -78,7 +78,7 @@ impl Demo {
     }
 
     /// The requests in the order of their times, each with what the function knows beside it.
-    pub fn requests(&self) -> impl Iterator<Item = (Request, Circumstances)> + use<> {
+    pub fn requests(&self) -> impl Iterator<Item = (Request, RequestContext)> + use<> {
         let plan = self.plan();
         (0..plan.len()).map(move |number| plan.request(number))
     }
@@ -115,12 +115,12 @@ impl Plan {
     /// # Panics
     ///
     /// When there is no hit of this number.
-    pub fn request(&self, number: usize) -> (Request, Circumstances) {
+    pub fn request(&self, number: usize) -> (Request, RequestContext) {
         let planned = self.hits[number];
-        let mut random = Random::of(self.seed ^ 0x006d_616b_6531, number as u64);
+        let mut random = Random::new(self.seed ^ 0x006d_616b_6531, number as u64);
         let draft = self.draft(planned, &mut random);
         let id = id(self.seed, number as u64);
-        let circumstances = Circumstances {
+        let circumstances = RequestContext {
             now: time(planned.time + delay(&mut random)),
             invocation: uuid(&mut random),
             trusted_hops: 0,
@@ -137,7 +137,7 @@ impl Plan {
         let (request, circumstances) = self.request(number);
         // Hashes and codes, too, are the same with the same values. The owner's keys have made none of these codes.
         let mut config = config.clone();
-        config.policy.key = Key::of_secret(&format!("demo {}", self.seed));
+        config.policy.key = Key::from_secret(&format!("demo {}", self.seed));
         config.code_keys = self.mailing.keys().clone();
         let listing = match self.hits[number].what {
             What::Open(mail) | What::Scan(mail) => self.mailing.listing(mail),
@@ -147,13 +147,13 @@ impl Plan {
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {
-        let person = |number: u32| Person::of(self.seed, number.into());
+        let person = |number: u32| Person::new(self.seed, number.into());
         match planned.what {
             What::Open(mail) => self.mailing.open(mail, planned.time, &person(mail.recipient), random),
             What::Scan(mail) => self.mailing.scan(mail, planned.time, &person(mail.recipient), random),
             What::View { visitor, visit, step } => site::view(
                 &person(visitor),
-                &mut Random::of(self.seed ^ 0x7669_6577, visit.into()),
+                &mut Random::new(self.seed ^ 0x7669_6577, visit.into()),
                 step,
                 random,
             ),
@@ -198,7 +198,7 @@ struct Window {
 
 impl Window {
     /// Not before the epoch, since hits have no such times.
-    fn of(demo: &Demo) -> Self {
+    fn new(demo: &Demo) -> Self {
         let end = demo.end.timestamp_millis().max(0);
         let start = (end - i64::from(demo.days) * DAY).max(0);
         Self { start, end }
@@ -255,7 +255,7 @@ fn time(milliseconds: i64) -> DateTime<Utc> {
 fn id(seed: u64, number: u64) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let grows = scatter(seed ^ 0x6964).wrapping_add(number).to_be_bytes();
-    let rest = Random::of(seed ^ 0x6964, number).next().to_be_bytes();
+    let rest = Random::new(seed ^ 0x6964, number).next().to_be_bytes();
     let mut bytes = [0; 11];
     bytes[..4].copy_from_slice(&grows[4..]);
     bytes[4..].copy_from_slice(&rest[1..]);

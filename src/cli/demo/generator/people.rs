@@ -169,8 +169,8 @@ pub(super) struct Person {
 }
 
 impl Person {
-    pub(super) fn of(seed: u64, number: u64) -> Self {
-        let mut random = Random::of(seed ^ 0x7065_6f70_6c65, number);
+    pub(super) fn new(seed: u64, number: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x7065_6f70_6c65, number);
         let country = random.weighted(&COUNTRIES, |country| country.weight);
         let asks = random.below(100);
         Self {
@@ -194,7 +194,7 @@ impl Person {
 
     /// Choices that are always theirs.
     pub(super) const fn own(&self, subject: u64) -> Random {
-        Random::of(self.installations, subject)
+        Random::new(self.installations, subject)
     }
 
     /// What they use, and how it calls itself.
@@ -244,12 +244,12 @@ mod tests {
     /// The shares of hours and weekdays in which people are about, for the person of a country.
     fn about(hour: i64, weekday: i64) -> usize {
         let person = (0..10_000)
-            .map(|number| Person::of(1, number))
+            .map(|number| Person::new(1, number))
             .find(|person| person.country.code == "GB");
         let person = person.expect("there is somebody in every country");
         // 2024-01-01 was a Monday.
         let time = 1_704_067_200_000 + weekday * DAY + hour * HOUR;
-        let mut random = Random::of(1, 1);
+        let mut random = Random::new(1, 1);
         (0..1_000).filter(|_| person.is_about(time, &mut random)).count()
     }
 
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_number_is_always_the_same_person() {
         for number in 0..100 {
-            let (one, same) = (Person::of(7, number), Person::of(7, number));
+            let (one, same) = (Person::new(7, number), Person::new(7, number));
             assert_eq!(one.address, same.address);
             assert_eq!(one.agent(Occasion::Web).1, same.agent(Occasion::Web).1);
         }
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_documentation() {
-        let mut random = Random::of(1, 1);
+        let mut random = Random::new(1, 1);
         for _ in 0..1_000 {
             let known = match address(&mut random) {
                 IpAddr::V4(address) => address.is_documentation(),

@@ -16,7 +16,7 @@ pub(super) const fn scatter(number: u64) -> u64 {
 
 impl Random {
     /// The numbers of one subject under a seed, independent of those of every other subject.
-    pub(super) const fn of(seed: u64, subject: u64) -> Self {
+    pub(super) const fn new(seed: u64, subject: u64) -> Self {
         Self(scatter(seed.wrapping_add(STEP)) ^ scatter(subject.wrapping_mul(STEP).wrapping_add(1)))
     }
 
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn weights_decide_how_often() {
-        let mut random = Random::of(1, 2);
+        let mut random = Random::new(1, 2);
         let choices = [("often", 9), ("never", 0), ("seldom", 1)];
         let mut counts = std::collections::BTreeMap::new();
         for _ in 0..10_000 {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn seeds_and_subjects_are_independent() {
-        let first = |seed, subject| Random::of(seed, subject).next();
+        let first = |seed, subject| Random::new(seed, subject).next();
         let mut seen: Vec<_> = (0..100)
             .flat_map(|seed| (0..100).map(move |subject| first(seed, subject)))
             .collect();
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_empty_range_has_its_start() {
-        let mut random = Random::of(0, 0);
+        let mut random = Random::new(0, 0);
         assert_eq!((random.below(0), random.between(7, 7), random.between(7, 3)), (0, 7, 7));
     }
 }

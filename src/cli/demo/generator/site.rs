@@ -106,12 +106,12 @@ const LENGTHS: [(u64, u8); 8] = [(44, 1), (20, 2), (12, 3), (9, 4), (6, 5), (4, 
 /// Plans so many page views: people visit again and again, some more than others.
 pub(super) fn plan(seed: u64, window: Window, count: usize, plan: &mut Vec<Planned>) {
     let end = plan.len() + count;
-    let mut random = Random::of(seed, 0x7369_7465);
+    let mut random = Random::new(seed, 0x7369_7465);
     let visitors = (count as u64 / 5).max(20);
     let mut visit = 0;
     while plan.len() < end {
         let visitor = u32::try_from(random.rather_low(visitors)).unwrap_or_default();
-        let person = Person::of(seed, visitor.into());
+        let person = Person::new(seed, visitor.into());
         let mut time = window.about(&person, &mut random);
         let length = random.weighted(&LENGTHS, |length| length.0).1;
         for step in 0..length {
@@ -137,7 +137,7 @@ pub(super) fn view(person: &Person, visit: &mut Random, step: u8, random: &mut R
         page = visit.weighted(&PAGES, |page| page.0);
     }
     let (agent, text) = person.agent(Occasion::Web);
-    let mut draft = Draft::of_person(person, text).of_code("/pixel/{code}", "site.gif");
+    let mut draft = Draft::for_person(person, text).with_code("/pixel/{code}", "site.gif");
     browser_headers(&mut draft, person, agent.place, random);
     let landing = before.is_none();
     let from = before.map_or_else(|| referrer(source).to_owned(), |(_, path, _)| address(path));
