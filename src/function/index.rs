@@ -1,8 +1,8 @@
-//! The role `index`: a batch of a queue goes to the index.
+//! The role `index`: delivers a batch of a queue's messages to the index.
 //!
-//! Every message has one end: it is in the index (now or before), it is in the fallback with the reason, or it is named in
-//! the answer and so stays in the queue, whose own limit of attempts takes it to the dead-letter queue in the end. A message
-//! of which nothing is known stays in the queue.
+//! Every message has one outcome: it is in the index (now or before), it is in the fallback with the reason, or the
+//! response names it, so that it stays in the queue, whose limit of attempts moves it to the dead-letter queue in the
+//! end. A message with an unknown outcome stays in the queue.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -71,28 +71,28 @@ fn not_a_batch() -> Diagnostic {
     }
 }
 
-/// What `work` comes to; none when it panics. Then the whole batch stays in the queue, also what was done of it: nobody knows
-/// any more which that was, and a document that comes again is there already.
+/// Returns the result of `work`; none when it panics. Then the whole batch stays in the queue, including the messages
+/// that were delivered: they are not known any more, and a document that is sent again exists already.
 async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
     tokio::spawn(work).await.ok()
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Default)]
 struct BatchResult {
     messages: usize,
     counts: Counts,
-    /// Messages that stay in the queue, and how many these are.
+    /// The ids of messages that stay in the queue.
     failures: Vec<String>,
     back_to_queue: usize,
-    /// The first different reasons, and how many messages have each.
+    /// The first different reasons with their numbers of messages.
     reasons: Vec<(String, u64)>,
-    /// Why nobody knows how the codes of the batch stand.
+    /// The reason why the status of the batch's codes is not known.
     code_standing: Option<String>,
 }
 
 impl BatchResult {
-    /// A batch of which nothing is known: the error of the invocation names all its messages.
+    /// Builds the outcome of a batch after a panic: the error of the invocation returns all messages to the queue.
     fn panicked(messages: usize) -> Self {
         let mut done = Self {
             messages,
@@ -106,7 +106,7 @@ impl BatchResult {
         done
     }
 
-    /// What is neither in the index nor in the fallback stays in the queue.
+    /// Records the outcome of a message; one that is neither in the index nor in the fallback stays in the queue.
     fn note(&mut self, message: String, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Failed(failure) => Outcome::Returned(failure),
@@ -133,7 +133,7 @@ impl BatchResult {
         }
     }
 
-    /// Logs what became of the batch, and answers it.
+    /// Logs the outcome of the batch, and returns the response.
     fn log_and_respond(self, function: &Function, begun: Instant) -> Value {
         let reasons: Vec<_> = self
             .reasons
@@ -159,13 +159,13 @@ impl BatchResult {
     }
 }
 
-/// A batch that is being read, and what is known of its messages by then.
+/// A batch that is being read, and the state of its messages.
 struct BatchReader<'a> {
     function: &'a Function,
     messages: Messages,
-    /// The messages of the events that were read, in their order.
+    /// The message ids of the events that were read, in their order.
     ids: Vec<String>,
-    /// The codes of these events, where they are wanted.
+    /// The codes of these events, if they are to be looked up.
     codes: Vec<Option<String>>,
     hopeless: Vec<RefusedMessage>,
     done: BatchResult,
@@ -185,7 +185,7 @@ impl<'a> BatchReader<'a> {
         }
     }
 
-    /// The events of the next messages; none when there are no more.
+    /// Returns the events of the next messages; none when there are no more.
     fn next(&mut self) -> Option<Vec<Event>> {
         match self.messages.part() {
             Ok(part) => part.map(|part| part.into_iter().filter_map(|message| self.event(message)).collect()),
@@ -226,8 +226,8 @@ impl<'a> BatchReader<'a> {
         None
     }
 
-    /// All events that are to be stored after a look at how their codes stand, which may take a part of the time. Nothing is
-    /// lost when that fails.
+    /// Reads all events and marks them by the status of their codes; the look-up may take a part of the time. Nothing
+    /// is lost if it fails.
     async fn look_up_codes(&mut self, index: &Deliverer, left: Duration) -> Vec<Event> {
         const PART: u32 = 4;
         let mut events: Vec<_> = std::iter::from_fn(|| self.next()).flatten().collect();
@@ -256,7 +256,7 @@ async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> R
     let courier = &function.courier;
     let deadline = Instant::now() + left;
     let mut reading = BatchReader::new(function, messages);
-    // The good ones first, so that the bad ones cannot take their time.
+    // The good messages first, so that the bad ones cannot use up their time.
     let (events, outcomes) = match courier.index() {
         Ok(index) if function.config.code_standing == CodeStanding::Index => {
             let mut all = Some(reading.look_up_codes(index, left).await);
@@ -271,7 +271,7 @@ async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> R
             )
             .await
         }
-        // What has nowhere to go stays in the queue.
+        // Without a destination, events stay in the queue.
         Err(reason) => {
             let events: Vec<_> = std::iter::from_fn(|| reading.next()).flatten().collect();
             let outcomes = events.iter().map(|_| failed(&reason, true)).collect();
@@ -299,22 +299,22 @@ async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> R
     Ok(done)
 }
 
-/// What is left of the invocation for delivery.
+/// Returns the time that is left of the invocation for delivery.
 fn left(deadline: SystemTime) -> Duration {
     until(deadline.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Of what is left of the invocation, the part before the answer is made: thousands of outcomes are counted and written then,
-/// and with little memory Lambda gives a function a fraction of a processor.
+/// Returns the part of the remaining time before the response has to be built: then thousands of outcomes are counted
+/// and written, and a function with little memory has only a fraction of a processor.
 fn until(left: Duration) -> Duration {
     let margin = (left / 10).clamp(DEADLINE_MARGIN, MAX_MARGIN);
-    // A clock that contradicts the deadline must not keep a batch from being tried.
+    // A wrong clock must not prevent an attempt.
     left.checked_sub(margin)
         .filter(|left| !left.is_zero())
         .unwrap_or(BUDGET_IF_CLOCK_IS_WRONG)
 }
 
-/// Longer it takes for no batch that a queue can hand over.
+/// The longest time that the response takes, for the largest batch of a queue.
 const MAX_MARGIN: Duration = Duration::from_secs(3);
 
 /// The time for a batch when the clock contradicts the deadline.
@@ -344,18 +344,18 @@ fn failed(reason: &str, temporary: bool) -> Outcome {
     })
 }
 
-/// A message that the index will never take.
+/// A message that the index will never accept.
 struct RefusedMessage {
     message: String,
     event: Event,
     reason: String,
 }
 
-/// Messages under way to the fallback at the same time.
+/// The number of messages that are sent to the fallback at the same time.
 const MAX_CONCURRENT_FALLBACK: usize = 32;
 
-/// Keeps in the fallback what the index will never take. Without a fallback, or when it fails, or when time is up, a message
-/// stays in the queue, from where it comes to the dead-letter queue.
+/// Sends messages that the index will never accept to the fallback. Without a fallback, or if it fails, or at the
+/// deadline, a message stays in the queue, which moves it to the dead-letter queue.
 async fn keep_all(function: &Arc<Function>, hopeless: Vec<RefusedMessage>, deadline: Instant, done: &mut BatchResult) {
     let mut waiting = hopeless.into_iter();
     let mut under_way = JoinSet::new();
@@ -389,7 +389,7 @@ async fn keep(function: Arc<Function>, hopeless: RefusedMessage, deadline: Insta
     (message, outcome)
 }
 
-/// A message that is no event, in the form in which the fallback takes events.
+/// Wraps a message that is not an event, in the form of the fallback's events.
 fn wrap_unreadable(message: &str, text: String) -> Event {
     Event {
         id: message.to_owned(),

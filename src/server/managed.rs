@@ -63,48 +63,48 @@ pub(super) async fn answer(
     // A client that was disconnected continues where it was.
     let last_event_id = request.header("last-event-id").unwrap_or_default().to_owned();
     let follows = follows.then_some(last_event_id);
-    let mut asked = build_api_request(&server, request);
+    let mut api_request = build_api_request(&server, request);
     let source = server.source();
     // Only these methods have a body; another body is not read.
-    if matches!(asked.method.as_str(), "POST" | "PATCH") && !body.is_end_stream() {
+    if matches!(api_request.method.as_str(), "POST" | "PATCH") && !body.is_end_stream() {
         let now = Utc::now();
         let permitted = match (&source, source.index()) {
-            (QuerySource::File(file), _) => server.manager.permit(&asked, file, now).await,
-            (QuerySource::Remote(_), Some(deliverer)) => server.manager.permit(&asked, deliverer, now).await,
+            (QuerySource::File(file), _) => server.manager.permit(&api_request, file, now).await,
+            (QuerySource::Remote(_), Some(deliverer)) => server.manager.permit(&api_request, deliverer, now).await,
             (QuerySource::Remote(_), None) => Ok(()),
         };
         if let Err((reply, reason)) = permitted {
-            log_failure(&asked, reason);
+            log_failure(&api_request, reason);
             return with_cors(build_response(reply));
         }
-        asked.authorized = true;
+        api_request.authorized = true;
         connection.begin_body();
         let read = tokio::time::timeout(server.limits.body, read_body(body)).await;
         connection.begin_answer();
         match read {
-            Ok(read) => asked.body = read,
+            Ok(read) => api_request.body = read,
             Err(_) => return with_cors(build_response(Problem::SlowBody.reply())),
         }
     }
     let (reply, reason) = match (&source, source.index()) {
-        (QuerySource::File(file), _) => answer_from(&server, &asked, follows, file).await,
-        (QuerySource::Remote(_), Some(deliverer)) => answer_from(&server, &asked, follows, deliverer).await,
+        (QuerySource::File(file), _) => answer_from(&server, &api_request, follows, file).await,
+        (QuerySource::Remote(_), Some(deliverer)) => answer_from(&server, &api_request, follows, deliverer).await,
         (QuerySource::Remote(_), None) => {
             let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
             (build_response(elsewhere.reply()), None)
         }
     };
-    log_failure(&asked, reason);
+    log_failure(&api_request, reason);
     with_cors(reply)
 }
 
 /// Logs a failure of the store.
-fn log_failure(asked: &ApiRequest, reason: Option<String>) {
+fn log_failure(api_request: &ApiRequest, reason: Option<String>) {
     if let Some(reason) = reason {
         print_message(&format!(
             "could not answer {} {}: {}",
-            asked.method,
-            printable(&asked.path, 60),
+            api_request.method,
+            printable(&api_request.path, 60),
             printable(&reason, 300)
         ));
     }
@@ -120,29 +120,29 @@ async fn read_body(body: Incoming) -> Vec<u8> {
 /// Answers from a store, or begins to send live events.
 async fn answer_from(
     server: &PixelServer,
-    asked: &ApiRequest,
+    api_request: &ApiRequest,
     follows: Option<String>,
     store: &impl query::store::Store,
 ) -> (HttpResponse, Option<String>) {
     let now = Utc::now();
-    if let Some(last_event_id) = follows.filter(|_| asked.path == "events" && asked.method == "GET") {
-        return match server.manager.authorize_follower(asked, &last_event_id, store, now).await {
+    if let Some(last_event_id) = follows.filter(|_| api_request.path == "events" && api_request.method == "GET") {
+        return match server.manager.authorize_follower(api_request, &last_event_id, store, now).await {
             Ok((place, filter)) => (follow(server, place, filter), None),
             Err(problem) => (build_response(problem.reply()), None),
         };
     }
-    let (reply, reason) = server.manager.answer(asked, store, now).await;
-    if let Some((change, code, campaign)) = find_change(asked, &reply) {
+    let (reply, reason) = server.manager.answer(api_request, store, now).await;
+    if let Some((change, code, campaign)) = find_change(api_request, &reply) {
         server.list.note(change, &code, campaign.as_deref());
     }
     (build_response(reply), reason)
 }
 
 /// Returns the change that a response made to a code, and the code's campaign.
-fn find_change(asked: &ApiRequest, reply: &ApiResponse) -> Option<(CodeChange, String, Option<String>)> {
+fn find_change(api_request: &ApiRequest, reply: &ApiResponse) -> Option<(CodeChange, String, Option<String>)> {
     let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let member = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
-    let (change, code) = match (asked.method.as_str(), asked.path.as_str(), reply.status) {
+    let (change, code) = match (api_request.method.as_str(), api_request.path.as_str(), reply.status) {
         ("DELETE", path, 200) => (CodeChange::Revoked, path.strip_prefix("codes/")?.to_owned()),
         ("POST", "codes", 201) => (CodeChange::Listed, member("code")?),
         // Another campaign was recorded. A revoked code stays revoked.

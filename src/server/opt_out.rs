@@ -186,9 +186,9 @@ pub async fn answer(request: &HttpRequest, server: &PixelServer) -> Option<ApiRe
     let reply = match (OptOutRequest::parse(&request.method, &request.decoded_query()), code) {
         (None, _) => opt_out::render_wrong_method(),
         (Some(OptOutRequest::Out | OptOutRequest::In), _) if site == RequestSite::Other => opt_out::other_site(),
-        (Some(request_kind), None) => answer_browser(request, request_kind, |secure| OptOutScope::Browser { secure }),
+        (Some(action), None) => answer_browser(request, action, |secure| OptOutScope::Browser { secure }),
         (Some(_), Some(code)) if !opt_out::can_be_remembered(&code) => opt_out::render_unknown_code(),
-        (Some(request_kind), Some(code)) => answer_code(request, server, request_kind, site, &code)
+        (Some(action), Some(code)) => answer_code(request, server, action, site, &code)
             .await
             .unwrap_or_else(|error| {
                 print_message(&format!("could not answer who has opted out: {error}"));
@@ -199,10 +199,10 @@ pub async fn answer(request: &HttpRequest, server: &PixelServer) -> Option<ApiRe
 }
 
 /// Shows or sets the cookie.
-fn answer_browser(request: &HttpRequest, request_kind: OptOutRequest, scope: impl Fn(bool) -> OptOutScope) -> ApiResponse {
-    match request_kind {
+fn answer_browser(request: &HttpRequest, action: OptOutRequest, scope: impl Fn(bool) -> OptOutScope) -> ApiResponse {
+    match action {
         OptOutRequest::See => opt_out::render_page(scope(is_secure(request)), says_opt_out(&request.headers)),
-        OptOutRequest::Out | OptOutRequest::In => set_cookie(request, request_kind == OptOutRequest::Out),
+        OptOutRequest::Out | OptOutRequest::In => set_cookie(request, action == OptOutRequest::Out),
     }
 }
 
@@ -210,7 +210,7 @@ fn answer_browser(request: &HttpRequest, request_kind: OptOutRequest, scope: imp
 async fn answer_code(
     request: &HttpRequest,
     server: &PixelServer,
-    request_kind: OptOutRequest,
+    action: OptOutRequest,
     site: RequestSite,
     code: &str,
 ) -> Result<ApiResponse, QueryError> {
@@ -233,16 +233,16 @@ async fn answer_code(
         },
     };
     let is_out = opt_outs.has(code);
-    match (reach, request_kind) {
+    match (reach, action) {
         (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::render_fixed_by_owner()),
-        (CodeReach::Shared | CodeReach::Unknown, _) => Ok(answer_browser(request, request_kind, |secure| {
+        (CodeReach::Shared | CodeReach::Unknown, _) => Ok(answer_browser(request, action, |secure| {
             OptOutScope::BrowserWithSharedCode { secure }
         })),
         (CodeReach::Personal, OptOutRequest::See) => Ok(opt_out::render_page(OptOutScope::Recipient, is_out)),
         // Only a browser can opt in again; a mail provider's one-click request never does.
         (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
-        (CodeReach::Personal, request_kind) => {
-            let out = request_kind == OptOutRequest::Out;
+        (CodeReach::Personal, action) => {
+            let out = action == OptOutRequest::Out;
             if !opt_outs.changes.allow(peer, now) {
                 return Ok(opt_out::too_many());
             }
