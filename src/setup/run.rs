@@ -1,4 +1,4 @@
-//! Carries out a plan: looks at what is there, says what differs, writes only that, and looks again.
+//! Applies a plan: reads the existing state, reports the differences, writes only these, and checks again.
 
 use std::fmt;
 
@@ -11,30 +11,30 @@ use super::server::{Reply, ServerError, product, reason, send_request};
 use crate::client::http::Deliverer;
 use crate::destination::rotation::Rotation;
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepResult {
-    /// It was as declared.
+    /// The object was as declared.
     Unchanged,
-    /// It was not there.
+    /// The object did not exist.
     Created,
-    /// It was there and differed.
+    /// The object existed and differed.
     Updated,
-    /// It cannot be had here, and what to do instead.
+    /// Not available on this server, with an alternative.
     Unavailable(String),
 }
 
-/// One step and what became of it; without writing, what would become of it.
+/// A step and its result; without writing, the result that it would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What the step is about.
+    /// The object of the step.
     pub subject: String,
-    /// What became of it.
+    /// The result.
     pub done: StepResult,
 }
 
 impl Step {
-    /// Whether something was, or would be, written.
+    /// Returns true if something was, or would be, written.
     pub const fn writes(&self) -> bool {
         matches!(self.done, StepResult::Created | StepResult::Updated)
     }
@@ -51,20 +51,20 @@ impl fmt::Display for Step {
     }
 }
 
-/// What was found and done.
+/// The report of a setup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupReport {
-    /// What the server is.
+    /// The product and version of the server.
     pub product: Product,
     /// The steps in their order.
     pub steps: Vec<Step>,
 }
 
-/// Makes the index ready, or says what would be done. Everything is looked at before anything is written.
+/// Sets up the index, or reports what would be done. Everything is read before anything is written.
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do. What was written before stays, and another run goes on from there.
+/// [`ServerError`] with a remedy. Changes that were already written stay, and another run continues from there.
 pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<SetupReport, ServerError> {
     let product = product(deliverer).await?;
     refuse_impossible(product, plan)?;
@@ -92,7 +92,7 @@ pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<Setu
     Ok(SetupReport { product, steps })
 }
 
-/// What is declared, as requests that people can send themselves.
+/// Returns the declared state as requests that people can send themselves.
 pub fn print(plan: &Plan, product: Product, lifecycle: Lifecycle) -> Value {
     let put = |(path, body): (String, Value)| json!({"method": "PUT", "path": path, "body": body});
     let policy = plan.policy(lifecycle).map(put);
@@ -101,7 +101,7 @@ pub fn print(plan: &Plan, product: Product, lifecycle: Lifecycle) -> Value {
     [policy, Some(template), side].into_iter().flatten().collect()
 }
 
-/// The request that creates what is written to; none where the first event does.
+/// Returns the request that creates the index, alias or data stream; none if the first event creates it.
 fn write_side(plan: &Plan, product: Product) -> Option<(String, Value)> {
     let base = &plan.base;
     match plan.rotation {
@@ -131,11 +131,11 @@ fn refuse_impossible(product: Product, plan: &Plan) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// How this server puts old indices away, as far as the plan wants that.
+/// Returns the lifecycle plugin of this server, if the plan needs one.
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do.
+/// [`ServerError`] with a remedy.
 pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> Result<Lifecycle, ServerError> {
     let candidates: &[Lifecycle] = match product {
         _ if !plan.wants_policy() => &[],
@@ -155,8 +155,9 @@ pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> 
     Ok(Lifecycle::Absent)
 }
 
-/// A red cluster would accept a template and then hang on the index. Whoever may not ask goes on. A cluster is red for a
-/// moment whenever somebody makes an index, so the server is asked to wait for a while.
+/// Checks the cluster's health, since a red cluster would accept a template and then hang on the index. Without
+/// permission to ask, the setup continues. A cluster is red for a moment after the creation of any index, so the server
+/// is asked to wait for a while.
 async fn healthy(deliverer: &Deliverer, product: Product) -> Result<(), ServerError> {
     if product == Product::Serverless {
         return Ok(());
@@ -189,7 +190,7 @@ struct Server<'a> {
 
 impl Server<'_> {
     async fn steps(&self, write: bool) -> Result<Vec<Step>, ServerError> {
-        // First everything that can refuse the whole plan, then what a server may refuse for reasons of its own.
+        // First the steps that can refuse the whole plan, then those that a server may refuse for other reasons.
         let template = self.current_template().await?;
         let indices = self.current_indices().await?;
         let side = self.current_side().await?;
@@ -224,7 +225,7 @@ impl Server<'_> {
         )))
     }
 
-    /// The answer about the policy of our name, where there is to be one.
+    /// Returns the response about the policy of our name, if the plan has one.
     async fn current_policy(&self) -> Result<Option<Reply>, ServerError> {
         let Some((path, _)) = self.plan.policy(self.lifecycle) else {
             return Ok(None);
@@ -236,7 +237,7 @@ impl Server<'_> {
         Ok(Some(reply))
     }
 
-    /// The policy that puts old indices away.
+    /// Creates or updates the lifecycle policy.
     async fn policy(&self, current: Option<Reply>, write: bool) -> Result<Option<Step>, ServerError> {
         let subject = self.policy_subject();
         let (Some((path, declared)), Some(reply)) = (self.plan.policy(self.lifecycle), current) else {
@@ -264,7 +265,7 @@ impl Server<'_> {
         Ok(Some(Step { subject, done }))
     }
 
-    /// The indices that are there, those with and those without a lifecycle's policy.
+    /// Returns the existing indices: those with and those without a lifecycle policy.
     async fn earlier_indices(&self) -> Result<(Vec<String>, Vec<String>), ServerError> {
         let pattern = self.plan.pattern();
         let path = match self.lifecycle {
@@ -278,7 +279,7 @@ impl Server<'_> {
             return Ok(Default::default());
         }
         self.accepted("GET", &path, &reply)?;
-        // Beside the indices stands how many of them have a policy.
+        // Next to the indices, the response has the number of those with a policy.
         let indices = reply
             .body
             .as_object()
@@ -298,8 +299,8 @@ impl Server<'_> {
         Ok((names(with), names(without)))
     }
 
-    /// Puts indices under the policy that were there before it, which the servers do for new ones only. Index State
-    /// Management also keeps to the policy as it was when the index came under it, until it is told to change.
+    /// Attaches older indices to the policy; the servers do this for new ones only. Index State Management also keeps
+    /// applying the version of the policy from the time of the attachment, until it is told to change.
     async fn attach(
         &self,
         (with, without): (Vec<String>, Vec<String>),
@@ -326,7 +327,7 @@ impl Server<'_> {
             let reply = send_request(self.deliverer, method, path, Some(body)).await?;
             self.accepted(method, path, &reply)?;
             let failed = reply.body.pointer("/failed_indices/0/reason").and_then(Value::as_str);
-            // Meanwhile the server may have done it itself.
+            // The server may have done it itself by now.
             if let Some(reason) = failed.filter(|reason| !reason.contains("already has a policy")) {
                 return Err(ServerError::new(format!("`{method} {path}` failed: {reason}")));
             }
@@ -337,7 +338,7 @@ impl Server<'_> {
         }))
     }
 
-    /// The request that puts an index under the policy.
+    /// Returns the request that attaches an index to the policy.
     fn attachment(&self, index: &str) -> (&'static str, String, Value) {
         let name = self.plan.name();
         if let Lifecycle::Ism(prefix) = self.lifecycle {
@@ -355,7 +356,7 @@ impl Server<'_> {
         format!("lifecycle policy `{}`", self.plan.name())
     }
 
-    /// The template of our name, which must be ours.
+    /// Returns the template of our name, which must be ours.
     async fn current_template(&self) -> Result<Option<Value>, ServerError> {
         let (path, _) = self.plan.template(self.product, self.lifecycle);
         let reply = send_request(self.deliverer, "GET", &path, None).await?;
@@ -396,7 +397,7 @@ impl Server<'_> {
         })
     }
 
-    /// Every index that the plan is about, with how it differs.
+    /// Returns every index of the plan with its difference.
     async fn current_indices(&self) -> Result<Vec<(String, Difference)>, ServerError> {
         let path = format!(
             "/{}/_mapping?ignore_unavailable=true&allow_no_indices=true",
@@ -417,7 +418,7 @@ impl Server<'_> {
         for (index, body) in reply.body.as_object().into_iter().flatten() {
             let mut mappings = &body["mappings"];
             if self.product.has_types() {
-                // An index has one type for ever.
+                // The type of an index can never change.
                 let named = mappings
                     .as_object()
                     .and_then(|types| types.keys().find(|name| *name != "_doc"));
@@ -464,7 +465,7 @@ impl Server<'_> {
         })
     }
 
-    /// Whether there is what events are written to; none where the first event makes it.
+    /// Returns true if the index, alias or data stream for writing exists; none if the first event creates it.
     async fn current_side(&self) -> Result<Option<bool>, ServerError> {
         if write_side(self.plan, self.product).is_none() {
             return Ok(None);
@@ -477,7 +478,7 @@ impl Server<'_> {
         Ok(Some(there))
     }
 
-    /// The index, alias or data stream that events are written to.
+    /// Creates the index, alias or data stream that events are written to.
     async fn write_side(&self, there: Option<bool>, write: bool) -> Result<Option<Step>, ServerError> {
         let (Some((path, body)), Some(there)) = (write_side(self.plan, self.product), there) else {
             return Ok(None);
@@ -559,7 +560,7 @@ fn no_data_streams(product: Product) -> ServerError {
     ))
 }
 
-/// What Index State Management wants to know before it replaces a policy.
+/// Returns the query parameters that Index State Management requires to replace a policy.
 fn sequence(reply: &Reply) -> String {
     let number = |name: &str| reply.body.get(name).and_then(Value::as_u64);
     match (number("_seq_no"), number("_primary_term")) {
@@ -575,7 +576,7 @@ mod tests {
     use crate::config::Timing;
     use crate::destination::Destination;
 
-    /// A collection of OpenSearch Serverless. No test can ask one.
+    /// A collection of OpenSearch Serverless. No test can send requests to one.
     const COLLECTION: &str = "https://abc123.eu-west-1.aoss.amazonaws.com/events";
 
     fn deliverer(url: &str) -> Deliverer {
@@ -596,7 +597,7 @@ mod tests {
         for url in [COLLECTION, "https://abc123.aoss.eu-west-1.on.aws/events"] {
             let deliverer = deliverer(url);
             assert_eq!(product(&deliverer).await, Ok(Product::Serverless), "{url}");
-            // What it has is known without asking, too.
+            // Its features are known without a request, too.
             let kept = plan(Rotation::Daily, Some(30));
             let found = lifecycle(&deliverer, Product::Serverless, &kept).await;
             assert_eq!(found, Ok(Lifecycle::Absent), "{url}");
