@@ -77,7 +77,7 @@ const SESSIONS: &str = "
     ALTER TABLE tokens ADD COLUMN expires INTEGER;
     ALTER TABLE tokens ADD COLUMN parent BLOB;";
 
-/// How often events were changed or deleted.
+/// Returns the number of times that events were changed or deleted.
 pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("SELECT count FROM changes")?;
     statement.query_row([], |row| row.get(0))
@@ -103,7 +103,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
     transaction.commit().map_err(text)
 }
 
-/// The same, as a part of a transaction.
+/// Migrates the file as a part of a transaction.
 pub(super) fn migrate_within(transaction: &Transaction<'_>) -> Result<(), String> {
     let text = |error: rusqlite::Error| error.to_string();
     let found = version(transaction)?;

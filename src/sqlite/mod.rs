@@ -30,7 +30,7 @@ pub use purge::{Purge, purge};
 pub use reader::{Reader, Stored};
 pub use writer::{Store, probe};
 
-/// Why a store could not be opened or read.
+/// An error of opening or reading a store.
 #[derive(Debug)]
 pub struct StoreError {
     path: PathBuf,
@@ -54,7 +54,7 @@ impl StoreError {
     }
 }
 
-/// What all who have the file open in this process share.
+/// The state that all connections to the file share in this process.
 #[derive(Debug, Default)]
 struct Shared {
     tail: tail::Tail,
@@ -82,7 +82,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Of a file that nobody in this process has open for writing.
+    /// Makes readers of a file that is not open for writing in this process.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,

@@ -20,7 +20,7 @@ use super::{Shared, threads};
 /// A packed segment.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// How often events had been changed or deleted when its rows were read.
+    /// The number of changes and deletions in the file when its rows were read.
     changes: i64,
     first: i64,
     last: i64,
@@ -34,7 +34,7 @@ pub(super) struct Segment {
     columns: Vec<(&'static str, Vec<u8>, Vec<u8>)>,
 }
 
-/// How often the number of new rows is looked at, when nobody says that there are enough.
+/// The interval at which the number of new rows is checked without a notification.
 const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Packs whenever there are enough rows, until the store is closed.
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    /// How many columns have a text in them.
+    /// Returns the number of columns that contain a text.
     fn columns_with(connection: &Connection, text: &str) -> i64 {
         let count = "SELECT count(*) FROM columns WHERE instr(texts, CAST(?1 AS BLOB)) > 0";
         connection

@@ -111,7 +111,7 @@ impl Reader {
         )
     }
 
-    /// Whether there is an event of this id.
+    /// Returns true if there is an event with this id.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Reader {
         read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
     }
 
-    /// How many events were received from one time on and before another.
+    /// Returns the number of events that were received from one time on and before another.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl Reader {
         read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
     }
 
-    /// How many events there are after `number`.
+    /// Returns the number of events after `number`.
     ///
     /// # Errors
     ///
@@ -191,7 +191,7 @@ impl Reader {
         read().map_err(|error| StoreError::new(&self.path, error))
     }
 
-    /// What came after a place, in the order in which it was stored.
+    /// Returns the events after a position, in the order in which they were stored.
     ///
     /// # Errors
     ///
@@ -258,7 +258,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`AskError`] when the file cannot be read, or the question cannot be answered.
+    /// [`QueryError`] when the file cannot be read, or the query cannot be answered.
     pub fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
         let _reading = self.shared.read();
         ask::ask(&self.connection, &self.shared, question)

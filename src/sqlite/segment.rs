@@ -25,9 +25,9 @@ pub(super) const ROWS: usize = 8192;
 /// The values of one field.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Column {
-    /// Of each different value.
+    /// The hash of each different value.
     pub(super) hashes: Vec<u64>,
-    /// The same values; not read with the codes.
+    /// The texts of these values; not read with the codes.
     pub(super) texts: Vec<Box<str>>,
     rows: Rows,
 }
@@ -36,7 +36,7 @@ pub(super) struct Column {
 enum Rows {
     /// At most one value each.
     Single(Vec<u32>),
-    /// Where the codes of each row end.
+    /// Several codes in a row: the end of each row in `codes`.
     Lists { ends: Vec<u32>, codes: Vec<u32> },
 }
 

@@ -20,12 +20,12 @@ pub(super) struct Block {
     /// The first and last time.
     pub(super) start: i64,
     pub(super) end: i64,
-    /// Of each row; read only when it matters.
+    /// The time of each row; read only if it is needed.
     pub(super) times: Arc<Vec<i64>>,
     /// The event's number of the first row, and of each where they do not follow each other.
     pub(super) first: i64,
     pub(super) numbers: Arc<Vec<i64>>,
-    /// Of the fields that were asked for and have values.
+    /// The columns of the requested fields that have values.
     pub(super) columns: Vec<(&'static Field, Arc<Column>)>,
     /// The segment; none when it was made of documents.
     pub(super) segment: Option<i64>,
@@ -135,7 +135,7 @@ const STEP: usize = 256;
 
 #[derive(Debug)]
 struct State {
-    /// How often events of the file had been changed or deleted.
+    /// The number of changes and deletions in the file at that time.
     changes: i64,
     /// The first number that no segment holds.
     begin: i64,
@@ -203,7 +203,7 @@ impl State {
     }
 }
 
-/// What is to be packed next.
+/// The rows to be packed next.
 pub(super) enum Full {
     /// These rows, as they were after so many changes of the file.
     Rows(Arc<Collected>, i64),

@@ -1,6 +1,6 @@
 //! The priority of threads: who answers questions makes way for who answers hits.
 
-/// How much less a thread that gives way gets than others do, in the kernel's own measure, where 19 is the most.
+/// The nice value of a thread with low priority; 19 is the lowest priority.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 

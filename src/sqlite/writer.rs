@@ -49,7 +49,7 @@ pub(super) enum Job {
     },
     Segment {
         segment: Box<pack::Segment>,
-        /// Whether it was stored.
+        /// Receives true if the change was stored.
         done: oneshot::Sender<bool>,
     },
     /// Tries whether events can be stored.
@@ -57,7 +57,7 @@ pub(super) enum Job {
     /// Opts a code out or in.
     OptOut {
         change: OptOutChange,
-        /// Whether it was stored.
+        /// Receives the result of the change.
         done: oneshot::Sender<Result<(), String>>,
     },
     /// Brings the rest of the log of changes into the file.
@@ -65,7 +65,7 @@ pub(super) enum Job {
     Prune {
         /// Milliseconds since 1970.
         before: i64,
-        /// How many events were deleted; fewer than there are, at one go.
+        /// Receives the number of deleted events; one call may not delete all.
         done: oneshot::Sender<Result<usize, String>>,
     },
     /// Writes the file anew, without what was deleted.
@@ -446,7 +446,7 @@ fn change_opt_outs(connection: &mut Connection, jobs: &[Job]) -> Result<(), Stri
     stored.map(drop).map_err(|error| error.to_string())
 }
 
-/// What of a document has a column of its own.
+/// The members of a document that have their own columns.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Said {

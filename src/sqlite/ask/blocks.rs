@@ -1,4 +1,4 @@
-//! What questions read: the segments and the tail, as blocks of rows.
+//! The input of queries: the segments and the tail, as blocks of rows.
 
 use std::sync::Arc;
 
@@ -50,12 +50,12 @@ pub(super) fn gaps(packed: &[Packed]) -> Vec<(i64, i64)> {
     gaps
 }
 
-/// What is to be read of the rows.
+/// The parts of the rows that a query reads.
 pub(super) struct Wanted<'a> {
     pub(super) fields: &'a [&'static Field],
-    /// Whether the time of every row matters.
+    /// True if the time of every row is needed.
     pub(super) times: bool,
-    /// Whether the events' numbers matter.
+    /// True if the events' numbers are needed.
     pub(super) numbers: bool,
 }
 

@@ -92,7 +92,7 @@ fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numb
 struct OfClasses {
     places: ByHash<usize>,
     different: Vec<Different>,
-    /// Of the codes of the block at hand.
+    /// The index of each code of the current block.
     of_codes: Vec<usize>,
 }
 

@@ -14,7 +14,7 @@ use crate::hit::event::fields::Field;
 /// Most values that are kept; the table takes 36 MB then.
 const MOST: usize = 7 << 18;
 
-/// What is kept between questions.
+/// The numbering that is kept between queries.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(Mutex<Option<Numbering>>);
 
@@ -46,14 +46,14 @@ impl Kept {
 #[derive(Debug)]
 pub(super) struct Numbering {
     pub(super) field: &'static Field,
-    /// How often events of the file had been changed or deleted.
+    /// The number of changes and deletions in the file at that time.
     changes: i64,
     numbers: ByHash<u32>,
-    /// Of the codes of the block at hand, 0 being not numbered yet.
+    /// The number of each code of the current block; 0 is not numbered yet.
     of_codes: Vec<u32>,
     /// The segment at hand.
     segment: Option<i64>,
-    /// The same of the segments before.
+    /// The numbers of the codes of earlier segments.
     of_segments: HashMap<i64, Vec<u32>>,
 }
 

@@ -1,4 +1,4 @@
-//! What is counted of blocks: different values, frequent values, points of a time series, totals.
+//! The counters over blocks: different values, frequent values, points of a time series, totals.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -89,13 +89,13 @@ fn set(bits: &mut Vec<u64>, number: u32) {
     bits[place] |= 1 << (number % 64);
 }
 
-/// Where a value's text is.
+/// The location of a value's text.
 enum Place {
     Segment(i64, u32),
     Text(Box<str>),
 }
 
-/// How many events have each value of a field.
+/// The number of events for each value of a field.
 #[derive(Default)]
 pub(super) struct Counts(ByHash<(u64, Place)>);
 
@@ -208,7 +208,7 @@ pub(super) struct Points {
     found: Vec<Counted>,
     /// The places in `found` by begin.
     places: BTreeMap<i64, usize>,
-    /// That of the last event, most often also of the next.
+    /// The index of the last event's point, which is usually also that of the next.
     last: usize,
 }
 
@@ -295,7 +295,7 @@ impl Points {
     }
 }
 
-/// What is counted of the selected rows beside their values.
+/// The totals of the selected rows.
 #[derive(Default)]
 pub(super) struct Sums {
     events: u64,
