@@ -203,7 +203,9 @@ fn only(members: &Members, known: &[&str]) -> Result<(), ParameterError> {
 fn text(members: &Members, name: &str, max_bytes: usize) -> Result<Option<String>, ParameterError> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.len() <= max_bytes && !text.is_empty() && !text.contains(char::is_control) => {
+        Some(Value::String(text))
+            if text.len() <= max_bytes && !text.is_empty() && !text.contains(char::is_control) =>
+        {
             Ok(Some(text.clone()))
         }
         Some(_) => wrong(

@@ -143,7 +143,9 @@ impl Manager {
         let permitted = self.parse_authorized(&without_body, store, now).await;
         // Other problems are reported with the answer, but an unknown path at once.
         match permitted {
-            Ok(Err(problem @ (Problem::NotFound(_) | Problem::Method(_)))) | Err(problem) => Err(problem_response(&problem)),
+            Ok(Err(problem @ (Problem::NotFound(_) | Problem::Method(_)))) | Err(problem) => {
+                Err(problem_response(&problem))
+            }
             Ok(_) => Ok(()),
         }
     }

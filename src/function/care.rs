@@ -37,7 +37,7 @@ pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
     let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| {
         let function = &function;
         async move {
-            within(deadline(&invocation.context), prune(function))
+            with_deadline(deadline(&invocation.context), prune(function))
                 .await
                 .map_err(|reason| failure("PruneFailed", reason))
         }
@@ -70,7 +70,7 @@ async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) 
                 _ => Err("panic; the log says where".to_owned()),
             }
         };
-        within(deadline, finished).await
+        with_deadline(deadline, finished).await
     };
     log(&json!({
         "level": if result.is_ok() { "INFO" } else { "ERROR" },
@@ -80,8 +80,8 @@ async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) 
     }));
     match request {
         Some(request) => {
-            let told = tell(&request, &result, deadline).await;
-            told.map(|()| Value::Null)
+            let sent = send_result(&request, &result, deadline).await;
+            sent.map(|()| Value::Null)
                 .map_err(|reason| failure("CloudFormationNotTold", reason.to_string()))
         }
         None => result.map_err(|reason| failure("SetupFailed", reason)),
@@ -96,7 +96,10 @@ fn failure(kind: &str, reason: String) -> Diagnostic {
 }
 
 /// Returns the result, or at the deadline an error with its remedy.
-async fn within(deadline: SystemTime, work: impl Future<Output = Result<Value, String>>) -> Result<Value, String> {
+async fn with_deadline(
+    deadline: SystemTime,
+    work: impl Future<Output = Result<Value, String>>,
+) -> Result<Value, String> {
     let left = deadline
         .duration_since(SystemTime::now())
         .unwrap_or_default()
@@ -119,7 +122,7 @@ fn properties(payload: &str) -> Value {
 
 async fn make_ready(function: &Function, properties: &Value) -> Result<Value, String> {
     let wanted = ImportProperties::from_properties(properties)?;
-    let deliverer = function.courier.index()?;
+    let deliverer = function.router.index()?;
     let Config {
         rotation, keep_days, ..
     } = function.config;
@@ -151,7 +154,7 @@ async fn import_dashboards(
     wanted: ImportProperties,
 ) -> Result<String, String> {
     let Place { base, auth, withheld } = place(&wanted.url, deliverer.target(), false)
-        .ok_or_else(|| format!("`DashboardsUrl` is no address; give one as in {EXAMPLES}"))?;
+        .ok_or_else(|| format!("`DashboardsUrl` is not an address; give one as in {EXAMPLES}"))?;
     let objects = objects(&plan.base)?;
     let http = http_client(function.config.ca_file.as_deref(), &function.config.timing);
     let http = http.map_err(|error| error.to_string())?;
@@ -170,7 +173,7 @@ async fn import_dashboards(
 
 /// Deletes the indices that are old enough, one after the other; after a time-out, the next run continues.
 async fn prune(function: &Function) -> Result<Value, String> {
-    let deliverer = function.courier.index()?;
+    let deliverer = function.router.index()?;
     let days = function
         .config
         .keep_days
@@ -203,7 +206,11 @@ const MAX_REFUSALS: u32 = 3;
 const REPLY_TIME: Duration = Duration::from_millis(200);
 
 /// Sends the response to CloudFormation's URL, with retries until the deadline.
-async fn tell(request: &ResourceRequest, result: &Result<Value, String>, deadline: SystemTime) -> Result<(), BoxError> {
+async fn send_result(
+    request: &ResourceRequest,
+    result: &Result<Value, String>,
+    deadline: SystemTime,
+) -> Result<(), BoxError> {
     let client = crate::client::http::http_client(None, &crate::config::Timing::default())?;
     let body = request.answer(result).to_string();
     let (mut pause, mut refusals) = (FIRST_PAUSE, 0);
@@ -247,6 +254,6 @@ mod tests {
         let variables = Variables::from([("PIXEL_DESTINATION".to_owned(), "sqlite:pixel.db".to_owned())]);
         let function = Function::new(&variables);
         assert!(matches!(function.config.destination, Some(Destination::Sqlite(_))));
-        assert!(function.courier.index().is_err_and(|reason| reason.contains("sqlite:")));
+        assert!(function.router.index().is_err_and(|reason| reason.contains("sqlite:")));
     }
 }

@@ -31,7 +31,7 @@ use crate::replay::{Origin, ReplayError};
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     let function = Arc::new(Function::new(variables));
     let prepared = Arc::clone(&function);
-    let _preparation = tokio::spawn(async move { prepared.courier.prepare().await });
+    let _preparation = tokio::spawn(async move { prepared.router.prepare().await });
     let mut invocations = Invocations::new(variables)?;
     loop {
         let mut invocation = invocations.next().await?;
@@ -43,17 +43,17 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
 }
 
 async fn index(function: &Arc<Function>, payload: String, deadline: SystemTime) -> Result<Value, Diagnostic> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let Ok(messages) = Messages::parse(payload) else {
         return Err(not_a_batch());
     };
     let (spare, again) = (Arc::clone(function), messages.clone());
-    let work = async move { work(&spare, messages, left(deadline)).await };
-    match guarded(work).await {
-        Some(Ok(done)) => Ok(done.log_and_respond(function, begun)),
+    let work = async move { work(&spare, messages, remaining_time(deadline)).await };
+    match spawn_guarded(work).await {
+        Some(Ok(done)) => Ok(done.log_and_respond(function, started)),
         Some(Err(BatchError)) => Err(not_a_batch()),
         None => {
-            BatchResult::panicked(again.count()).log_and_respond(function, begun);
+            BatchResult::panicked(again.count()).log_and_respond(function, started);
             Err(Diagnostic {
                 error_type: "Panic".to_owned(),
                 error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
@@ -63,7 +63,7 @@ async fn index(function: &Arc<Function>, payload: String, deadline: SystemTime) 
 }
 
 fn not_a_batch() -> Diagnostic {
-    let reason = "the payload is no batch of SQS; connect this function to a queue";
+    let reason = "the payload is not a batch of SQS; connect this function to a queue";
     log(&json!({"level": "ERROR", "message": BATCH, "reason": reason}));
     Diagnostic {
         error_type: "NoBatch".to_owned(),
@@ -73,7 +73,7 @@ fn not_a_batch() -> Diagnostic {
 
 /// Returns the result of `work`; none when it panics. Then the whole batch stays in the queue, including the messages
 /// that were delivered: they are not known any more, and a document that is sent again exists already.
-async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+async fn spawn_guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
     tokio::spawn(work).await.ok()
 }
 
@@ -134,7 +134,7 @@ impl BatchResult {
     }
 
     /// Logs the outcome of the batch, and returns the response.
-    fn log_and_respond(self, function: &Function, begun: Instant) -> Value {
+    fn log_and_respond(self, function: &Function, started: Instant) -> Value {
         let reasons: Vec<_> = self
             .reasons
             .iter()
@@ -146,7 +146,7 @@ impl BatchResult {
             "messages": self.messages,
             "back_to_queue": self.back_to_queue,
             "reasons": reasons,
-            "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "milliseconds": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
         if let Some(unknown) = self.code_standing {
             line["code_standing"] = unknown.into();
@@ -167,7 +167,7 @@ struct BatchReader<'a> {
     ids: Vec<String>,
     /// The codes of these events, if they are to be looked up.
     codes: Vec<Option<String>>,
-    hopeless: Vec<RefusedMessage>,
+    refused: Vec<RefusedMessage>,
     done: BatchResult,
     broken: Result<(), BatchError>,
 }
@@ -179,7 +179,7 @@ impl<'a> BatchReader<'a> {
             messages,
             ids: Vec::new(),
             codes: Vec::new(),
-            hopeless: Vec::new(),
+            refused: Vec::new(),
             done: BatchResult::default(),
             broken: Ok(()),
         }
@@ -217,7 +217,7 @@ impl<'a> BatchReader<'a> {
                 return Some(event);
             }
             Err(ReplayError::Ignored(why)) => self.done.note(id, Outcome::Ignored(why)),
-            Err(ReplayError::Poison { reason, text }) => self.hopeless.push(RefusedMessage {
+            Err(ReplayError::Poison { reason, text }) => self.refused.push(RefusedMessage {
                 event: wrap_unreadable(&id, text),
                 message: id,
                 reason,
@@ -253,60 +253,60 @@ impl<'a> BatchReader<'a> {
 }
 
 async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> Result<BatchResult, BatchError> {
-    let courier = &function.courier;
+    let router = &function.router;
     let deadline = Instant::now() + left;
-    let mut reading = BatchReader::new(function, messages);
+    let mut reader = BatchReader::new(function, messages);
     // The good messages first, so that the bad ones cannot use up their time.
-    let (events, outcomes) = match courier.index() {
+    let (events, outcomes) = match router.index() {
         Ok(index) if function.config.code_standing == CodeStanding::Index => {
-            let mut all = Some(reading.look_up_codes(index, left).await);
+            let mut all = Some(reader.look_up_codes(index, left).await);
             let left = deadline.saturating_duration_since(Instant::now());
-            deliver(index, || all.take(), left.saturating_sub(courier.fallback_budget(left))).await
+            deliver(index, || all.take(), left.saturating_sub(router.fallback_budget(left))).await
         }
         Ok(index) => {
             deliver(
                 index,
-                || reading.next(),
-                left.saturating_sub(courier.fallback_budget(left)),
+                || reader.next(),
+                left.saturating_sub(router.fallback_budget(left)),
             )
             .await
         }
         // Without a destination, events stay in the queue.
         Err(reason) => {
-            let events: Vec<_> = std::iter::from_fn(|| reading.next()).flatten().collect();
+            let events: Vec<_> = std::iter::from_fn(|| reader.next()).flatten().collect();
             let outcomes = events.iter().map(|_| failed(&reason, true)).collect();
             (events, outcomes)
         }
     };
     let BatchReader {
         ids,
-        mut hopeless,
+        mut refused,
         mut done,
         broken,
         ..
-    } = reading;
+    } = reader;
     broken?;
     for ((message, event), outcome) in ids.into_iter().zip(events).zip(outcomes) {
         match outcome {
             Outcome::Failed(Failure {
                 reason,
                 temporary: false,
-            }) => hopeless.push(RefusedMessage { message, event, reason }),
+            }) => refused.push(RefusedMessage { message, event, reason }),
             other => done.note(message, other),
         }
     }
-    keep_all(function, hopeless, deadline, &mut done).await;
+    keep_all(function, refused, deadline, &mut done).await;
     Ok(done)
 }
 
 /// Returns the time that is left of the invocation for delivery.
-fn left(deadline: SystemTime) -> Duration {
-    until(deadline.duration_since(SystemTime::now()).unwrap_or_default())
+fn remaining_time(deadline: SystemTime) -> Duration {
+    time_for_delivery(deadline.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// Returns the part of the remaining time before the response has to be built: then thousands of outcomes are counted
 /// and written, and a function with little memory has only a fraction of a processor.
-fn until(left: Duration) -> Duration {
+fn time_for_delivery(left: Duration) -> Duration {
     let margin = (left / 10).clamp(DEADLINE_MARGIN, MAX_MARGIN);
     // A wrong clock must not prevent an attempt.
     left.checked_sub(margin)
@@ -356,8 +356,8 @@ const MAX_CONCURRENT_FALLBACK: usize = 32;
 
 /// Sends messages that the index will never accept to the fallback. Without a fallback, or if it fails, or at the
 /// deadline, a message stays in the queue, which moves it to the dead-letter queue.
-async fn keep_all(function: &Arc<Function>, hopeless: Vec<RefusedMessage>, deadline: Instant, done: &mut BatchResult) {
-    let mut waiting = hopeless.into_iter();
+async fn keep_all(function: &Arc<Function>, refused: Vec<RefusedMessage>, deadline: Instant, done: &mut BatchResult) {
+    let mut waiting = refused.into_iter();
     let mut under_way = JoinSet::new();
     loop {
         while under_way.len() < MAX_CONCURRENT_FALLBACK
@@ -373,8 +373,8 @@ async fn keep_all(function: &Arc<Function>, hopeless: Vec<RefusedMessage>, deadl
     }
 }
 
-async fn keep(function: Arc<Function>, hopeless: RefusedMessage, deadline: Instant) -> (String, Outcome) {
-    let RefusedMessage { message, event, reason } = hopeless;
+async fn keep(function: Arc<Function>, refused: RefusedMessage, deadline: Instant) -> (String, Outcome) {
+    let RefusedMessage { message, event, reason } = refused;
     let failure = Failure {
         reason,
         temporary: false,
@@ -384,7 +384,7 @@ async fn keep(function: Arc<Function>, hopeless: RefusedMessage, deadline: Insta
     let outcome = if left.is_zero() {
         Outcome::Failed(failure)
     } else {
-        function.courier.keep(&event, &failure, budget).await
+        function.router.keep(&event, &failure, budget).await
     };
     (message, outcome)
 }
@@ -406,10 +406,14 @@ mod tests {
     fn a_batch_leaves_time_for_its_answer() {
         let milliseconds = Duration::from_millis;
         for (left, wanted) in [(900_000, 897_000), (15_000, 13_500), (1_000, 900), (500, 400), (101, 1)] {
-            assert_eq!(until(milliseconds(left)), milliseconds(wanted), "of {left} ms");
+            assert_eq!(
+                time_for_delivery(milliseconds(left)),
+                milliseconds(wanted),
+                "of {left} ms"
+            );
         }
         assert_eq!(
-            (until(milliseconds(100)), until(milliseconds(0))),
+            (time_for_delivery(milliseconds(100)), time_for_delivery(milliseconds(0))),
             (BUDGET_IF_CLOCK_IS_WRONG, BUDGET_IF_CLOCK_IS_WRONG)
         );
     }
@@ -426,7 +430,7 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("a fault in the middle");
         };
-        assert!(guarded(work).await.is_none());
+        assert!(spawn_guarded(work).await.is_none());
         let done = BatchResult::panicked(3);
         assert_eq!(
             (done.counts.get("returned"), done.counts.total(), done.back_to_queue),

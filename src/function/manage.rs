@@ -46,7 +46,7 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
 
 async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload: &str) -> Value {
     let Ok(request) = Request::decode(payload.as_bytes()) else {
-        return proxy_response(Ingress::Rest, Problem::NotFound("this is no request").reply());
+        return proxy_response(Ingress::Rest, Problem::NotFound("this is not a request").reply());
     };
     let ingress = request.ingress;
     if function.config.page && is_root(&request) {
@@ -54,7 +54,7 @@ async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload
         return proxy_response(ingress, page.unwrap_or_else(|| Problem::Method("GET").reply()));
     }
     if let Some(code) = opt_out::extract_code(&request.path) {
-        let reply = opted_out(function, limits, &manager.keys, &request, code).await;
+        let reply = answer_opt_out(function, limits, &manager.keys, &request, code).await;
         // Without the code: codes of mails do not belong in the log.
         let reply = reply.unwrap_or_else(|error| {
             log(&json!({"level": "ERROR", "message": "opt-out", "reason": error.to_string()}));
@@ -62,12 +62,12 @@ async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload
         });
         return proxy_response(ingress, opt_out::without_body_for_head(&request.method, reply));
     }
-    let asked = read_request(function, request, payload);
-    let reply = match function.courier.index() {
+    let request = read_request(function, request, payload);
+    let reply = match function.router.index() {
         Ok(index) => {
-            let (reply, reason) = manager.answer(&asked, index, chrono::Utc::now()).await;
+            let (reply, reason) = manager.answer(&request, index, chrono::Utc::now()).await;
             if let Some(reason) = reason {
-                log(&json!({"level": "ERROR", "message": "manage", "path": asked.path, "reason": reason}));
+                log(&json!({"level": "ERROR", "message": "manage", "path": request.path, "reason": reason}));
             }
             reply
         }
@@ -97,7 +97,7 @@ const MAX_LOOKUPS: u32 = 120;
 
 /// Answers the opt-out page for recipients, which is public. Only codes of one person are stored, so that nobody can
 /// fill the index with others; stored opt-outs are shown.
-async fn opted_out(
+async fn answer_opt_out(
     function: &Function,
     limits: &Limits,
     keys: &Keys,
@@ -131,7 +131,7 @@ async fn opted_out(
     if !limit.allow(peer, now) {
         return Ok(opt_out::too_many());
     }
-    let index = function.courier.index().map_err(QueryError::Unavailable)?;
+    let index = function.router.index().map_err(QueryError::Unavailable)?;
     let is_out = codes::is_opted_out(index, code);
     let reach = async {
         match proven {

@@ -59,7 +59,7 @@ impl Role {
         known.map(|(_, role)| *role).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
             format!(
-                "`{handler}` is no handler of this function; set `Handler` to one of {}",
+                "`{handler}` is not a handler of this function; set `Handler` to one of {}",
                 names.join(", ")
             )
         })
@@ -123,7 +123,7 @@ async fn refuse(variables: &Variables, reason: String) -> Result<(), BoxError> {
 #[derive(Debug)]
 struct Function {
     config: Config,
-    courier: Router,
+    router: Router,
     /// The function's name, under which its outcomes are counted.
     name: String,
 }
@@ -143,7 +143,7 @@ impl Function {
         for problem in &problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": problem.to_string()}));
         }
-        let (courier, problems) = Router::new(&config, credentials::from_environment(variables).as_ref());
+        let (router, problems) = Router::new(&config, credentials::from_environment(variables).as_ref());
         for reason in problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": reason}));
         }
@@ -155,7 +155,7 @@ impl Function {
         }
         Self {
             config,
-            courier,
+            router,
             name: variables
                 .get("AWS_LAMBDA_FUNCTION_NAME")
                 .map_or("pixel", String::as_str)
@@ -172,7 +172,7 @@ impl Function {
 
     /// Adds to a log line the difference between the index's clock and ours, if it is known.
     fn note_clock(&self, line: &mut Value) {
-        let seconds = self.courier.clock_offset();
+        let seconds = self.router.clock_offset();
         if seconds != 0 {
             line["clock_offset_seconds"] = seconds.into();
         }

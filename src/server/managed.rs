@@ -126,7 +126,11 @@ async fn answer_from(
 ) -> (HttpResponse, Option<String>) {
     let now = Utc::now();
     if let Some(last_event_id) = follows.filter(|_| api_request.path == "events" && api_request.method == "GET") {
-        return match server.manager.authorize_follower(api_request, &last_event_id, store, now).await {
+        return match server
+            .manager
+            .authorize_follower(api_request, &last_event_id, store, now)
+            .await
+        {
             Ok((place, filter)) => (follow(server, place, filter), None),
             Err(problem) => (build_response(problem.reply()), None),
         };

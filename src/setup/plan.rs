@@ -153,13 +153,13 @@ impl Plan {
         settings
     }
 
-    const fn rolls(&self) -> bool {
+    const fn has_rollover(&self) -> bool {
         matches!(self.rotation, Rotation::Rollover | Rotation::DataStream)
     }
 
     /// Returns true if indices are to be rolled over or deleted automatically.
     pub const fn wants_policy(&self) -> bool {
-        self.rolls() || self.keep_days.is_some()
+        self.has_rollover() || self.keep_days.is_some()
     }
 
     /// Returns the path and the body of the lifecycle policy; none if it has nothing to do.
@@ -167,18 +167,21 @@ impl Plan {
         if !self.wants_policy() {
             return None;
         }
-        let (rolls, keep) = (self.rolls(), self.keep_days);
+        let (has_rollover, keep) = (self.has_rollover(), self.keep_days);
         match lifecycle {
-            Lifecycle::Ism(prefix) => Some((format!("{prefix}/_ism/policies/{}", self.name()), self.ism(rolls, keep))),
-            Lifecycle::Ilm => Some((format!("/_ilm/policy/{}", self.name()), ilm(rolls, keep))),
+            Lifecycle::Ism(prefix) => Some((
+                format!("{prefix}/_ism/policies/{}", self.name()),
+                self.ism(has_rollover, keep),
+            )),
+            Lifecycle::Ilm => Some((format!("/_ilm/policy/{}", self.name()), ilm(has_rollover, keep))),
             Lifecycle::Absent => None,
         }
     }
 
     /// Returns the body of the policy. It attaches itself to new indices by `ism_template`; a setting of one index
     /// would be lost at the rollover.
-    fn ism(&self, rolls: bool, keep: Option<u32>) -> Value {
-        let actions = if rolls {
+    fn ism(&self, has_rollover: bool, keep: Option<u32>) -> Value {
+        let actions = if has_rollover {
             json!([{"rollover": {"min_size": "30gb", "min_index_age": "30d"}}])
         } else {
             json!([])
@@ -197,9 +200,9 @@ impl Plan {
     }
 }
 
-fn ilm(rolls: bool, keep: Option<u32>) -> Value {
+fn ilm(has_rollover: bool, keep: Option<u32>) -> Value {
     let mut phases = Map::new();
-    let actions = if rolls {
+    let actions = if has_rollover {
         json!({"rollover": {"max_size": "30gb", "max_age": "30d"}})
     } else {
         json!({})
@@ -237,7 +240,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Flattens settings into dotted names beginning with `index.`, for any nesting by the server.
-pub fn flat_settings(settings: &Value) -> Value {
+pub fn flatten_settings(settings: &Value) -> Value {
     let mut flat = Map::new();
     flatten(settings, "", &mut flat);
     let named = |name: String| {
@@ -269,11 +272,11 @@ fn flatten(value: &Value, prefix: &str, flat: &mut Map<String, Value>) {
 }
 
 /// Returns a template with its settings in one form, so that two can be compared.
-pub fn normal_template(template: &Value) -> Value {
+pub fn normalize_template(template: &Value) -> Value {
     let mut template = template.clone();
     for pointer in ["/settings", "/template/settings"] {
         if let Some(settings) = template.pointer_mut(pointer) {
-            *settings = flat_settings(settings);
+            *settings = flatten_settings(settings);
         }
     }
     template

@@ -26,7 +26,7 @@ pub enum Fate {
 
 /// Returns the latest possible time of the last event of an index of this name: the end of its day or month. None when
 /// the pattern did not make the name.
-pub fn end_of(index: &Index, name: &str) -> Option<DateTime<Utc>> {
+pub fn latest_event_time(index: &Index, name: &str) -> Option<DateTime<Utc>> {
     let parsed = parse(&index.pattern, name)?;
     let monthly = !index.pattern.contains("%d") && !index.pattern.contains("%j");
     let next = if monthly {
@@ -56,7 +56,7 @@ fn parse(pattern: &str, name: &str) -> Option<NaiveDate> {
 
 /// Returns true if a rollover made this name: `events-000001`, for a data stream `.ds-events-000001`, and since
 /// Elasticsearch 7.11 `.ds-events-2026.03.01-000001`.
-fn is_rolled(index: &Index, name: &str) -> bool {
+fn is_rollover_name(index: &Index, name: &str) -> bool {
     let hidden = name.strip_prefix(".ds-");
     let number = hidden
         .unwrap_or(name)
@@ -70,10 +70,16 @@ fn is_rolled(index: &Index, name: &str) -> bool {
 }
 
 /// Decides about an index. `last` is the time of its last event, for names without a date.
-pub fn fate(index: &Index, name: &str, write_index: bool, last: Option<DateTime<Utc>>, before: DateTime<Utc>) -> Fate {
-    let until = match end_of(index, name) {
+pub fn decide_fate(
+    index: &Index,
+    name: &str,
+    write_index: bool,
+    last: Option<DateTime<Utc>>,
+    before: DateTime<Utc>,
+) -> Fate {
+    let until = match latest_event_time(index, name) {
         Some(end) => Some(end),
-        None if is_rolled(index, name) => last,
+        None if is_rollover_name(index, name) => last,
         None => return Fate::Foreign,
     };
     match until {
@@ -120,12 +126,12 @@ pub async fn judge(
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
         let name = text("index").to_owned();
         // A foreign index may have no times, or be closed.
-        let last = if is_rolled(index, &name) {
+        let last = if is_rollover_name(index, &name) {
             last_event(deliverer, &name).await?
         } else {
             None
         };
-        let fate = fate(index, &name, write.contains(&name), last, before);
+        let fate = decide_fate(index, &name, write.contains(&name), last, before);
         judged.push(JudgedIndex {
             events: text("docs.count").parse().unwrap_or_default(),
             name,
@@ -232,7 +238,7 @@ mod tests {
         ];
         for (pattern, name, end) in ends {
             let expected = end.map(|end| end.parse::<DateTime<Utc>>().expect("a time"));
-            assert_eq!(end_of(&index(pattern), name), expected, "{pattern} {name}");
+            assert_eq!(latest_event_time(&index(pattern), name), expected, "{pattern} {name}");
         }
     }
 
@@ -243,33 +249,48 @@ mod tests {
         let dated = index("events-%Y.%m.%d");
         let plain = index("events");
         assert_eq!(
-            fate(&dated, "events-2026.02.28", false, None, before),
+            decide_fate(&dated, "events-2026.02.28", false, None, before),
             Fate::Delete { until: before }
         );
-        assert_eq!(fate(&dated, "events-2026.02.28", true, None, before), Fate::WriteIndex);
-        assert_eq!(fate(&dated, "events-2026.03.01", false, None, before), Fate::Keep);
-        assert_eq!(fate(&dated, "events-backup", false, Some(old), before), Fate::Foreign);
         assert_eq!(
-            fate(&plain, "events-000001", false, Some(old), before),
-            Fate::Delete { until: old }
-        );
-        assert_eq!(fate(&plain, "events-000002", true, Some(old), before), Fate::WriteIndex);
-        assert_eq!(
-            fate(&plain, ".ds-events-000001", false, Some(old), before),
-            Fate::Delete { until: old }
+            decide_fate(&dated, "events-2026.02.28", true, None, before),
+            Fate::WriteIndex
         );
         assert_eq!(
-            fate(&plain, ".ds-events-2026.01.31-000001", false, Some(old), before),
-            Fate::Delete { until: old }
+            decide_fate(&dated, "events-2026.03.01", false, None, before),
+            Fate::Keep
         );
-        assert_eq!(fate(&plain, "events-000003", false, None, before), Fate::Keep);
         assert_eq!(
-            fate(&plain, "events-2026.01.31-000001", false, Some(old), before),
+            decide_fate(&dated, "events-backup", false, Some(old), before),
             Fate::Foreign
         );
-        assert_eq!(fate(&plain, "events-old", false, Some(old), before), Fate::Foreign);
         assert_eq!(
-            fate(&plain, "eventsother-000001", false, Some(old), before),
+            decide_fate(&plain, "events-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(
+            decide_fate(&plain, "events-000002", true, Some(old), before),
+            Fate::WriteIndex
+        );
+        assert_eq!(
+            decide_fate(&plain, ".ds-events-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(
+            decide_fate(&plain, ".ds-events-2026.01.31-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(decide_fate(&plain, "events-000003", false, None, before), Fate::Keep);
+        assert_eq!(
+            decide_fate(&plain, "events-2026.01.31-000001", false, Some(old), before),
+            Fate::Foreign
+        );
+        assert_eq!(
+            decide_fate(&plain, "events-old", false, Some(old), before),
+            Fate::Foreign
+        );
+        assert_eq!(
+            decide_fate(&plain, "eventsother-000001", false, Some(old), before),
             Fate::Foreign
         );
     }

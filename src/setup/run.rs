@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::plan::{Difference, Lifecycle, Plan, compare, covers, normal_template};
+use super::plan::{Difference, Lifecycle, Plan, compare, covers, normalize_template};
 use super::product::Product;
 use super::schema::{self, OWNER};
 use super::server::{Reply, ServerError, product, reason, send_request};
@@ -68,7 +68,7 @@ pub struct SetupReport {
 pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<SetupReport, ServerError> {
     let product = product(deliverer).await?;
     refuse_impossible(product, plan)?;
-    healthy(deliverer, product).await?;
+    check_health(deliverer, product).await?;
     let lifecycle = lifecycle(deliverer, product, plan).await?;
     let server = Server {
         deliverer,
@@ -97,12 +97,12 @@ pub fn print(plan: &Plan, product: Product, lifecycle: Lifecycle) -> Value {
     let put = |(path, body): (String, Value)| json!({"method": "PUT", "path": path, "body": body});
     let policy = plan.policy(lifecycle).map(put);
     let template = put(plan.template(product, lifecycle));
-    let side = write_side(plan, product).map(put);
-    [policy, Some(template), side].into_iter().flatten().collect()
+    let write_target = write_target(plan, product).map(put);
+    [policy, Some(template), write_target].into_iter().flatten().collect()
 }
 
 /// Returns the request that creates the index, alias or data stream; none if the first event creates it.
-fn write_side(plan: &Plan, product: Product) -> Option<(String, Value)> {
+fn write_target(plan: &Plan, product: Product) -> Option<(String, Value)> {
     let base = &plan.base;
     match plan.rotation {
         Rotation::Daily | Rotation::Monthly => None,
@@ -158,7 +158,7 @@ pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> 
 /// Checks the cluster's health, since a red cluster would accept a template and then hang on the index. Without
 /// permission to ask, the setup continues. A cluster is red for a moment after the creation of any index, so the server
 /// is asked to wait for a while.
-async fn healthy(deliverer: &Deliverer, product: Product) -> Result<(), ServerError> {
+async fn check_health(deliverer: &Deliverer, product: Product) -> Result<(), ServerError> {
     if product == Product::Serverless {
         return Ok(());
     }
@@ -193,7 +193,7 @@ impl Server<'_> {
         // First the steps that can refuse the whole plan, then those that a server may refuse for other reasons.
         let template = self.current_template().await?;
         let indices = self.current_indices().await?;
-        let side = self.current_side().await?;
+        let write_target = self.write_target_exists().await?;
         let policy = self.current_policy().await?;
         let mut steps = Vec::new();
         for (index, difference) in &indices {
@@ -201,17 +201,17 @@ impl Server<'_> {
         }
         steps.extend(self.policy(policy, write).await?);
         steps.push(self.template(template, write).await?);
-        steps.extend(self.write_side(side, write).await?);
+        steps.extend(self.write_target(write_target, write).await?);
         Ok(steps)
     }
 
     async fn put(&self, path: &str, body: &Value) -> Result<(), ServerError> {
         let body = if body.is_null() { None } else { Some(body) };
         let reply = send_request(self.deliverer, "PUT", path, body).await?;
-        self.accepted("PUT", path, &reply)
+        self.check_accepted("PUT", path, &reply)
     }
 
-    fn accepted(&self, method: &str, path: &str, reply: &Reply) -> Result<(), ServerError> {
+    fn check_accepted(&self, method: &str, path: &str, reply: &Reply) -> Result<(), ServerError> {
         if reply.status < 300 {
             return Ok(());
         }
@@ -232,7 +232,7 @@ impl Server<'_> {
         };
         let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status != 404 {
-            self.accepted("GET", &path, &reply)?;
+            self.check_accepted("GET", &path, &reply)?;
         }
         Ok(Some(reply))
     }
@@ -260,7 +260,8 @@ impl Server<'_> {
             _ => StepResult::Updated,
         };
         if write && done != StepResult::Unchanged {
-            self.put(&format!("{path}{}", sequence(&reply)), &declared).await?;
+            self.put(&format!("{path}{}", sequence_parameters(&reply)), &declared)
+                .await?;
         }
         Ok(Some(Step { subject, done }))
     }
@@ -278,7 +279,7 @@ impl Server<'_> {
         if reply.status == 404 {
             return Ok(Default::default());
         }
-        self.accepted("GET", &path, &reply)?;
+        self.check_accepted("GET", &path, &reply)?;
         // Next to the indices, the response has the number of those with a policy.
         let indices = reply
             .body
@@ -311,7 +312,7 @@ impl Server<'_> {
         let changed = steps
             .iter()
             .any(|step| step.subject == self.policy_subject() && step.done == StepResult::Updated);
-        let mut requests: Vec<_> = without.iter().map(|index| self.attachment(index)).collect();
+        let mut requests: Vec<_> = without.iter().map(|index| self.attach_request(index)).collect();
         if let (Lifecycle::Ism(prefix), true) = (self.lifecycle, changed) {
             let change = |index: &String| {
                 let path = format!("{prefix}/_ism/change_policy/{index}");
@@ -325,7 +326,7 @@ impl Server<'_> {
         let subject = format!("lifecycle of {} earlier indices", requests.len());
         for (method, path, body) in requests.iter().filter(|_| write) {
             let reply = send_request(self.deliverer, method, path, Some(body)).await?;
-            self.accepted(method, path, &reply)?;
+            self.check_accepted(method, path, &reply)?;
             let failed = reply.body.pointer("/failed_indices/0/reason").and_then(Value::as_str);
             // The server may have done it itself by now.
             if let Some(reason) = failed.filter(|reason| !reason.contains("already has a policy")) {
@@ -339,7 +340,7 @@ impl Server<'_> {
     }
 
     /// Returns the request that attaches an index to the policy.
-    fn attachment(&self, index: &str) -> (&'static str, String, Value) {
+    fn attach_request(&self, index: &str) -> (&'static str, String, Value) {
         let name = self.plan.name();
         if let Lifecycle::Ism(prefix) = self.lifecycle {
             let path = format!("{prefix}/_ism/add/{index}");
@@ -363,7 +364,7 @@ impl Server<'_> {
         if reply.status == 404 {
             return Ok(None);
         }
-        self.accepted("GET", &path, &reply)?;
+        self.check_accepted("GET", &path, &reply)?;
         let composable = reply.body.pointer("/index_templates/0/index_template");
         let Some(found) = composable.or_else(|| reply.body.get(self.plan.name())) else {
             return Ok(None);
@@ -385,7 +386,9 @@ impl Server<'_> {
         let (path, declared) = self.plan.template(self.product, self.lifecycle);
         let done = match current {
             None => StepResult::Created,
-            Some(current) if covers(&normal_template(&current), &normal_template(&declared)) => StepResult::Unchanged,
+            Some(current) if covers(&normalize_template(&current), &normalize_template(&declared)) => {
+                StepResult::Unchanged
+            }
             Some(_) => StepResult::Updated,
         };
         if write && done != StepResult::Unchanged {
@@ -412,7 +415,7 @@ impl Server<'_> {
         if reply.status == 404 {
             return Ok(Vec::new());
         }
-        self.accepted("GET", &path, &reply)?;
+        self.check_accepted("GET", &path, &reply)?;
         let mut found = Vec::new();
         let mut problems = Vec::new();
         for (index, body) in reply.body.as_object().into_iter().flatten() {
@@ -466,8 +469,8 @@ impl Server<'_> {
     }
 
     /// Returns true if the index, alias or data stream for writing exists; none if the first event creates it.
-    async fn current_side(&self) -> Result<Option<bool>, ServerError> {
-        if write_side(self.plan, self.product).is_none() {
+    async fn write_target_exists(&self) -> Result<Option<bool>, ServerError> {
+        if write_target(self.plan, self.product).is_none() {
             return Ok(None);
         }
         let there = match self.plan.rotation {
@@ -479,8 +482,8 @@ impl Server<'_> {
     }
 
     /// Creates the index, alias or data stream that events are written to.
-    async fn write_side(&self, there: Option<bool>, write: bool) -> Result<Option<Step>, ServerError> {
-        let (Some((path, body)), Some(there)) = (write_side(self.plan, self.product), there) else {
+    async fn write_target(&self, there: Option<bool>, write: bool) -> Result<Option<Step>, ServerError> {
+        let (Some((path, body)), Some(there)) = (write_target(self.plan, self.product), there) else {
             return Ok(None);
         };
         let base = &self.plan.base;
@@ -503,7 +506,7 @@ impl Server<'_> {
     async fn exists(&self, path: &str) -> Result<bool, ServerError> {
         let reply = send_request(self.deliverer, "GET", path, None).await?;
         if reply.status != 404 {
-            self.accepted("GET", path, &reply)?;
+            self.check_accepted("GET", path, &reply)?;
         }
         Ok(reply.status == 200)
     }
@@ -513,7 +516,7 @@ impl Server<'_> {
         let path = format!("/_alias/{base}");
         let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status != 404 {
-            self.accepted("GET", &path, &reply)?;
+            self.check_accepted("GET", &path, &reply)?;
             let indices: Vec<_> = reply.body.as_object().into_iter().flatten().collect();
             let written = format!("/aliases/{base}/is_write_index");
             if indices.len() > 1
@@ -561,7 +564,7 @@ fn no_data_streams(product: Product) -> ServerError {
 }
 
 /// Returns the query parameters that Index State Management requires to replace a policy.
-fn sequence(reply: &Reply) -> String {
+fn sequence_parameters(reply: &Reply) -> String {
     let number = |name: &str| reply.body.get(name).and_then(Value::as_u64);
     match (number("_seq_no"), number("_primary_term")) {
         (Some(sequence), Some(term)) => format!("?if_seq_no={sequence}&if_primary_term={term}"),

@@ -67,7 +67,9 @@ fn period() -> Vec<Value> {
         parameter(
             "since",
             "instead of `from`: `30m`, `24h`, `7d`, `2w`, `3mo`, `1y` before the end (a number alone is days), or `all`",
-            &text_matching("[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d?|[1-9][0-9]{0,2}w|[1-9][0-9]?mo|[1-9]y|all"),
+            &text_matching(
+                "[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d?|[1-9][0-9]{0,2}w|[1-9][0-9]?mo|[1-9]y|all",
+            ),
         ),
         parameter(
             "class",

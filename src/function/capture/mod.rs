@@ -155,7 +155,7 @@ impl Capture {
     }
 
     async fn prepare(self: Arc<Self>) {
-        self.function.courier.prepare().await;
+        self.function.router.prepare().await;
     }
 
     /// Returns the reply, and the work that remains after it.
@@ -194,11 +194,11 @@ impl Capture {
         if self.function.config.journal == Journal::None {
             return Work::Request { request, invocation };
         }
-        let circumstances = self.request_context(invocation.clone());
+        let context = self.request_context(invocation.clone());
         let spare = request.clone();
         // A panic costs the journal's line, and never the reply.
         let made = catch_unwind(AssertUnwindSafe(|| {
-            answer::event(*spare, &circumstances, &self.function.config)
+            answer::event(*spare, &context, &self.function.config)
         }));
         match made {
             Ok(event) => {
@@ -218,9 +218,9 @@ impl Capture {
     }
 
     /// Looks up the status of a request's code, if that is configured; an index that is known to be down is not asked.
-    async fn standing(&self, request: &Request, time: Duration) -> Result<CodeLookup, String> {
-        let Function { config, courier, .. } = &self.function;
-        let (CodeStanding::Index, Ok(index)) = (config.code_standing, courier.index()) else {
+    async fn look_up_status(&self, request: &Request, time: Duration) -> Result<CodeLookup, String> {
+        let Function { config, router, .. } = &self.function;
+        let (CodeStanding::Index, Ok(index)) = (config.code_standing, router.index()) else {
             return Ok(CodeLookup::default());
         };
         let Some(code) = code_of(request) else {
@@ -245,12 +245,12 @@ fn explain_no_lookup(function: &Function) -> Option<String> {
     if function.config.code_standing == CodeStanding::None {
         return None;
     }
-    let why = match (function.config.journal, function.courier.index()) {
+    let why = match (function.config.journal, function.router.index()) {
         (Journal::Log, _) => {
             "`PIXEL_JOURNAL` is `log`, which writes the event before its code can be looked up".to_owned()
         }
         (Journal::None, Err(_)) if matches!(function.config.destination, Some(Destination::Message(_))) => {
-            "`PIXEL_DESTINATION` is no index; behind a queue, set it where `Handler: index` reads that".to_owned()
+            "`PIXEL_DESTINATION` is not an index; behind a queue, set it where `Handler: index` reads that".to_owned()
         }
         (Journal::None, Err(reason)) => reason,
         (Journal::None, Ok(_)) => return None,
@@ -297,33 +297,33 @@ async fn finish(capture: &Capture, job: Job, budget: Duration) {
 }
 
 async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let function = &capture.function;
     let config = &function.config;
     let mut unknown = None;
     let event = match job.work {
         Work::Request { request, invocation } => {
-            let circumstances = capture.request_context(invocation);
+            let context = capture.request_context(invocation);
             let time = lookup_time(remaining_budget(job.deadline, SystemTime::now(), budget), config);
-            let standing = capture.standing(&request, time).await.unwrap_or_else(|reason| {
+            let lookup = capture.look_up_status(&request, time).await.unwrap_or_else(|reason| {
                 unknown = Some(reason);
                 CodeLookup::default()
             });
-            if standing.opted_out {
+            if lookup.opted_out {
                 let why = Ignored::OptedOut;
                 let mut line = log_lines::ignored_line(request.ingress, why);
                 capture.count_one(&mut line, &Outcome::Ignored(why));
                 log(&line);
                 return;
             }
-            answer::event_listed(*request, &circumstances, config, standing.status)
+            answer::event_listed(*request, &context, config, lookup.status)
         }
         Work::Event(event) => *event,
     };
     let budget = remaining_budget(job.deadline, SystemTime::now(), budget);
-    let delivered = function.courier.deliver(&event, budget).await;
-    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut line = log_lines::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    let delivered = function.router.deliver(&event, budget).await;
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut line = log_lines::log_line(&event, &delivered, function.router.name(), milliseconds);
     if let Some(reason) = unknown {
         line["code_standing"] = format!("unknown: {reason}").into();
     }

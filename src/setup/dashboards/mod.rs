@@ -206,7 +206,12 @@ pub fn get(space: Option<&str>, object: &Value) -> DashboardsRequest {
     let part = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     plain(
         "GET",
-        format!("{}/api/saved_objects/{}/{}", below(space), part("type"), part("id")),
+        format!(
+            "{}/api/saved_objects/{}/{}",
+            space_prefix(space),
+            part("type"),
+            part("id")
+        ),
     )
 }
 
@@ -232,7 +237,7 @@ pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> Dashb
     let query = if overwrite { "?overwrite=true" } else { "" };
     DashboardsRequest {
         method: "POST",
-        path: format!("{}/api/saved_objects/_import{query}", below(space)),
+        path: format!("{}/api/saved_objects/_import{query}", space_prefix(space)),
         content_type: format!("multipart/form-data; boundary={boundary}"),
         body: body.into_bytes(),
     }
@@ -243,12 +248,12 @@ pub fn list_fields(space: Option<&str>, pattern: &str) -> DashboardsRequest {
     let meta = fields::META_FIELDS.map(|name| format!("&meta_fields={name}")).concat();
     let pattern = utf8_percent_encode(pattern, NON_ALPHANUMERIC);
     let path = format!("/api/index_patterns/_fields_for_wildcard?pattern={pattern}{meta}");
-    plain("GET", format!("{}{path}", below(space)))
+    plain("GET", format!("{}{path}", space_prefix(space)))
 }
 
 /// Parses the response to [`list_fields`]: none if no index matches the pattern, the program has no such address (newer
 /// Kibana, which needs no list), or the user lacks the permission.
-pub fn listed_fields(reply: &DashboardsResponse) -> Option<Vec<Value>> {
+pub fn parse_fields(reply: &DashboardsResponse) -> Option<Vec<Value>> {
     let body = reply.json().filter(|_| reply.status == 200)?;
     body["fields"].as_array().cloned()
 }
@@ -284,7 +289,7 @@ pub fn list_tenants() -> DashboardsRequest {
 /// # Errors
 ///
 /// A message with the response.
-pub fn listed_tenants(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
+pub fn parse_tenants(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
     match (reply.status, reply.json()) {
         (200, Some(body)) if body["data"]["tenants"].is_object() => {
             let own = body["data"]["user_name"].as_str().unwrap_or_default();
@@ -311,7 +316,7 @@ pub fn list_spaces() -> DashboardsRequest {
 /// # Errors
 ///
 /// A message with the response.
-pub fn listed_spaces(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
+pub fn parse_spaces(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
     match (reply.status, reply.json()) {
         (200, Some(Value::Array(spaces))) => {
             let ids = spaces.iter().filter_map(|space| space["id"].as_str());
@@ -347,7 +352,7 @@ fn plain(method: &'static str, path: String) -> DashboardsRequest {
     }
 }
 
-fn below(space: Option<&str>) -> String {
+fn space_prefix(space: Option<&str>) -> String {
     space.map(|space| format!("/s/{space}")).unwrap_or_default()
 }
 
@@ -365,7 +370,7 @@ pub enum Found {
 }
 
 /// Parses the response to [`status`].
-pub fn found(reply: &DashboardsResponse) -> Found {
+pub fn parse_status(reply: &DashboardsResponse) -> Found {
     let body = reply.json().unwrap_or_default();
     let version = body.pointer("/version/number").and_then(Value::as_str);
     match (reply.status, version) {
@@ -393,7 +398,7 @@ fn name(version: &str) -> &'static str {
 /// # Errors
 ///
 /// A message with the response.
-pub fn stored(reply: &DashboardsResponse) -> Result<Option<Value>, String> {
+pub fn parse_object(reply: &DashboardsResponse) -> Result<Option<Value>, String> {
     match (reply.status, reply.json()) {
         (200, Some(object)) if object.get("attributes").is_some() => Ok(Some(object)),
         (404, Some(_)) => Ok(None),
@@ -464,7 +469,7 @@ pub fn is_same_object(ours: &Value, theirs: &Value) -> bool {
         "index-pattern" => equal(&["title", "timeFieldName"]),
         "dashboard" => {
             equal(&["title", "description", "timeFrom", "timeTo"])
-                && places(mine) == places(other)
+                && panel_places(mine) == panel_places(other)
                 && shown(ours) == shown(theirs)
         }
         "search" => equal(&["title", "description", "columns", "sort"]) && queries(mine) == queries(other),
@@ -472,23 +477,26 @@ pub fn is_same_object(ours: &Value, theirs: &Value) -> bool {
             equal(&["title", "description"])
                 && queries(mine) == queries(other)
                 && covers(&visualization(other), &visualization(mine))
-                && covers(&parsed(&other["uiStateJSON"]), &parsed(&mine["uiStateJSON"]))
+                && covers(
+                    &parse_json_text(&other["uiStateJSON"]),
+                    &parse_json_text(&mine["uiStateJSON"]),
+                )
         }
     }
 }
 
-fn parsed(text: &Value) -> Value {
+fn parse_json_text(text: &Value) -> Value {
     text.as_str()
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
 }
 
 fn queries(attributes: &Value) -> Value {
-    parsed(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"])["query"].take()
+    parse_json_text(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"])["query"].take()
 }
 
 fn visualization(attributes: &Value) -> Value {
-    let mut state = parsed(&attributes["visState"]);
+    let mut state = parse_json_text(&attributes["visState"]);
     // Kibana 8 has another name for it in pie charts.
     if let Some(params) = state["params"].as_object_mut() {
         params.remove("addLegend");
@@ -496,8 +504,8 @@ fn visualization(attributes: &Value) -> Value {
     state
 }
 
-fn places(attributes: &Value) -> Vec<Value> {
-    let panels = parsed(&attributes["panelsJSON"]);
+fn panel_places(attributes: &Value) -> Vec<Value> {
+    let panels = parse_json_text(&attributes["panelsJSON"]);
     let panels = panels.as_array().map_or(&[][..], Vec::as_slice);
     panels.iter().map(|panel| panel["gridData"].clone()).collect()
 }

@@ -184,7 +184,7 @@ impl Session<'_> {
         let mut answers = Vec::new();
         for prefix in self.prefixes() {
             self.base = format!("{}{prefix}", self.options.base);
-            match super::found(&self.send(&super::status()).await?) {
+            match super::parse_status(&self.send(&super::status()).await?) {
                 Found::Program(program) => return Ok(program),
                 Found::Login => return self.log_in().await,
                 Found::NotReady(why) => return Err(self.error(&format!("it is not ready yet, try again soon: {why}"))),
@@ -226,7 +226,7 @@ impl Session<'_> {
             return Err(self.error(&format!("user and password are not accepted\n  {why}")));
         }
         self.cookie = Some(reply.cookies);
-        match super::found(&self.send(&super::status()).await?) {
+        match super::parse_status(&self.send(&super::status()).await?) {
             Found::Program(program) => Ok(program),
             _ => Err(self.error("the login was accepted and is not honoured")),
         }
@@ -236,13 +236,13 @@ impl Session<'_> {
     async fn check_place(&self) -> Result<(), ServerError> {
         if let Some(tenant) = &self.options.tenant {
             let reply = self.send(&super::list_tenants()).await?;
-            let tenants = super::listed_tenants(&reply);
+            let tenants = super::parse_tenants(&reply);
             let tenants = tenants.map_err(|why| self.error(&format!("cannot list the tenants: {why}")))?;
             super::check_choice("tenant", tenant, &tenants).map_err(|why| self.error(&why))?;
         }
         if let Some(space) = &self.options.space {
             let reply = self.send(&super::list_spaces()).await?;
-            let spaces = super::listed_spaces(&reply);
+            let spaces = super::parse_spaces(&reply);
             let spaces = spaces.map_err(|why| self.error(&format!("cannot list the spaces: {why}")))?;
             super::check_choice("space", space, &spaces).map_err(|why| self.error(&why))?;
         }
@@ -257,7 +257,7 @@ impl Session<'_> {
             return Ok(WantedFields::new(None));
         };
         let reply = self.send(&super::list_fields(self.space(), pattern)).await?;
-        Ok(WantedFields::new(super::listed_fields(&reply)))
+        Ok(WantedFields::new(super::parse_fields(&reply)))
     }
 
     /// Compares the objects with the existing ones.
@@ -268,7 +268,7 @@ impl Session<'_> {
             outdated: None,
         };
         for object in objects {
-            match self.stored(object).await? {
+            match self.fetch_object(object).await? {
                 None => compared.absent.push(object),
                 Some(theirs) if !super::is_same_object(object, &theirs) => compared.changed.push(object),
                 Some(theirs) if is_index_pattern(object) && !fields.are_in(&theirs) => compared.outdated = Some(theirs),
@@ -284,15 +284,15 @@ impl Session<'_> {
         let reply = self.send(&super::import(self.space(), &[&object], true)).await?;
         super::imported(&reply)
             .map_err(|why| self.error(&format!("cannot write the fields of the index pattern: {why}")))?;
-        match self.stored(index_pattern).await? {
+        match self.fetch_object(index_pattern).await? {
             Some(stored) if fields.are_in(&stored) => Ok(()),
             _ => Err(self.error("it says that the fields of the index pattern were written, and they are not there")),
         }
     }
 
-    async fn stored(&self, object: &Value) -> Result<Option<Value>, ServerError> {
+    async fn fetch_object(&self, object: &Value) -> Result<Option<Value>, ServerError> {
         let reply = self.send(&super::get(self.space(), object)).await?;
-        super::stored(&reply).map_err(|why| self.error(&format!("looking for {}: {why}", names(&[object]))))
+        super::parse_object(&reply).map_err(|why| self.error(&format!("looking for {}: {why}", names(&[object]))))
     }
 
     async fn send_objects(
@@ -305,7 +305,7 @@ impl Session<'_> {
         super::imported(&reply).map_err(|why| self.error(&why))?;
         let mut missing = Vec::new();
         for object in objects {
-            let found = self.stored(object).await?;
+            let found = self.fetch_object(object).await?;
             let is_whole = |theirs: &Value| {
                 super::is_same_object(object, theirs) && (!is_index_pattern(object) || fields.are_in(theirs))
             };
@@ -332,7 +332,7 @@ impl Session<'_> {
         let url = format!("{}{}", self.base, request.path);
         let headers = self.headers(&url, request).await?;
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
-            .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
+            .map_err(|_| SendError::Impossible(format!("`{}` is not an HTTP method", request.method)))?;
         let sent = self
             .http
             .request(method, &url)
