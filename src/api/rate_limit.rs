@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-/// More networks in a minute than this share one count, so that the memory is bounded.
+/// The number of networks that are counted separately in a minute. More share one count, so that the memory is bounded.
 const MAX_NETWORKS: usize = 65_536;
 
 /// A counter of requests by client network.

@@ -301,7 +301,7 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// Is called when everything has been written.
+    /// Flushes the stream; the caller has then written everything.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         (self.taken, self.deadline) = (0, None);
         self.connection.note_sent();

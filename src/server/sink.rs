@@ -28,12 +28,12 @@ pub enum Sink {
         /// The reader for queries.
         file: FileStore,
     },
-    /// Makes a sink of a remote destination.
+    /// A remote destination.
     Remote {
         /// The client of the destination.
         way: Arc<RemoteDestination>,
-        /// The free deliveries; closed when no more may begin.
-        at_once: Semaphore,
+        /// A permit per delivery; closed when no more may begin.
+        permits: Semaphore,
     },
 }
 
@@ -46,11 +46,11 @@ impl Sink {
         }
     }
 
-    /// A remote destination.
+    /// Makes a sink of a remote destination.
     pub fn remote(way: RemoteDestination) -> Self {
         Self::Remote {
             way: Arc::new(way),
-            at_once: Semaphore::new(MAX_CONCURRENT_DELIVERIES),
+            permits: Semaphore::new(MAX_CONCURRENT_DELIVERIES),
         }
     }
 
@@ -69,8 +69,8 @@ impl Sink {
                 attempts: 1,
                 breaker: "closed",
             },
-            Self::Remote { way, at_once } => match at_once.acquire().await {
-                Ok(_turn) => way.deliver(event, budget).await,
+            Self::Remote { way, permits } => match permits.acquire().await {
+                Ok(_permit) => way.deliver(event, budget).await,
                 Err(_closed) => Delivered::not_tried("the server was stopped before it was this event's turn"),
             },
         }
@@ -104,8 +104,8 @@ impl Sink {
 
     /// Stops new deliveries.
     pub(super) fn stop(&self) {
-        if let Self::Remote { at_once, .. } = self {
-            at_once.close();
+        if let Self::Remote { permits, .. } = self {
+            permits.close();
         }
     }
 }

@@ -24,7 +24,7 @@ impl Archive {
         Reader::open(path).map(|reader| Self { reader })
     }
 
-    /// At most `limit` events after `number`, oldest first.
+    /// Returns at most `limit` events after `number`, oldest first.
     ///
     /// # Errors
     ///
@@ -35,8 +35,8 @@ impl Archive {
         self.reader.query(&sql, [number])
     }
 
-    /// The events since a time, in milliseconds since 1970, of people who met at least `fewest` codes since then, oldest
-    /// first.
+    /// Returns the events since a time, in milliseconds since 1970, of people who met at least `fewest` codes since
+    /// then, oldest first.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Archive {
     }
 }
 
-/// Another document for a stored one.
+/// A new document for a stored event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The event's place in the file.

@@ -63,7 +63,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Held by whoever reads the file for more than a moment.
+    /// Returns a lock that long reads of the file hold.
     fn read(&self) -> RwLockReadGuard<'_, ()> {
         self.reading.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ impl Shared {
     }
 }
 
-/// Opens a file for reading as often as is wanted; those who read share what they have in memory.
+/// A factory of readers of one file, which share their memory.
 #[derive(Clone, Debug)]
 pub struct Readers {
     path: PathBuf,
@@ -90,7 +90,7 @@ impl Readers {
         }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }

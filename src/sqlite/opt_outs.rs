@@ -30,7 +30,7 @@ pub struct OptOutState {
     last: i64,
 }
 
-/// Opt-outs that were read.
+/// The opt-outs that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptOutNews<T> {
     /// All of them, or those that were added.

@@ -45,14 +45,14 @@ impl Block {
     }
 }
 
-/// The first and the last of some times.
+/// Returns the first and the last of some times.
 pub(super) fn span(times: &[i64]) -> (i64, i64) {
     times.iter().fold((i64::MAX, i64::MIN), |(start, end), time| {
         (start.min(*time), end.max(*time))
     })
 }
 
-/// Rows, with the values of all fields.
+/// The rows with the values of all fields.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
     numbers: Arc<Vec<i64>>,
@@ -73,12 +73,12 @@ impl Collected {
         self.numbers.len()
     }
 
-    /// The columns that have values, when it is closed.
+    /// Returns the columns that have values, once it is closed.
     pub(super) fn columns(&self) -> impl Iterator<Item = (&'static Field, &Column)> {
         self.values.columns()
     }
 
-    /// Nothing more is added.
+    /// Closes the collection; nothing more may be added.
     pub(super) fn close(&mut self) {
         self.values.close();
     }
@@ -106,7 +106,7 @@ impl Collected {
         Ok(numbers.len() - before)
     }
 
-    /// The rows up to a number and these fields; none when there are no such rows.
+    /// Returns the rows up to a number with these fields; none if there are no such rows.
     pub(super) fn view(&self, fields: &[&'static Field], last: i64) -> Option<Block> {
         let rows = self.numbers.partition_point(|number| *number <= last);
         if rows == 0 {
@@ -127,10 +127,10 @@ impl Collected {
     }
 }
 
-/// Full ones that may wait for being packed; what comes after them is not kept.
+/// The number of full collections that may wait for being packed; later rows are not kept.
 const MOST_FULL: usize = 2;
 
-/// Rows that the packer reads at a time, so that no question waits for long.
+/// The number of rows that the packer reads at a time, so that no query waits for long.
 const STEP: usize = 256;
 
 #[derive(Debug)]
@@ -180,7 +180,7 @@ impl State {
         self.growing.numbers.last().or_else(of_full).copied()
     }
 
-    /// The first number that is not here.
+    /// Returns the first number that is not here.
     fn next(&self) -> i64 {
         self.last().map_or(self.begin, |last| last + 1)
     }
@@ -218,7 +218,7 @@ pub(super) enum Full {
 pub(super) struct Tail(Mutex<State>);
 
 impl Tail {
-    /// The rows from `begin` on, and the first number after them; what comes from there on is to be read by whoever asks.
+    /// Returns the rows from `begin` on, and the first number after them; the caller reads the later rows itself.
     pub(super) fn view(
         &self,
         snapshot: &Connection,

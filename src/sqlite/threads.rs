@@ -12,6 +12,6 @@ pub fn give_way() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
-/// Nothing.
+/// Does nothing on this system.
 #[cfg(not(target_os = "linux"))]
 pub fn give_way() {}

@@ -36,7 +36,7 @@ pub(super) fn packed(connection: &Connection) -> rusqlite::Result<Vec<Packed>> {
     rows.collect()
 }
 
-/// The numbers that no segment holds, as first and last.
+/// Returns the ranges of numbers that no segment holds, each as first and last.
 pub(super) fn gaps(packed: &[Packed]) -> Vec<(i64, i64)> {
     let mut gaps = Vec::new();
     let mut next = i64::MIN;
@@ -173,7 +173,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// The rows of a block that pass a filter.
+/// Returns the rows of a block that match a filter.
 pub(super) fn select(block: &Block, terms: &[Term], range: Range) -> Vec<u32> {
     let all = 0..u32::try_from(block.rows).unwrap_or(u32::MAX);
     let mut rows: Vec<u32> = if range.holds(block.start) && range.holds(block.end) {

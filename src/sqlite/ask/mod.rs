@@ -26,7 +26,7 @@ impl From<rusqlite::Error> for QueryError {
     }
 }
 
-/// The fields of a filter, and others, each once.
+/// Returns the fields of a filter and others, each once.
 fn fields(filter: &Filter, others: &[&'static Field]) -> Vec<&'static Field> {
     let of_terms = filter.terms.iter().map(|term| term.field);
     let mut fields: Vec<&'static Field> = Vec::new();

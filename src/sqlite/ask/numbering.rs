@@ -11,7 +11,7 @@ use super::super::tail::Block;
 use super::tally::ByHash;
 use crate::hit::event::fields::Field;
 
-/// Most values that are kept; the table takes 36 MB then.
+/// The largest number of values that are kept; the table then takes 36 MB.
 const MOST: usize = 7 << 18;
 
 /// The numbering that is kept between queries.
@@ -19,7 +19,7 @@ const MOST: usize = 7 << 18;
 pub(crate) struct Kept(Mutex<Option<Numbering>>);
 
 impl Kept {
-    /// The numbers of a field, as the file is after so many changes; whoever asks meanwhile numbers anew.
+    /// Takes the numbers of a field at a number of changes of the file; a concurrent query makes its own numbering.
     pub(super) fn take(&self, field: &'static Field, changes: i64) -> Numbering {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |numbering: &mut Numbering| numbering.field.name == field.name && numbering.changes == changes;
@@ -42,7 +42,7 @@ impl Kept {
     }
 }
 
-/// Numbers of values, from 1 on, in the order in which they were met.
+/// The numbers of values, from 1 on, in the order of their first occurrence.
 #[derive(Debug)]
 pub(super) struct Numbering {
     pub(super) field: &'static Field,
@@ -86,7 +86,7 @@ impl Numbering {
         }
     }
 
-    /// The number of a code of the block at hand.
+    /// Returns the number of a code of the current block.
     pub(super) fn number(&mut self, column: &Column, code: u32) -> u32 {
         let known = self.of_codes[code as usize];
         if known != 0 {
