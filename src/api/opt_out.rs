@@ -161,7 +161,7 @@ pub enum OptOutScope {
 }
 
 /// Renders the page, with a button that changes the state.
-pub fn render_page(whom: OptOutScope, is_out: bool) -> ApiResponse {
+pub fn render_page(scope: OptOutScope, is_out: bool) -> ApiResponse {
     let browser = |secure| match (secure, is_out) {
         (true, true) => "This browser is not counted: nothing is stored when it loads the pixel.",
         (false, true) => {
@@ -173,13 +173,13 @@ pub fn render_page(whom: OptOutScope, is_out: bool) -> ApiResponse {
             "This browser is counted. Without HTTPS it can only be left out on pages of this site, not on other sites."
         }
     };
-    let button = match (whom, is_out) {
+    let button = match (scope, is_out) {
         (OptOutScope::Recipient, true) => "Count it again",
         (OptOutScope::Recipient, false) => "Do not count it",
         (_, true) => "Count me again",
         (_, false) => "Do not count me",
     };
-    let state = match whom {
+    let state = match scope {
         OptOutScope::Recipient if is_out => "This mail is not counted: nothing is stored when it is opened.".to_owned(),
         OptOutScope::Recipient => "It is counted when this mail is opened.".to_owned(),
         OptOutScope::Browser { secure } => browser(secure).to_owned(),
@@ -197,12 +197,12 @@ const SHARED: &str = "Many people have this same address, so it cannot leave out
     If you have it from a mail, ask its sender to leave you out.";
 
 /// Refuses a code that many people have, for hosts whose cookies do not reach the pixel.
-pub fn shared(wish: OptOutRequest) -> ApiResponse {
-    html(if wish == OptOutRequest::See { 200 } else { 403 }, SHARED, "")
+pub fn render_shared_code(action: OptOutRequest) -> ApiResponse {
+    html(if action == OptOutRequest::See { 200 } else { 403 }, SHARED, "")
 }
 
 /// Refuses a request that another site's page has sent, with a link to the page.
-pub fn other_site() -> ApiResponse {
+pub fn render_other_site() -> ApiResponse {
     let words = "Another site has sent this, so nothing was changed. If it is what you want, say so here.";
     html(
         403,
@@ -212,7 +212,7 @@ pub fn other_site() -> ApiResponse {
 }
 
 /// Refuses a request above the rate limit, with status 429.
-pub fn too_many() -> ApiResponse {
+pub fn render_too_many() -> ApiResponse {
     let mut reply = html(
         429,
         "Too many requests come from your network. Try again in a minute.",
@@ -224,7 +224,7 @@ pub fn too_many() -> ApiResponse {
 
 /// Returns the response to a change. A browser is redirected to the page; any other client gets the page at once,
 /// because a mail provider that unsubscribes with one click follows no redirect (RFC 8058).
-pub fn changed(site: RequestSite, is_out: bool) -> ApiResponse {
+pub fn render_changed(site: RequestSite, is_out: bool) -> ApiResponse {
     match site {
         RequestSite::Unsaid => render_page(OptOutScope::Recipient, is_out),
         RequestSite::Same | RequestSite::Other => redirect_to_page(),

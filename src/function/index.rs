@@ -53,7 +53,7 @@ async fn index(function: &Arc<Function>, payload: String, deadline: SystemTime) 
         Some(Ok(done)) => Ok(done.log_and_respond(function, started)),
         Some(Err(BatchError)) => Err(not_a_batch()),
         None => {
-            BatchResult::panicked(again.count()).log_and_respond(function, started);
+            BatchResult::after_panic(again.count()).log_and_respond(function, started);
             Err(Diagnostic {
                 error_type: "Panic".to_owned(),
                 error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
@@ -93,7 +93,7 @@ struct BatchResult {
 
 impl BatchResult {
     /// Builds the outcome of a batch after a panic: the error of the invocation returns all messages to the queue.
-    fn panicked(messages: usize) -> Self {
+    fn after_panic(messages: usize) -> Self {
         let mut done = Self {
             messages,
             ..Self::default()
@@ -125,10 +125,10 @@ impl BatchResult {
     }
 
     fn reason(&mut self, reason: &str) {
-        const KEPT: usize = 5;
+        const MAX_REASONS: usize = 5;
         if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| known == reason) {
             *count += 1;
-        } else if self.reasons.len() < KEPT {
+        } else if self.reasons.len() < MAX_REASONS {
             self.reasons.push((reason.to_owned(), 1));
         }
     }
@@ -274,7 +274,7 @@ async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> R
         // Without a destination, events stay in the queue.
         Err(reason) => {
             let events: Vec<_> = std::iter::from_fn(|| reader.next()).flatten().collect();
-            let outcomes = events.iter().map(|_| failed(&reason, true)).collect();
+            let outcomes = events.iter().map(|_| failed_outcome(&reason, true)).collect();
             (events, outcomes)
         }
     };
@@ -326,7 +326,7 @@ async fn deliver(
     next: impl FnMut() -> Option<Vec<Event>> + Send,
     budget: Duration,
 ) -> (Vec<Event>, Vec<Outcome>) {
-    let patience = BulkTimeouts {
+    let timeouts = BulkTimeouts {
         attempt: budget.min(if index.target().can_pause() {
             Timing::WITH_PAUSE.attempt
         } else {
@@ -334,10 +334,10 @@ async fn deliver(
         }),
         budget,
     };
-    index.deliver_parts(next, Limits::HALF, patience).await
+    index.deliver_parts(next, Limits::HALF, timeouts).await
 }
 
-fn failed(reason: &str, temporary: bool) -> Outcome {
+fn failed_outcome(reason: &str, temporary: bool) -> Outcome {
     Outcome::Failed(Failure {
         reason: reason.to_owned(),
         temporary,
@@ -431,7 +431,7 @@ mod tests {
             panic!("a fault in the middle");
         };
         assert!(spawn_guarded(work).await.is_none());
-        let done = BatchResult::panicked(3);
+        let done = BatchResult::after_panic(3);
         assert_eq!(
             (done.counts.get("returned"), done.counts.total(), done.back_to_queue),
             (3, 3, 3)
@@ -443,8 +443,8 @@ mod tests {
         let mut done = BatchResult::default();
         for (id, outcome) in [
             ("a", Outcome::Indexed),
-            ("b", failed("status 429", true)),
-            ("c", failed("status 400", false)),
+            ("b", failed_outcome("status 429", true)),
+            ("c", failed_outcome("status 400", false)),
             ("d", Outcome::Duplicate),
         ] {
             done.note(id.to_owned(), outcome);

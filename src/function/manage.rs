@@ -104,7 +104,7 @@ async fn answer_opt_out(
     request: &Request,
     code: &str,
 ) -> Result<ApiResponse, QueryError> {
-    let Some(wish) = OptOutRequest::parse(&request.method, &request.query) else {
+    let Some(action) = OptOutRequest::parse(&request.method, &request.query) else {
         return Ok(opt_out::render_wrong_method());
     };
     if !opt_out::can_be_remembered(code) {
@@ -115,8 +115,8 @@ async fn answer_opt_out(
         return Ok(opt_out::render_fixed_by_owner());
     }
     let site = RequestSite::read(&request.headers, config.public_url.as_deref());
-    if wish != OptOutRequest::See && site == RequestSite::Other {
-        return Ok(opt_out::other_site());
+    if action != OptOutRequest::See && site == RequestSite::Other {
+        return Ok(opt_out::render_other_site());
     }
     let now = chrono::Utc::now();
     let peer = request.context("source-ip").and_then(|address| address.parse().ok());
@@ -129,7 +129,7 @@ async fn answer_opt_out(
         &limits.lookups
     };
     if !limit.allow(peer, now) {
-        return Ok(opt_out::too_many());
+        return Ok(opt_out::render_too_many());
     }
     let index = function.router.index().map_err(QueryError::Unavailable)?;
     let is_out = codes::is_opted_out(index, code);
@@ -140,20 +140,20 @@ async fn answer_opt_out(
         }
     };
     let (is_out, reach) = tokio::try_join!(is_out, reach)?;
-    match (reach, wish) {
+    match (reach, action) {
         (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::render_fixed_by_owner()),
         (CodeReach::Unknown, _) => Ok(opt_out::render_unknown_code()),
         // A cookie of this host is not sent to the image's host.
-        (CodeReach::Shared, wish) => Ok(opt_out::shared(wish)),
+        (CodeReach::Shared, action) => Ok(opt_out::render_shared_code(action)),
         (CodeReach::Personal, OptOutRequest::See) => Ok(opt_out::render_page(OptOutScope::Recipient, is_out)),
         // Only a browser can opt in again; a mail provider's one-click request never does.
-        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
-        (CodeReach::Personal, wish) => {
-            let out = wish == OptOutRequest::Out;
+        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::render_other_site()),
+        (CodeReach::Personal, action) => {
+            let out = action == OptOutRequest::Out;
             if out != is_out {
                 codes::change_opt_out(index, code, out, Requester::Page, now).await?;
             }
-            Ok(opt_out::changed(site, out))
+            Ok(opt_out::render_changed(site, out))
         }
     }
 }

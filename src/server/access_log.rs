@@ -27,7 +27,7 @@ pub struct AccessLogEntry {
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"];
 
 /// The placeholder for unknown methods and paths.
-const OTHER: &str = "-";
+const UNKNOWN: &str = "-";
 
 impl AccessLogEntry {
     /// Makes the entry of a request. Only known methods and path templates are logged, never the visitor's own text.
@@ -37,8 +37,8 @@ impl AccessLogEntry {
         Self {
             time: request.time.timestamp_millis(),
             id: request.id.clone(),
-            method: method.unwrap_or(OTHER),
-            resource: resource.map_or(OTHER, |(route, ..)| route.path),
+            method: method.unwrap_or(UNKNOWN),
+            resource: resource.map_or(UNKNOWN, |(route, ..)| route.path),
         }
     }
 }

@@ -66,7 +66,7 @@ impl FileStore {
 }
 
 /// The number of calls that may wait for a thread; more are refused.
-const WAITING: usize = 256;
+const MAX_WAITING_CALLS: usize = 256;
 
 /// A call with the open file, or the reason why it is not open. Returns true if the file may stay open.
 type Work = Box<dyn FnOnce(Result<&Reader, QueryError>) -> bool + Send>;
@@ -80,7 +80,7 @@ struct Lane {
 
 impl Lane {
     fn new(readers: &Readers, threads: usize, begin: fn()) -> Self {
-        let (sender, receiver) = sync_channel(WAITING);
+        let (sender, receiver) = sync_channel(MAX_WAITING_CALLS);
         let receiver = Arc::new(Mutex::new(receiver));
         let spawn = |_| {
             let (readers, receiver) = (readers.clone(), Arc::clone(&receiver));

@@ -21,7 +21,7 @@ pub struct Limits {
 
 /// The number of files that the process opens in addition to clients' connections: the store, queries, logs,
 /// connections to destinations.
-const OTHER_FILES: u64 = 96;
+const RESERVED_FILES: u64 = 96;
 
 /// The lower limit of connections, even with very few files.
 const MIN_CONNECTIONS: u64 = 32;
@@ -33,7 +33,7 @@ impl Limits {
     /// Makes the limits of a process that may have this many files open.
     pub fn new(open_files: u64) -> Self {
         let connections = open_files
-            .saturating_sub(OTHER_FILES)
+            .saturating_sub(RESERVED_FILES)
             .clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
         let connections = usize::try_from(connections).unwrap_or(usize::MAX);
         Self {

@@ -185,7 +185,7 @@ pub async fn answer(request: &HttpRequest, server: &PixelServer) -> Option<ApiRe
     let site = RequestSite::read(&request.headers, server.config.public_url.as_deref());
     let reply = match (OptOutRequest::parse(&request.method, &request.decoded_query()), code) {
         (None, _) => opt_out::render_wrong_method(),
-        (Some(OptOutRequest::Out | OptOutRequest::In), _) if site == RequestSite::Other => opt_out::other_site(),
+        (Some(OptOutRequest::Out | OptOutRequest::In), _) if site == RequestSite::Other => opt_out::render_other_site(),
         (Some(action), None) => answer_browser(request, action, |secure| OptOutScope::Browser { secure }),
         (Some(_), Some(code)) if !opt_out::can_be_remembered(&code) => opt_out::render_unknown_code(),
         (Some(action), Some(code)) => answer_code(request, server, action, site, &code)
@@ -223,7 +223,7 @@ async fn answer_code(
     let checked = server.config.code_keys.check(code, now);
     let reach = match CodeReach::from_signature(&checked) {
         Some(reach) => reach,
-        None if !opt_outs.lookups.allow(peer, now) => return Ok(opt_out::too_many()),
+        None if !opt_outs.lookups.allow(peer, now) => return Ok(opt_out::render_too_many()),
         None => match server.source() {
             QuerySource::File(file) => CodeReach::find(code, &checked, &file).await?,
             source @ QuerySource::Remote(_) => match source.index() {
@@ -240,15 +240,15 @@ async fn answer_code(
         })),
         (CodeReach::Personal, OptOutRequest::See) => Ok(opt_out::render_page(OptOutScope::Recipient, is_out)),
         // Only a browser can opt in again; a mail provider's one-click request never does.
-        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
+        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::render_other_site()),
         (CodeReach::Personal, action) => {
             let out = action == OptOutRequest::Out;
             if !opt_outs.changes.allow(peer, now) {
-                return Ok(opt_out::too_many());
+                return Ok(opt_out::render_too_many());
             }
             // Written even if nothing changes here: another server may have changed it a moment ago.
             match opt_outs.change(&server.sink, code, out, now).await? {
-                Place::Store => Ok(opt_out::changed(site, out)),
+                Place::Store => Ok(opt_out::render_changed(site, out)),
                 Place::None => Ok(opt_out::render_no_store()),
             }
         }

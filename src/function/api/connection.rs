@@ -144,20 +144,20 @@ mod tests {
         let address = listener.local_addr().expect("an address").to_string();
         let serve = move |answers: Vec<&[u8]>| {
             let (mut stream, _) = listener.accept().expect("a connection");
-            let mut asked = 0;
+            let mut requests = 0;
             for answer in answers {
                 let mut request = Vec::new();
                 while !request.ends_with(b"\r\n\r\n") {
                     let mut byte = [0];
                     if stream.read(&mut byte).expect("it can be read") == 0 {
-                        return asked;
+                        return requests;
                     }
                     request.extend(byte);
                 }
-                asked += 1;
+                requests += 1;
                 stream.write_all(answer).expect("it can be written");
             }
-            asked
+            requests
         };
         let api = Api {
             host: HeaderValue::from_str(&address).expect("a host"),

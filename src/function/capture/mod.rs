@@ -229,8 +229,8 @@ impl Capture {
         if index.breaker_state() != "closed" {
             return Err("the circuit breaker is not closed".to_owned());
         }
-        let asked = look_up_code(index, &code, time).await;
-        asked.map_err(|error| error.to_string())
+        let lookup = look_up_code(index, &code, time).await;
+        lookup.map_err(|error| error.to_string())
     }
 
     fn count_one(&self, line: &mut Value, outcome: &Outcome) {

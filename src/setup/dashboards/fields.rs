@@ -14,7 +14,7 @@ pub const META_FIELDS: [&str; 5] = ["_source", "_id", "_type", "_index", "_score
 pub fn mapped_fields() -> Vec<Value> {
     let mut fields: Vec<_> = FIELDS
         .iter()
-        .filter_map(|field| mapped(field.name, field.kind))
+        .filter_map(|field| make_entry(field.name, field.kind))
         .collect();
     fields.extend(META_FIELDS.map(meta));
     fields.sort_by_key(name);
@@ -22,7 +22,7 @@ pub fn mapped_fields() -> Vec<Value> {
 }
 
 /// Returns the entry of a field; none for an object that is not searchable.
-fn mapped(name: &str, kind: Kind) -> Option<Value> {
+fn make_entry(name: &str, kind: Kind) -> Option<Value> {
     let program_type = match kind {
         Kind::Date | Kind::EpochMillis => "date",
         Kind::Keyword(_) => "string",
@@ -71,12 +71,12 @@ pub struct WantedFields {
 }
 
 impl WantedFields {
-    /// Builds the list from the program's response about its indices, which is `answered`, if there is one. Our fields
+    /// Builds the list from the program's response about its indices, `program_fields`, if there is one. Our fields
     /// that are not in the indices are added: a panel over a field without values is empty, over an unknown one it is
     /// an error.
-    pub fn new(answered: Option<Vec<Value>>) -> Self {
+    pub fn new(program_fields: Option<Vec<Value>>) -> Self {
         let ours = mapped_fields();
-        let Some(mut fields) = answered.filter(|fields| !fields.is_empty()) else {
+        let Some(mut fields) = program_fields.filter(|fields| !fields.is_empty()) else {
             return Self {
                 fields: ours,
                 from_program: false,

@@ -470,7 +470,7 @@ pub fn is_same_object(ours: &Value, theirs: &Value) -> bool {
         "dashboard" => {
             equal(&["title", "description", "timeFrom", "timeTo"])
                 && panel_places(mine) == panel_places(other)
-                && shown(ours) == shown(theirs)
+                && reference_names(ours) == reference_names(theirs)
         }
         "search" => equal(&["title", "description", "columns", "sort"]) && queries(mine) == queries(other),
         _ => {
@@ -510,10 +510,10 @@ fn panel_places(attributes: &Value) -> Vec<Value> {
     panels.iter().map(|panel| panel["gridData"].clone()).collect()
 }
 
-fn shown(object: &Value) -> Vec<String> {
+fn reference_names(object: &Value) -> Vec<String> {
     let references = object["references"].as_array().map_or(&[][..], Vec::as_slice);
     let named = |reference: &Value| format!("{} {}", reference["type"], reference["id"]);
-    let mut shown: Vec<_> = references.iter().map(named).collect();
-    shown.sort_unstable();
-    shown
+    let mut names: Vec<_> = references.iter().map(named).collect();
+    names.sort_unstable();
+    names
 }
