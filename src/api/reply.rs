@@ -12,7 +12,7 @@ use crate::query::{ParameterError, QueryError};
 pub struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
-    /// The headers, with names in lower case.
+    /// The headers by name, in their order.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,

@@ -92,7 +92,7 @@ impl Archive {
         write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
     }
 
-    /// Deletes the events of these numbers, all or none; how many there were. [`super::purge`] then removes their bytes.
+    /// Deletes the events of these numbers, all or none, and returns their number. [`super::purge()`] then removes their bytes.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ pub struct Change {
     pub after: String,
 }
 
-/// Deletes the events from before a time, or counts them. [`super::purge`] then removes their bytes.
+/// Deletes the events from before a time, or counts them. [`super::purge()`] then removes their bytes.
 ///
 /// # Errors
 ///

@@ -55,7 +55,7 @@ fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(connection.query_row(table, [], |_| Ok(())).optional()?.is_some())
 }
 
-/// Removes the bytes of all deleted events, as [`purge_shared`] does, from a file that this process does not serve.
+/// Removes the bytes of all deleted events, as `purge_shared` does, from a file that this process does not serve.
 ///
 /// # Errors
 ///
