@@ -1,4 +1,4 @@
-//! What a request asks for: read once, and not wrong afterwards.
+//! The parsed calls of the API: a request is parsed and validated once.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -12,48 +12,48 @@ use crate::query::{
     Cursor, EventQuery, Filter, MAX_EVENTS, ParameterError, Parameters, Query, Term, declared_field, wrong,
 };
 
-/// What can be asked for.
+/// A valid call of the API.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ApiCall {
-    /// Whether it runs.
+    /// A check that the API responds.
     Status,
-    /// The description of all this.
+    /// The OpenAPI description.
     OpenApi,
-    /// A new code, as `TrackPixel` made them.
+    /// A new code, in the form of `TrackPixel`.
     GenImage,
-    /// What became of a code, as `TrackPixel` told it.
+    /// The events of a code, in the form of `TrackPixel`.
     Info {
         /// The code.
         code: String,
-        /// Where a page begins, and how long it is.
+        /// The position and the size of the page.
         latest: EventQuery,
     },
-    /// Numbers.
+    /// Statistics of events.
     Stats(Box<Query>),
-    /// Events.
+    /// A page of events.
     Events(EventQuery),
-    /// The list of codes.
+    /// A page of the code list.
     Codes {
-        /// Where the page begins.
+        /// The position of the page; none for the first page.
         after: Option<Cursor>,
-        /// How long it is.
+        /// The size of the page.
         limit: usize,
     },
     /// A new code.
     Create(Box<NewCode>),
-    /// A code of the list.
+    /// One code of the list.
     Code(String),
-    /// Changes a code's campaign or note.
+    /// A change of a code's campaign or note.
     Annotate(String, Annotation),
-    /// Revokes a code.
+    /// The revocation of a code.
     Revoke(String),
-    /// Begins a session.
+    /// The start of a browser session.
     SignIn,
-    /// Ends a session.
+    /// The end of a browser session.
     SignOut,
 }
 
-/// What a new code is to say.
+/// The properties of a new code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewCode {
     pub(super) code: Option<String>,
@@ -64,13 +64,13 @@ pub struct NewCode {
     pub(super) note: Option<String>,
 }
 
-/// What is to become of a text.
+/// A change of an optional text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TextChange {
-    /// It stays.
+    /// No change.
     #[default]
     Keep,
-    /// It becomes this, or there is none any more.
+    /// A new text, or none.
     To(Option<String>),
 }
 
@@ -83,7 +83,7 @@ impl TextChange {
     }
 }
 
-/// What is to be changed of a code.
+/// The changes of a code's campaign and note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotation {
     pub(super) campaign: TextChange,
@@ -91,16 +91,16 @@ pub struct Annotation {
 }
 
 impl ApiCall {
-    /// What a request asks for.
+    /// Parses a request.
     ///
     /// # Errors
     ///
-    /// When that cannot be done.
-    pub fn parse(asked: &ApiRequest, now: DateTime<Utc>) -> Result<Self, Problem> {
-        let parameters = Parameters::new(&asked.query, now);
+    /// [`Problem`] when the path, the method, a parameter or the body is wrong.
+    pub fn parse(request: &ApiRequest, now: DateTime<Utc>) -> Result<Self, Problem> {
+        let parameters = Parameters::new(&request.query, now);
         let nothing = |call: Self| parameters.only(&[]).map(|()| call).map_err(Problem::from);
-        let (first, code) = asked.path.split_once('/').unwrap_or((&asked.path, ""));
-        match (asked.method.as_str(), first, code) {
+        let (first, code) = request.path.split_once('/').unwrap_or((&request.path, ""));
+        match (request.method.as_str(), first, code) {
             ("GET", "status", "") => nothing(Self::Status),
             ("GET", "openapi.json", "") => nothing(Self::OpenApi),
             ("GET" | "POST", "gen-image", "") => nothing(Self::GenImage),
@@ -118,10 +118,10 @@ impl ApiCall {
                     limit: parameters.number("limit", 100, MAX_EVENTS)?,
                 })
             }
-            ("POST", "codes", "") => nothing(Self::Create(Box::new(new(&body(asked)?)?))),
+            ("POST", "codes", "") => nothing(Self::Create(Box::new(new(&body(request)?)?))),
             ("GET", "codes", code) => nothing(Self::Code(code.to_owned())),
             ("PATCH", "codes", code) if !code.is_empty() => {
-                nothing(Self::Annotate(code.to_owned(), annotation(&body(asked)?)?))
+                nothing(Self::Annotate(code.to_owned(), annotation(&body(request)?)?))
             }
             ("DELETE", "codes", code) if !code.is_empty() => nothing(Self::Revoke(code.to_owned())),
             ("POST", "session", "") => nothing(Self::SignIn),
@@ -137,10 +137,10 @@ impl ApiCall {
         }
     }
 
-    /// The scope that it needs; none when it is open to all.
+    /// Returns the scope that the call needs; none when it is open to all.
     pub const fn scope(&self) -> Option<Scope> {
         match self {
-            // Signing in checks its token by itself.
+            // Signing in checks its token itself.
             Self::Status | Self::OpenApi | Self::SignIn | Self::SignOut => None,
             Self::GenImage | Self::Create(_) | Self::Annotate(..) | Self::Revoke(_) => Some(Scope::CodesWrite),
             Self::Stats(_) | Self::Codes { .. } | Self::Code(_) => Some(Scope::StatsRead),
@@ -177,12 +177,12 @@ fn filter_by_code(code: &str) -> Filter {
     }
 }
 
-/// The body, which must be a JSON object.
-fn body(asked: &ApiRequest) -> Result<serde_json::Map<String, Value>, Problem> {
-    if asked.body.len() > MAX_BODY_BYTES {
+/// Parses the body, which must be a JSON object.
+fn body(request: &ApiRequest) -> Result<serde_json::Map<String, Value>, Problem> {
+    if request.body.len() > MAX_BODY_BYTES {
         return Err(Problem::TooLarge);
     }
-    match serde_json::from_slice(&asked.body) {
+    match serde_json::from_slice(&request.body) {
         Ok(Value::Object(members)) => Ok(members),
         _ => Ok(wrong("body", "give a JSON object")?),
     }
@@ -200,15 +200,17 @@ fn only(members: &Members, known: &[&str]) -> Result<(), ParameterError> {
     }
 }
 
-fn text(members: &Members, name: &str, most: usize) -> Result<Option<String>, ParameterError> {
+fn text(members: &Members, name: &str, max_bytes: usize) -> Result<Option<String>, ParameterError> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.len() <= most && !text.is_empty() && !text.contains(char::is_control) => {
+        Some(Value::String(text))
+            if text.len() <= max_bytes && !text.is_empty() && !text.contains(char::is_control) =>
+        {
             Ok(Some(text.clone()))
         }
         Some(_) => wrong(
             name,
-            format!("give a text of 1 to {most} bytes without control characters"),
+            format!("give a text of 1 to {max_bytes} bytes without control characters"),
         ),
     }
 }
@@ -227,7 +229,7 @@ fn time(members: &Members, name: &str) -> Result<Option<DateTime<Utc>>, Paramete
     }
 }
 
-/// The owner's own word for a code: what needs no encoding in a URL, and is no signed code.
+/// Returns the code that the owner has chosen. It must need no encoding in a URL and must not look like a signed code.
 fn check_own_code(members: &Members) -> Result<Option<String>, ParameterError> {
     let code = text(members, "code", MAX_CODE_BYTES)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
@@ -260,10 +262,10 @@ fn new(members: &Members) -> Result<NewCode, Problem> {
 
 fn annotation(members: &Members) -> Result<Annotation, Problem> {
     only(members, &["campaign", "note"])?;
-    let change = |name, most| {
+    let change = |name, max_bytes| {
         Ok::<_, ParameterError>(match members.get(name) {
             None => TextChange::Keep,
-            Some(_) => TextChange::To(text(members, name, most)?),
+            Some(_) => TextChange::To(text(members, name, max_bytes)?),
         })
     };
     Ok(Annotation {

@@ -1,4 +1,4 @@
-//! How often somebody has come with a wrong token.
+//! A count of wrong tokens for each client.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,18 +6,18 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-/// Counts wrong tokens by who sends them.
+/// The number of wrong tokens by the address of the client, in the present minute.
 #[derive(Debug, Default)]
 pub struct Failures(Mutex<HashMap<Option<IpAddr>, (i64, u32)>>);
 
-/// Wrong tokens in a minute that are told to be wrong.
+/// The number of wrong tokens in a minute that get the usual answer.
 const MAX_FAILURES: u32 = 10;
 
-/// More senders are not told apart.
+/// The number of clients that are counted separately.
 const MAX_SENDERS: usize = 4096;
 
 impl Failures {
-    /// Counts one more; whether there are too many of this sender in this minute.
+    /// Counts a wrong token. Returns true if there are too many of this client in this minute.
     pub fn add(&self, peer: Option<IpAddr>, now: DateTime<Utc>) -> bool {
         let minute = now.timestamp() / 60;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

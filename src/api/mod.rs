@@ -1,8 +1,8 @@
-//! The role `manage`: codes and statistics over HTTP, for `pixel serve` and the function alike.
+//! The API of `pixel serve` and of the function's role `manage`: codes and statistics over HTTP.
 //!
-//! A request becomes a [`Call`], which cannot be wrong; the call is answered from a [`Store`]. Whoever calls proves it by a
-//! bearer token, or has been let in by IAM before. What `/v1/api/status`, `gen-image` and `info` answer is what an
-//! earlier system, `TrackPixel`, answered.
+//! A request is parsed into an [`ApiCall`], which is always valid, and answered from a [`Store`]. The caller sends a
+//! bearer token, or IAM has authorized the request before. `/v1/api/status`, `gen-image` and `info` answer in the form
+//! of an earlier system, `TrackPixel`.
 
 pub mod call;
 pub mod failures;
@@ -35,7 +35,7 @@ pub use failures::Failures;
 pub use reply::{ApiResponse, Problem};
 use session::SameOrigin;
 
-/// The largest body that is read.
+/// The largest body that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The longest code that is kept in the list, in bytes.
@@ -44,201 +44,203 @@ const MAX_CODE_BYTES: usize = 256;
 /// The longest note, in bytes.
 const MAX_NOTE_BYTES: usize = 4096;
 
-/// A request for this role.
+/// A request to the API.
 #[derive(Clone, Debug, Default)]
 pub struct ApiRequest {
     /// The method in upper case.
     pub method: String,
-    /// The path after `/v1/api`, decoded where a code stands in it; see [`below`].
+    /// The path after `/v1/api/`, decoded; see [`split_prefix`].
     pub path: String,
     /// The decoded query.
     pub query: Vec<(String, String)>,
-    /// The body.
+    /// The body, as it was sent.
     pub body: Vec<u8>,
     /// The header `Authorization`.
     pub authorization: Option<String>,
-    /// The URL below which visitors reach the pixel.
+    /// The base URL at which visitors reach the pixel.
     pub base: String,
-    /// Who asks, as far as failures are counted.
+    /// The address of the client, by which failures are counted.
     pub peer: Option<IpAddr>,
-    /// Whether it has been let in already, by IAM or before its body was read.
+    /// True if the request is already authorized, by IAM or before its body was read.
     pub authorized: bool,
-    /// What the owner of the server should know.
+    /// The warnings for the owner of the server.
     pub warnings: Vec<Warning>,
-    /// Whether tokens and sessions are looked up in the store. In the function they are not.
+    /// True if tokens and sessions are looked up in the store; false in the function.
     pub keeps_tokens: bool,
     /// The token of a session's cookie.
     pub session: Option<String>,
-    /// Whether a page of this server sends it, as far as the browser says.
+    /// The origin of the request relative to this server, according to the browser.
     pub same_origin: SameOrigin,
-    /// Whether the visitor's browser uses HTTPS.
+    /// True if the visitor's browser uses HTTPS.
     pub secure: bool,
 }
 
-/// Something that is wrong with how a server is set up.
+/// A problem in the setup of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// The kind of warning, for programs.
     pub code: &'static str,
-    /// What is wrong and what to do, for people.
+    /// The problem and its remedy, for people.
     pub message: &'static str,
 }
 
-/// The prefix of all paths of this role.
+/// The prefix of all paths of the API.
 pub const PREFIX: &str = "/v1/api/";
 
-/// The part of a path before this role's prefix, such as a stage's name, and the part after it.
+/// Splits a path at [`PREFIX`]: returns the part before it, such as a stage's name, and the part after it.
 pub fn split_prefix(path: &str) -> Option<(&str, &str)> {
     path.rfind(PREFIX)
         .map(|place| (&path[..place], &path[place + PREFIX.len()..]))
 }
 
-/// Gives random bytes that nobody can guess.
+/// A source of cryptographically secure random bytes; false if it fails.
 pub type Random = fn(&mut [u8]) -> bool;
 
-/// What is needed to answer, beside the store.
+/// The API without its store.
 #[derive(Debug)]
 pub struct Manager {
     /// The keys of signed codes.
     pub keys: Keys,
     /// The tokens that are not kept with the events.
     pub tokens: Tokens,
-    /// Random bytes.
+    /// The source of random bytes.
     pub random: Random,
-    /// Failures in the present minute.
+    /// The wrong tokens in the present minute.
     pub failures: Failures,
 }
 
 impl Manager {
-    /// Answers a request: what went wrong with the store is given, too, for the log.
+    /// Answers a request. The second value is a failure of the store, for the log.
     pub async fn answer(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> (ApiResponse, Option<String>) {
-        match self.try_answer(asked, store, now).await {
+        match self.try_answer(request, store, now).await {
             Ok(reply) => (reply, None),
-            Err(problem) => told(&problem),
+            Err(problem) => problem_response(&problem),
         }
     }
 
-    /// Checks before a body is read whether who asks may ask this: a request that is not let in is answered as
-    /// [`Self::answer`] does. Whoever reads the body of one that is sets [`Asked::authorized`].
+    /// Checks the authorization of a request before its body is read. A request that is not authorized is answered as
+    /// by [`Self::answer`]. For an authorized one, the caller reads the body and sets [`ApiRequest::authorized`].
     ///
     /// # Errors
     ///
-    /// The answer to a request that is not let in, and what went wrong with the store.
+    /// The response to a request that is not authorized, and a failure of the store for the log.
     pub async fn permit(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> Result<(), (ApiResponse, Option<String>)> {
-        // No scope depends on what a body says.
+        // No scope depends on the body.
         let without_body = ApiRequest {
             body: b"{}".to_vec(),
-            ..asked.clone()
+            ..request.clone()
         };
-        let permitted = self.permitted(&without_body, store, now).await;
-        // What is wrong with it is said when it is answered, but for what is nowhere.
+        let permitted = self.parse_authorized(&without_body, store, now).await;
+        // Other problems are reported with the answer, but an unknown path at once.
         match permitted {
-            Ok(Err(problem @ (Problem::NotFound(_) | Problem::Method(_)))) | Err(problem) => Err(told(&problem)),
+            Ok(Err(problem @ (Problem::NotFound(_) | Problem::Method(_)))) | Err(problem) => {
+                Err(problem_response(&problem))
+            }
             Ok(_) => Ok(()),
         }
     }
 
     async fn try_answer(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> Result<ApiResponse, Problem> {
-        match self.permitted(asked, store, now).await?? {
-            ApiCall::SignIn => self.sign_in(asked, store, now).await,
-            ApiCall::SignOut => session::sign_out(asked, store).await,
-            call => self.call(call, asked, store, now).await,
+        match self.parse_authorized(request, store, now).await?? {
+            ApiCall::SignIn => self.sign_in(request, store, now).await,
+            ApiCall::SignOut => session::sign_out(request, store).await,
+            call => self.call(call, request, store, now).await,
         }
     }
 
-    /// Reads what is asked for, where whoever asks may know it.
-    async fn permitted(
+    /// Parses a request and checks its authorization.
+    async fn parse_authorized(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> Result<Result<ApiCall, Problem>, Problem> {
-        let call = ApiCall::parse(asked, now);
-        // Whoever is not let in learns nothing of parameters either.
+        let call = ApiCall::parse(request, now);
+        // A caller without authorization learns nothing about parameters either.
         let scope = match &call {
             Ok(call) => call.scope(),
             Err(Problem::NotFound(_)) => None,
             Err(_) => Some(Scope::StatsRead),
         };
         if let Some(scope) = scope {
-            self.authorize(asked, store, scope, call.is_err(), now).await?;
+            self.authorize(request, store, scope, call.is_err(), now).await?;
         }
         Ok(call)
     }
 
-    /// Whether whoever asks may do this. For what cannot be done, any token will do.
+    /// Checks that the caller has a scope. For an impossible call any token is accepted.
     async fn authorize(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         scope: Scope,
         any: bool,
         now: DateTime<Utc>,
     ) -> Result<(), Problem> {
-        if asked.authorized {
+        if request.authorized {
             return Ok(());
         }
-        let known = match asked.bearer() {
+        let known = match request.bearer() {
             Some(token) => {
-                self.scopes_of_token(asked, &crate::config::token::hash_token(token), store, now)
+                self.scopes_of_token(request, &crate::config::token::hash_token(token), store, now)
                     .await?
             }
-            None if asked.session.is_some() => {
-                if (scope == Scope::CodesWrite || asked.method != "GET") && asked.same_origin != SameOrigin::Yes {
+            None if request.session.is_some() => {
+                if (scope == Scope::CodesWrite || request.method != "GET") && request.same_origin != SameOrigin::Yes {
                     return Err(Problem::OtherOrigin);
                 }
-                self.scopes_of_session(asked, store, now).await?
+                self.scopes_of_session(request, store, now).await?
             }
             None => return Err(Problem::Unauthorized),
         };
         match known {
             Some(scopes) if any || scopes.contains(&scope) => Ok(()),
             Some(_) => Err(Problem::Forbidden(scope)),
-            None => Err(self.unknown(asked, now)),
+            None => Err(self.count_wrong_token(request, now)),
         }
     }
 
-    /// Counts a wrong token, and returns what its sender is told.
-    fn unknown(&self, asked: &ApiRequest, now: DateTime<Utc>) -> Problem {
-        if self.failures.add(asked.peer, now) {
+    /// Counts a wrong token, and returns the problem for its sender.
+    fn count_wrong_token(&self, request: &ApiRequest, now: DateTime<Utc>) -> Problem {
+        if self.failures.add(request.peer, now) {
             Problem::TooMany
         } else {
             Problem::Unauthorized
         }
     }
 
-    /// From where on a token may follow which events; for answers that are no single one. Whoever was away says where it was
-    /// by the header `Last-Event-ID`, or by the parameter `after`.
+    /// Authorizes a follower of live events, and returns the position to start from and the filter. A client that was
+    /// disconnected gives its position by the header `Last-Event-ID`, or by the parameter `after`.
     ///
     /// # Errors
     ///
-    /// As every answer.
+    /// [`Problem`] as for every other call.
     pub async fn authorize_follower(
         &self,
-        asked: &ApiRequest,
-        was_at: &str,
+        request: &ApiRequest,
+        last_event_id: &str,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> Result<(Position, Filter), Problem> {
-        match ApiCall::parse(asked, now) {
+        match ApiCall::parse(request, now) {
             Ok(ApiCall::Events(latest)) => {
-                self.authorize(asked, store, Scope::EventsRead, false, now).await?;
-                let after = match was_at {
+                self.authorize(request, store, Scope::EventsRead, false, now).await?;
+                let after = match last_event_id {
                     "" => latest.after,
                     id => Some(Cursor::parse("Last-Event-ID", id)?),
                 };
@@ -246,7 +248,7 @@ impl Manager {
             }
             Ok(_) => Err(Problem::NotFound("only events can be followed")),
             Err(problem) => {
-                self.authorize(asked, store, Scope::EventsRead, true, now).await?;
+                self.authorize(request, store, Scope::EventsRead, true, now).await?;
                 Err(problem)
             }
         }
@@ -255,7 +257,7 @@ impl Manager {
     async fn call(
         &self,
         call: ApiCall,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> Result<ApiResponse, Problem> {
@@ -265,20 +267,20 @@ impl Manager {
                 let mut status = json!({
                     "data": "Pixel tracker API running smoothly",
                     "status": "success",
-                    "public_url": asked.base,
-                    "sessions": asked.keeps_tokens,
+                    "public_url": request.base,
+                    "sessions": request.keeps_tokens,
                 });
-                if !asked.warnings.is_empty() {
-                    status["warnings"] = json!(asked.warnings);
+                if !request.warnings.is_empty() {
+                    status["warnings"] = json!(request.warnings);
                 }
                 ok(&status)
             }
-            // They are answered before.
+            // These calls are answered before.
             ApiCall::SignIn | ApiCall::SignOut => Err(Problem::NotFound(session::NOT_HERE)),
-            ApiCall::OpenApi => ok(&openapi::document(&asked.base)),
+            ApiCall::OpenApi => ok(&openapi::document(&request.base)),
             ApiCall::GenImage => {
                 let listed = self.create(NewCode::default(), store, now, true).await?;
-                ok(&json!({"image_url": image(&asked.base, &listed.code), "unique_code": listed.code}))
+                ok(&json!({"image_url": image(&request.base, &listed.code), "unique_code": listed.code}))
             }
             ApiCall::Info { code, latest } => self.info(&code, &latest, store, now).await,
             ApiCall::Stats(question) => {
@@ -298,16 +300,16 @@ impl Manager {
                     id: code.code.clone(),
                 };
                 let next = codes.last().filter(|_| more).map(|code| place(code).to_string());
-                let codes: Vec<_> = codes.iter().map(|code| show(&asked.base, code)).collect();
+                let codes: Vec<_> = codes.iter().map(|code| show(&request.base, code)).collect();
                 ok(&json!({"codes": codes, "next": next, "signing": !self.keys.is_empty()}))
             }
             ApiCall::Create(new) => {
                 let listed = self.create(*new, store, now, false).await?;
-                let location = format!("{}{PREFIX}codes/{}", asked.base, listed.code);
-                Ok(ApiResponse::json(201, &show(&asked.base, &listed)).with("location", location))
+                let location = format!("{}{PREFIX}codes/{}", request.base, listed.code);
+                Ok(ApiResponse::json(201, &show(&request.base, &listed)).with("location", location))
             }
             ApiCall::Code(code) => {
-                let mut shown = show(&asked.base, &known_code(store, &code).await?);
+                let mut shown = show(&request.base, &known_code(store, &code).await?);
                 let opt_out = store.opt_out(&code).await?;
                 shown["opted_out"] = opt_out.is_some().into();
                 if let Some(since) = opt_out.and_then(|opt_out| opt_out.since) {
@@ -323,7 +325,7 @@ impl Manager {
                     ..listed
                 };
                 store.replace(&changed).await?;
-                ok(&show(&asked.base, &changed))
+                ok(&show(&request.base, &changed))
             }
             ApiCall::Revoke(code) => {
                 let listed = known_code(store, &code).await?;
@@ -332,13 +334,13 @@ impl Manager {
                     ..listed
                 };
                 store.replace(&revoked).await?;
-                ok(&show(&asked.base, &revoked))
+                ok(&show(&request.base, &revoked))
             }
         }
     }
 
-    /// Makes a code and puts it into the list: a signed one where there is a key and the owner gives no word, and of the
-    /// short form when it has nothing else to say.
+    /// Makes a code and adds it to the list. It is signed if there is a key and the owner has not chosen a code, and
+    /// short if it has no other content.
     async fn create(
         &self,
         new: NewCode,
@@ -357,7 +359,7 @@ impl Manager {
             };
             match store.add(&listed).await? {
                 AddResult::Done => return Ok(listed),
-                // A random code is tried again.
+                // A random code that exists is replaced by another.
                 AddResult::Exists if new.code.is_none() && (short || self.keys.is_empty()) => {}
                 AddResult::Exists => return Err(Problem::Conflict),
             }
@@ -414,7 +416,7 @@ impl Manager {
             return needs_keys(name);
         }
         let code = URL_SAFE_NO_PAD.encode(self.bytes::<12>()?);
-        // The first character says whether a code is signed.
+        // The first character marks a signed code.
         Ok(code.replacen(
             ['-', MARK],
             "x",
@@ -475,8 +477,8 @@ impl Manager {
     }
 }
 
-/// The answer to a problem, and what went wrong with the store, for the log.
-fn told(problem: &Problem) -> (ApiResponse, Option<String>) {
+/// Returns the response to a problem, and a failure of the store for the log.
+fn problem_response(problem: &Problem) -> (ApiResponse, Option<String>) {
     let reason = match problem {
         Problem::Unavailable(reason) => Some(reason.clone()),
         Problem::Unprepared => Some(QueryError::Unprepared.to_string()),
@@ -506,7 +508,7 @@ fn show(base: &str, listed: &ListedCode) -> Value {
     shown
 }
 
-/// The answer to a question with the period that it is about.
+/// Builds the response to a query, with its period.
 pub fn stats(question: &Query, answer: &QueryResult) -> Value {
     let mut body = serde_json::to_value(answer).unwrap_or_default();
     body["from"] = question.filter.from.map(format_iso).into();

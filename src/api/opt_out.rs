@@ -1,11 +1,11 @@
-//! The page on which visitors say that they are not to be counted: what is asked of it, and what it answers.
+//! The opt-out page for visitors: its requests and its responses.
 //!
-//! It needs no script: a form. Its address and the way back from it are relative, so that both work below a stage's name, and
-//! nothing that a visitor sends stands in an answer. What is remembered is for `pixel serve` and the role `manage`.
+//! It is a form without a script. Its links are relative, so that they work below the name of an API Gateway stage, and
+//! no response repeats what a visitor has sent. `pixel serve` and the role `manage` store the opt-outs.
 //!
-//! Only the code of one person can be opted out, by whoever has it: having it is the proof, as of a link to unsubscribe. Whoever
-//! a mail is forwarded to has it, too, and can opt its recipient out, or in again on this page: they could open the mail
-//! instead, so that tells the owner no more than forwarding it does.
+//! Only the code of one person can be opted out, by anybody who has it: having the code is the proof, as with a link to
+//! unsubscribe. A person to whom a mail is forwarded has it, too, and can opt its recipient out, or in again on this
+//! page. That person could also open the mail, so the owner learns no more than by the forwarding itself.
 
 use crate::api;
 use crate::api::ApiResponse;
@@ -13,27 +13,27 @@ use crate::hit::code::{Checked, Signature};
 use crate::query::QueryError;
 use crate::query::store::Store;
 
-/// The longest code that is remembered, in bytes: anybody can send the form.
+/// The longest code that is stored, in bytes; anybody can send the form.
 pub const MAX_CODE_BYTES: usize = 256;
 
-/// Whether a code can be remembered. The two names of folders cannot: no URL of an index's document ends in one.
+/// Returns true if a code can be stored. `.` and `..` cannot: no URL of an index's document ends in one.
 pub fn can_be_remembered(code: &str) -> bool {
     !matches!(code, "" | "." | "..") && code.len() <= MAX_CODE_BYTES
 }
 
-/// What a request wants.
+/// The action that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptOutRequest {
-    /// To see how it is.
+    /// Show the present state.
     See,
-    /// Not to be counted.
+    /// Opt out.
     Out,
-    /// To be counted again.
+    /// Opt in again.
     In,
 }
 
 impl OptOutRequest {
-    /// The wish of a method and a decoded query; none where the page has no such method.
+    /// Parses a method and a decoded query; none when the page has no such method.
     pub fn parse(method: &str, query: &[(String, String)]) -> Option<Self> {
         match method {
             "GET" | "HEAD" => Some(Self::See),
@@ -44,11 +44,11 @@ impl OptOutRequest {
     }
 }
 
-/// The page's path, without what stands before it.
+/// The page's path, without a prefix such as a stage's name.
 const PATH: &str = "/opt-out";
 
-/// The code of a decoded path, with a stage's name before it or without; empty where the path ends before a code. None
-/// where the path is another's: in one below `/v1/api/`, all is the interface's.
+/// Returns the code in a decoded path, with or without a stage's name before it; empty when the path ends before a
+/// code. None when the path is not the page's: all paths below `/v1/api/` are the API's.
 pub fn extract_code(path: &str) -> Option<&str> {
     let (before, code) = match path.split_once("/opt-out/") {
         Some(parts) => parts,
@@ -58,28 +58,28 @@ pub fn extract_code(path: &str) -> Option<&str> {
     (!of_interface).then_some(code)
 }
 
-/// The reach of a code.
+/// The number of people for whom a code stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeReach {
-    /// It stands for one person, who may opt out.
+    /// One person, who may opt out.
     Personal,
-    /// It is ours, and many people have the same.
+    /// Many people: the code is ours and is shared.
     Shared,
-    /// No key of ours made it, and it is not in the list.
+    /// Unknown: no key of ours made the code, and it is not in the list.
     Unknown,
 }
 
 impl CodeReach {
-    /// Returns the reach that a signature proves; none where only the list can tell.
+    /// Returns the reach that a signature proves; none when only the list has the answer.
     pub fn from_signature(checked: &Checked) -> Option<Self> {
         (is_ours(checked) && checked.contents.recipient.is_some()).then_some(Self::Personal)
     }
 
-    /// Finds the reach of a code that names no recipient itself.
+    /// Looks up the reach of a code that does not itself name a recipient.
     ///
     /// # Errors
     ///
-    /// [`AskError`] when the list cannot be read.
+    /// [`QueryError`] when the list cannot be read.
     pub async fn find(code: &str, checked: &Checked, list: &impl Store) -> Result<Self, QueryError> {
         Ok(match list.code(code).await? {
             Some(listed) if listed.recipient.is_some() => Self::Personal,
@@ -94,20 +94,22 @@ fn is_ours(checked: &Checked) -> bool {
     matches!(checked.signature, Signature::Valid | Signature::Expired)
 }
 
-/// The site whose page sent a request, as far as browsers say.
+/// The site whose page sent a request, according to the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestSite {
     /// Our own page.
     Same,
     /// Another site's page.
     Other,
-    /// No browser's: every browser says it with a form. A mail provider that unsubscribes with one click (RFC 8058) is one.
+    /// No browser: every browser names the site when it sends a form. A mail provider that unsubscribes with one click
+    /// (RFC 8058) does not.
     Unsaid,
 }
 
 impl RequestSite {
-    /// Reads `Sec-Fetch-Site`, which no page can forge, else `Origin`, which has to name this server: its public URL, or the
-    /// host that the request or the proxy before us names. A form of another site can send neither of these headers.
+    /// Reads `Sec-Fetch-Site`, which no page can forge, else `Origin`, which has to name this server: its public URL,
+    /// or the host that the request or the proxy before this server names. A form of another site cannot set these
+    /// headers.
     pub fn read(headers: &[(String, String)], public_url: Option<&str>) -> Self {
         let find = |name: &str| {
             let mut found = headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -144,22 +146,22 @@ fn without_default_port(authority: &str) -> &str {
 /// The subject of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptOutScope {
-    /// The browser that asks.
+    /// The browser that sent the request.
     Browser {
-        /// Whether it asks over TLS; else it keeps the cookie to this site's own pages.
+        /// True if the request came over TLS; otherwise the browser sends the cookie only with this site's own pages.
         secure: bool,
     },
-    /// The browser that asks, by a code that many people have.
+    /// The browser that sent the request, with a code that many people have.
     BrowserWithSharedCode {
-        /// As of [`Whom::Browser`].
+        /// See [`Self::Browser`].
         secure: bool,
     },
     /// The recipient of a mail.
     Recipient,
 }
 
-/// The page, with a button for the other way.
-pub fn render_page(whom: OptOutScope, is_out: bool) -> ApiResponse {
+/// Renders the page, with a button that changes the state.
+pub fn render_page(scope: OptOutScope, is_out: bool) -> ApiResponse {
     let browser = |secure| match (secure, is_out) {
         (true, true) => "This browser is not counted: nothing is stored when it loads the pixel.",
         (false, true) => {
@@ -171,13 +173,13 @@ pub fn render_page(whom: OptOutScope, is_out: bool) -> ApiResponse {
             "This browser is counted. Without HTTPS it can only be left out on pages of this site, not on other sites."
         }
     };
-    let button = match (whom, is_out) {
+    let button = match (scope, is_out) {
         (OptOutScope::Recipient, true) => "Count it again",
         (OptOutScope::Recipient, false) => "Do not count it",
         (_, true) => "Count me again",
         (_, false) => "Do not count me",
     };
-    let state = match whom {
+    let state = match scope {
         OptOutScope::Recipient if is_out => "This mail is not counted: nothing is stored when it is opened.".to_owned(),
         OptOutScope::Recipient => "It is counted when this mail is opened.".to_owned(),
         OptOutScope::Browser { secure } => browser(secure).to_owned(),
@@ -190,17 +192,17 @@ pub fn render_page(whom: OptOutScope, is_out: bool) -> ApiResponse {
     html(200, &state, &form)
 }
 
-/// The reason why a shared code cannot be opted out.
+/// The explanation that a shared code cannot be opted out.
 const SHARED: &str = "Many people have this same address, so it cannot leave out one mail: it would leave out everybody. \
     If you have it from a mail, ask its sender to leave you out.";
 
-/// Refuses a code that many people have, where no cookie of this host reaches the pixel.
-pub fn shared(wish: OptOutRequest) -> ApiResponse {
-    html(if wish == OptOutRequest::See { 200 } else { 403 }, SHARED, "")
+/// Refuses a code that many people have, for hosts whose cookies do not reach the pixel.
+pub fn render_shared_code(action: OptOutRequest) -> ApiResponse {
+    html(if action == OptOutRequest::See { 200 } else { 403 }, SHARED, "")
 }
 
-/// Refuses a request that another site's page has sent, with a way to the page.
-pub fn other_site() -> ApiResponse {
+/// Refuses a request that another site's page has sent, with a link to the page.
+pub fn render_other_site() -> ApiResponse {
     let words = "Another site has sent this, so nothing was changed. If it is what you want, say so here.";
     html(
         403,
@@ -209,8 +211,8 @@ pub fn other_site() -> ApiResponse {
     )
 }
 
-/// Refuses a sender of too many requests for now.
-pub fn too_many() -> ApiResponse {
+/// Refuses a request above the rate limit, with status 429.
+pub fn render_too_many() -> ApiResponse {
     let mut reply = html(
         429,
         "Too many requests come from your network. Try again in a minute.",
@@ -220,16 +222,16 @@ pub fn too_many() -> ApiResponse {
     reply
 }
 
-/// Returns the answer to a change that was made. A browser goes back to the page; anything else gets the page at once, because
-/// a mail provider that unsubscribes with one click follows no redirect (RFC 8058).
-pub fn changed(site: RequestSite, is_out: bool) -> ApiResponse {
+/// Returns the response to a change. A browser is redirected to the page; any other client gets the page at once,
+/// because a mail provider that unsubscribes with one click follows no redirect (RFC 8058).
+pub fn render_changed(site: RequestSite, is_out: bool) -> ApiResponse {
     match site {
         RequestSite::Unsaid => render_page(OptOutScope::Recipient, is_out),
         RequestSite::Same | RequestSite::Other => redirect_to_page(),
     }
 }
 
-/// Back to the page, which shows how it is now: the same path without its query.
+/// Redirects to the page, which shows the new state: the same path without its query.
 pub fn redirect_to_page() -> ApiResponse {
     let mut headers = HEADERS.map(|(name, value)| (name, value.to_owned())).to_vec();
     headers.push(("location", "?".to_owned()));
@@ -240,7 +242,8 @@ pub fn redirect_to_page() -> ApiResponse {
     }
 }
 
-/// The code is opted out, and only the owner can change that: the configuration lists it, or many people have it.
+/// Renders the answer for a code whose opt-out only the owner can change: the configuration lists it, or many people
+/// have it.
 pub fn render_fixed_by_owner() -> ApiResponse {
     html(
         200,
@@ -249,7 +252,7 @@ pub fn render_fixed_by_owner() -> ApiResponse {
     )
 }
 
-/// No mail has this code.
+/// Renders the answer for a code that no mail has.
 pub fn render_unknown_code() -> ApiResponse {
     html(
         404,
@@ -258,12 +261,12 @@ pub fn render_unknown_code() -> ApiResponse {
     )
 }
 
-/// There is no place to remember a code in.
+/// Renders the answer of a server that cannot store codes.
 pub fn render_no_store() -> ApiResponse {
     html(503, "This server cannot remember this code; ask its owner.", "")
 }
 
-/// The place where codes are remembered cannot be reached.
+/// Renders the answer while the store of codes cannot be reached.
 pub fn render_unavailable() -> ApiResponse {
     let mut reply = html(
         503,
@@ -274,14 +277,14 @@ pub fn render_unavailable() -> ApiResponse {
     reply
 }
 
-/// The page has no such method.
+/// Renders the answer to a method that the page does not have.
 pub fn render_wrong_method() -> ApiResponse {
     let mut reply = html(405, "Only GET, HEAD and POST.", "");
     reply.headers.push(("allow", "GET, HEAD, POST".to_owned()));
     reply
 }
 
-/// Of every answer. Where a mail's code stands in the address, no other site is to learn of it.
+/// The headers of every response. A mail's code can be in the address, and no other site may learn it.
 const HEADERS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
     (
@@ -289,12 +292,12 @@ const HEADERS: [(&str, &str); 5] = [
         "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     ("x-robots-tag", "noindex"),
-    // To our own page the form has to say where it comes from.
+    // The form has to name its origin to our own page.
     ("referrer-policy", "same-origin"),
     ("x-content-type-options", "nosniff"),
 ];
 
-/// A page of our own words alone.
+/// Builds a page from our own text only.
 fn html(status: u16, words: &str, form: &str) -> ApiResponse {
     let mut headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
     headers.extend(HEADERS.map(|(name, value)| (name, value.to_owned())));
@@ -306,7 +309,7 @@ fn html(status: u16, words: &str, form: &str) -> ApiResponse {
     ApiResponse { status, headers, body }
 }
 
-/// The answer to `HEAD` is that to `GET` without its body.
+/// Removes the body of the response to a `HEAD` request.
 pub fn without_body_for_head(method: &str, mut reply: ApiResponse) -> ApiResponse {
     if method == "HEAD" {
         reply.body.clear();

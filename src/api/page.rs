@@ -1,8 +1,8 @@
-//! The page of `pixel serve` and of the role `manage`: one document that holds everything it needs, and asks the API of the
+//! The dashboard page of `pixel serve` and of the role `manage`: one self-contained document that calls the API of the
 //! same server.
 //!
-//! Its policy names the hashes of its own script and style, so that nothing else runs in it, whatever an event says. It
-//! holds no image of the pixel: looking at it is no hit.
+//! Its Content Security Policy names the hashes of its own script and style, so that nothing else runs in it, whatever
+//! an event contains. It does not contain the pixel, so viewing it is not a hit.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ use crate::api::snippet::{Form, Target, lines};
 /// The document and its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// HTML.
+    /// The HTML document.
     pub html: String,
     /// The headers, `Content-Type` included.
     pub headers: Vec<(&'static str, String)>,
@@ -24,12 +24,12 @@ pub struct Page {
     pub etag: String,
 }
 
-/// The page, put together once.
+/// Returns the page, which is built once.
 pub fn page() -> &'static Page {
     &PAGE
 }
 
-/// The answer to a request for the page; none for a method that is not its. `known` is the header `If-None-Match`.
+/// Answers a request for the page; none for other methods than `GET` and `HEAD`. `known` is the header `If-None-Match`.
 pub fn answer(method: &str, known: Option<&str>) -> Option<ApiResponse> {
     let page = page();
     let (status, body) = match method {
@@ -72,12 +72,12 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| {
     Page { html, headers, etag }
 });
 
-/// How a policy names an inline text (Content Security Policy Level 3, "hash-source").
+/// Returns the source expression for an inline text (Content Security Policy Level 3, "hash-source").
 fn source(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
 
-/// The lines of every form, with a base and a code that the page's script replaces by its own.
+/// Returns the lines of every form, with placeholders for the base and the code that the page's script replaces.
 fn snippets() -> String {
     let of = |form: Form, code: Option<&str>| {
         let target = Target {
@@ -97,6 +97,6 @@ fn snippets() -> String {
             "plain": of(form, None),
         })
     });
-    // Nothing in it may end the element that it stands in.
+    // The text must not end the element that contains it.
     json!(forms).to_string().replace('<', "\\u003c")
 }

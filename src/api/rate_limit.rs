@@ -1,4 +1,4 @@
-//! A limit of requests in a minute for each network they come from.
+//! A limit of requests per minute for each client network.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,13 +6,13 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-/// More networks in a minute than this share one count, so that the memory is bounded.
+/// The number of networks that are counted separately in a minute. More share one count, so that the memory is bounded.
 const MAX_NETWORKS: usize = 65_536;
 
-/// Counts requests by the network they come from.
+/// A counter of requests by client network.
 #[derive(Debug)]
 pub struct RateLimit {
-    most: u32,
+    max_requests: u32,
     counts: Mutex<Counts>,
 }
 
@@ -24,10 +24,10 @@ struct Counts {
 }
 
 impl RateLimit {
-    /// Allows this many requests a minute.
-    pub fn new(most: u32) -> Self {
+    /// Makes a limit of this many requests a minute.
+    pub fn new(max_requests: u32) -> Self {
         Self {
-            most,
+            max_requests,
             counts: Mutex::default(),
         }
     }
@@ -46,7 +46,7 @@ impl RateLimit {
         let is_counted = counts.networks.len() < MAX_NETWORKS || counts.networks.contains_key(&network);
         let count = counts.networks.entry(network.filter(|_| is_counted)).or_default();
         *count = count.saturating_add(1);
-        *count <= self.most
+        *count <= self.max_requests
     }
 }
 

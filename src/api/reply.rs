@@ -1,4 +1,4 @@
-//! Answers, and why there is no other (RFC 9457).
+//! The responses of the API, including problems (RFC 9457).
 
 use serde::Serialize;
 use serde_json::json;
@@ -7,12 +7,12 @@ use super::MAX_BODY_BYTES;
 use crate::config::token::Scope;
 use crate::query::{ParameterError, QueryError};
 
-/// An answer.
+/// A response of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiResponse {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// Headers.
+    /// The headers by name, in their order.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
@@ -39,32 +39,32 @@ impl ApiResponse {
     }
 }
 
-/// Why a request has no other answer (RFC 9457).
+/// A problem that prevents an answer (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// A parameter, or a member of the body, is wrong.
     Parameter(ParameterError),
-    /// Nobody is known to ask.
+    /// The caller is not authenticated.
     Unauthorized,
-    /// Who asks may not do this.
+    /// The caller's token lacks this scope.
     Forbidden(Scope),
-    /// A page of another server asks, with the cookie of a session.
+    /// A page of another server sent the request with a session's cookie.
     OtherOrigin,
-    /// There is no such thing.
+    /// The path or the object does not exist.
     NotFound(&'static str),
-    /// There is another of this name.
+    /// Another object has this name.
     Conflict,
-    /// The method is none of these.
+    /// The method is not one of these.
     Method(&'static str),
     /// The body is too large.
     TooLarge,
-    /// The body has not come in time.
+    /// The body did not arrive in time.
     SlowBody,
-    /// Too many wrong tokens.
+    /// The client has sent too many wrong tokens.
     TooMany,
     /// The store cannot be asked.
     Unavailable(String),
-    /// The index was not made ready.
+    /// The index is not set up.
     Unprepared,
 }
 
@@ -85,7 +85,7 @@ impl From<QueryError> for Problem {
 }
 
 impl Problem {
-    /// The answer.
+    /// Builds the response to this problem.
     pub fn reply(&self) -> ApiResponse {
         let (status, title, detail) = match self {
             Self::Parameter(error) => (400, "Wrong parameter", error.to_string()),

@@ -1,7 +1,7 @@
 //! Sessions of browsers: the secret of a link, or a token, is exchanged for a cookie.
 //!
-//! A cookie goes with every request to this server, whoever's page sends it. What changes anything is therefore answered only
-//! when the browser says that a page of this server asks.
+//! A browser sends the cookie with every request to this server, from any site's page. A request that changes something
+//! is therefore answered only if the browser says that a page of this server sent it.
 
 use chrono::{DateTime, Utc};
 
@@ -11,20 +11,21 @@ use crate::config::token::{KeptToken, Scope, TokenKind, session_cookie};
 use crate::query::QueryError;
 use crate::query::store::Store;
 
-/// The origin of a request, as its browser tells it.
+/// The origin of a request, according to the browser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameOrigin {
     /// A page of this server.
     Yes,
-    /// Another.
+    /// A page of another server.
     No,
-    /// The headers do not say.
+    /// Unknown: the headers do not say.
     #[default]
     Unknown,
 }
 
 impl SameOrigin {
-    /// Decides by the headers `Sec-Fetch-Site`, else `Origin` and `Host`. `public_url` is another name of this server.
+    /// Decides by the header `Sec-Fetch-Site`, else by `Origin` and `Host`. `public_url` is another name of this
+    /// server.
     pub fn decide(site: Option<&str>, origin: Option<&str>, host: Option<&str>, public_url: Option<&str>) -> Self {
         let is = |same: bool| if same { Self::Yes } else { Self::No };
         match (site, origin) {
@@ -42,14 +43,14 @@ impl SameOrigin {
     }
 }
 
-/// The answer where there are no sessions.
+/// The answer of a server without sessions.
 pub(super) const NOT_HERE: &str = "there are no sessions here; send a bearer token with each request";
 
 /// The name of a session in the list of tokens.
 const NAME: &str = "browser";
 
 impl ApiRequest {
-    /// The token in the header `Authorization`.
+    /// Returns the token in the header `Authorization`.
     pub(super) fn bearer(&self) -> Option<&str> {
         self.authorization.as_deref().and_then(token::parse_bearer)
     }
@@ -59,7 +60,7 @@ impl Manager {
     /// Returns the scopes of a bearer token.
     pub(super) async fn scopes_of_token(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         hash: &[u8; 32],
         store: &impl Store,
         now: DateTime<Utc>,
@@ -67,7 +68,7 @@ impl Manager {
         if let Some(scopes) = self.tokens.scopes(hash) {
             return Ok(Some(scopes.to_vec()));
         }
-        if !asked.keeps_tokens {
+        if !request.keeps_tokens {
             return Ok(None);
         }
         let kept = store.token(hash).await?;
@@ -79,11 +80,11 @@ impl Manager {
     /// Returns the scopes of the session whose cookie was sent. It ends with the token by which it was begun.
     pub(super) async fn scopes_of_session(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> Result<Option<Vec<Scope>>, QueryError> {
-        let Some(token) = asked.session.as_deref().filter(|_| asked.keeps_tokens) else {
+        let Some(token) = request.session.as_deref().filter(|_| request.keeps_tokens) else {
             return Ok(None);
         };
         let kept = store.token(&token::hash_token(token)).await?;
@@ -93,7 +94,7 @@ impl Manager {
         let Some(parent) = session.parent else {
             return Ok(Some(session.scopes));
         };
-        let allowed = self.scopes_of_token(asked, &parent, store, now).await?;
+        let allowed = self.scopes_of_token(request, &parent, store, now).await?;
         Ok(allowed.map(|allowed| {
             session
                 .scopes
@@ -103,26 +104,26 @@ impl Manager {
         }))
     }
 
-    /// Begins a session: a link's secret is used up by that, a token is not.
+    /// Begins a session. This uses up a link's secret, but not a token.
     pub(super) async fn sign_in(
         &self,
-        asked: &ApiRequest,
+        request: &ApiRequest,
         store: &impl Store,
         now: DateTime<Utc>,
     ) -> Result<ApiResponse, Problem> {
-        if !asked.keeps_tokens {
+        if !request.keeps_tokens {
             return Err(Problem::NotFound(NOT_HERE));
         }
-        if asked.same_origin == SameOrigin::No {
+        if request.same_origin == SameOrigin::No {
             return Err(Problem::OtherOrigin);
         }
-        let hash = token::hash_token(asked.bearer().ok_or(Problem::Unauthorized)?);
-        let (scopes, parent) = match self.scopes_of_token(asked, &hash, store, now).await? {
+        let hash = token::hash_token(request.bearer().ok_or(Problem::Unauthorized)?);
+        let (scopes, parent) = match self.scopes_of_token(request, &hash, store, now).await? {
             Some(scopes) => (Some(scopes), Some(hash)),
             None => (self.use_login(&hash, store, now).await?, None),
         };
         let Some(scopes) = scopes else {
-            return Err(self.unknown(asked, now));
+            return Err(self.count_wrong_token(request, now));
         };
         let token = token::encode_token(self.bytes()?);
         let session = KeptToken {
@@ -131,10 +132,10 @@ impl Manager {
             ..KeptToken::new(TokenKind::Session, &token, &scopes, now)
         };
         store.add_token(&session).await?;
-        Ok(no_content().with("set-cookie", session_cookie(Some(&token), asked.secure)))
+        Ok(no_content().with("set-cookie", session_cookie(Some(&token), request.secure)))
     }
 
-    /// Returns the scopes of a link's secret, which nobody can use again.
+    /// Returns the scopes of a link's secret and deletes it.
     async fn use_login(
         &self,
         hash: &[u8; 32],
@@ -145,23 +146,23 @@ impl Manager {
         let Some(login) = login.filter(|token| token.is_valid(TokenKind::Login, now)) else {
             return Ok(None);
         };
-        // Of two who come at once, one is told that it was there.
+        // Of two concurrent requests, only one deletes the secret.
         let used = store.delete_token(hash).await?;
         Ok(used.then_some(login.scopes))
     }
 }
 
-/// Ends the session whose cookie was sent, and takes the cookie back.
-pub(super) async fn sign_out(asked: &ApiRequest, store: &impl Store) -> Result<ApiResponse, Problem> {
-    if !asked.keeps_tokens {
+/// Ends the session whose cookie was sent, and deletes the cookie.
+pub(super) async fn sign_out(request: &ApiRequest, store: &impl Store) -> Result<ApiResponse, Problem> {
+    if !request.keeps_tokens {
         return Err(Problem::NotFound(NOT_HERE));
     }
-    if let Some(token) = &asked.session {
-        if asked.same_origin != SameOrigin::Yes {
+    if let Some(token) = &request.session {
+        if request.same_origin != SameOrigin::Yes {
             return Err(Problem::OtherOrigin);
         }
         let hash = token::hash_token(token);
-        // The cookie of a session cannot end anything else.
+        // The cookie can only delete a session, not another token.
         if store
             .token(&hash)
             .await?
@@ -170,7 +171,7 @@ pub(super) async fn sign_out(asked: &ApiRequest, store: &impl Store) -> Result<A
             store.delete_token(&hash).await?;
         }
     }
-    Ok(no_content().with("set-cookie", session_cookie(None, asked.secure)))
+    Ok(no_content().with("set-cookie", session_cookie(None, request.secure)))
 }
 
 fn no_content() -> ApiResponse {

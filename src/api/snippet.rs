@@ -1,20 +1,20 @@
-//! The lines to paste, so that a page, a mail or a feed shows the pixel: one text for each language, escaped as it asks.
+//! The lines to paste into a page, a mail or a feed to show the pixel: one text for each language, with its escaping.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::hit::script;
 
-/// Everything that could mean something to a URL or to the language around it.
+/// The characters to encode: all that could have a meaning in a URL or in the language around it.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A language, or a place, that lines can be for.
+/// A language or a place for which lines can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A web page, without a script.
     Html,
     /// A web page, with the script.
     Script,
-    /// A web page whose visitors have no scripts; beside [`Self::Script`].
+    /// A web page whose visitors have no scripts; next to [`Self::Script`].
     Noscript,
     /// A mail in HTML.
     Mail,
@@ -44,7 +44,7 @@ impl Form {
         Self::Gtm,
     ];
 
-    /// Its name on the command line.
+    /// Returns its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Html => "html",
@@ -59,7 +59,7 @@ impl Form {
         }
     }
 
-    /// Its name for readers who do not know the languages.
+    /// Returns its name for readers who do not know the languages.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Html => "Image",
@@ -74,7 +74,7 @@ impl Form {
         }
     }
 
-    /// The group under which the page shows it.
+    /// Returns the group under which the page shows it.
     pub const fn group(self) -> Group {
         match self {
             Self::Html | Self::Script | Self::Noscript => Group::Web,
@@ -83,7 +83,7 @@ impl Form {
         }
     }
 
-    /// Where the lines go, and what is to be known there.
+    /// Returns instructions: the place for the lines, and its peculiarities.
     pub const fn place(self) -> &'static str {
         match self {
             Self::Html => "a web page, anywhere in its body",
@@ -115,7 +115,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// Its name in the page's data.
+    /// Returns its name in the page's data.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Web => "web",
@@ -125,7 +125,7 @@ impl Group {
     }
 }
 
-/// What the lines are to ask for.
+/// The request that the lines make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// The URL below which visitors reach the pixel, without a slash at its end.
@@ -134,12 +134,12 @@ pub struct Target {
     pub code: Option<String>,
     /// Further parameters, decoded.
     pub parameters: Vec<(String, String)>,
-    /// Parameters whose values a mail program or a tag manager replaces; they stand in the URL as they are.
+    /// Parameters whose values a mail program or a tag manager replaces; they are put into the URL without encoding.
     pub merged: Vec<(String, String)>,
 }
 
 impl Target {
-    /// The image's URL.
+    /// Returns the image's URL.
     pub fn image(&self) -> String {
         let path = match &self.code {
             Some(code) => format!("{}/pixel/{}.gif", self.base, encode(code)),
@@ -148,7 +148,7 @@ impl Target {
         self.with_query(path, None)
     }
 
-    /// The script's URL.
+    /// Returns the script's URL.
     pub fn script(&self) -> String {
         self.with_query(format!("{}/{}", self.base, script::NAME), self.code.as_deref())
     }
@@ -168,7 +168,7 @@ impl Target {
     }
 }
 
-/// The lines for a target.
+/// Returns the lines for a target.
 ///
 /// ```
 /// use pixel::snippet::{Form, Target, lines};
@@ -178,7 +178,7 @@ impl Target {
 pub fn lines(form: Form, target: &Target) -> String {
     let image = markup(&target.image());
     let script = markup(&target.script());
-    // So that the hit tells the whole address of the page; the default of browsers is its origin.
+    // So that the hit has the whole address of the page; by default, browsers send only its origin.
     let whole = "referrerpolicy=\"no-referrer-when-downgrade\"";
     let size = "width=\"1\" height=\"1\" alt=\"\"";
     match form {
@@ -190,7 +190,7 @@ pub fn lines(form: Form, target: &Target) -> String {
             format!("<mj-raw><img src=\"{image}\" {size} style=\"border:0;width:1px;height:1px\" /></mj-raw>")
         }
         Form::Rss => {
-            // Only what a mail program replaces can hold the end of the section.
+            // Only a merged value can contain the end of the section.
             let inner = format!("<img src=\"{image}\" {size}>").replace("]]>", "]]]]><![CDATA[>");
             format!("<content:encoded><![CDATA[{inner}]]></content:encoded>")
         }
@@ -257,7 +257,7 @@ fn encode(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// A text as the value of an attribute in HTML and XML.
+/// Escapes a text for the value of an attribute in HTML and XML.
 fn markup(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -273,7 +273,7 @@ fn markup(text: &str) -> String {
     escaped
 }
 
-/// A text as the destination of a link between `<` and `>` (`CommonMark` 0.31, 6.3).
+/// Escapes a text for the destination of a link between `<` and `>` (`CommonMark` 0.31, 6.3).
 fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,5 @@
-//! The roles that take care of the index: `setup`, as CloudFormation's custom resource or by hand, and `prune`, on a schedule.
+//! The roles that maintain the index: `setup`, as CloudFormation's custom resource or by hand, and `prune`, on a
+//! schedule.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,7 +21,7 @@ use crate::setup::prune::{Fate, delete, judge};
 use crate::setup::resource::{ResourceRequest, UnreadableRequest};
 use crate::setup::run;
 
-/// Left of the time-out for telling CloudFormation, which otherwise waits for an hour.
+/// The time reserved for the response to CloudFormation, which otherwise waits for an hour.
 const CALLBACK_RESERVE: Duration = Duration::from_secs(3);
 
 /// Runs the role `setup`.
@@ -36,7 +37,7 @@ pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
     let handler = service_fn(|invocation: LambdaEvent<Box<RawValue>>| {
         let function = &function;
         async move {
-            within(deadline(&invocation.context), prune(function))
+            with_deadline(deadline(&invocation.context), prune(function))
                 .await
                 .map_err(|reason| failure("PruneFailed", reason))
         }
@@ -44,7 +45,7 @@ pub(super) async fn run_prune(variables: &Variables) -> Result<(), BoxError> {
     Runtime::new(handler).layer(ReadableLayer).run().await
 }
 
-/// Makes the index ready and tells CloudFormation, whatever happened. Without CloudFormation, the result is the reply.
+/// Sets up the index and always reports the result to CloudFormation. Without CloudFormation, the result is the reply.
 async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
     let payload = invocation.payload.get();
     let deadline = deadline(&invocation.context);
@@ -60,7 +61,7 @@ async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) 
     } else if deleting {
         Ok(json!({"kept": "the index and its events stay; delete them yourself if you want to"}))
     } else {
-        // As a task, so that a panic is a reason like others; when time is up it is given up with the set.
+        // As a task, so that a panic is reported like other failures; at the deadline it is aborted with the set.
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { make_ready(&function, &properties).await });
         let finished = async {
@@ -69,7 +70,7 @@ async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) 
                 _ => Err("panic; the log says where".to_owned()),
             }
         };
-        within(deadline, finished).await
+        with_deadline(deadline, finished).await
     };
     log(&json!({
         "level": if result.is_ok() { "INFO" } else { "ERROR" },
@@ -79,8 +80,8 @@ async fn setup(function: Arc<Function>, invocation: LambdaEvent<Box<RawValue>>) 
     }));
     match request {
         Some(request) => {
-            let told = tell(&request, &result, deadline).await;
-            told.map(|()| Value::Null)
+            let sent = send_result(&request, &result, deadline).await;
+            sent.map(|()| Value::Null)
                 .map_err(|reason| failure("CloudFormationNotTold", reason.to_string()))
         }
         None => result.map_err(|reason| failure("SetupFailed", reason)),
@@ -94,8 +95,11 @@ fn failure(kind: &str, reason: String) -> Diagnostic {
     }
 }
 
-/// The result, or what to do about its taking too long.
-async fn within(deadline: SystemTime, work: impl Future<Output = Result<Value, String>>) -> Result<Value, String> {
+/// Returns the result, or at the deadline an error with its remedy.
+async fn with_deadline(
+    deadline: SystemTime,
+    work: impl Future<Output = Result<Value, String>>,
+) -> Result<Value, String> {
     let left = deadline
         .duration_since(SystemTime::now())
         .unwrap_or_default()
@@ -109,7 +113,7 @@ async fn within(deadline: SystemTime, work: impl Future<Output = Result<Value, S
     }
 }
 
-/// What a custom resource is declared with; by hand it may be sent as well.
+/// Returns the properties of a custom resource; a payload sent by hand may have them as well.
 fn properties(payload: &str) -> Value {
     let mut payload: Value = serde_json::from_str(payload).unwrap_or_default();
     let properties = payload.get_mut("ResourceProperties").map(Value::take);
@@ -118,7 +122,7 @@ fn properties(payload: &str) -> Value {
 
 async fn make_ready(function: &Function, properties: &Value) -> Result<Value, String> {
     let wanted = ImportProperties::from_properties(properties)?;
-    let deliverer = function.courier.index()?;
+    let deliverer = function.router.index()?;
     let Config {
         rotation, keep_days, ..
     } = function.config;
@@ -142,7 +146,7 @@ async fn make_ready(function: &Function, properties: &Value) -> Result<Value, St
     }))
 }
 
-/// Imports the dashboards of this index, and says what became of that.
+/// Imports the dashboards of this index, and returns a report.
 async fn import_dashboards(
     function: &Function,
     deliverer: &Deliverer,
@@ -150,7 +154,7 @@ async fn import_dashboards(
     wanted: ImportProperties,
 ) -> Result<String, String> {
     let Place { base, auth, withheld } = place(&wanted.url, deliverer.target(), false)
-        .ok_or_else(|| format!("`DashboardsUrl` is no address; give one as in {EXAMPLES}"))?;
+        .ok_or_else(|| format!("`DashboardsUrl` is not an address; give one as in {EXAMPLES}"))?;
     let objects = objects(&plan.base)?;
     let http = http_client(function.config.ca_file.as_deref(), &function.config.timing);
     let http = http.map_err(|error| error.to_string())?;
@@ -167,9 +171,9 @@ async fn import_dashboards(
     step.map(|step| step.to_string()).map_err(|error| error.to_string())
 }
 
-/// Deletes the indices that are old enough, one after the other; what a time-out interrupts, the next run finishes.
+/// Deletes the indices that are old enough, one after the other; after a time-out, the next run continues.
 async fn prune(function: &Function) -> Result<Value, String> {
-    let deliverer = function.courier.index()?;
+    let deliverer = function.router.index()?;
     let days = function
         .config
         .keep_days
@@ -196,13 +200,17 @@ const MAX_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// Attempts at a URL that refuses the answer for good.
+/// The number of attempts at a URL that refuses the response permanently.
 const MAX_REFUSALS: u32 = 3;
-/// Left of the invocation for its own answer.
+/// The time reserved for the invocation's own response.
 const REPLY_TIME: Duration = Duration::from_millis(200);
 
-/// Puts the answer where CloudFormation waits for it, again and again as long as time is left.
-async fn tell(request: &ResourceRequest, result: &Result<Value, String>, deadline: SystemTime) -> Result<(), BoxError> {
+/// Sends the response to CloudFormation's URL, with retries until the deadline.
+async fn send_result(
+    request: &ResourceRequest,
+    result: &Result<Value, String>,
+    deadline: SystemTime,
+) -> Result<(), BoxError> {
     let client = crate::client::http::http_client(None, &crate::config::Timing::default())?;
     let body = request.answer(result).to_string();
     let (mut pause, mut refusals) = (FIRST_PAUSE, 0);
@@ -214,7 +222,7 @@ async fn tell(request: &ResourceRequest, result: &Result<Value, String>, deadlin
         // The URL is signed for a request without a content type.
         let sent = client
             .put(&request.response_url)
-            // Something is left for another attempt, should this one find no end.
+            // Leaves time for another attempt if this one hangs.
             .timeout((left() * 2 / 3).min(MAX_ATTEMPT_TIMEOUT))
             .body(body.clone())
             .send()
@@ -246,6 +254,6 @@ mod tests {
         let variables = Variables::from([("PIXEL_DESTINATION".to_owned(), "sqlite:pixel.db".to_owned())]);
         let function = Function::new(&variables);
         assert!(matches!(function.config.destination, Some(Destination::Sqlite(_))));
-        assert!(function.courier.index().is_err_and(|reason| reason.contains("sqlite:")));
+        assert!(function.router.index().is_err_and(|reason| reason.contains("sqlite:")));
     }
 }

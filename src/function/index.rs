@@ -1,8 +1,8 @@
-//! The role `index`: a batch of a queue goes to the index.
+//! The role `index`: delivers a batch of a queue's messages to the index.
 //!
-//! Every message has one end: it is in the index (now or before), it is in the fallback with the reason, or it is named in
-//! the answer and so stays in the queue, whose own limit of attempts takes it to the dead-letter queue in the end. A message
-//! of which nothing is known stays in the queue.
+//! Every message has one outcome: it is in the index (now or before), it is in the fallback with the reason, or the
+//! response names it, so that it stays in the queue, whose limit of attempts moves it to the dead-letter queue in the
+//! end. A message with an unknown outcome stays in the queue.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::replay::{Origin, ReplayError};
 pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     let function = Arc::new(Function::new(variables));
     let prepared = Arc::clone(&function);
-    let _preparation = tokio::spawn(async move { prepared.courier.prepare().await });
+    let _preparation = tokio::spawn(async move { prepared.router.prepare().await });
     let mut invocations = Invocations::new(variables)?;
     loop {
         let mut invocation = invocations.next().await?;
@@ -43,17 +43,17 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
 }
 
 async fn index(function: &Arc<Function>, payload: String, deadline: SystemTime) -> Result<Value, Diagnostic> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let Ok(messages) = Messages::parse(payload) else {
         return Err(not_a_batch());
     };
     let (spare, again) = (Arc::clone(function), messages.clone());
-    let work = async move { work(&spare, messages, left(deadline)).await };
-    match guarded(work).await {
-        Some(Ok(done)) => Ok(done.log_and_respond(function, begun)),
+    let work = async move { work(&spare, messages, remaining_time(deadline)).await };
+    match spawn_guarded(work).await {
+        Some(Ok(done)) => Ok(done.log_and_respond(function, started)),
         Some(Err(BatchError)) => Err(not_a_batch()),
         None => {
-            BatchResult::panicked(again.count()).log_and_respond(function, begun);
+            BatchResult::after_panic(again.count()).log_and_respond(function, started);
             Err(Diagnostic {
                 error_type: "Panic".to_owned(),
                 error_message: "panic; the log says where, and the whole batch stays in the queue".to_owned(),
@@ -63,7 +63,7 @@ async fn index(function: &Arc<Function>, payload: String, deadline: SystemTime) 
 }
 
 fn not_a_batch() -> Diagnostic {
-    let reason = "the payload is no batch of SQS; connect this function to a queue";
+    let reason = "the payload is not a batch of SQS; connect this function to a queue";
     log(&json!({"level": "ERROR", "message": BATCH, "reason": reason}));
     Diagnostic {
         error_type: "NoBatch".to_owned(),
@@ -71,29 +71,29 @@ fn not_a_batch() -> Diagnostic {
     }
 }
 
-/// What `work` comes to; none when it panics. Then the whole batch stays in the queue, also what was done of it: nobody knows
-/// any more which that was, and a document that comes again is there already.
-async fn guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+/// Returns the result of `work`; none when it panics. Then the whole batch stays in the queue, including the messages
+/// that were delivered: they are not known any more, and a document that is sent again exists already.
+async fn spawn_guarded<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
     tokio::spawn(work).await.ok()
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Default)]
 struct BatchResult {
     messages: usize,
     counts: Counts,
-    /// Messages that stay in the queue, and how many these are.
+    /// The ids of messages that stay in the queue.
     failures: Vec<String>,
     back_to_queue: usize,
-    /// The first different reasons, and how many messages have each.
+    /// The first different reasons with their numbers of messages.
     reasons: Vec<(String, u64)>,
-    /// Why nobody knows how the codes of the batch stand.
+    /// The reason why the status of the batch's codes is not known.
     code_standing: Option<String>,
 }
 
 impl BatchResult {
-    /// A batch of which nothing is known: the error of the invocation names all its messages.
-    fn panicked(messages: usize) -> Self {
+    /// Builds the outcome of a batch after a panic: the error of the invocation returns all messages to the queue.
+    fn after_panic(messages: usize) -> Self {
         let mut done = Self {
             messages,
             ..Self::default()
@@ -106,7 +106,7 @@ impl BatchResult {
         done
     }
 
-    /// What is neither in the index nor in the fallback stays in the queue.
+    /// Records the outcome of a message; one that is neither in the index nor in the fallback stays in the queue.
     fn note(&mut self, message: String, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Failed(failure) => Outcome::Returned(failure),
@@ -125,16 +125,16 @@ impl BatchResult {
     }
 
     fn reason(&mut self, reason: &str) {
-        const KEPT: usize = 5;
+        const MAX_REASONS: usize = 5;
         if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| known == reason) {
             *count += 1;
-        } else if self.reasons.len() < KEPT {
+        } else if self.reasons.len() < MAX_REASONS {
             self.reasons.push((reason.to_owned(), 1));
         }
     }
 
-    /// Logs what became of the batch, and answers it.
-    fn log_and_respond(self, function: &Function, begun: Instant) -> Value {
+    /// Logs the outcome of the batch, and returns the response.
+    fn log_and_respond(self, function: &Function, started: Instant) -> Value {
         let reasons: Vec<_> = self
             .reasons
             .iter()
@@ -146,7 +146,7 @@ impl BatchResult {
             "messages": self.messages,
             "back_to_queue": self.back_to_queue,
             "reasons": reasons,
-            "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "milliseconds": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
         if let Some(unknown) = self.code_standing {
             line["code_standing"] = unknown.into();
@@ -159,15 +159,15 @@ impl BatchResult {
     }
 }
 
-/// A batch that is being read, and what is known of its messages by then.
+/// A batch that is being read, and the state of its messages.
 struct BatchReader<'a> {
     function: &'a Function,
     messages: Messages,
-    /// The messages of the events that were read, in their order.
+    /// The message ids of the events that were read, in their order.
     ids: Vec<String>,
-    /// The codes of these events, where they are wanted.
+    /// The codes of these events, if they are to be looked up.
     codes: Vec<Option<String>>,
-    hopeless: Vec<RefusedMessage>,
+    refused: Vec<RefusedMessage>,
     done: BatchResult,
     broken: Result<(), BatchError>,
 }
@@ -179,13 +179,13 @@ impl<'a> BatchReader<'a> {
             messages,
             ids: Vec::new(),
             codes: Vec::new(),
-            hopeless: Vec::new(),
+            refused: Vec::new(),
             done: BatchResult::default(),
             broken: Ok(()),
         }
     }
 
-    /// The events of the next messages; none when there are no more.
+    /// Returns the events of the next messages; none when there are no more.
     fn next(&mut self) -> Option<Vec<Event>> {
         match self.messages.part() {
             Ok(part) => part.map(|part| part.into_iter().filter_map(|message| self.event(message)).collect()),
@@ -217,7 +217,7 @@ impl<'a> BatchReader<'a> {
                 return Some(event);
             }
             Err(ReplayError::Ignored(why)) => self.done.note(id, Outcome::Ignored(why)),
-            Err(ReplayError::Poison { reason, text }) => self.hopeless.push(RefusedMessage {
+            Err(ReplayError::Poison { reason, text }) => self.refused.push(RefusedMessage {
                 event: wrap_unreadable(&id, text),
                 message: id,
                 reason,
@@ -226,8 +226,8 @@ impl<'a> BatchReader<'a> {
         None
     }
 
-    /// All events that are to be stored after a look at how their codes stand, which may take a part of the time. Nothing is
-    /// lost when that fails.
+    /// Reads all events and marks them by the status of their codes; the look-up may take a part of the time. Nothing
+    /// is lost if it fails.
     async fn look_up_codes(&mut self, index: &Deliverer, left: Duration) -> Vec<Event> {
         const PART: u32 = 4;
         let mut events: Vec<_> = std::iter::from_fn(|| self.next()).flatten().collect();
@@ -253,68 +253,68 @@ impl<'a> BatchReader<'a> {
 }
 
 async fn work(function: &Arc<Function>, messages: Messages, left: Duration) -> Result<BatchResult, BatchError> {
-    let courier = &function.courier;
+    let router = &function.router;
     let deadline = Instant::now() + left;
-    let mut reading = BatchReader::new(function, messages);
-    // The good ones first, so that the bad ones cannot take their time.
-    let (events, outcomes) = match courier.index() {
+    let mut reader = BatchReader::new(function, messages);
+    // The good messages first, so that the bad ones cannot use up their time.
+    let (events, outcomes) = match router.index() {
         Ok(index) if function.config.code_standing == CodeStanding::Index => {
-            let mut all = Some(reading.look_up_codes(index, left).await);
+            let mut all = Some(reader.look_up_codes(index, left).await);
             let left = deadline.saturating_duration_since(Instant::now());
-            deliver(index, || all.take(), left.saturating_sub(courier.fallback_budget(left))).await
+            deliver(index, || all.take(), left.saturating_sub(router.fallback_budget(left))).await
         }
         Ok(index) => {
             deliver(
                 index,
-                || reading.next(),
-                left.saturating_sub(courier.fallback_budget(left)),
+                || reader.next(),
+                left.saturating_sub(router.fallback_budget(left)),
             )
             .await
         }
-        // What has nowhere to go stays in the queue.
+        // Without a destination, events stay in the queue.
         Err(reason) => {
-            let events: Vec<_> = std::iter::from_fn(|| reading.next()).flatten().collect();
-            let outcomes = events.iter().map(|_| failed(&reason, true)).collect();
+            let events: Vec<_> = std::iter::from_fn(|| reader.next()).flatten().collect();
+            let outcomes = events.iter().map(|_| failed_outcome(&reason, true)).collect();
             (events, outcomes)
         }
     };
     let BatchReader {
         ids,
-        mut hopeless,
+        mut refused,
         mut done,
         broken,
         ..
-    } = reading;
+    } = reader;
     broken?;
     for ((message, event), outcome) in ids.into_iter().zip(events).zip(outcomes) {
         match outcome {
             Outcome::Failed(Failure {
                 reason,
                 temporary: false,
-            }) => hopeless.push(RefusedMessage { message, event, reason }),
+            }) => refused.push(RefusedMessage { message, event, reason }),
             other => done.note(message, other),
         }
     }
-    keep_all(function, hopeless, deadline, &mut done).await;
+    keep_all(function, refused, deadline, &mut done).await;
     Ok(done)
 }
 
-/// What is left of the invocation for delivery.
-fn left(deadline: SystemTime) -> Duration {
-    until(deadline.duration_since(SystemTime::now()).unwrap_or_default())
+/// Returns the time that is left of the invocation for delivery.
+fn remaining_time(deadline: SystemTime) -> Duration {
+    time_for_delivery(deadline.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Of what is left of the invocation, the part before the answer is made: thousands of outcomes are counted and written then,
-/// and with little memory Lambda gives a function a fraction of a processor.
-fn until(left: Duration) -> Duration {
+/// Returns the part of the remaining time before the response has to be built: then thousands of outcomes are counted
+/// and written, and a function with little memory has only a fraction of a processor.
+fn time_for_delivery(left: Duration) -> Duration {
     let margin = (left / 10).clamp(DEADLINE_MARGIN, MAX_MARGIN);
-    // A clock that contradicts the deadline must not keep a batch from being tried.
+    // A wrong clock must not prevent an attempt.
     left.checked_sub(margin)
         .filter(|left| !left.is_zero())
         .unwrap_or(BUDGET_IF_CLOCK_IS_WRONG)
 }
 
-/// Longer it takes for no batch that a queue can hand over.
+/// The longest time that the response takes, for the largest batch of a queue.
 const MAX_MARGIN: Duration = Duration::from_secs(3);
 
 /// The time for a batch when the clock contradicts the deadline.
@@ -326,7 +326,7 @@ async fn deliver(
     next: impl FnMut() -> Option<Vec<Event>> + Send,
     budget: Duration,
 ) -> (Vec<Event>, Vec<Outcome>) {
-    let patience = BulkTimeouts {
+    let timeouts = BulkTimeouts {
         attempt: budget.min(if index.target().can_pause() {
             Timing::WITH_PAUSE.attempt
         } else {
@@ -334,30 +334,30 @@ async fn deliver(
         }),
         budget,
     };
-    index.deliver_parts(next, Limits::HALF, patience).await
+    index.deliver_parts(next, Limits::HALF, timeouts).await
 }
 
-fn failed(reason: &str, temporary: bool) -> Outcome {
+fn failed_outcome(reason: &str, temporary: bool) -> Outcome {
     Outcome::Failed(Failure {
         reason: reason.to_owned(),
         temporary,
     })
 }
 
-/// A message that the index will never take.
+/// A message that the index will never accept.
 struct RefusedMessage {
     message: String,
     event: Event,
     reason: String,
 }
 
-/// Messages under way to the fallback at the same time.
+/// The number of messages that are sent to the fallback at the same time.
 const MAX_CONCURRENT_FALLBACK: usize = 32;
 
-/// Keeps in the fallback what the index will never take. Without a fallback, or when it fails, or when time is up, a message
-/// stays in the queue, from where it comes to the dead-letter queue.
-async fn keep_all(function: &Arc<Function>, hopeless: Vec<RefusedMessage>, deadline: Instant, done: &mut BatchResult) {
-    let mut waiting = hopeless.into_iter();
+/// Sends messages that the index will never accept to the fallback. Without a fallback, or if it fails, or at the
+/// deadline, a message stays in the queue, which moves it to the dead-letter queue.
+async fn keep_all(function: &Arc<Function>, refused: Vec<RefusedMessage>, deadline: Instant, done: &mut BatchResult) {
+    let mut waiting = refused.into_iter();
     let mut under_way = JoinSet::new();
     loop {
         while under_way.len() < MAX_CONCURRENT_FALLBACK
@@ -373,8 +373,8 @@ async fn keep_all(function: &Arc<Function>, hopeless: Vec<RefusedMessage>, deadl
     }
 }
 
-async fn keep(function: Arc<Function>, hopeless: RefusedMessage, deadline: Instant) -> (String, Outcome) {
-    let RefusedMessage { message, event, reason } = hopeless;
+async fn keep(function: Arc<Function>, refused: RefusedMessage, deadline: Instant) -> (String, Outcome) {
+    let RefusedMessage { message, event, reason } = refused;
     let failure = Failure {
         reason,
         temporary: false,
@@ -384,12 +384,12 @@ async fn keep(function: Arc<Function>, hopeless: RefusedMessage, deadline: Insta
     let outcome = if left.is_zero() {
         Outcome::Failed(failure)
     } else {
-        function.courier.keep(&event, &failure, budget).await
+        function.router.keep(&event, &failure, budget).await
     };
     (message, outcome)
 }
 
-/// A message that is no event, in the form in which the fallback takes events.
+/// Wraps a message that is not an event, in the form of the fallback's events.
 fn wrap_unreadable(message: &str, text: String) -> Event {
     Event {
         id: message.to_owned(),
@@ -406,10 +406,14 @@ mod tests {
     fn a_batch_leaves_time_for_its_answer() {
         let milliseconds = Duration::from_millis;
         for (left, wanted) in [(900_000, 897_000), (15_000, 13_500), (1_000, 900), (500, 400), (101, 1)] {
-            assert_eq!(until(milliseconds(left)), milliseconds(wanted), "of {left} ms");
+            assert_eq!(
+                time_for_delivery(milliseconds(left)),
+                milliseconds(wanted),
+                "of {left} ms"
+            );
         }
         assert_eq!(
-            (until(milliseconds(100)), until(milliseconds(0))),
+            (time_for_delivery(milliseconds(100)), time_for_delivery(milliseconds(0))),
             (BUDGET_IF_CLOCK_IS_WRONG, BUDGET_IF_CLOCK_IS_WRONG)
         );
     }
@@ -426,8 +430,8 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("a fault in the middle");
         };
-        assert!(guarded(work).await.is_none());
-        let done = BatchResult::panicked(3);
+        assert!(spawn_guarded(work).await.is_none());
+        let done = BatchResult::after_panic(3);
         assert_eq!(
             (done.counts.get("returned"), done.counts.total(), done.back_to_queue),
             (3, 3, 3)
@@ -439,8 +443,8 @@ mod tests {
         let mut done = BatchResult::default();
         for (id, outcome) in [
             ("a", Outcome::Indexed),
-            ("b", failed("status 429", true)),
-            ("c", failed("status 400", false)),
+            ("b", failed_outcome("status 429", true)),
+            ("c", failed_outcome("status 400", false)),
             ("d", Outcome::Duplicate),
         ] {
             done.note(id.to_owned(), outcome);

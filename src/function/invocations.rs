@@ -1,11 +1,11 @@
 //! Invocations, one after the other, from the Runtime API.
 //!
-//! The runtime's crate puts the trace id of each invocation into the process's environment, and the C library keeps every
-//! value that a variable has ever had: some 140 bytes for each hit (measured), and after a million hits the memory of a
-//! sandbox. Nothing in the roles that hits go through reads that variable. So they ask for their invocations by themselves,
-//! and read the payload in their own way. The paths and headers are those of the Lambda developer
-//! guide, "Using the Lambda runtime API for custom runtimes"; `Lambda-Runtime-Invocation-Id` is handed back where there is one,
-//! as the runtime's crate does.
+//! The runtime's crate puts the trace id of each invocation into the process's environment, and the C library keeps
+//! every value that a variable has ever had: some 140 bytes for each hit (measured), and after a million hits the
+//! memory of a sandbox. The roles that hits go through do not read that variable, so they get their invocations
+//! themselves and parse the payload in their own way. The paths and headers are those of the Lambda developer guide,
+//! "Using the Lambda runtime API for custom runtimes"; `Lambda-Runtime-Invocation-Id` is handed back where there is
+//! one, as the runtime's crate does.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,11 +29,11 @@ pub(super) struct Invocations {
 pub(super) struct Invocation {
     /// The request's id.
     pub(super) id: String,
-    /// When it must be over.
+    /// The time at which the invocation must be over.
     pub(super) deadline: SystemTime,
-    /// What the function is invoked with: text, whatever came.
+    /// The payload as text; invalid UTF-8 is replaced.
     pub(super) payload: String,
-    /// Tells stale replies from this one's: the header [`INVOCATION_ID`].
+    /// The header [`INVOCATION_ID`], by which Lambda recognises stale replies.
     mark: Option<HeaderValue>,
 }
 
@@ -46,7 +46,7 @@ impl Invocations {
     ///
     /// # Errors
     ///
-    /// When the Runtime API does not answer, or answers something else. Then there is nothing left to wait for: Lambda starts
+    /// When the Runtime API does not answer, or answers something else. Then the process has to end: Lambda starts
     /// another sandbox.
     pub(super) async fn next(&mut self) -> Result<Invocation, BoxError> {
         let request = Request::get("/2018-06-01/runtime/invocation/next");
@@ -70,8 +70,8 @@ impl Invocations {
         })
     }
 
-    /// Ends an invocation with its reply, which is JSON, or with an error. An answer that Lambda does not want any more, or finds
-    /// too large, is its own affair: it has told whoever has invoked the function.
+    /// Ends an invocation with its reply, which is JSON, or with an error. A reply that Lambda rejects as late or too
+    /// large is not an error here: Lambda has told the caller of the function.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The role `manage`: codes and statistics, behind API Gateway, a function URL or a load balancer; and the page on which the
-//! recipient of a mail says that it is not to be counted.
+//! The role `manage`: the API of codes and statistics, behind API Gateway, a function URL or a load balancer; and the
+//! opt-out page for recipients of mails.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +46,7 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
 
 async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload: &str) -> Value {
     let Ok(request) = Request::decode(payload.as_bytes()) else {
-        return proxy_response(Ingress::Rest, Problem::NotFound("this is no request").reply());
+        return proxy_response(Ingress::Rest, Problem::NotFound("this is not a request").reply());
     };
     let ingress = request.ingress;
     if function.config.page && is_root(&request) {
@@ -54,20 +54,20 @@ async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload
         return proxy_response(ingress, page.unwrap_or_else(|| Problem::Method("GET").reply()));
     }
     if let Some(code) = opt_out::extract_code(&request.path) {
-        let reply = opted_out(function, limits, &manager.keys, &request, code).await;
-        // Without the code: the log is no place for what stands in mails.
+        let reply = answer_opt_out(function, limits, &manager.keys, &request, code).await;
+        // Without the code: codes of mails do not belong in the log.
         let reply = reply.unwrap_or_else(|error| {
             log(&json!({"level": "ERROR", "message": "opt-out", "reason": error.to_string()}));
             opt_out::render_unavailable()
         });
         return proxy_response(ingress, opt_out::without_body_for_head(&request.method, reply));
     }
-    let asked = read_request(function, request, payload);
-    let reply = match function.courier.index() {
+    let request = read_request(function, request, payload);
+    let reply = match function.router.index() {
         Ok(index) => {
-            let (reply, reason) = manager.answer(&asked, index, chrono::Utc::now()).await;
+            let (reply, reason) = manager.answer(&request, index, chrono::Utc::now()).await;
             if let Some(reason) = reason {
-                log(&json!({"level": "ERROR", "message": "manage", "path": asked.path, "reason": reason}));
+                log(&json!({"level": "ERROR", "message": "manage", "path": request.path, "reason": reason}));
             }
             reply
         }
@@ -79,32 +79,32 @@ async fn answer(function: &Function, manager: &Manager, limits: &Limits, payload
     proxy_response(ingress, with_cors(reply, function.config.cors_origin.as_deref()))
 }
 
-/// Whether a request is for the API's root, with the name of the stage or without.
+/// Returns true if a request is for the API's root, with or without the stage's name.
 fn is_root(request: &Request) -> bool {
     let path = request.path.trim_matches('/');
     path.is_empty() || Some(path) == request.context("stage")
 }
 
-/// Limits of requests to the page for recipients, in each sandbox.
+/// The rate limits of the opt-out page, in each sandbox.
 struct Limits {
     changes: RateLimit,
     lookups: RateLimit,
 }
 
-/// Changes in a minute from one network, and codes that are looked up for it.
+/// The number of changes in a minute from one network.
 const MAX_CHANGES: u32 = 600;
 const MAX_LOOKUPS: u32 = 120;
 
-/// The page for the recipient of a mail, which is open to everybody. Only codes that stand for one person are remembered, so that
-/// nobody can fill the index with others; what has been remembered before is shown.
-async fn opted_out(
+/// Answers the opt-out page for recipients, which is public. Only codes of one person are stored, so that nobody can
+/// fill the index with others; stored opt-outs are shown.
+async fn answer_opt_out(
     function: &Function,
     limits: &Limits,
     keys: &Keys,
     request: &Request,
     code: &str,
 ) -> Result<ApiResponse, QueryError> {
-    let Some(wish) = OptOutRequest::parse(&request.method, &request.query) else {
+    let Some(action) = OptOutRequest::parse(&request.method, &request.query) else {
         return Ok(opt_out::render_wrong_method());
     };
     if !opt_out::can_be_remembered(code) {
@@ -115,8 +115,8 @@ async fn opted_out(
         return Ok(opt_out::render_fixed_by_owner());
     }
     let site = RequestSite::read(&request.headers, config.public_url.as_deref());
-    if wish != OptOutRequest::See && site == RequestSite::Other {
-        return Ok(opt_out::other_site());
+    if action != OptOutRequest::See && site == RequestSite::Other {
+        return Ok(opt_out::render_other_site());
     }
     let now = chrono::Utc::now();
     let peer = request.context("source-ip").and_then(|address| address.parse().ok());
@@ -129,9 +129,9 @@ async fn opted_out(
         &limits.lookups
     };
     if !limit.allow(peer, now) {
-        return Ok(opt_out::too_many());
+        return Ok(opt_out::render_too_many());
     }
-    let index = function.courier.index().map_err(QueryError::Unavailable)?;
+    let index = function.router.index().map_err(QueryError::Unavailable)?;
     let is_out = codes::is_opted_out(index, code);
     let reach = async {
         match proven {
@@ -140,20 +140,20 @@ async fn opted_out(
         }
     };
     let (is_out, reach) = tokio::try_join!(is_out, reach)?;
-    match (reach, wish) {
+    match (reach, action) {
         (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::render_fixed_by_owner()),
         (CodeReach::Unknown, _) => Ok(opt_out::render_unknown_code()),
-        // A cookie of this host would not reach the image's.
-        (CodeReach::Shared, wish) => Ok(opt_out::shared(wish)),
+        // A cookie of this host is not sent to the image's host.
+        (CodeReach::Shared, action) => Ok(opt_out::render_shared_code(action)),
         (CodeReach::Personal, OptOutRequest::See) => Ok(opt_out::render_page(OptOutScope::Recipient, is_out)),
-        // Only a browser takes it back: a provider's click never does.
-        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
-        (CodeReach::Personal, wish) => {
-            let out = wish == OptOutRequest::Out;
+        // Only a browser can opt in again; a mail provider's one-click request never does.
+        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::render_other_site()),
+        (CodeReach::Personal, action) => {
+            let out = action == OptOutRequest::Out;
             if out != is_out {
                 codes::change_opt_out(index, code, out, Requester::Page, now).await?;
             }
-            Ok(opt_out::changed(site, out))
+            Ok(opt_out::render_changed(site, out))
         }
     }
 }
@@ -177,19 +177,19 @@ fn read_request(function: &Function, request: Request, payload: &str) -> ApiRequ
         warnings: Vec::new(),
         body: body(&payload),
         query: request.query,
-        // Bearer tokens stand in `PIXEL_TOKENS`, and there are no sessions.
+        // Bearer tokens are in `PIXEL_TOKENS`, and there are no sessions.
         ..ApiRequest::default()
     }
 }
 
-/// Whether IAM has let the caller in. Nobody but API Gateway and Lambda writes this part of a payload.
+/// Returns true if IAM has authorized the caller. Only API Gateway and Lambda write this part of a payload.
 fn is_authorized_by_iam(context: &Value) -> bool {
     let of_rest = context["identity"]["userArn"].as_str();
     let of_http = context["authorizer"]["iam"]["userArn"].as_str();
     of_rest.or(of_http).is_some_and(|arn| arn.starts_with("arn:"))
 }
 
-/// The body as it was sent: a request as decoded elsewhere has it as JSON.
+/// Returns the body as it was sent; a decoded request has it as JSON only.
 fn body(payload: &Value) -> Vec<u8> {
     let text = payload["body"].as_str().unwrap_or_default();
     let decoded = (payload["isBase64Encoded"] == true)
@@ -206,7 +206,7 @@ fn with_cors(mut reply: ApiResponse, origin: Option<&str>) -> ApiResponse {
     reply
 }
 
-/// The reply in the form of a proxy integration.
+/// Builds the reply in the form of a proxy integration.
 fn proxy_response(ingress: Ingress, reply: ApiResponse) -> Value {
     let ApiResponse { status, headers, body } = reply;
     let mut proxied = json!({"statusCode": status, "body": body, "isBase64Encoded": false});

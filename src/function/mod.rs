@@ -22,23 +22,23 @@ use crate::client::router::Router;
 use crate::config::{Config, Variables};
 use crate::destination::counts::Counts;
 
-/// What the function's `Handler` can be.
+/// The roles, chosen by the function's `Handler`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A request becomes the pixel and an event.
+    /// Answers a hit with the pixel and stores an event.
     Capture,
-    /// The index is made ready; also CloudFormation's custom resource.
+    /// Sets up the index; also CloudFormation's custom resource.
     Setup,
-    /// Old indices are deleted.
+    /// Deletes old indices.
     Prune,
-    /// A queue's messages go to the index.
+    /// Delivers a queue's messages to the index.
     Index,
-    /// Codes and statistics are asked for.
+    /// Answers the API of codes and statistics.
     Manage,
 }
 
 impl Role {
-    /// All of them, with their handler's names.
+    /// All roles with their handlers' names.
     pub const ALL: [(&'static str, Self); 5] = [
         ("capture", Self::Capture),
         ("setup", Self::Setup),
@@ -47,7 +47,7 @@ impl Role {
         ("manage", Self::Manage),
     ];
 
-    /// The role of a handler's name. `bootstrap` is what deployment tools write when nobody has chosen a name.
+    /// Parses a handler's name. `bootstrap` is the default of deployment tools.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl Role {
         known.map(|(_, role)| *role).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
             format!(
-                "`{handler}` is no handler of this function; set `Handler` to one of {}",
+                "`{handler}` is not a handler of this function; set `Handler` to one of {}",
                 names.join(", ")
             )
         })
@@ -79,8 +79,8 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
-    // In a task of its own: each time that something wakes the future on which the runtime blocks, it wakes the driver, too,
-    // which are two system calls and more.
+    // In a task of its own: each wake-up of the future on which the runtime blocks also wakes the driver, which costs
+    // two system calls and more.
     let ended = runtime.map_err(BoxError::from).and_then(|runtime| {
         runtime.block_on(async { tokio::task::spawn_local(async move { run(&variables).await }).await? })
     });
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Has panics logged, by their places alone: a message could quote what a visitor sent.
+/// Logs panics by their places only: a message could quote a visitor's data.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string);
@@ -113,7 +113,7 @@ async fn run(variables: &Variables) -> Result<(), BoxError> {
     }
 }
 
-/// Tells Lambda and the log why the function does not start.
+/// Reports to Lambda and the log the reason why the function does not start.
 async fn refuse(variables: &Variables, reason: String) -> Result<(), BoxError> {
     api::report_init_error(variables, "UnknownHandler", &reason).await;
     Err(reason.into())
@@ -123,7 +123,7 @@ async fn refuse(variables: &Variables, reason: String) -> Result<(), BoxError> {
 #[derive(Debug)]
 struct Function {
     config: Config,
-    courier: Router,
+    router: Router,
     /// The function's name, under which its outcomes are counted.
     name: String,
 }
@@ -132,18 +132,18 @@ const NO_KEY: &str = "`PIXEL_PRIVACY_KEY` is not set: every sandbox hashes with 
 
 const NO_GEO_FILE: &str = "`PIXEL_GEO_FILE` is set, and the function reads no such file: countries are those of the edge's headers, such as CloudFront's";
 
-/// Left of the deadline for the log line and the next "next".
+/// The time before the deadline that is reserved for the log line and the next "next".
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 
 impl Function {
-    /// Reads the configuration. What is wrong with it is logged; the visitors are answered all the same, and their events
-    /// are logged whole.
+    /// Reads the configuration. Errors in it are logged; visitors are answered anyway, and their events are logged
+    /// whole.
     fn new(variables: &Variables) -> Self {
         let (config, problems) = Config::read(variables);
         for problem in &problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": problem.to_string()}));
         }
-        let (courier, problems) = Router::new(&config, credentials::from_environment(variables).as_ref());
+        let (router, problems) = Router::new(&config, credentials::from_environment(variables).as_ref());
         for reason in problems {
             log(&json!({"level": "ERROR", "message": "configuration", "reason": reason}));
         }
@@ -155,7 +155,7 @@ impl Function {
         }
         Self {
             config,
-            courier,
+            router,
             name: variables
                 .get("AWS_LAMBDA_FUNCTION_NAME")
                 .map_or("pixel", String::as_str)
@@ -165,14 +165,14 @@ impl Function {
 }
 
 impl Function {
-    /// Adds to a log line what makes `CloudWatch` count.
+    /// Adds the metrics for `CloudWatch` to a log line.
     fn count(&self, line: &mut Value, counts: &Counts) {
         counts.embed(line, &self.name, chrono::Utc::now().timestamp_millis());
     }
 
-    /// Adds to a log line that the index's clock differs from ours, where it has said so.
+    /// Adds to a log line the difference between the index's clock and ours, if it is known.
     fn note_clock(&self, line: &mut Value) {
-        let seconds = self.courier.clock_offset();
+        let seconds = self.router.clock_offset();
         if seconds != 0 {
             line["clock_offset_seconds"] = seconds.into();
         }
@@ -183,7 +183,7 @@ fn deadline(context: &lambda_runtime::Context) -> std::time::SystemTime {
     std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(context.deadline)
 }
 
-/// One line to the log, in one piece. A log that cannot be written is no reason to fail a visitor.
+/// Writes one line to the log, in one piece. A failure is ignored, because the visitor must be answered.
 fn log(line: &Value) {
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');

@@ -1,4 +1,4 @@
-//! A layer around the handler of the role `manage` that makes every payload readable.
+//! A layer around the handler of the role `manage` that makes every payload valid JSON.
 
 use std::task::{Context, Poll};
 
@@ -6,11 +6,11 @@ use lambda_runtime::{LambdaInvocation, tower};
 use serde::de::IgnoredAny;
 use tower::{Layer, Service};
 
-/// What the handler is given instead of a payload that is not JSON.
+/// The replacement for a payload that is not JSON.
 const NOT_JSON: &str = r#""not JSON""#;
 
-/// Makes sure that the handler is called: the runtime's crate answers what it cannot parse with an error, and whoever asks
-/// would not learn why.
+/// A layer that makes sure that the handler is called: the runtime's crate answers a payload that it cannot parse with
+/// an error that does not tell the caller the reason.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadableLayer;
 

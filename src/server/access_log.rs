@@ -1,4 +1,5 @@
-//! The stage's access log: a line of JSON for each answer, in the form that the deployed API writes. `pixel audit` reads both.
+//! The access log of the server: a line of JSON for each response, in the format of the deployed API. `pixel audit`
+//! reads both.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,7 +14,7 @@ use crate::files::{self, Access};
 use crate::hit::request::http_request::HttpRequest;
 use crate::terminal::print_message;
 
-/// What of a request stands in its line.
+/// The fields of a request in its log line.
 #[derive(Clone, Debug)]
 pub struct AccessLogEntry {
     time: i64,
@@ -22,27 +23,27 @@ pub struct AccessLogEntry {
     pub(super) resource: &'static str,
 }
 
-/// The methods that are named; a visitor may send any word as one.
+/// The methods that are logged by name; a visitor may send any word as a method.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"];
 
-/// Stands where there is nothing of ours to name.
-const OTHER: &str = "-";
+/// The placeholder for unknown methods and paths.
+const UNKNOWN: &str = "-";
 
 impl AccessLogEntry {
-    /// Of a request; of its method and path only what is ours, since the rest is the visitor's.
-    pub fn from_request(arrived: &HttpRequest) -> Self {
-        let resource = super::gateway::resource(&arrived.path);
-        let method = METHODS.into_iter().find(|method| *method == arrived.method);
+    /// Makes the entry of a request. Only known methods and path templates are logged, never the visitor's own text.
+    pub fn from_request(request: &HttpRequest) -> Self {
+        let resource = super::gateway::resource(&request.path);
+        let method = METHODS.into_iter().find(|method| *method == request.method);
         Self {
-            time: arrived.time.timestamp_millis(),
-            id: arrived.id.clone(),
-            method: method.unwrap_or(OTHER),
-            resource: resource.map_or(OTHER, |(route, ..)| route.path),
+            time: request.time.timestamp_millis(),
+            id: request.id.clone(),
+            method: method.unwrap_or(UNKNOWN),
+            resource: resource.map_or(UNKNOWN, |(route, ..)| route.path),
         }
     }
 }
 
-/// Writes lines on a thread of its own, so that a slow disk never holds up a visitor.
+/// An access log. Its lines are written by a thread of its own, so that a slow disk never delays a visitor.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     lines: mpsc::Sender<String>,
@@ -53,7 +54,7 @@ impl AccessLog {
     ///
     /// # Errors
     ///
-    /// When it cannot be opened, or no thread can be started.
+    /// When the file cannot be opened, or no thread can be started.
     pub fn open(path: &Path) -> std::io::Result<(Self, JoinHandle<()>)> {
         let file = files::append_to(path, Access::Group)?;
         let (lines, waiting) = mpsc::channel();
@@ -63,18 +64,18 @@ impl AccessLog {
         Ok((Self { lines }, writer))
     }
 
-    /// Writes the line of an answer.
-    pub fn write(&self, note: &AccessLogEntry, answer: &HttpAnswer) {
+    /// Writes the line of a response.
+    pub fn write(&self, entry: &AccessLogEntry, answer: &HttpAnswer) {
         let line = json!({
-            "time": note.time.to_string(),
-            "id": note.id,
-            "method": note.method,
-            "resource": note.resource,
+            "time": entry.time.to_string(),
+            "id": entry.id,
+            "method": entry.method,
+            "resource": entry.resource,
             "status": answer.status.to_string(),
             "answer": answer.header("x-pixel"),
             "bytes": answer.body.len().to_string(),
         });
-        // The writer has said why when it has stopped.
+        // If the writer has stopped, it has logged the reason.
         let _ = self.lines.send(line.to_string());
     }
 }

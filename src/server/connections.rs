@@ -1,7 +1,8 @@
-//! The open connections: how many there may be, and which is closed for another.
+//! The open connections: their number is limited, and an idle one is closed for a new one.
 //!
-//! A new connection may be a visitor's hit, so it is not refused as long as another connection only waits: the one that has
-//! waited longest for its client, be it for a request, for a body or for the client to take an answer, is closed instead.
+//! A new connection may be a visitor's hit, so it is not refused as long as another connection only waits: the one that
+//! has waited longest for its client (for a request, for a body or for the client to take a response) is closed
+//! instead.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,13 +23,13 @@ use crate::hit::read::is_private_address;
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It waits for its client to send a request or a body.
+    /// Waits for the client to send a request or a body.
     Receiving,
-    /// Its request is answered.
+    /// Answers a request.
     Answering,
-    /// It waits for its client to take the answer.
+    /// Waits for the client to take the response.
     Sending,
-    /// It sends events as they come to a client that has a token.
+    /// Sends live events to a client that has a token.
     Following,
 }
 
@@ -36,7 +37,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Connection {
     client: Option<IpAddr>,
-    /// The state, and since when.
+    /// The state, and the time it began.
     state: Mutex<(State, Instant)>,
     close: Notify,
 }
@@ -58,22 +59,22 @@ impl Connection {
         *self.state() = (state, Instant::now());
     }
 
-    /// A request has arrived.
+    /// Records that a request has arrived.
     pub(super) fn begin_answer(&self) {
         self.enter(State::Answering);
     }
 
-    /// The rest of a request is waited for.
+    /// Records that the server waits for the body of a request.
     pub(super) fn begin_body(&self) {
         self.enter(State::Receiving);
     }
 
-    /// The answer is ready to be sent; one that is followed has no end.
+    /// Records that a response is ready to be sent. `is_followed` is for responses without an end.
     pub(super) fn begin_sending(&self, is_followed: bool) {
         self.enter(if is_followed { State::Following } else { State::Sending });
     }
 
-    /// The client has taken all that there was for it.
+    /// Records that the client has taken the whole response.
     fn note_sent(&self) {
         let mut state = self.state();
         if state.0 == State::Sending {
@@ -81,13 +82,13 @@ impl Connection {
         }
     }
 
-    /// Since when it waits for its client; none while it does something else.
+    /// Returns the time since which it waits for its client; none while it does not wait.
     fn waits_since(&self) -> Option<Instant> {
         let (state, since) = *self.state();
         matches!(state, State::Receiving | State::Sending).then_some(since)
     }
 
-    /// Returns when it is to be closed for another.
+    /// Resolves when this connection is to be closed for another.
     pub(super) async fn closed(&self) {
         self.close.notified().await;
     }
@@ -98,7 +99,7 @@ impl Connection {
 struct Open {
     last: u64,
     connections: HashMap<u64, Arc<Connection>>,
-    /// How many each client has.
+    /// The number of connections of each client.
     clients: HashMap<IpAddr, usize>,
 }
 
@@ -110,7 +111,7 @@ impl Open {
             .unwrap_or(0)
     }
 
-    /// Makes room for one more, in all and for this client. Returns false when there is none.
+    /// Makes room for another connection, in total and of this client. Returns false if there is no room.
     fn make_room(&mut self, client: Option<IpAddr>, limits: &Limits) -> bool {
         if client.is_some() && self.count(client) >= limits.client_connections {
             return self.close_longest_waiting(|connection| connection.client == client);
@@ -160,11 +161,11 @@ impl Open {
 pub(super) struct Connections {
     open: Arc<Mutex<Open>>,
     limits: Limits,
-    /// Whether peers are clients: not where the owner's proxy stands between them.
+    /// True if peers are clients; false behind the owner's proxy.
     peers_are_clients: bool,
 }
 
-/// A place among the open connections, which is given back at the end.
+/// A place among the open connections, returned on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     id: u64,
@@ -191,7 +192,7 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection; none when all others are being answered.
+    /// Returns a place for a new connection; none when all others are being answered.
     pub(super) fn admit(&self, peer: IpAddr) -> Option<Place> {
         let client = client_of(peer).filter(|_| self.peers_are_clients);
         let mut open = self.open();
@@ -207,19 +208,19 @@ impl Connections {
         })
     }
 
-    /// Closes the connection that has waited longest, as there are no more files to be opened.
+    /// Closes the connection that has waited longest, when no more files can be opened.
     pub(super) fn close_one(&self) {
         self.open().close_longest_waiting(|_| true);
     }
 
-    /// How many there are.
+    /// Returns the number of open connections.
     pub(super) fn count(&self) -> usize {
         self.open().connections.len()
     }
 }
 
-/// The client of a connection, as far as it can be told: whoever has one address of IPv6 has its whole network. Behind a
-/// private address there may be many.
+/// Returns the client of a connection. One IPv6 customer has a whole /64 network. Behind a private address there may be
+/// many clients, so there is none.
 fn client_of(peer: IpAddr) -> Option<IpAddr> {
     match peer.to_canonical() {
         peer if is_private_address(peer) => None,
@@ -228,15 +229,15 @@ fn client_of(peer: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// A connection's stream, which fails when its client takes too long to take what is sent.
+/// A connection's stream that fails when its client reads too slowly.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
     connection: Arc<Connection>,
     limits: Limits,
-    /// Until when the client has to take something; none while nothing waits for it.
+    /// The deadline for the client to read something; none while nothing is pending.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// What it has taken since the last step.
+    /// The bytes that the client has taken since the last step.
     taken: usize,
 }
 
@@ -251,7 +252,7 @@ impl Watched {
         }
     }
 
-    /// Looks at what became of a write: who takes nothing for too long is not waited for.
+    /// Checks the result of a write: a client that reads nothing for too long gets a timeout.
     fn watch(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = written {
             self.taken += *result.as_ref().unwrap_or(&0);
@@ -300,7 +301,7 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// Called when all that was to be written is.
+    /// Flushes the stream; the caller has then written everything.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         (self.taken, self.deadline) = (0, None);
         self.connection.note_sent();
@@ -341,7 +342,7 @@ mod tests {
         places[0].connection.begin_answer();
         places[1].connection.begin_answer();
         places[1].connection.begin_sending(false);
-        // The third waits since before the second began to.
+        // The third has been waiting for longer than the second.
         let _fourth = all.admit(address("203.0.113.4")).expect("one of the others is closed");
         let open = places.each_ref().map(|place| is_open(&all, place));
         assert_eq!(open, [true, true, false]);
@@ -363,7 +364,7 @@ mod tests {
         let places = one_network.map(|peer| all.admit(peer).expect("there is room"));
         assert!(is_open(&all, &other));
         assert!(!is_open(&all, &places[0]) && is_open(&all, &places[2]));
-        // Many visitors may stand behind a proxy.
+        // Many visitors may be behind a proxy.
         let behind = ["127.0.0.1"; 10].map(|peer| all.admit(address(peer)).expect("there is room"));
         assert!(behind.iter().all(|place| is_open(&all, place)));
     }

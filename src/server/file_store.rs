@@ -1,4 +1,4 @@
-//! The role `manage` in the stage: the same answers from a file.
+//! The query store of the server: a SQLite file that answers what the role `manage` answers from an index.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,20 +20,20 @@ impl From<StoreError> for QueryError {
     }
 }
 
-/// A file of events, read by threads of its own: hits go before questions, and what is looked up waits for no question.
+/// A file of events. Queries run on a pool of threads with low priority; look-ups have a thread of their own.
 #[derive(Clone, Debug)]
 pub struct FileStore(Arc<Lanes>);
 
 #[derive(Debug)]
 struct Lanes {
-    /// Goes through many events; gives way to hits.
+    /// The threads for queries over many events; hits have priority.
     questions: Lane,
-    /// Reads a few rows that an index finds.
+    /// The thread for look-ups of a few rows by a database index.
     lookups: Lane,
 }
 
 impl FileStore {
-    /// Begins to answer.
+    /// Starts the threads.
     pub fn new(readers: &Readers) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Lanes {
@@ -42,11 +42,11 @@ impl FileStore {
         }))
     }
 
-    /// Reads what was opted out after a known state, as `convert` makes it of the codes; none when nothing has changed.
+    /// Reads the opt-outs after a known state, converted by `convert`; none when nothing has changed.
     ///
     /// # Errors
     ///
-    /// [`AskError`] when the file cannot be read.
+    /// [`QueryError`] when the file cannot be read.
     pub async fn opt_outs_after<T: Send + 'static>(
         &self,
         known: Option<OptOutState>,
@@ -65,27 +65,27 @@ impl FileStore {
     }
 }
 
-/// What may wait for a thread; more is refused.
-const WAITING: usize = 256;
+/// The number of calls that may wait for a thread; more are refused.
+const MAX_WAITING_CALLS: usize = 256;
 
-/// Does something with the open file, or tells why it is not open; whether it is to stay open.
+/// A call with the open file, or the reason why it is not open. Returns true if the file may stay open.
 type Work = Box<dyn FnOnce(Result<&Reader, QueryError>) -> bool + Send>;
 
 #[derive(Debug)]
 struct Lane {
-    /// None when it ends.
+    /// The queue of calls; none once the lane ends.
     sender: Option<SyncSender<Work>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Lane {
     fn new(readers: &Readers, threads: usize, begin: fn()) -> Self {
-        let (sender, receiver) = sync_channel(WAITING);
+        let (sender, receiver) = sync_channel(MAX_WAITING_CALLS);
         let receiver = Arc::new(Mutex::new(receiver));
         let spawn = |_| {
             let (readers, receiver) = (readers.clone(), Arc::clone(&receiver));
             let thread = std::thread::Builder::new().name("questions".to_owned());
-            // Without any thread there is nobody to answer, which whoever asks is told.
+            // Without any thread, callers get an error.
             thread
                 .spawn(move || {
                     begin();
@@ -105,7 +105,7 @@ impl Lane {
     ) -> Result<T, QueryError> {
         let (done, answer) = oneshot::channel::<Result<T, QueryError>>();
         let work = move |reader: Result<&Reader, QueryError>| {
-            // Nobody waits for it any more.
+            // The caller has gone.
             if done.is_closed() {
                 return true;
             }
@@ -129,7 +129,7 @@ impl Drop for Lane {
     fn drop(&mut self) {
         self.sender = None;
         for thread in self.threads.drain(..) {
-            // One that panicked has told nobody anything.
+            // The callers of a thread that panicked have got an error.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,5 @@
-//! What API Gateway does between a visitor and the function: the payload of a request, the answer of a reply.
+//! A model of API Gateway between a visitor and the function: makes the payload of a request and the HTTP response of a
+//! reply.
 
 use crate::hit::request::http_request::HttpRequest;
 
@@ -18,12 +19,12 @@ use crate::hit::request::{Ingress, Pairs, alb, http, rest};
 pub struct Resource {
     /// The template.
     pub path: &'static str,
-    /// What its integration response declares.
+    /// The content that its integration response declares.
     pub content: Content,
 }
 
 impl Resource {
-    /// The image for whom it answers with one.
+    /// Returns the image of the resource; for the script, the one of its error responses.
     pub const fn image(self) -> Image {
         match self.content {
             Content::Image(image) => image,
@@ -60,7 +61,7 @@ pub const RESOURCES: [Resource; 6] = [
     },
 ];
 
-/// The resource that a path belongs to, with what stood before it (the stage's name) and the code, both decoded.
+/// Returns the resource of a path, the part before it (the stage's name) and the code, both decoded.
 pub fn resource(path: &str) -> Option<(Resource, String, Option<String>)> {
     // Split first: an encoded slash is part of a code.
     let decode = |text: &str| request::decode_text(text, &mut Vec::new());
@@ -75,63 +76,63 @@ pub fn resource(path: &str) -> Option<(Resource, String, Option<String>)> {
     Some((resource, decode(stage.trim_start_matches('/')), Some(name)))
 }
 
-/// The payload that the ingress makes of a request; none when it has no such resource. Only the non-proxy API declares its
-/// resources; everything else hands every path to the function.
-pub fn payload(ingress: Ingress, arrived: &HttpRequest) -> Option<Vec<u8>> {
+/// Builds the payload that the ingress makes of a request; none when it has no such resource. Only the non-proxy API
+/// declares its resources; all other ingresses pass every path to the function.
+pub fn payload(ingress: Ingress, request: &HttpRequest) -> Option<Vec<u8>> {
     let payload = match ingress {
-        Ingress::Passthrough => return passthrough(arrived).map(String::into_bytes),
-        Ingress::Rest => rest::stage::payload(arrived),
-        Ingress::Http | Ingress::FunctionUrl => http::stage::payload(ingress, arrived),
-        Ingress::Alb => alb::stage::payload(arrived, false),
-        Ingress::AlbMultiValue => alb::stage::payload(arrived, true),
+        Ingress::Passthrough => return passthrough(request).map(String::into_bytes),
+        Ingress::Rest => rest::stage::payload(request),
+        Ingress::Http | Ingress::FunctionUrl => http::stage::payload(ingress, request),
+        Ingress::Alb => alb::stage::payload(request, false),
+        Ingress::AlbMultiValue => alb::stage::payload(request, true),
     };
     Some(payload.to_string().into_bytes())
 }
 
-fn passthrough(arrived: &HttpRequest) -> Option<String> {
-    let (resource, stage, code) = resource(&arrived.path)?;
-    let peer = arrived.peer_text();
-    let time = arrived.time.timestamp_millis().to_string();
+fn passthrough(request: &HttpRequest) -> Option<String> {
+    let (resource, stage, code) = resource(&request.path)?;
+    let peer = request.peer_text();
+    let time = request.time.timestamp_millis().to_string();
     let context = [
-        ("http-method", arrived.method.as_str()),
+        ("http-method", request.method.as_str()),
         ("stage", &stage),
         ("source-ip", &peer),
-        ("user-agent", arrived.header("user-agent").unwrap_or_default()),
-        ("request-id", &arrived.id),
+        ("user-agent", request.header("user-agent").unwrap_or_default()),
+        ("request-id", &request.id),
         ("resource-path", resource.path),
-        ("extended-request-id", &arrived.id),
+        ("extended-request-id", &request.id),
         ("request-time-epoch", &time),
-        ("domain-name", arrived.header("host").unwrap_or_default()),
+        ("domain-name", request.header("host").unwrap_or_default()),
     ];
     Some(passthrough::text(&Document {
         path: code.map(|code| ("code".to_owned(), code)).into_iter().collect(),
-        query: arrived.decoded_query(),
-        headers: arrived.headers.clone(),
+        query: request.decoded_query(),
+        headers: request.headers.clone(),
         stage_variables: Pairs::new(),
         context: context.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         body: None,
     }))
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpAnswer {
-    /// Status.
+    /// The HTTP status.
     pub status: u16,
-    /// Headers.
+    /// The headers, in their order.
     pub headers: Pairs,
-    /// Body.
+    /// The body, empty for `HEAD`.
     pub body: Vec<u8>,
 }
 
 impl HttpAnswer {
-    /// The first header of this name.
+    /// Returns the value of the first header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Says in the header `X-Pixel` what became of the hit, where the answer has it.
+    /// Sets the header `X-Pixel` to the outcome of the hit, if the response has this header.
     pub fn set_outcome(&mut self, outcome: &str) {
         let found = self
             .headers
@@ -142,7 +143,7 @@ impl HttpAnswer {
         }
     }
 
-    /// The answer that carries this pixel.
+    /// Builds the response that carries this pixel.
     pub fn from_pixel(pixel: &Pixel) -> Self {
         let headers = pixel
             .all_headers()
@@ -161,17 +162,17 @@ impl HttpAnswer {
     }
 }
 
-/// The answer that the ingress makes of the function's reply. A passthrough integration decodes the base64 string and adds
-/// the headers that the API declares.
-pub fn http_answer(ingress: Ingress, arrived: &HttpRequest, reply: &str, cors_origin: Option<&str>) -> HttpAnswer {
+/// Builds the response that the ingress makes of the function's reply. A passthrough integration decodes the base64
+/// string and adds the headers that the API declares.
+pub fn http_answer(ingress: Ingress, request: &HttpRequest, reply: &str, cors_origin: Option<&str>) -> HttpAnswer {
     match ingress {
         Ingress::Passthrough => {
-            let content = resource(&arrived.path).map_or(Image::Gif.into(), |(resource, ..)| resource.content);
+            let content = resource(&request.path).map_or(Image::Gif.into(), |(resource, ..)| resource.content);
             let pixel = match content {
                 Content::Image(image) => Pixel::new(Status::Ok, image, "accepted"),
-                // API Gateway itself never answers 304; who serves the script with this stage is better off.
+                // API Gateway itself never answers 304; this server does, to save the transfer.
                 Content::Script => Pixel::script(
-                    arrived.header("if-none-match"),
+                    request.header("if-none-match"),
                     answer::explain_ignored(Ignored::Script),
                 ),
             };
@@ -182,14 +183,14 @@ pub fn http_answer(ingress: Ingress, arrived: &HttpRequest, reply: &str, cors_or
             let decoded = serde_json::from_str::<String>(reply)
                 .ok()
                 .and_then(|text| STANDARD.decode(text).ok());
-            answer.body = if arrived.method == "HEAD" {
+            answer.body = if request.method == "HEAD" {
                 Vec::new()
             } else {
                 decoded.unwrap_or_default()
             };
             answer
         }
-        _ => proxy_answer(arrived, reply).unwrap_or_else(|| HttpAnswer {
+        _ => proxy_answer(request, reply).unwrap_or_else(|| HttpAnswer {
             status: 502,
             headers: Pairs::new(),
             body: Vec::new(),
@@ -197,8 +198,8 @@ pub fn http_answer(ingress: Ingress, arrived: &HttpRequest, reply: &str, cors_or
     }
 }
 
-/// The answer of a proxy's reply; none when the reply is not of the shape, which API Gateway answers with 502.
-fn proxy_answer(arrived: &HttpRequest, reply: &str) -> Option<HttpAnswer> {
+/// Parses the reply to a proxy integration; none when it has another shape, which API Gateway answers with 502.
+fn proxy_answer(request: &HttpRequest, reply: &str) -> Option<HttpAnswer> {
     let reply: Value = serde_json::from_str(reply).ok()?;
     let status = reply.get("statusCode")?.as_u64()?.try_into().ok()?;
     let text = |value: &Value| {
@@ -214,7 +215,7 @@ fn proxy_answer(arrived: &HttpRequest, reply: &str) -> Option<HttpAnswer> {
         .flatten();
     let headers = headers.map(|(name, value)| (name.clone(), text(value))).collect();
     let encoded = reply.get("body").and_then(Value::as_str).unwrap_or_default();
-    let body = if arrived.method == "HEAD" {
+    let body = if request.method == "HEAD" {
         Vec::new()
     } else {
         STANDARD.decode(encoded).ok()?

@@ -1,4 +1,4 @@
-//! A file of places in `MaxMind`'s format: countries, or networks, or both.
+//! Geolocation from a file in `MaxMind`'s format: countries, or networks, or both.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use maxminddb::{Reader, path};
 use crate::config::Problem;
 use crate::hit::enrich::geo::{Place, country};
 
-/// A file that was read whole.
+/// A geolocation file, read into memory.
 pub struct GeoFile {
     reader: Reader<Vec<u8>>,
 }
@@ -24,7 +24,7 @@ impl GeoFile {
     ///
     /// # Errors
     ///
-    /// [`Problem`] when it is not there, or not of this format.
+    /// [`Problem`] when the file is missing or has another format.
     pub fn open(path: &Path) -> Result<Self, Problem> {
         let error = |reason: String| Problem {
             variable: "PIXEL_GEO_FILE".to_owned(),
@@ -32,12 +32,12 @@ impl GeoFile {
             remedy: format!("{reason}; give a file in MaxMind's format (.mmdb)"),
         };
         let reader = Reader::open_readfile(path).map_err(|reason| error(reason.to_string()))?;
-        // A file that was cut in the middle opens; what is missing shows when all of it is read.
+        // A truncated file opens without an error; only reading all of it shows what is missing.
         reader.verify().map_err(|reason| error(reason.to_string()))?;
         Ok(Self { reader })
     }
 
-    /// The place of an address; what the file does not know is absent.
+    /// Returns the country and network of an address, as far as the file has them.
     pub fn place(&self, address: IpAddr) -> Place {
         let Ok(found) = self.reader.lookup(address) else {
             return Place::default();

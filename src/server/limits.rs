@@ -19,21 +19,21 @@ pub struct Limits {
     pub client_connections: usize,
 }
 
-/// The files that the process opens beside connections of clients: the store's, those of questions, logs, connections to
-/// destinations.
-const OTHER_FILES: u64 = 96;
+/// The number of files that the process opens in addition to clients' connections: the store, queries, logs,
+/// connections to destinations.
+const RESERVED_FILES: u64 = 96;
 
-/// Even with very few files some visitors are served at the same time.
+/// The lower limit of connections, even with very few files.
 const MIN_CONNECTIONS: u64 = 32;
 
-/// More would take too much memory when all of them are slow.
+/// The upper limit of connections; more would take too much memory if all clients are slow.
 const MAX_CONNECTIONS: u64 = 4096;
 
 impl Limits {
-    /// Limits for a process that may have this many files open.
+    /// Makes the limits of a process that may have this many files open.
     pub fn new(open_files: u64) -> Self {
         let connections = open_files
-            .saturating_sub(OTHER_FILES)
+            .saturating_sub(RESERVED_FILES)
             .clamp(MIN_CONNECTIONS, MAX_CONNECTIONS);
         let connections = usize::try_from(connections).unwrap_or(usize::MAX);
         Self {
@@ -74,7 +74,7 @@ pub fn raise_open_files() -> u64 {
     allowed.unwrap_or(u64::MAX)
 }
 
-/// Returns the limit of open files that is usual.
+/// Returns the usual limit of open files.
 #[cfg(not(target_os = "linux"))]
 pub fn raise_open_files() -> u64 {
     DEFAULT_OPEN_FILES

@@ -1,4 +1,4 @@
-//! How codes stand in their owner's list, in memory: a hit is marked without asking the store.
+//! The status of codes in the owner's list, in memory, so that a hit is marked without asking the store.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -11,21 +11,21 @@ use crate::hit::code::{CodeStatus, Listing};
 use crate::query::store::{Changed, CodeChange, Store};
 use crate::query::{Cursor, QueryError};
 
-/// The list, as far as it is known.
+/// The known part of the code list.
 #[derive(Debug, Default)]
 pub struct KnownCodes {
     known: RwLock<Known>,
-    /// Nobody can choose two codes of the same hash.
+    /// A random hasher, so that nobody can construct two codes with the same hash.
     hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The codes' hashes, and what is known of them.
+    /// The known codes by their hashes.
     codes: HashMap<u64, Entry>,
     /// The campaigns of all codes, each once: a mailing has one for many codes.
     campaigns: HashSet<Arc<str>>,
-    /// Whether what is not here is not in the list.
+    /// True if the list was read whole, so that a code that is not here is not in the list.
     whole: bool,
 }
 
@@ -35,13 +35,13 @@ struct Entry {
     campaign: Option<Arc<str>>,
 }
 
-/// How often it is looked whether others have listed or revoked codes.
+/// The interval at which changes by other processes are read.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Others' clocks may be so many milliseconds behind.
+/// The number of milliseconds that another server's clock may be behind.
 const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
-/// Codes that are asked for at a time.
+/// The number of codes in one request to the store.
 const MAX_CODES_PER_REQUEST: usize = 1_000;
 
 impl KnownCodes {
@@ -53,7 +53,7 @@ impl KnownCodes {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what the list says of a code.
+    /// Returns the status of a code in the list.
     pub fn status(&self, code: &str) -> CodeStatus {
         let known = self.read();
         let Some(entry) = known.codes.get(&self.hasher.hash_one(code)) else {
@@ -70,7 +70,7 @@ impl KnownCodes {
         }
     }
 
-    /// Notes what was done with a code, and its campaign.
+    /// Records a change to a code, and its campaign.
     pub fn note(&self, change: CodeChange, code: &str, campaign: Option<&str>) {
         let code = self.hasher.hash_one(code);
         let mut known = self.write();
@@ -88,12 +88,12 @@ impl KnownCodes {
         entry.campaign = campaign;
     }
 
-    /// Notes what was done since a time, in milliseconds since 1970; from when on to ask the next time. Until the store can
-    /// be asked again, a code that is not known may be one that was listed elsewhere.
+    /// Records the changes since a time, in milliseconds since 1970, and returns the time for the next call. While the
+    /// store cannot be asked, an unknown code may have been listed by another process.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked.
+    /// [`QueryError`] when the store cannot be asked.
     pub async fn refresh(&self, store: &impl Store, since: Option<i64>) -> Result<Option<i64>, QueryError> {
         let now = Utc::now().timestamp_millis();
         let mut refreshed = self.ask(store, CodeChange::Listed, since).await;

@@ -1,4 +1,4 @@
-//! Codes, statistics and events: what is asked of the store.
+//! The HTTP API of `pixel serve`: codes, statistics and events.
 
 use crate::query;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use crate::query::store::{CodeChange, Position};
 use crate::server::follow;
 use crate::terminal::{print_message, printable};
 
-/// Whether a path is one of codes and statistics. Where it could be both, it is a pixel's.
+/// Returns true if a path belongs to the API. A path that could be both is a pixel's.
 pub(super) fn is_managed(path: &str) -> bool {
     api::split_prefix(path).is_some_and(|(_, rest)| rest.contains('/') || read::find_route(path).is_none())
 }
 
-/// Answers what is asked of the store.
-pub(super) async fn managed(
-    stage: Arc<PixelServer>,
-    arrived: HttpRequest,
+/// Answers a request for the API.
+pub(super) async fn answer(
+    server: Arc<PixelServer>,
+    request: HttpRequest,
     body: Incoming,
     connection: &Connection,
 ) -> HttpResponse {
-    let cors = stage.config.cors_origin.clone();
+    let cors = server.config.cors_origin.clone();
     let with_cors = |mut response: HttpResponse| {
         if let Some(origin) = cors.as_deref().and_then(|origin| HeaderValue::try_from(origin).ok()) {
             let headers = response.headers_mut();
@@ -44,7 +44,7 @@ pub(super) async fn managed(
         }
         response
     };
-    if arrived.method == "OPTIONS" && cors.is_some() {
+    if request.method == "OPTIONS" && cors.is_some() {
         let headers = vec![
             ("access-control-allow-methods", "GET, POST, PATCH, DELETE".to_owned()),
             ("access-control-allow-headers", "authorization, content-type".to_owned()),
@@ -57,94 +57,99 @@ pub(super) async fn managed(
             body,
         }));
     }
-    let follows = arrived
+    let follows = request
         .header("accept")
         .is_some_and(|accept| accept.contains("text/event-stream"));
-    // Whoever was away goes on where it was.
-    let was_at = arrived.header("last-event-id").unwrap_or_default().to_owned();
-    let follows = follows.then_some(was_at);
-    let mut asked = build_api_request(&stage, arrived);
-    let source = stage.source();
-    // Only these have a body; one that is there nevertheless is not read.
-    if matches!(asked.method.as_str(), "POST" | "PATCH") && !body.is_end_stream() {
+    // A client that was disconnected continues where it was.
+    let last_event_id = request.header("last-event-id").unwrap_or_default().to_owned();
+    let follows = follows.then_some(last_event_id);
+    let mut api_request = build_api_request(&server, request);
+    let source = server.source();
+    // Only these methods have a body; another body is not read.
+    if matches!(api_request.method.as_str(), "POST" | "PATCH") && !body.is_end_stream() {
         let now = Utc::now();
         let permitted = match (&source, source.index()) {
-            (QuerySource::File(file), _) => stage.manager.permit(&asked, file, now).await,
-            (QuerySource::Remote(_), Some(deliverer)) => stage.manager.permit(&asked, deliverer, now).await,
+            (QuerySource::File(file), _) => server.manager.permit(&api_request, file, now).await,
+            (QuerySource::Remote(_), Some(deliverer)) => server.manager.permit(&api_request, deliverer, now).await,
             (QuerySource::Remote(_), None) => Ok(()),
         };
         if let Err((reply, reason)) = permitted {
-            note_failure(&asked, reason);
+            log_failure(&api_request, reason);
             return with_cors(build_response(reply));
         }
-        asked.authorized = true;
+        api_request.authorized = true;
         connection.begin_body();
-        let read = tokio::time::timeout(stage.limits.body, read_body(body)).await;
+        let read = tokio::time::timeout(server.limits.body, read_body(body)).await;
         connection.begin_answer();
         match read {
-            Ok(read) => asked.body = read,
+            Ok(read) => api_request.body = read,
             Err(_) => return with_cors(build_response(Problem::SlowBody.reply())),
         }
     }
     let (reply, reason) = match (&source, source.index()) {
-        (QuerySource::File(file), _) => answer_from(&stage, &asked, follows, file).await,
-        (QuerySource::Remote(_), Some(deliverer)) => answer_from(&stage, &asked, follows, deliverer).await,
+        (QuerySource::File(file), _) => answer_from(&server, &api_request, follows, file).await,
+        (QuerySource::Remote(_), Some(deliverer)) => answer_from(&server, &api_request, follows, deliverer).await,
         (QuerySource::Remote(_), None) => {
             let elsewhere = Problem::NotFound("events go to a queue or a stream: ask where they are brought to");
             (build_response(elsewhere.reply()), None)
         }
     };
-    note_failure(&asked, reason);
+    log_failure(&api_request, reason);
     with_cors(reply)
 }
 
-/// Logs what went wrong with the store.
-fn note_failure(asked: &ApiRequest, reason: Option<String>) {
+/// Logs a failure of the store.
+fn log_failure(api_request: &ApiRequest, reason: Option<String>) {
     if let Some(reason) = reason {
         print_message(&format!(
             "could not answer {} {}: {}",
-            asked.method,
-            printable(&asked.path, 60),
+            api_request.method,
+            printable(&api_request.path, 60),
             printable(&reason, 300)
         ));
     }
 }
 
-/// Reads a body. One that is too long, or was broken off, becomes one that is no JSON; the answer says what a body may be.
+/// Reads a body. A body that is too long or incomplete is replaced by one that is not JSON, so that the response
+/// explains the limits.
 async fn read_body(body: Incoming) -> Vec<u8> {
     let read = Limited::new(body, api::MAX_BODY_BYTES + 1).collect().await;
     read.map_or_else(|_| vec![b' '; api::MAX_BODY_BYTES + 1], |body| body.to_bytes().to_vec())
 }
 
-/// Answers from a store, or begins to send events as they come.
+/// Answers from a store, or begins to send live events.
 async fn answer_from(
-    stage: &PixelServer,
-    asked: &ApiRequest,
+    server: &PixelServer,
+    api_request: &ApiRequest,
     follows: Option<String>,
     store: &impl query::store::Store,
 ) -> (HttpResponse, Option<String>) {
     let now = Utc::now();
-    if let Some(was_at) = follows.filter(|_| asked.path == "events" && asked.method == "GET") {
-        return match stage.manager.authorize_follower(asked, &was_at, store, now).await {
-            Ok((place, filter)) => (follow(stage, place, filter), None),
+    if let Some(last_event_id) = follows.filter(|_| api_request.path == "events" && api_request.method == "GET") {
+        return match server
+            .manager
+            .authorize_follower(api_request, &last_event_id, store, now)
+            .await
+        {
+            Ok((place, filter)) => (follow(server, place, filter), None),
             Err(problem) => (build_response(problem.reply()), None),
         };
     }
-    let (reply, reason) = stage.manager.answer(asked, store, now).await;
-    if let Some((change, code, campaign)) = changed(asked, &reply) {
-        stage.list.note(change, &code, campaign.as_deref());
+    let (reply, reason) = server.manager.answer(api_request, store, now).await;
+    if let Some((change, code, campaign)) = find_change(api_request, &reply) {
+        server.list.note(change, &code, campaign.as_deref());
     }
     (build_response(reply), reason)
 }
 
-/// Returns what an answer has done with a code, and the code's campaign.
-fn changed(asked: &ApiRequest, reply: &ApiResponse) -> Option<(CodeChange, String, Option<String>)> {
+/// Returns the change that a response made to a code, and the code's campaign.
+fn find_change(api_request: &ApiRequest, reply: &ApiResponse) -> Option<(CodeChange, String, Option<String>)> {
     let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let member = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
-    let (change, code) = match (asked.method.as_str(), asked.path.as_str(), reply.status) {
+    let (change, code) = match (api_request.method.as_str(), api_request.path.as_str(), reply.status) {
         ("DELETE", path, 200) => (CodeChange::Revoked, path.strip_prefix("codes/")?.to_owned()),
         ("POST", "codes", 201) => (CodeChange::Listed, member("code")?),
-        // Another campaign was noted. What is revoked stays so.
+        // Another campaign was recorded. A revoked code stays revoked.
         ("PATCH", path, 200) => (CodeChange::Listed, path.strip_prefix("codes/")?.to_owned()),
         (_, "gen-image", 200) => (CodeChange::Listed, member("unique_code")?),
         _ => return None,
@@ -152,54 +157,54 @@ fn changed(asked: &ApiRequest, reply: &ApiResponse) -> Option<(CodeChange, Strin
     Some((change, code, member("campaign")))
 }
 
-fn build_api_request(stage: &PixelServer, arrived: HttpRequest) -> ApiRequest {
-    let (before, rest) = api::split_prefix(&arrived.path).unwrap_or_default();
-    let public_url = stage.config.public_url.as_deref();
-    let secure = arrived
+fn build_api_request(server: &PixelServer, request: HttpRequest) -> ApiRequest {
+    let (before, rest) = api::split_prefix(&request.path).unwrap_or_default();
+    let public_url = server.config.public_url.as_deref();
+    let secure = request
         .header("x-forwarded-proto")
         .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
     let same_origin = SameOrigin::decide(
-        arrived.header("sec-fetch-site"),
-        arrived.header("origin"),
-        arrived.header("host"),
+        request.header("sec-fetch-site"),
+        request.header("origin"),
+        request.header("host"),
         public_url,
     );
     let base = public_url.map_or_else(
         || {
-            let host = arrived.header("host").unwrap_or_default();
+            let host = request.header("host").unwrap_or_default();
             format!("{}://{host}{before}", if secure { "https" } else { "http" })
         },
         ToOwned::to_owned,
     );
     ApiRequest {
-        method: if arrived.method == "HEAD" {
+        method: if request.method == "HEAD" {
             "GET".to_owned()
         } else {
-            arrived.method.clone()
+            request.method.clone()
         },
         path: crate::hit::request::decode_text(rest, &mut Vec::new()),
-        query: arrived.decoded_query(),
-        authorization: arrived.header("authorization").map(ToOwned::to_owned),
+        query: request.decoded_query(),
+        authorization: request.header("authorization").map(ToOwned::to_owned),
         base,
-        peer: arrived.peer,
+        peer: request.peer,
         authorized: false,
-        warnings: stage.untrusted_proxy.warning().into_iter().collect(),
+        warnings: server.untrusted_proxy.warning().into_iter().collect(),
         keeps_tokens: true,
-        session: arrived
+        session: request
             .header("cookie")
             .and_then(token::find_session)
             .map(ToOwned::to_owned),
         same_origin,
         secure: secure || public_url.is_some_and(|url| url.starts_with("https:")),
-        body: arrived.body.unwrap_or_default(),
+        body: request.body.unwrap_or_default(),
     }
 }
 
 /// Sends every event that is stored after a place, or from now on, as server-sent events.
-fn follow(stage: &PixelServer, place: Position, filter: Filter) -> HttpResponse {
+fn follow(server: &PixelServer, place: Position, filter: Filter) -> HttpResponse {
     let (sender, body) = Channel::new(16);
-    if let Some(events) = stage.followed(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
-        tokio::spawn(follow::follow(stage.source(), place, filter, events, sender));
+    if let Some(events) = server.with_followers(|followed| followed.as_ref().map(broadcast::Sender::subscribe)) {
+        tokio::spawn(follow::follow(server.source(), place, filter, events, sender));
     }
     let headers = vec![
         ("content-type", "text/event-stream".to_owned()),

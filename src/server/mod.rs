@@ -1,4 +1,4 @@
-//! Listens, hands each request to the function's handler, and stores the event.
+//! The server of `pixel serve`: listens, passes each request to the function's handler, and stores the event.
 
 pub mod access_log;
 mod connections;
@@ -57,90 +57,90 @@ pub use limits::{Limits, raise_open_files};
 pub(crate) use sink::QuerySource;
 pub use sink::Sink;
 
-/// Events whose outcome may be unknown at the same time; beyond, they go to the log at once.
+/// The number of events whose outcome may be unknown at the same time; further events go to the log at once.
 const MAX_PENDING_EVENTS: u32 = 10_000;
 
-/// What is under way gets so much longer than the budget to be logged when the stage stops.
+/// The time beyond the budget in which events that are under way can be logged at shutdown.
 const SHUTDOWN_LOG_GRACE: Duration = Duration::from_secs(1);
 
-/// One line of the stage's report: a hit and what became of it.
+/// One line of the server's report: a hit and its outcome.
 #[derive(Clone, Debug)]
 pub struct HitReport {
-    /// When it arrived.
+    /// The time of arrival.
     pub time: chrono::DateTime<Utc>,
-    /// The method and the resource; what stands for `{code}` in it is known of the event alone, after policy.
+    /// The method and the path template; the code itself is in the event only, after the privacy policy.
     pub request: String,
-    /// What became of it.
+    /// The outcome of the hit.
     pub outcome: Outcome,
-    /// The event when there is one.
+    /// The event, unless the hit was ignored.
     pub event: Option<Arc<Event>>,
 }
 
-/// The stage.
+/// The server of `pixel serve`.
 #[derive(Debug)]
 pub struct PixelServer {
     /// The configuration of the handler.
     pub config: Config,
-    /// Which payload the function is given.
+    /// The ingress whose payload the function gets.
     pub ingress: Ingress,
-    /// Where events go.
+    /// The destination of events.
     pub sink: Sink,
-    /// Where events go that the sink does not take.
+    /// The fallback for events that the destination does not take.
     pub fallback: Option<Sink>,
-    /// What became of the hits since the start.
+    /// The hits since the start by their outcome.
     counts: Mutex<Counts>,
-    /// Answers since the start, images but for the script.
+    /// The number of responses since the start: images, and the script.
     answers: AtomicU64,
-    /// When the stage was made.
+    /// The start time.
     started: chrono::DateTime<Utc>,
-    /// Where each answer is noted.
+    /// The access log, one line per response.
     access_log: Option<AccessLog>,
-    /// Takes reports; when it is full or nobody reads it, reports are dropped, never hits.
+    /// The channel of reports; when it is full or has no reader, reports are dropped, never hits.
     pub reports: mpsc::Sender<HitReport>,
-    /// Who is not to be counted.
+    /// The codes whose recipients have opted out.
     pub opt_outs: OptOuts,
-    /// Where addresses are.
+    /// The geolocation of addresses.
     pub geo: Option<GeoFile>,
-    /// Lends a place to each event until its outcome is known.
-    places: Arc<Semaphore>,
-    /// Answers what is asked of the store.
+    /// One permit per event, held until its outcome is known.
+    permits: Arc<Semaphore>,
+    /// The handler of the API.
     manager: Manager,
-    /// By which hits are marked.
+    /// The code list by which hits are marked.
     list: KnownCodes,
-    /// For how long and how many connections may be open.
+    /// The limits of connections and their duration.
     limits: Limits,
     /// The open connections.
     connections: Connections,
-    /// Whether requests come through a proxy that the configuration knows nothing of.
+    /// True once a request has come through a proxy that is not configured.
     untrusted_proxy: Untrusted,
-    /// Tells followers of events that were stored; none when the stage stops.
+    /// The channel of stored events for followers; none once the server stops.
     followed: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
 }
 
-/// Events that a follower may be behind before it has to ask the store for some.
+/// The number of events that a follower may be behind before it has to ask the store.
 const MAX_FOLLOWER_LAG: usize = 1024;
 
-/// Serves until `stop` resolves, then finishes what was begun.
+/// Serves until `stop` resolves, then finishes the open requests.
 ///
 /// # Errors
 ///
 /// When the listener fails for good.
-pub async fn serve(stage: Arc<PixelServer>, listener: TcpListener, stop: impl Future<Output = ()>) {
+pub async fn serve(server: Arc<PixelServer>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
-    let limits = stage.limits;
-    let mut server = hyper::server::conn::http1::Builder::new();
-    server
+    let limits = server.limits;
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_headers(1000)
         .max_buf_size(256 * 1024);
-    if let QuerySource::File(file) = stage.source() {
-        // So that the first hit is marked, too. Where it fails, it is tried again.
-        let _ = stage.list.refresh(&file, None).await;
+    if let QuerySource::File(file) = server.source() {
+        // So that the first hit is marked, too. A failure is tried again.
+        let _ = server.list.refresh(&file, None).await;
     }
-    let learning = {
-        let stage = Arc::clone(&stage);
-        tokio::spawn(async move { stage.watch_codes().await })
+    let watcher = {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.watch_codes().await })
     };
     tokio::pin!(stop);
     loop {
@@ -149,41 +149,41 @@ pub async fn serve(stage: Arc<PixelServer>, listener: TcpListener, stop: impl Fu
             () = &mut stop => break,
         };
         let Ok((stream, peer)) = accepted else {
-            // Out of file descriptors, most likely; those of connections that were closed are free in a moment.
-            stage.connections.close_one();
+            // Most likely out of file descriptors; those of closed connections are free in a moment.
+            server.connections.close_one();
             tokio::time::sleep(Duration::from_millis(2)).await;
             continue;
         };
         // All others are being answered: this one is refused.
-        let Some(place) = stage.connections.admit(peer.ip()) else {
+        let Some(place) = server.connections.admit(peer.ip()) else {
             continue;
         };
         // Answers are small and must not wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
         let stream = TokioIo::new(Watched::new(stream, Arc::clone(&place.connection), limits));
-        let (stage, connection) = (Arc::clone(&stage), Arc::clone(&place.connection));
-        let service = service_fn(move |request| respond(Arc::clone(&stage), request, peer, Arc::clone(&connection)));
-        let exchange = graceful.watch(server.serve_connection(stream, service));
+        let (server, connection) = (Arc::clone(&server), Arc::clone(&place.connection));
+        let service = service_fn(move |incoming| respond(Arc::clone(&server), incoming, peer, Arc::clone(&connection)));
+        let exchange = graceful.watch(builder.serve_connection(stream, service));
         tokio::spawn(async move {
             tokio::select! {
-                // A visitor who goes away in the middle is no fault of ours.
+                // A visitor who disconnects is not an error.
                 _ = exchange => {}
                 () = place.connection.closed() => {}
             }
         });
     }
     drop(listener);
-    learning.abort();
-    // It lets go of the stage.
-    let _ = learning.await;
-    // Followers would hold the end up.
-    stage.followed(Option::take);
-    let patience = Duration::from_secs(5);
-    let _ = tokio::time::timeout(patience, graceful.shutdown()).await;
+    watcher.abort();
+    // The task then drops its reference to the server.
+    let _ = watcher.await;
+    // Followers would delay the shutdown.
+    server.with_followers(Option::take);
+    let timeout = Duration::from_secs(5);
+    let _ = tokio::time::timeout(timeout, graceful.shutdown()).await;
 }
 
 impl PixelServer {
-    /// Makes a stage; it does not listen yet.
+    /// Makes a server that does not listen yet.
     pub fn new(config: Config, ingress: Ingress, sink: Sink, reports: mpsc::Sender<HitReport>) -> Self {
         let manager = Manager {
             keys: config.code_keys.clone(),
@@ -207,24 +207,24 @@ impl PixelServer {
             started: Utc::now(),
             access_log: None,
             reports,
-            places: Arc::new(Semaphore::new(MAX_PENDING_EVENTS as usize)),
+            permits: Arc::new(Semaphore::new(MAX_PENDING_EVENTS as usize)),
             manager,
             followed: Mutex::new(Some(broadcast::Sender::new(MAX_FOLLOWER_LAG))),
         }
     }
 
-    fn followed<T>(&self, act: impl FnOnce(&mut Option<broadcast::Sender<Arc<Event>>>) -> T) -> T {
+    fn with_followers<T>(&self, act: impl FnOnce(&mut Option<broadcast::Sender<Arc<Event>>>) -> T) -> T {
         act(&mut self.followed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// With a second destination, for what the first does not take.
+    /// Sets a second destination for events that the first does not take.
     #[must_use]
     pub fn with_fallback(mut self, fallback: Option<Sink>) -> Self {
         self.fallback = fallback;
         self
     }
 
-    /// With other limits of connections.
+    /// Sets the limits of connections.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -232,48 +232,48 @@ impl PixelServer {
         self
     }
 
-    /// With a note of each answer.
+    /// Sets the access log.
     #[must_use]
     pub fn with_access_log(mut self, log: Option<AccessLog>) -> Self {
         self.access_log = log;
         self
     }
 
-    /// Delivers an event; where there is a fallback, part of the budget is kept for it.
+    /// Delivers an event; if there is a fallback, part of the budget is reserved for it.
     async fn deliver(&self, event: &Arc<Event>) -> Delivered {
         let budget = self.config.destination_timing().budget;
-        let kept = match self.fallback {
+        let reserved = match self.fallback {
             Some(_) => self.config.timing.attempt.min(budget / 2),
             None => Duration::ZERO,
         };
-        let delivered = self.sink.deliver(event, budget.saturating_sub(kept)).await;
+        let delivered = self.sink.deliver(event, budget.saturating_sub(reserved)).await;
         let (Some(fallback), Outcome::Failed(failure)) = (&self.fallback, &delivered.outcome) else {
             return delivered;
         };
         let destination = self.destination();
         Delivered {
-            outcome: fallback.keep(event, failure, &destination, kept).await,
+            outcome: fallback.keep(event, failure, &destination, reserved).await,
             ..delivered
         }
     }
 
-    /// Learns of codes that others have listed or revoked, now and then.
+    /// Reads the codes that other processes have listed or revoked, at an interval.
     async fn watch_codes(&self) {
         let mut since = None;
         loop {
             let source = self.source();
-            let learnt = match (&source, source.index()) {
+            let refreshed = match (&source, source.index()) {
                 (QuerySource::File(file), _) => self.list.refresh(file, since).await,
                 (QuerySource::Remote(_), Some(deliverer)) => self.list.refresh(deliverer, since).await,
                 (QuerySource::Remote(_), None) => return,
             };
             if let QuerySource::File(file) = &source {
-                // A file that is away is asked again, too.
+                // A file that cannot be read is tried again, too.
                 let _ = self.opt_outs.refresh_from_file(file).await;
             }
             drop(source);
-            // A store that is away is asked again.
-            since = learnt.unwrap_or(since);
+            // A store that cannot be reached is asked again.
+            since = refreshed.unwrap_or(since);
             tokio::time::sleep(list::INTERVAL).await;
         }
     }
@@ -297,52 +297,52 @@ impl PixelServer {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
     }
 
-    /// What became of the hits since the start.
+    /// Returns the hits since the start by their outcome.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The parts that are to be closed: where events go, and where reports went. The access log ends with this.
+    /// Returns the parts that the caller has to close: the destinations and the channel of reports. This ends the
+    /// access log.
     pub fn into_parts(self) -> (Vec<Sink>, mpsc::Sender<HitReport>) {
         let sinks = std::iter::once(self.sink).chain(self.fallback);
         (sinks.collect(), self.reports)
     }
 
-    /// Waits until every event that was accepted has its outcome. What has not had its turn when the budget is over is
-    /// logged whole; what has ends with its own budget.
+    /// Waits until every accepted event has its outcome. An event whose delivery has not begun when the budget is over
+    /// is logged whole; a delivery that has begun ends with its own budget.
     pub async fn drain(&self) {
         let budget = self.config.timing.budget;
-        let all_back = || self.places.acquire_many(MAX_PENDING_EVENTS);
-        if tokio::time::timeout(budget, all_back()).await.is_ok() {
+        let all_permits = || self.permits.acquire_many(MAX_PENDING_EVENTS);
+        if tokio::time::timeout(budget, all_permits()).await.is_ok() {
             return;
         }
         self.sink.stop();
         let longest = self.config.destination_timing().budget;
-        let _ = tokio::time::timeout(longest + SHUTDOWN_LOG_GRACE, all_back()).await;
+        let _ = tokio::time::timeout(longest + SHUTDOWN_LOG_GRACE, all_permits()).await;
     }
 
-    /// Tells what became of an event; one that was not delivered is logged whole.
-    fn record_outcome(&self, arrived: &HttpRequest, event: Arc<Event>, delivered: Delivered, took: Duration) {
+    /// Reports the outcome of an event; one that was not delivered is logged whole.
+    fn record_outcome(&self, request: &HttpRequest, event: Arc<Event>, delivered: Delivered, took: Duration) {
         if let Outcome::Failed(_) = delivered.outcome {
             log_undelivered(self, &event, &delivered, took);
         }
         if delivered.outcome == Outcome::Indexed {
-            // Without followers nobody takes it.
-            let _ = self.followed(|followed| followed.as_ref().map(|sender| sender.send(Arc::clone(&event))));
+            // Fails if there are no followers.
+            let _ = self.with_followers(|followed| followed.as_ref().map(|sender| sender.send(Arc::clone(&event))));
         }
-        self.report(arrived, delivered.outcome, Some(event));
+        self.report(request, delivered.outcome, Some(event));
     }
 
-    fn report(&self, arrived: &HttpRequest, outcome: Outcome, event: Option<Arc<Event>>) {
+    fn report(&self, request: &HttpRequest, outcome: Outcome, event: Option<Arc<Event>>) {
         self.count(&outcome);
         if self.reports.is_closed() {
             return;
         }
-        let note = AccessLogEntry::from_request(arrived);
-        let request = format!("{} {}", note.method, note.resource);
+        let entry = AccessLogEntry::from_request(request);
         let _ = self.reports.try_send(HitReport {
-            time: arrived.time,
-            request,
+            time: request.time,
+            request: format!("{} {}", entry.method, entry.resource),
             outcome,
             event,
         });
@@ -352,56 +352,56 @@ impl PixelServer {
 type HttpResponse = hyper::Response<Either<Full<Bytes>, Channel<Bytes, Infallible>>>;
 
 async fn respond(
-    stage: Arc<PixelServer>,
-    request: hyper::Request<Incoming>,
+    server: Arc<PixelServer>,
+    incoming: hyper::Request<Incoming>,
     peer: SocketAddr,
     connection: Arc<Connection>,
 ) -> Result<HttpResponse, Infallible> {
     connection.begin_answer();
-    let response = answer(stage, request, peer, &connection).await;
+    let response = answer(server, incoming, peer, &connection).await;
     connection.begin_sending(matches!(response.body(), Either::Right(_)));
     Ok(response)
 }
 
 async fn answer(
-    stage: Arc<PixelServer>,
-    request: hyper::Request<Incoming>,
+    server: Arc<PixelServer>,
+    incoming: hyper::Request<Incoming>,
     peer: SocketAddr,
     connection: &Connection,
 ) -> HttpResponse {
-    let arrived = read_request(&request, peer.ip());
-    stage.untrusted_proxy.notice(&arrived, stage.config.trusted_hops);
-    if managed::is_managed(&arrived.path) {
-        return managed::managed(stage, arrived, request.into_body(), connection).await;
+    let request = read_request(&incoming, peer.ip());
+    server.untrusted_proxy.notice(&request, server.config.trusted_hops);
+    if managed::is_managed(&request.path) {
+        return managed::answer(server, request, incoming.into_body(), connection).await;
     }
-    if let Some(page) = page(&arrived) {
+    if let Some(page) = page(&request) {
         return page;
     }
-    if let Some(status) = status::status(&stage, &arrived).await {
+    if let Some(status) = status::status(&server, &request).await {
         return status;
     }
-    if let Some(page) = opt_out::answer(&arrived, &stage).await {
+    if let Some(page) = opt_out::answer(&request, &server).await {
         return build_response(page);
     }
-    let note = stage
+    let entry = server
         .access_log
         .as_ref()
-        .map(|log| (log.clone(), AccessLogEntry::from_request(&arrived)));
-    let answer = hits::capture_hit(Arc::clone(&stage), arrived).await;
-    stage.answers.fetch_add(1, Ordering::Relaxed);
-    if let Some((log, note)) = note {
-        log.write(&note, &answer);
+        .map(|log| (log.clone(), AccessLogEntry::from_request(&request)));
+    let answer = hits::capture_hit(Arc::clone(&server), request).await;
+    server.answers.fetch_add(1, Ordering::Relaxed);
+    if let Some((log, entry)) = entry {
+        log.write(&entry, &answer);
     }
     response(answer)
 }
 
-fn read_request(request: &hyper::Request<Incoming>, peer: IpAddr) -> HttpRequest {
+fn read_request(incoming: &hyper::Request<Incoming>, peer: IpAddr) -> HttpRequest {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     HttpRequest {
-        method: request.method().as_str().to_owned(),
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().unwrap_or_default().to_owned(),
-        headers: request
+        method: incoming.method().as_str().to_owned(),
+        path: incoming.uri().path().to_owned(),
+        query: incoming.uri().query().unwrap_or_default().to_owned(),
+        headers: incoming
             .headers()
             .iter()
             .map(|(name, value)| (name.as_str().to_owned(), text(value)))
@@ -413,10 +413,10 @@ fn read_request(request: &hyper::Request<Incoming>, peer: IpAddr) -> HttpRequest
     }
 }
 
-/// The page that shows what was seen.
-fn page(arrived: &HttpRequest) -> Option<HttpResponse> {
-    let known = arrived.header("if-none-match");
-    let reply = (arrived.path == "/").then(|| crate::api::page::answer(&arrived.method, known))?;
+/// Answers a request for the dashboard page.
+fn page(request: &HttpRequest) -> Option<HttpResponse> {
+    let known = request.header("if-none-match");
+    let reply = (request.path == "/").then(|| crate::api::page::answer(&request.method, known))?;
     reply.map(build_response)
 }
 
@@ -451,9 +451,9 @@ fn response(answer: HttpAnswer) -> HttpResponse {
     response
 }
 
-/// The last resort: the whole event as one line of JSON, from which it can be replayed.
-fn log_undelivered(stage: &PixelServer, event: &Event, delivered: &Delivered, took: Duration) {
-    let destination = stage.destination();
+/// Logs the whole event as one line of JSON, from which it can be replayed.
+fn log_undelivered(server: &PixelServer, event: &Event, delivered: &Delivered, took: Duration) {
+    let destination = server.destination();
     let line = log_lines::log_line(
         event,
         delivered,

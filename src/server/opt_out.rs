@@ -1,8 +1,8 @@
-//! What the stage remembers of those who are not to be counted; the page is [`crate::api::opt_out`]'s.
+//! The opt-outs that the server remembers; the page itself is in [`crate::api::opt_out`].
 //!
-//! A cookie is sent by the browser with every image from then on. `/opt-out/{code}` is for the recipient of a mail: the code is
-//! remembered by the stage, because mail programs keep no cookies. A store's file keeps the codes, or an index beside that of
-//! the events; a queue or a stream keeps none.
+//! A cookie is sent by the browser with every image from then on. `/opt-out/{code}` is for the recipient of a mail: the
+//! code is remembered by the server, because mail programs keep no cookies. The store's file keeps the codes, or an
+//! index next to that of the events; a queue or a stream keeps none.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -26,32 +26,32 @@ use crate::server::{PixelServer, QuerySource, Sink};
 use crate::sqlite::opt_outs::{OptOutChange, OptOutState};
 use crate::terminal::print_message;
 
-/// Changes in a minute from one network by codes that prove whom they stand for. Nobody without such a code counts, and a mail
-/// provider sends its users' from few addresses.
+/// The number of changes in a minute from one network, by codes that prove their recipient. Requests without such a
+/// code do not count, and a mail provider sends the requests of all its users from few addresses.
 const MAX_CHANGES: u32 = 600;
 
-/// Codes that are looked up in the list in a minute for one network.
+/// The number of codes that are looked up in the list in a minute for one network.
 const MAX_LOOKUPS: u32 = 120;
 
 /// The codes whose recipients have opted out.
 #[derive(Debug)]
 pub struct OptOuts {
-    /// Those of the configuration.
+    /// The codes of the configuration.
     configured: BTreeSet<String>,
     known: RwLock<Known>,
-    /// Nobody can choose two codes of the same hash.
+    /// A random hasher, so that nobody can construct two codes with the same hash.
     hasher: RandomState,
     changes: RateLimit,
     lookups: RateLimit,
 }
 
-/// A million codes take some 20 MB: of each only its hash is kept.
+/// The opt-outs that were read. A million codes take some 20 MB, because only their hashes are kept.
 #[derive(Debug, Default)]
 struct Known {
     codes: HashSet<u64>,
     /// The state of the file that was read last.
     state: Option<OptOutState>,
-    /// Changes of this process since the store was last read, which what is read may lack.
+    /// The changes of this process since the store was last read; the next read may lack them.
     recent: Vec<(u64, bool)>,
 }
 
@@ -66,7 +66,8 @@ impl Known {
 }
 
 impl OptOuts {
-    /// Those of the configuration; the store's are read by [`Self::refresh_from_file`] and [`Self::refresh_from_index`].
+    /// Makes a set of the codes of the configuration; [`Self::refresh_from_file`] and [`Self::refresh_from_index`] read
+    /// those of the store.
     pub fn new(configured: BTreeSet<String>) -> Self {
         Self {
             configured,
@@ -85,11 +86,11 @@ impl OptOuts {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what was opted out, or is no longer, since the file was last read.
+    /// Reads the changes since the file was last read.
     ///
     /// # Errors
     ///
-    /// [`AskError`] when the file cannot be read.
+    /// [`QueryError`] when the file cannot be read.
     pub async fn refresh_from_file(&self, file: &FileStore) -> Result<(), QueryError> {
         let known = {
             let mut known = self.write();
@@ -109,11 +110,12 @@ impl OptOuts {
         Ok(())
     }
 
-    /// Reads all that is opted out in an index.
+    /// Reads all opt-outs of an index.
     ///
     /// # Errors
     ///
-    /// [`AskError`] when the index cannot be asked, or answers of a part of it alone; then nobody is counted again.
+    /// [`QueryError`] when the index cannot be asked, or answers for a part of its shards only; then no opt-out is
+    /// forgotten.
     pub async fn refresh_from_index(&self, index: &Deliverer) -> Result<(), QueryError> {
         self.write().recent.clear();
         let mut codes = HashSet::new();
@@ -133,11 +135,11 @@ impl OptOuts {
             known.change(code, out);
         }
         drop(known);
-        // Freeing many takes a while, for which no hit has to wait.
+        // Freeing many codes takes a while; no hit should wait for it.
         drop(before);
     }
 
-    /// Records a change in the store and then here.
+    /// Records a change in the store and then in memory.
     async fn change(&self, sink: &Sink, code: &str, out: bool, at: DateTime<Utc>) -> Result<Place, QueryError> {
         let by = Requester::Page;
         match (sink, sink.index()) {
@@ -158,7 +160,7 @@ impl OptOuts {
     }
 }
 
-/// The place where opt-outs are kept.
+/// The place where opt-outs are stored.
 enum Place {
     Store,
     /// A queue or a stream keeps none.
@@ -172,57 +174,57 @@ impl CodeSet for OptOuts {
 }
 
 /// Answers the paths of this module: `/opt-out`, `/opt-out/{code}` and `/.well-known/gpc.json`.
-pub async fn answer(arrived: &HttpRequest, stage: &PixelServer) -> Option<ApiResponse> {
-    if arrived.path == "/.well-known/gpc.json" {
-        return Some(gpc(stage.config.policy.signal));
+pub async fn answer(request: &HttpRequest, server: &PixelServer) -> Option<ApiResponse> {
+    if request.path == "/.well-known/gpc.json" {
+        return Some(gpc_support(server.config.policy.signal));
     }
-    let code = match arrived.path.strip_prefix("/opt-out")? {
+    let code = match request.path.strip_prefix("/opt-out")? {
         "" | "/" => None,
-        rest => Some(decoded(rest.strip_prefix('/')?)),
+        rest => Some(decode_code(rest.strip_prefix('/')?)),
     };
-    let site = RequestSite::read(&arrived.headers, stage.config.public_url.as_deref());
-    let reply = match (OptOutRequest::parse(&arrived.method, &arrived.decoded_query()), code) {
+    let site = RequestSite::read(&request.headers, server.config.public_url.as_deref());
+    let reply = match (OptOutRequest::parse(&request.method, &request.decoded_query()), code) {
         (None, _) => opt_out::render_wrong_method(),
-        (Some(OptOutRequest::Out | OptOutRequest::In), _) if site == RequestSite::Other => opt_out::other_site(),
-        (Some(wish), None) => answer_browser(arrived, wish, |secure| OptOutScope::Browser { secure }),
+        (Some(OptOutRequest::Out | OptOutRequest::In), _) if site == RequestSite::Other => opt_out::render_other_site(),
+        (Some(action), None) => answer_browser(request, action, |secure| OptOutScope::Browser { secure }),
         (Some(_), Some(code)) if !opt_out::can_be_remembered(&code) => opt_out::render_unknown_code(),
-        (Some(wish), Some(code)) => answer_code(arrived, stage, wish, site, &code)
+        (Some(action), Some(code)) => answer_code(request, server, action, site, &code)
             .await
             .unwrap_or_else(|error| {
                 print_message(&format!("could not answer who has opted out: {error}"));
                 opt_out::render_unavailable()
             }),
     };
-    Some(opt_out::without_body_for_head(&arrived.method, reply))
+    Some(opt_out::without_body_for_head(&request.method, reply))
 }
 
 /// Shows or sets the cookie.
-fn answer_browser(arrived: &HttpRequest, wish: OptOutRequest, whom: impl Fn(bool) -> OptOutScope) -> ApiResponse {
-    match wish {
-        OptOutRequest::See => opt_out::render_page(whom(is_secure(arrived)), says_opt_out(&arrived.headers)),
-        OptOutRequest::Out | OptOutRequest::In => set_cookie(arrived, wish == OptOutRequest::Out),
+fn answer_browser(request: &HttpRequest, action: OptOutRequest, scope: impl Fn(bool) -> OptOutScope) -> ApiResponse {
+    match action {
+        OptOutRequest::See => opt_out::render_page(scope(is_secure(request)), says_opt_out(&request.headers)),
+        OptOutRequest::Out | OptOutRequest::In => set_cookie(request, action == OptOutRequest::Out),
     }
 }
 
 /// Shows or changes the opt-out of a code's recipient, or the cookie where the code stands for many people.
 async fn answer_code(
-    arrived: &HttpRequest,
-    stage: &PixelServer,
-    wish: OptOutRequest,
+    request: &HttpRequest,
+    server: &PixelServer,
+    action: OptOutRequest,
     site: RequestSite,
     code: &str,
 ) -> Result<ApiResponse, QueryError> {
-    let opt_outs = &stage.opt_outs;
+    let opt_outs = &server.opt_outs;
     if opt_outs.configured.contains(code) {
         return Ok(opt_out::render_fixed_by_owner());
     }
-    let now = arrived.time;
-    let peer = find_address(&arrived.headers, arrived.peer, stage.config.trusted_hops).or(arrived.peer);
-    let checked = stage.config.code_keys.check(code, now);
+    let now = request.time;
+    let peer = find_address(&request.headers, request.peer, server.config.trusted_hops).or(request.peer);
+    let checked = server.config.code_keys.check(code, now);
     let reach = match CodeReach::from_signature(&checked) {
         Some(reach) => reach,
-        None if !opt_outs.lookups.allow(peer, now) => return Ok(opt_out::too_many()),
-        None => match stage.source() {
+        None if !opt_outs.lookups.allow(peer, now) => return Ok(opt_out::render_too_many()),
+        None => match server.source() {
             QuerySource::File(file) => CodeReach::find(code, &checked, &file).await?,
             source @ QuerySource::Remote(_) => match source.index() {
                 Some(index) => CodeReach::find(code, &checked, index).await?,
@@ -231,55 +233,55 @@ async fn answer_code(
         },
     };
     let is_out = opt_outs.has(code);
-    match (reach, wish) {
+    match (reach, action) {
         (CodeReach::Shared | CodeReach::Unknown, _) if is_out => Ok(opt_out::render_fixed_by_owner()),
-        (CodeReach::Shared | CodeReach::Unknown, _) => Ok(answer_browser(arrived, wish, |secure| {
+        (CodeReach::Shared | CodeReach::Unknown, _) => Ok(answer_browser(request, action, |secure| {
             OptOutScope::BrowserWithSharedCode { secure }
         })),
         (CodeReach::Personal, OptOutRequest::See) => Ok(opt_out::render_page(OptOutScope::Recipient, is_out)),
-        // Only a browser takes it back: a provider's click never does.
-        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::other_site()),
-        (CodeReach::Personal, wish) => {
-            let out = wish == OptOutRequest::Out;
+        // Only a browser can opt in again; a mail provider's one-click request never does.
+        (CodeReach::Personal, OptOutRequest::In) if site != RequestSite::Same => Ok(opt_out::render_other_site()),
+        (CodeReach::Personal, action) => {
+            let out = action == OptOutRequest::Out;
             if !opt_outs.changes.allow(peer, now) {
-                return Ok(opt_out::too_many());
+                return Ok(opt_out::render_too_many());
             }
-            // Whatever is known here: another server may have changed it a moment ago.
-            match opt_outs.change(&stage.sink, code, out, now).await? {
-                Place::Store => Ok(opt_out::changed(site, out)),
+            // Written even if nothing changes here: another server may have changed it a moment ago.
+            match opt_outs.change(&server.sink, code, out, now).await? {
+                Place::Store => Ok(opt_out::render_changed(site, out)),
                 Place::None => Ok(opt_out::render_no_store()),
             }
         }
     }
 }
 
-fn decoded(text: &str) -> String {
+fn decode_code(text: &str) -> String {
     percent_encoding::percent_decode_str(text)
         .decode_utf8_lossy()
         .into_owned()
 }
 
-/// When what is said of the signal last changed; `infra/pixel.yaml` says the same.
+/// The date of the last change to the handling of the signal; `infra/pixel.yaml` has the same.
 const GPC_UPDATED: &str = "2026-03-01";
 
-/// Global Privacy Control, "GPC Support Resource": whether the signal has an effect.
-fn gpc(signal: SignalPolicy) -> ApiResponse {
-    let heeded = signal != SignalPolicy::Record;
+/// Returns the "GPC Support Resource" (Global Privacy Control), which says if the signal has an effect.
+fn gpc_support(signal: SignalPolicy) -> ApiResponse {
+    let has_effect = signal != SignalPolicy::Record;
     ApiResponse {
         status: 200,
         headers: vec![("content-type", "application/json".to_owned())],
-        body: format!("{{\"gpc\": {heeded}, \"lastUpdate\": \"{GPC_UPDATED}\"}}\n"),
+        body: format!("{{\"gpc\": {has_effect}, \"lastUpdate\": \"{GPC_UPDATED}\"}}\n"),
     }
 }
 
-fn is_secure(arrived: &HttpRequest) -> bool {
-    arrived.header("x-forwarded-proto") == Some("https")
+fn is_secure(request: &HttpRequest) -> bool {
+    request.header("x-forwarded-proto") == Some("https")
 }
 
-/// Sets the cookie for a year, or takes it back. Other sites' pages send it with the image only over TLS and when it may go
-/// to other sites.
-fn set_cookie(arrived: &HttpRequest, out: bool) -> ApiResponse {
-    let reach = if is_secure(arrived) {
+/// Sets the cookie for a year, or deletes it. A browser sends it with the image on another site's page only over TLS
+/// and with `SameSite=None`.
+fn set_cookie(request: &HttpRequest, out: bool) -> ApiResponse {
+    let reach = if is_secure(request) {
         "SameSite=None; Secure"
     } else {
         "SameSite=Lax"

@@ -1,4 +1,4 @@
-//! Where the stage's events go, and where what is asked of them is answered.
+//! The destinations of the server's events, and the stores that answer queries.
 
 use crate::query;
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use crate::query::{Filter, QueryError};
 use crate::server::file_store::FileStore;
 use crate::sqlite::Store;
 
-/// Deliveries under way to a remote destination at the same time.
+/// The number of concurrent deliveries to a remote destination.
 const MAX_CONCURRENT_DELIVERIES: usize = 32;
 
-/// Where the stage's events go.
+/// A destination of the server's events.
 #[derive(Debug)]
 pub enum Sink {
-    /// A file; the answer waits for the commit, which takes about a millisecond.
+    /// A SQLite file; the response waits for the commit, which takes about a millisecond.
     Store {
-        /// Stores.
+        /// The writer.
         store: Store,
-        /// Answers.
+        /// The reader for queries.
         file: FileStore,
     },
-    /// A server.
+    /// A remote destination.
     Remote {
-        /// Delivers.
+        /// The client of the destination.
         way: Arc<RemoteDestination>,
-        /// Deliveries at once; closed when none may begin any more.
-        at_once: Semaphore,
+        /// A permit per delivery; closed when no more may begin.
+        permits: Semaphore,
     },
 }
 
 impl Sink {
-    /// A file.
+    /// Makes a sink of a file.
     pub fn store(store: Store) -> Self {
         Self::Store {
             file: FileStore::new(&store.readers()),
@@ -46,15 +46,15 @@ impl Sink {
         }
     }
 
-    /// A remote destination.
+    /// Makes a sink of a remote destination.
     pub fn remote(way: RemoteDestination) -> Self {
         Self::Remote {
             way: Arc::new(way),
-            at_once: Semaphore::new(MAX_CONCURRENT_DELIVERIES),
+            permits: Semaphore::new(MAX_CONCURRENT_DELIVERIES),
         }
     }
 
-    /// The index, when it is one.
+    /// Returns the client of the index if the destination is an index.
     pub fn index(&self) -> Option<&Deliverer> {
         match self {
             Self::Remote { way, .. } => way.index(),
@@ -69,14 +69,14 @@ impl Sink {
                 attempts: 1,
                 breaker: "closed",
             },
-            Self::Remote { way, at_once } => match at_once.acquire().await {
-                Ok(_turn) => way.deliver(event, budget).await,
-                Err(_closed) => Delivered::not_tried("the stage was stopped before it was this event's turn"),
+            Self::Remote { way, permits } => match permits.acquire().await {
+                Ok(_permit) => way.deliver(event, budget).await,
+                Err(_closed) => Delivered::not_tried("the server was stopped before it was this event's turn"),
             },
         }
     }
 
-    /// Keeps what the destination has not taken.
+    /// Stores an event that the main destination has not taken.
     pub(super) async fn keep(
         &self,
         event: &Arc<Event>,
@@ -90,7 +90,8 @@ impl Sink {
         }
     }
 
-    /// Why events cannot be stored now: a file is tried, of a server the last deliveries are known.
+    /// Returns the reason why events cannot be stored now. A file is tried; for a remote destination the circuit
+    /// breaker answers.
     pub(super) async fn trouble(&self) -> Option<String> {
         match self {
             Self::Store { store, .. } => store.check().await.err(),
@@ -101,19 +102,19 @@ impl Sink {
         }
     }
 
-    /// Begins nothing more.
+    /// Stops new deliveries.
     pub(super) fn stop(&self) {
-        if let Self::Remote { at_once, .. } = self {
-            at_once.close();
+        if let Self::Remote { permits, .. } = self {
+            permits.close();
         }
     }
 }
 
-/// Where questions are answered.
+/// A source of answers to queries.
 #[derive(Clone)]
 pub(crate) enum QuerySource {
     File(FileStore),
-    /// An index, or something that answers no questions.
+    /// An index, or a destination that answers no queries.
     Remote(Arc<RemoteDestination>),
 }
 
@@ -125,7 +126,7 @@ impl QuerySource {
         }
     }
 
-    /// What came after a place.
+    /// Returns the events after a position.
     pub(crate) async fn follow(&self, place: &Position, filter: &Filter) -> Result<FollowedEvents, QueryError> {
         match (self, self.index()) {
             (Self::File(file), _) => query::store::Store::follow(file, place, filter).await,

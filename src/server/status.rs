@@ -1,4 +1,4 @@
-//! What monitors ask.
+//! The endpoints for monitoring.
 
 use std::sync::atomic::Ordering;
 
@@ -8,21 +8,21 @@ use super::{HttpResponse, MAX_PENDING_EVENTS, PixelServer, response};
 use crate::hit::request::http_request::HttpRequest;
 use crate::server::gateway::HttpAnswer;
 
-/// What monitors ask: `/health` (the process answers), `/ready` (events can be stored), `/metrics` (Prometheus).
-pub(super) async fn status(stage: &PixelServer, arrived: &HttpRequest) -> Option<HttpResponse> {
-    if !matches!(arrived.method.as_str(), "GET" | "HEAD") {
+/// Answers `/health` (the process responds), `/ready` (events can be stored) and `/metrics` (Prometheus).
+pub(super) async fn status(server: &PixelServer, request: &HttpRequest) -> Option<HttpResponse> {
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return None;
     }
-    let (status, media, text) = match arrived.path.as_str() {
+    let (status, media, text) = match request.path.as_str() {
         "/health" => (200, "application/json", json!({"status": "ok"}).to_string()),
-        "/ready" => match stage.sink.trouble().await {
+        "/ready" => match server.sink.trouble().await {
             None => (200, "application/json", json!({"status": "ready"}).to_string()),
             Some(reason) => {
                 let text = json!({"status": "not ready", "reason": reason}).to_string();
                 (503, "application/json", text)
             }
         },
-        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(stage).await),
+        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(server).await),
         _ => return None,
     };
     Some(response(HttpAnswer {
@@ -35,20 +35,20 @@ pub(super) async fn status(stage: &PixelServer, arrived: &HttpRequest) -> Option
     }))
 }
 
-/// The metrics in Prometheus' text format.
-async fn metrics(stage: &PixelServer) -> String {
+/// Returns the metrics in Prometheus' text format.
+async fn metrics(server: &PixelServer) -> String {
     use std::fmt::Write;
     let mut text =
         String::from("# HELP pixel_hits_total Requests by what became of them.\n# TYPE pixel_hits_total counter\n");
     // Writing to a string cannot fail.
-    for (outcome, count) in stage.counts().iter() {
+    for (outcome, count) in server.counts().iter() {
         let _ = writeln!(text, "pixel_hits_total{{outcome=\"{outcome}\"}} {count}");
     }
-    let answers = stage.answers.load(Ordering::Relaxed);
-    let under_way = MAX_PENDING_EVENTS as usize - stage.places.available_permits();
-    let ready = u8::from(stage.sink.trouble().await.is_none());
-    let untrusted_proxy = u8::from(stage.untrusted_proxy.is_known());
-    let started = stage.started.timestamp();
+    let answers = server.answers.load(Ordering::Relaxed);
+    let pending = MAX_PENDING_EVENTS as usize - server.permits.available_permits();
+    let ready = u8::from(server.sink.trouble().await.is_none());
+    let untrusted_proxy = u8::from(server.untrusted_proxy.is_known());
+    let started = server.started.timestamp();
     for (name, kind, help, value) in [
         (
             "pixel_answers_total",
@@ -60,7 +60,7 @@ async fn metrics(stage: &PixelServer) -> String {
             "pixel_events_under_way",
             "gauge",
             "Events whose outcome is not known yet.",
-            under_way.to_string(),
+            pending.to_string(),
         ),
         (
             "pixel_ready",
@@ -72,7 +72,7 @@ async fn metrics(stage: &PixelServer) -> String {
             "pixel_connections",
             "gauge",
             "Open connections.",
-            stage.connections.count().to_string(),
+            server.connections.count().to_string(),
         ),
         (
             "pixel_proxy_without_hops",

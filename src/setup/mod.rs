@@ -1,8 +1,8 @@
-//! Making an index ready: what it must be like, and the steps that make it so.
+//! The setup of an index: its declaration and the steps that apply it.
 //!
-//! [`schema`] and [`plan`] are values: the template, the policies, the requests. [`run`] sends them, reports each step, and
-//! writes nothing when all is as declared. [`prune`] deletes old indices. The command line and the function's roles `setup`
-//! and `prune` use the same.
+//! [`schema`] and [`plan`] are values: the template, the policies, the requests. [`run`] sends them, reports each step,
+//! and writes nothing if everything is as declared. [`prune`] deletes old indices. The command line and the function's
+//! roles `setup` and `prune` share this code.
 
 pub mod dashboards;
 pub mod plan;

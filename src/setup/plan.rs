@@ -1,4 +1,4 @@
-//! What is to be there, for a product and a way of rotating: names, patterns, bodies. No I/O.
+//! The declared state of an index for a product and a rotation: names, patterns, bodies. No I/O.
 
 use crate::destination::rotation::Rotation;
 use serde_json::{Map, Value, json};
@@ -7,36 +7,36 @@ use super::product::Product;
 use super::schema;
 use crate::destination::opensearch::Index;
 
-/// How old indices are put away.
+/// The plugin that rolls over and deletes old indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifecycle {
-    /// Index State Management, below this prefix.
+    /// Index State Management, at this path prefix.
     Ism(&'static str),
     /// Index Lifecycle Management.
     Ilm,
-    /// Neither answers.
+    /// Neither is available.
     Absent,
 }
 
-/// What is wanted.
+/// The declared state of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The name without a date.
     pub base: String,
-    /// How indices follow each other.
+    /// The rotation of indices.
     pub rotation: Rotation,
-    /// What the destination's index must be, for events to arrive where this plan puts them.
+    /// The index name that the destination must have, so that events arrive in this plan's indices.
     pub index: Index,
     /// Days after which indices are deleted.
     pub keep_days: Option<u32>,
 }
 
 impl Plan {
-    /// The plan for a destination's index. Without a rotation, the index's own date pattern decides.
+    /// Makes the plan for a destination's index. Without a rotation, the index's own date pattern decides.
     ///
     /// # Errors
     ///
-    /// A message, when index, rotation and days contradict each other.
+    /// A message if index, rotation and days contradict each other.
     pub fn new(index: &Index, rotation: Option<Rotation>, keep_days: Option<u32>) -> Result<Self, String> {
         let dated = index.pattern.contains('%');
         let base = index
@@ -86,7 +86,7 @@ impl Plan {
         })
     }
 
-    /// The names that the template applies to.
+    /// Returns the pattern of names that the template applies to.
     pub fn pattern(&self) -> String {
         match self.rotation {
             Rotation::None | Rotation::DataStream => self.base.clone(),
@@ -95,12 +95,12 @@ impl Plan {
         }
     }
 
-    /// The template's and the policy's name.
+    /// Returns the name of the template and the policy.
     pub fn name(&self) -> String {
         format!("pixel-{}", self.base)
     }
 
-    /// Path and body of the index template.
+    /// Returns the path and the body of the index template.
     pub fn template(&self, product: Product, lifecycle: Lifecycle) -> (String, Value) {
         let name = self.name();
         let patterns = [self.pattern()];
@@ -153,31 +153,35 @@ impl Plan {
         settings
     }
 
-    const fn rolls(&self) -> bool {
+    const fn has_rollover(&self) -> bool {
         matches!(self.rotation, Rotation::Rollover | Rotation::DataStream)
     }
 
-    /// Whether indices are to follow each other or to be deleted without anybody's doing.
+    /// Returns true if indices are to be rolled over or deleted automatically.
     pub const fn wants_policy(&self) -> bool {
-        self.rolls() || self.keep_days.is_some()
+        self.has_rollover() || self.keep_days.is_some()
     }
 
-    /// Path and body of the lifecycle's policy; none when nothing is to be put away.
+    /// Returns the path and the body of the lifecycle policy; none if it has nothing to do.
     pub fn policy(&self, lifecycle: Lifecycle) -> Option<(String, Value)> {
         if !self.wants_policy() {
             return None;
         }
-        let (rolls, keep) = (self.rolls(), self.keep_days);
+        let (has_rollover, keep) = (self.has_rollover(), self.keep_days);
         match lifecycle {
-            Lifecycle::Ism(prefix) => Some((format!("{prefix}/_ism/policies/{}", self.name()), self.ism(rolls, keep))),
-            Lifecycle::Ilm => Some((format!("/_ilm/policy/{}", self.name()), ilm(rolls, keep))),
+            Lifecycle::Ism(prefix) => Some((
+                format!("{prefix}/_ism/policies/{}", self.name()),
+                self.ism(has_rollover, keep),
+            )),
+            Lifecycle::Ilm => Some((format!("/_ilm/policy/{}", self.name()), ilm(has_rollover, keep))),
             Lifecycle::Absent => None,
         }
     }
 
-    /// The policy attaches itself to new indices by `ism_template`; an index's own setting would be lost at its successor.
-    fn ism(&self, rolls: bool, keep: Option<u32>) -> Value {
-        let actions = if rolls {
+    /// Returns the body of the policy. It attaches itself to new indices by `ism_template`; a setting of one index
+    /// would be lost at the rollover.
+    fn ism(&self, has_rollover: bool, keep: Option<u32>) -> Value {
+        let actions = if has_rollover {
             json!([{"rollover": {"min_size": "30gb", "min_index_age": "30d"}}])
         } else {
             json!([])
@@ -196,9 +200,9 @@ impl Plan {
     }
 }
 
-fn ilm(rolls: bool, keep: Option<u32>) -> Value {
+fn ilm(has_rollover: bool, keep: Option<u32>) -> Value {
     let mut phases = Map::new();
-    let actions = if rolls {
+    let actions = if has_rollover {
         json!({"rollover": {"max_size": "30gb", "max_age": "30d"}})
     } else {
         json!({})
@@ -213,8 +217,8 @@ fn ilm(rolls: bool, keep: Option<u32>) -> Value {
     json!({"policy": {"phases": phases}})
 }
 
-/// Whether `actual` has everything that `declared` has. Servers add members of their own, and write numbers and booleans as
-/// text.
+/// Returns true if `actual` has everything that `declared` has. Servers add members of their own, and write numbers and
+/// booleans as text.
 pub fn covers(actual: &Value, declared: &Value) -> bool {
     match (actual, declared) {
         (Value::Object(actual), Value::Object(declared)) => declared
@@ -235,8 +239,8 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
-/// Settings as one level of dotted names beginning with `index.`, however a server nests them.
-pub fn flat_settings(settings: &Value) -> Value {
+/// Flattens settings into dotted names beginning with `index.`, for any nesting by the server.
+pub fn flatten_settings(settings: &Value) -> Value {
     let mut flat = Map::new();
     flatten(settings, "", &mut flat);
     let named = |name: String| {
@@ -267,12 +271,12 @@ fn flatten(value: &Value, prefix: &str, flat: &mut Map<String, Value>) {
     }
 }
 
-/// A template with its settings in one form, so that two can be compared.
-pub fn normal_template(template: &Value) -> Value {
+/// Returns a template with its settings in one form, so that two can be compared.
+pub fn normalize_template(template: &Value) -> Value {
     let mut template = template.clone();
     for pointer in ["/settings", "/template/settings"] {
         if let Some(settings) = template.pointer_mut(pointer) {
-            *settings = flat_settings(settings);
+            *settings = flatten_settings(settings);
         }
     }
     template
@@ -289,19 +293,20 @@ pub struct Conflict {
     pub declared: String,
 }
 
-/// How an existing mapping differs from the declared one.
+/// The difference between an existing mapping and the declared one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// What the index cannot take.
+    /// The fields that the index cannot accept.
     pub conflicts: Vec<Conflict>,
-    /// Whether something is missing that can be added.
+    /// True if something is missing that can be added.
     pub incomplete: bool,
-    /// The mapping that completes the index: the declared one, with what cannot change as it is there.
+    /// The mapping that completes the index: the declared one, with the existing values of properties that cannot
+    /// change.
     pub completed: Value,
 }
 
-/// Compares an index's mapping with the declared one. Whether a field is there and what type it has cannot be changed later,
-/// and neither can the form in which it reads times.
+/// Compares an index's mapping with the declared one. An existing field cannot be removed, and neither its type nor its
+/// date format can be changed later.
 pub fn compare(actual: &Value) -> Difference {
     let declared = schema::mappings();
     let mut difference = Difference::default();
@@ -347,7 +352,8 @@ fn text<'a>(field: &'a Value, member: &str) -> Option<&'a str> {
     field.get(member).and_then(Value::as_str)
 }
 
-/// Whether a date field takes what is written into the declared one: milliseconds since 1970, or ISO 8601.
+/// Returns true if a date field accepts the times that are written into the declared one: milliseconds since 1970, or
+/// ISO 8601.
 fn takes_times(actual: &Value, declared: &Value) -> bool {
     if schema::kind(declared) != "date" {
         return true;
@@ -362,7 +368,7 @@ fn takes_times(actual: &Value, declared: &Value) -> bool {
             "date_time",
         ],
     };
-    // Without a format, servers take both.
+    // Without a format, servers accept both.
     text(actual, "format").is_none_or(|format| format.split("||").any(|format| wanted.contains(&format)))
 }
 
@@ -409,7 +415,7 @@ mod tests {
         let mut whole = schema::mappings();
         assert_eq!(compare(&whole).completed, whole);
         assert!(!compare(&whole).incomplete);
-        // As servers show it.
+        // As servers return it.
         whole["dynamic"] = "false".into();
         whole["properties"]["params"] = json!({"type": "object", "enabled": false});
         assert!(!compare(&whole).incomplete);

@@ -24,12 +24,12 @@ impl fmt::Display for Product {
 }
 
 impl Product {
-    /// Whether it still has mapping types and only legacy templates.
+    /// Returns true if it still has mapping types and only legacy templates.
     pub const fn has_types(self) -> bool {
         matches!(self, Self::Elasticsearch(6, _))
     }
 
-    /// Whether it has composable templates.
+    /// Returns true if it has composable templates.
     pub const fn has_composable_templates(self) -> bool {
         match self {
             Self::OpenSearch(..) | Self::Serverless => true,
@@ -37,7 +37,7 @@ impl Product {
         }
     }
 
-    /// Whether this version is one that the project is tested with, or of the same major version.
+    /// Returns true if the project is tested with this version or another of the same major version.
     pub const fn is_supported(self) -> bool {
         match self {
             Self::Serverless => true,

@@ -1,4 +1,5 @@
-//! Deleting old indices by age. Only what the pattern of the destination made is touched, and never what is written to.
+//! Deletion of old indices by age. Only indices that the pattern of the destination has made are touched, and never the
+//! write index.
 
 use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use serde_json::Value;
@@ -7,15 +8,15 @@ use super::server::{ServerError, reason, send_request};
 use crate::client::http::Deliverer;
 use crate::destination::opensearch::Index;
 
-/// What is to be done with one index.
+/// The decision about one index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Older than asked for.
+    /// The index is older than the limit.
     Delete {
-        /// When its last event can have been, at the latest.
+        /// The latest possible time of its last event.
         until: DateTime<Utc>,
     },
-    /// Younger.
+    /// The index is younger than the limit.
     Keep,
     /// Events are written to it.
     WriteIndex,
@@ -23,9 +24,9 @@ pub enum Fate {
     Foreign,
 }
 
-/// When the last event of an index of this name can have been: the end of its day or month. None when the pattern did not
-/// make the name.
-pub fn end_of(index: &Index, name: &str) -> Option<DateTime<Utc>> {
+/// Returns the latest possible time of the last event of an index of this name: the end of its day or month. None when
+/// the pattern did not make the name.
+pub fn latest_event_time(index: &Index, name: &str) -> Option<DateTime<Utc>> {
     let parsed = parse(&index.pattern, name)?;
     let monthly = !index.pattern.contains("%d") && !index.pattern.contains("%j");
     let next = if monthly {
@@ -33,7 +34,7 @@ pub fn end_of(index: &Index, name: &str) -> Option<DateTime<Utc>> {
     } else {
         parsed.checked_add_days(Days::new(1))?
     };
-    // The pattern must make exactly this name again: `events-2024.1.1` is not one of ours.
+    // The pattern must produce exactly this name again: `events-2024.1.1` is not one of ours.
     let start = parsed.and_hms_opt(0, 0, 0)?.and_utc();
     (index.name(start) == name)
         .then(|| next.and_hms_opt(0, 0, 0).map(|end| end.and_utc()))
@@ -53,9 +54,9 @@ fn parse(pattern: &str, name: &str) -> Option<NaiveDate> {
     NaiveDate::parse_from_str(&name, &pattern).ok()
 }
 
-/// Whether a rollover made this name: `events-000001`, for a data stream `.ds-events-000001`, and since Elasticsearch 7.11
-/// `.ds-events-2026.03.01-000001`.
-fn is_rolled(index: &Index, name: &str) -> bool {
+/// Returns true if a rollover made this name: `events-000001`, for a data stream `.ds-events-000001`, and since
+/// Elasticsearch 7.11 `.ds-events-2026.03.01-000001`.
+fn is_rollover_name(index: &Index, name: &str) -> bool {
     let hidden = name.strip_prefix(".ds-");
     let number = hidden
         .unwrap_or(name)
@@ -68,11 +69,17 @@ fn is_rolled(index: &Index, name: &str) -> bool {
     number.is_some_and(|number| number.len() == 6 && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What is to be done with an index. `last` is the time of its last event, for names without a date.
-pub fn fate(index: &Index, name: &str, write_index: bool, last: Option<DateTime<Utc>>, before: DateTime<Utc>) -> Fate {
-    let until = match end_of(index, name) {
+/// Decides about an index. `last` is the time of its last event, for names without a date.
+pub fn decide_fate(
+    index: &Index,
+    name: &str,
+    write_index: bool,
+    last: Option<DateTime<Utc>>,
+    before: DateTime<Utc>,
+) -> Fate {
+    let until = match latest_event_time(index, name) {
         Some(end) => Some(end),
-        None if is_rolled(index, name) => last,
+        None if is_rollover_name(index, name) => last,
         None => return Fate::Foreign,
     };
     match until {
@@ -82,22 +89,22 @@ pub fn fate(index: &Index, name: &str, write_index: bool, last: Option<DateTime<
     }
 }
 
-/// One index and what is to be done with it.
+/// An index and the decision about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgedIndex {
     /// Its name.
     pub name: String,
-    /// How many events it holds.
+    /// The number of its events.
     pub events: u64,
-    /// What is to be done.
+    /// The decision.
     pub fate: Fate,
 }
 
-/// Looks at every index around the destination's and judges it.
+/// Lists the indices whose names begin like the destination's, and decides about each.
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do.
+/// [`ServerError`] with a remedy.
 pub async fn judge(
     deliverer: &Deliverer,
     before: DateTime<Utc>,
@@ -118,13 +125,13 @@ pub async fn judge(
     for row in listed.as_array().into_iter().flatten() {
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
         let name = text("index").to_owned();
-        // What is not ours may have no times, or be closed.
-        let last = if is_rolled(index, &name) {
+        // A foreign index may have no times, or be closed.
+        let last = if is_rollover_name(index, &name) {
             last_event(deliverer, &name).await?
         } else {
             None
         };
-        let fate = fate(index, &name, write.contains(&name), last, before);
+        let fate = decide_fate(index, &name, write.contains(&name), last, before);
         judged.push(JudgedIndex {
             events: text("docs.count").parse().unwrap_or_default(),
             name,
@@ -134,11 +141,11 @@ pub async fn judge(
     Ok(judged)
 }
 
-/// Deletes one index that was judged so.
+/// Deletes one index.
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do.
+/// [`ServerError`] with a remedy.
 pub async fn delete(deliverer: &Deliverer, name: &str) -> Result<(), ServerError> {
     let path = format!("/{name}");
     expect_ok("DELETE", &path, send_request(deliverer, "DELETE", &path, None).await?).map(|_| ())
@@ -155,7 +162,7 @@ fn expect_ok(method: &str, path: &str, reply: super::server::Reply) -> Result<Va
     }
 }
 
-/// What is written to now: today's name, the alias's write index, a data stream's last.
+/// Returns the indices that are written to now: today's name, the alias's write index, the last one of a data stream.
 async fn write_indices(deliverer: &Deliverer, index: &Index, now: DateTime<Utc>) -> Result<Vec<String>, ServerError> {
     if index.pattern.contains('%') {
         return Ok(vec![index.name(now)]);
@@ -190,7 +197,7 @@ async fn write_indices(deliverer: &Deliverer, index: &Index, now: DateTime<Utc>)
     Ok(found)
 }
 
-/// The time of the last event of an index; none when it has none.
+/// Returns the time of the last event of an index; none when it is empty.
 async fn last_event(deliverer: &Deliverer, name: &str) -> Result<Option<DateTime<Utc>>, ServerError> {
     let path = format!("/{name}/_search?size=0");
     let query = serde_json::json!({"aggs": {"last": {"max": {"field": "date"}}}});
@@ -231,7 +238,7 @@ mod tests {
         ];
         for (pattern, name, end) in ends {
             let expected = end.map(|end| end.parse::<DateTime<Utc>>().expect("a time"));
-            assert_eq!(end_of(&index(pattern), name), expected, "{pattern} {name}");
+            assert_eq!(latest_event_time(&index(pattern), name), expected, "{pattern} {name}");
         }
     }
 
@@ -242,33 +249,48 @@ mod tests {
         let dated = index("events-%Y.%m.%d");
         let plain = index("events");
         assert_eq!(
-            fate(&dated, "events-2026.02.28", false, None, before),
+            decide_fate(&dated, "events-2026.02.28", false, None, before),
             Fate::Delete { until: before }
         );
-        assert_eq!(fate(&dated, "events-2026.02.28", true, None, before), Fate::WriteIndex);
-        assert_eq!(fate(&dated, "events-2026.03.01", false, None, before), Fate::Keep);
-        assert_eq!(fate(&dated, "events-backup", false, Some(old), before), Fate::Foreign);
         assert_eq!(
-            fate(&plain, "events-000001", false, Some(old), before),
-            Fate::Delete { until: old }
-        );
-        assert_eq!(fate(&plain, "events-000002", true, Some(old), before), Fate::WriteIndex);
-        assert_eq!(
-            fate(&plain, ".ds-events-000001", false, Some(old), before),
-            Fate::Delete { until: old }
+            decide_fate(&dated, "events-2026.02.28", true, None, before),
+            Fate::WriteIndex
         );
         assert_eq!(
-            fate(&plain, ".ds-events-2026.01.31-000001", false, Some(old), before),
-            Fate::Delete { until: old }
+            decide_fate(&dated, "events-2026.03.01", false, None, before),
+            Fate::Keep
         );
-        assert_eq!(fate(&plain, "events-000003", false, None, before), Fate::Keep);
         assert_eq!(
-            fate(&plain, "events-2026.01.31-000001", false, Some(old), before),
+            decide_fate(&dated, "events-backup", false, Some(old), before),
             Fate::Foreign
         );
-        assert_eq!(fate(&plain, "events-old", false, Some(old), before), Fate::Foreign);
         assert_eq!(
-            fate(&plain, "eventsother-000001", false, Some(old), before),
+            decide_fate(&plain, "events-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(
+            decide_fate(&plain, "events-000002", true, Some(old), before),
+            Fate::WriteIndex
+        );
+        assert_eq!(
+            decide_fate(&plain, ".ds-events-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(
+            decide_fate(&plain, ".ds-events-2026.01.31-000001", false, Some(old), before),
+            Fate::Delete { until: old }
+        );
+        assert_eq!(decide_fate(&plain, "events-000003", false, None, before), Fate::Keep);
+        assert_eq!(
+            decide_fate(&plain, "events-2026.01.31-000001", false, Some(old), before),
+            Fate::Foreign
+        );
+        assert_eq!(
+            decide_fate(&plain, "events-old", false, Some(old), before),
+            Fate::Foreign
+        );
+        assert_eq!(
+            decide_fate(&plain, "eventsother-000001", false, Some(old), before),
             Fate::Foreign
         );
     }

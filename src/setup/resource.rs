@@ -1,4 +1,4 @@
-//! The form in which CloudFormation asks for a custom resource, and the answer that it waits for. No I/O.
+//! CloudFormation's requests for a custom resource, and the responses to them. No I/O.
 
 use std::collections::HashMap;
 
@@ -12,12 +12,12 @@ use serde_json::{Map, Value, json};
 pub struct ResourceRequest {
     /// `Create`, `Update` or `Delete`.
     pub request_type: String,
-    /// Where the answer is to be put. Signed, so it must not be logged.
+    /// The URL for the response. It is signed, so it must not be logged.
     #[serde(rename = "ResponseURL")]
     pub response_url: String,
     /// The stack.
     pub stack_id: String,
-    /// Which of its requests this is.
+    /// The id of the request.
     pub request_id: String,
     /// The resource's name in the template.
     pub logical_resource_id: String,
@@ -26,23 +26,23 @@ pub struct ResourceRequest {
     pub physical_resource_id: Option<String>,
 }
 
-/// A request with a URL to answer to, and a member that is missing or wrong.
+/// A request with a response URL, but with a member that is missing or wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableRequest {
-    /// The members that could be read, for the answer; others are empty.
+    /// The members that could be read, for the response; others are empty.
     pub request: ResourceRequest,
-    /// The member, and what is wrong with it.
+    /// The member and its error.
     pub reason: String,
 }
 
 impl ResourceRequest {
-    /// Reads a payload; none when it has no URL to answer to, so that it is not a request of CloudFormation.
+    /// Parses a payload; none if it has no response URL and so is not a request of CloudFormation.
     pub fn read(payload: &str) -> Option<Result<Self, UnreadableRequest>> {
         let error = match serde_json::from_str(payload) {
             Ok(request) => return Some(Ok(request)),
             Err(error) => error,
         };
-        // A wrong member must not keep the others from being read: CloudFormation would wait for an hour.
+        // A wrong member must not prevent the others from being read: CloudFormation would wait for an hour.
         let members: HashMap<String, &RawValue> = serde_json::from_str(payload).ok()?;
         let text = |name: &str| serde_json::from_str::<String>(members.get(name)?.get()).ok();
         let request = Self {
@@ -57,12 +57,13 @@ impl ResourceRequest {
         Some(Err(UnreadableRequest { request, reason }))
     }
 
-    /// Whether the resource is to go. Events stay: they are what the stack was for.
+    /// Returns true if the resource is to be deleted. The events are always kept.
     pub fn is_delete(&self) -> bool {
         self.request_type == "Delete"
     }
 
-    /// The body of the answer. Its texts are cut so that the whole stays below the 4096 bytes that CloudFormation reads.
+    /// Builds the body of the response. Its texts are truncated so that the whole stays below the 4096 bytes that
+    /// CloudFormation reads.
     pub fn answer(&self, result: &Result<Value, String>) -> Value {
         // A changed physical id would make CloudFormation delete the old resource.
         let fixed = format!("pixel-setup-{}", self.logical_resource_id);
@@ -87,7 +88,7 @@ impl ResourceRequest {
     }
 }
 
-/// Bytes of a text; the answer has three that can be long, and its ids.
+/// The longest text in a response, which has up to three long texts and its ids.
 const MAX_TEXT_BYTES: usize = 700;
 
 fn short(text: &str) -> &str {

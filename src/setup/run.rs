@@ -1,40 +1,40 @@
-//! Carries out a plan: looks at what is there, says what differs, writes only that, and looks again.
+//! Applies a plan: reads the existing state, reports the differences, writes only these, and checks again.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::plan::{Difference, Lifecycle, Plan, compare, covers, normal_template};
+use super::plan::{Difference, Lifecycle, Plan, compare, covers, normalize_template};
 use super::product::Product;
 use super::schema::{self, OWNER};
 use super::server::{Reply, ServerError, product, reason, send_request};
 use crate::client::http::Deliverer;
 use crate::destination::rotation::Rotation;
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepResult {
-    /// It was as declared.
+    /// The object was as declared.
     Unchanged,
-    /// It was not there.
+    /// The object did not exist.
     Created,
-    /// It was there and differed.
+    /// The object existed and differed.
     Updated,
-    /// It cannot be had here, and what to do instead.
+    /// Not available on this server, with an alternative.
     Unavailable(String),
 }
 
-/// One step and what became of it; without writing, what would become of it.
+/// A step and its result; without writing, the result that it would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What the step is about.
+    /// The object of the step.
     pub subject: String,
-    /// What became of it.
+    /// The result.
     pub done: StepResult,
 }
 
 impl Step {
-    /// Whether something was, or would be, written.
+    /// Returns true if something was, or would be, written.
     pub const fn writes(&self) -> bool {
         matches!(self.done, StepResult::Created | StepResult::Updated)
     }
@@ -51,24 +51,24 @@ impl fmt::Display for Step {
     }
 }
 
-/// What was found and done.
+/// The report of a setup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupReport {
-    /// What the server is.
+    /// The product and version of the server.
     pub product: Product,
     /// The steps in their order.
     pub steps: Vec<Step>,
 }
 
-/// Makes the index ready, or says what would be done. Everything is looked at before anything is written.
+/// Sets up the index, or reports what would be done. Everything is read before anything is written.
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do. What was written before stays, and another run goes on from there.
+/// [`ServerError`] with a remedy. Changes that were already written stay, and another run continues from there.
 pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<SetupReport, ServerError> {
     let product = product(deliverer).await?;
     refuse_impossible(product, plan)?;
-    healthy(deliverer, product).await?;
+    check_health(deliverer, product).await?;
     let lifecycle = lifecycle(deliverer, product, plan).await?;
     let server = Server {
         deliverer,
@@ -92,17 +92,17 @@ pub async fn run(deliverer: &Deliverer, plan: &Plan, write: bool) -> Result<Setu
     Ok(SetupReport { product, steps })
 }
 
-/// What is declared, as requests that people can send themselves.
+/// Returns the declared state as requests that people can send themselves.
 pub fn print(plan: &Plan, product: Product, lifecycle: Lifecycle) -> Value {
     let put = |(path, body): (String, Value)| json!({"method": "PUT", "path": path, "body": body});
     let policy = plan.policy(lifecycle).map(put);
     let template = put(plan.template(product, lifecycle));
-    let side = write_side(plan, product).map(put);
-    [policy, Some(template), side].into_iter().flatten().collect()
+    let write_target = write_target(plan, product).map(put);
+    [policy, Some(template), write_target].into_iter().flatten().collect()
 }
 
-/// The request that creates what is written to; none where the first event does.
-fn write_side(plan: &Plan, product: Product) -> Option<(String, Value)> {
+/// Returns the request that creates the index, alias or data stream; none if the first event creates it.
+fn write_target(plan: &Plan, product: Product) -> Option<(String, Value)> {
     let base = &plan.base;
     match plan.rotation {
         Rotation::Daily | Rotation::Monthly => None,
@@ -131,11 +131,11 @@ fn refuse_impossible(product: Product, plan: &Plan) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// How this server puts old indices away, as far as the plan wants that.
+/// Returns the lifecycle plugin of this server, if the plan needs one.
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do.
+/// [`ServerError`] with a remedy.
 pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> Result<Lifecycle, ServerError> {
     let candidates: &[Lifecycle] = match product {
         _ if !plan.wants_policy() => &[],
@@ -155,9 +155,10 @@ pub async fn lifecycle(deliverer: &Deliverer, product: Product, plan: &Plan) -> 
     Ok(Lifecycle::Absent)
 }
 
-/// A red cluster would accept a template and then hang on the index. Whoever may not ask goes on. A cluster is red for a
-/// moment whenever somebody makes an index, so the server is asked to wait for a while.
-async fn healthy(deliverer: &Deliverer, product: Product) -> Result<(), ServerError> {
+/// Checks the cluster's health, since a red cluster would accept a template and then hang on the index. Without
+/// permission to ask, the setup continues. A cluster is red for a moment after the creation of any index, so the server
+/// is asked to wait for a while.
+async fn check_health(deliverer: &Deliverer, product: Product) -> Result<(), ServerError> {
     if product == Product::Serverless {
         return Ok(());
     }
@@ -189,10 +190,10 @@ struct Server<'a> {
 
 impl Server<'_> {
     async fn steps(&self, write: bool) -> Result<Vec<Step>, ServerError> {
-        // First everything that can refuse the whole plan, then what a server may refuse for reasons of its own.
+        // First the steps that can refuse the whole plan, then those that a server may refuse for other reasons.
         let template = self.current_template().await?;
         let indices = self.current_indices().await?;
-        let side = self.current_side().await?;
+        let write_target = self.write_target_exists().await?;
         let policy = self.current_policy().await?;
         let mut steps = Vec::new();
         for (index, difference) in &indices {
@@ -200,17 +201,17 @@ impl Server<'_> {
         }
         steps.extend(self.policy(policy, write).await?);
         steps.push(self.template(template, write).await?);
-        steps.extend(self.write_side(side, write).await?);
+        steps.extend(self.write_target(write_target, write).await?);
         Ok(steps)
     }
 
     async fn put(&self, path: &str, body: &Value) -> Result<(), ServerError> {
         let body = if body.is_null() { None } else { Some(body) };
         let reply = send_request(self.deliverer, "PUT", path, body).await?;
-        self.accepted("PUT", path, &reply)
+        self.check_accepted("PUT", path, &reply)
     }
 
-    fn accepted(&self, method: &str, path: &str, reply: &Reply) -> Result<(), ServerError> {
+    fn check_accepted(&self, method: &str, path: &str, reply: &Reply) -> Result<(), ServerError> {
         if reply.status < 300 {
             return Ok(());
         }
@@ -224,19 +225,19 @@ impl Server<'_> {
         )))
     }
 
-    /// The answer about the policy of our name, where there is to be one.
+    /// Returns the response about the policy of our name, if the plan has one.
     async fn current_policy(&self) -> Result<Option<Reply>, ServerError> {
         let Some((path, _)) = self.plan.policy(self.lifecycle) else {
             return Ok(None);
         };
         let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status != 404 {
-            self.accepted("GET", &path, &reply)?;
+            self.check_accepted("GET", &path, &reply)?;
         }
         Ok(Some(reply))
     }
 
-    /// The policy that puts old indices away.
+    /// Creates or updates the lifecycle policy.
     async fn policy(&self, current: Option<Reply>, write: bool) -> Result<Option<Step>, ServerError> {
         let subject = self.policy_subject();
         let (Some((path, declared)), Some(reply)) = (self.plan.policy(self.lifecycle), current) else {
@@ -259,12 +260,13 @@ impl Server<'_> {
             _ => StepResult::Updated,
         };
         if write && done != StepResult::Unchanged {
-            self.put(&format!("{path}{}", sequence(&reply)), &declared).await?;
+            self.put(&format!("{path}{}", sequence_parameters(&reply)), &declared)
+                .await?;
         }
         Ok(Some(Step { subject, done }))
     }
 
-    /// The indices that are there, those with and those without a lifecycle's policy.
+    /// Returns the existing indices: those with and those without a lifecycle policy.
     async fn earlier_indices(&self) -> Result<(Vec<String>, Vec<String>), ServerError> {
         let pattern = self.plan.pattern();
         let path = match self.lifecycle {
@@ -277,8 +279,8 @@ impl Server<'_> {
         if reply.status == 404 {
             return Ok(Default::default());
         }
-        self.accepted("GET", &path, &reply)?;
-        // Beside the indices stands how many of them have a policy.
+        self.check_accepted("GET", &path, &reply)?;
+        // Next to the indices, the response has the number of those with a policy.
         let indices = reply
             .body
             .as_object()
@@ -298,8 +300,8 @@ impl Server<'_> {
         Ok((names(with), names(without)))
     }
 
-    /// Puts indices under the policy that were there before it, which the servers do for new ones only. Index State
-    /// Management also keeps to the policy as it was when the index came under it, until it is told to change.
+    /// Attaches older indices to the policy; the servers do this for new ones only. Index State Management also keeps
+    /// applying the version of the policy from the time of the attachment, until it is told to change.
     async fn attach(
         &self,
         (with, without): (Vec<String>, Vec<String>),
@@ -310,7 +312,7 @@ impl Server<'_> {
         let changed = steps
             .iter()
             .any(|step| step.subject == self.policy_subject() && step.done == StepResult::Updated);
-        let mut requests: Vec<_> = without.iter().map(|index| self.attachment(index)).collect();
+        let mut requests: Vec<_> = without.iter().map(|index| self.attach_request(index)).collect();
         if let (Lifecycle::Ism(prefix), true) = (self.lifecycle, changed) {
             let change = |index: &String| {
                 let path = format!("{prefix}/_ism/change_policy/{index}");
@@ -324,9 +326,9 @@ impl Server<'_> {
         let subject = format!("lifecycle of {} earlier indices", requests.len());
         for (method, path, body) in requests.iter().filter(|_| write) {
             let reply = send_request(self.deliverer, method, path, Some(body)).await?;
-            self.accepted(method, path, &reply)?;
+            self.check_accepted(method, path, &reply)?;
             let failed = reply.body.pointer("/failed_indices/0/reason").and_then(Value::as_str);
-            // Meanwhile the server may have done it itself.
+            // The server may have done it itself by now.
             if let Some(reason) = failed.filter(|reason| !reason.contains("already has a policy")) {
                 return Err(ServerError::new(format!("`{method} {path}` failed: {reason}")));
             }
@@ -337,8 +339,8 @@ impl Server<'_> {
         }))
     }
 
-    /// The request that puts an index under the policy.
-    fn attachment(&self, index: &str) -> (&'static str, String, Value) {
+    /// Returns the request that attaches an index to the policy.
+    fn attach_request(&self, index: &str) -> (&'static str, String, Value) {
         let name = self.plan.name();
         if let Lifecycle::Ism(prefix) = self.lifecycle {
             let path = format!("{prefix}/_ism/add/{index}");
@@ -355,14 +357,14 @@ impl Server<'_> {
         format!("lifecycle policy `{}`", self.plan.name())
     }
 
-    /// The template of our name, which must be ours.
+    /// Returns the template of our name, which must be ours.
     async fn current_template(&self) -> Result<Option<Value>, ServerError> {
         let (path, _) = self.plan.template(self.product, self.lifecycle);
         let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status == 404 {
             return Ok(None);
         }
-        self.accepted("GET", &path, &reply)?;
+        self.check_accepted("GET", &path, &reply)?;
         let composable = reply.body.pointer("/index_templates/0/index_template");
         let Some(found) = composable.or_else(|| reply.body.get(self.plan.name())) else {
             return Ok(None);
@@ -384,7 +386,9 @@ impl Server<'_> {
         let (path, declared) = self.plan.template(self.product, self.lifecycle);
         let done = match current {
             None => StepResult::Created,
-            Some(current) if covers(&normal_template(&current), &normal_template(&declared)) => StepResult::Unchanged,
+            Some(current) if covers(&normalize_template(&current), &normalize_template(&declared)) => {
+                StepResult::Unchanged
+            }
             Some(_) => StepResult::Updated,
         };
         if write && done != StepResult::Unchanged {
@@ -396,7 +400,7 @@ impl Server<'_> {
         })
     }
 
-    /// Every index that the plan is about, with how it differs.
+    /// Returns every index of the plan with its difference.
     async fn current_indices(&self) -> Result<Vec<(String, Difference)>, ServerError> {
         let path = format!(
             "/{}/_mapping?ignore_unavailable=true&allow_no_indices=true",
@@ -411,13 +415,13 @@ impl Server<'_> {
         if reply.status == 404 {
             return Ok(Vec::new());
         }
-        self.accepted("GET", &path, &reply)?;
+        self.check_accepted("GET", &path, &reply)?;
         let mut found = Vec::new();
         let mut problems = Vec::new();
         for (index, body) in reply.body.as_object().into_iter().flatten() {
             let mut mappings = &body["mappings"];
             if self.product.has_types() {
-                // An index has one type for ever.
+                // The type of an index can never change.
                 let named = mappings
                     .as_object()
                     .and_then(|types| types.keys().find(|name| *name != "_doc"));
@@ -464,9 +468,9 @@ impl Server<'_> {
         })
     }
 
-    /// Whether there is what events are written to; none where the first event makes it.
-    async fn current_side(&self) -> Result<Option<bool>, ServerError> {
-        if write_side(self.plan, self.product).is_none() {
+    /// Returns true if the index, alias or data stream for writing exists; none if the first event creates it.
+    async fn write_target_exists(&self) -> Result<Option<bool>, ServerError> {
+        if write_target(self.plan, self.product).is_none() {
             return Ok(None);
         }
         let there = match self.plan.rotation {
@@ -477,9 +481,9 @@ impl Server<'_> {
         Ok(Some(there))
     }
 
-    /// The index, alias or data stream that events are written to.
-    async fn write_side(&self, there: Option<bool>, write: bool) -> Result<Option<Step>, ServerError> {
-        let (Some((path, body)), Some(there)) = (write_side(self.plan, self.product), there) else {
+    /// Creates the index, alias or data stream that events are written to.
+    async fn write_target(&self, there: Option<bool>, write: bool) -> Result<Option<Step>, ServerError> {
+        let (Some((path, body)), Some(there)) = (write_target(self.plan, self.product), there) else {
             return Ok(None);
         };
         let base = &self.plan.base;
@@ -502,7 +506,7 @@ impl Server<'_> {
     async fn exists(&self, path: &str) -> Result<bool, ServerError> {
         let reply = send_request(self.deliverer, "GET", path, None).await?;
         if reply.status != 404 {
-            self.accepted("GET", path, &reply)?;
+            self.check_accepted("GET", path, &reply)?;
         }
         Ok(reply.status == 200)
     }
@@ -512,7 +516,7 @@ impl Server<'_> {
         let path = format!("/_alias/{base}");
         let reply = send_request(self.deliverer, "GET", &path, None).await?;
         if reply.status != 404 {
-            self.accepted("GET", &path, &reply)?;
+            self.check_accepted("GET", &path, &reply)?;
             let indices: Vec<_> = reply.body.as_object().into_iter().flatten().collect();
             let written = format!("/aliases/{base}/is_write_index");
             if indices.len() > 1
@@ -559,8 +563,8 @@ fn no_data_streams(product: Product) -> ServerError {
     ))
 }
 
-/// What Index State Management wants to know before it replaces a policy.
-fn sequence(reply: &Reply) -> String {
+/// Returns the query parameters that Index State Management requires to replace a policy.
+fn sequence_parameters(reply: &Reply) -> String {
     let number = |name: &str| reply.body.get(name).and_then(Value::as_u64);
     match (number("_seq_no"), number("_primary_term")) {
         (Some(sequence), Some(term)) => format!("?if_seq_no={sequence}&if_primary_term={term}"),
@@ -575,7 +579,7 @@ mod tests {
     use crate::config::Timing;
     use crate::destination::Destination;
 
-    /// A collection of OpenSearch Serverless. No test can ask one.
+    /// A collection of OpenSearch Serverless. No test can send requests to one.
     const COLLECTION: &str = "https://abc123.eu-west-1.aoss.amazonaws.com/events";
 
     fn deliverer(url: &str) -> Deliverer {
@@ -596,7 +600,7 @@ mod tests {
         for url in [COLLECTION, "https://abc123.aoss.eu-west-1.on.aws/events"] {
             let deliverer = deliverer(url);
             assert_eq!(product(&deliverer).await, Ok(Product::Serverless), "{url}");
-            // What it has is known without asking, too.
+            // Its features are known without a request, too.
             let kept = plan(Rotation::Daily, Some(30));
             let found = lifecycle(&deliverer, Product::Serverless, &kept).await;
             assert_eq!(found, Ok(Lifecycle::Absent), "{url}");

@@ -1,16 +1,18 @@
-//! What the index must be like, made of [`FIELDS`].
+//! The mapping and the settings of the index, made from [`FIELDS`].
 
 use serde_json::{Map, Value, json};
 
 use crate::hit::event::fields::{FIELDS, Field, Kind};
 
-/// Grows with every change of the fields; stands in the mapping, so that an old template is recognised.
+/// The version of the mapping, increased with every change of the fields. It is stored in the mapping, so that an old
+/// template is recognised.
 pub const VERSION: u64 = 2;
 
-/// Marks what is ours.
+/// The mark of our templates and policies.
 pub const OWNER: &str = "pixel";
 
-/// The mapping. `dynamic: false` keeps what a visitor names out of the index: it is stored, never a field.
+/// Returns the mapping. `dynamic: false` keeps names that a visitor chooses out of the index: they are stored, but are
+/// never fields.
 pub fn mappings() -> Value {
     let mut properties = Map::new();
     for field in FIELDS {
@@ -42,9 +44,10 @@ fn mapping(kind: Kind) -> Value {
     }
 }
 
-/// The settings. One shard holds tens of millions of events; replicas follow the number of nodes. Measured with
-/// `benches/index_size.rs`: the codec saves 186 of 491 bytes per event, index sorting at most 18 for a dearer write, leaving
-/// the raw request out of the source nothing (OpenSearch keeps a copy for its recovery), so there is only the codec.
+/// Returns the settings. One shard holds tens of millions of events; replicas follow the number of nodes. Measured with
+/// `benches/index_size.rs`: the codec saves 186 of 491 bytes per event, index sorting at most 18 for a dearer write,
+/// leaving the raw request out of the source nothing (OpenSearch keeps a copy for its recovery), so there is only the
+/// codec.
 pub fn settings() -> Map<String, Value> {
     let settings = json!({
         "index.codec": "best_compression",
@@ -57,10 +60,10 @@ pub fn settings() -> Map<String, Value> {
     }
 }
 
-/// An object whose members are fields.
+/// The type name of an object whose members are fields.
 const OPEN: &str = "object with fields";
 
-/// The type of a mapped field. An object may be looked into, or be kept as it came.
+/// Returns the type of a mapped field. The members of an object may be indexed or only stored.
 pub fn kind(field: &Value) -> &str {
     let kind = field.get("type").and_then(Value::as_str).unwrap_or("object");
     let closed = field
@@ -69,7 +72,7 @@ pub fn kind(field: &Value) -> &str {
     if kind == "object" && !closed { OPEN } else { kind }
 }
 
-/// The fields of a mapping: name and type, objects looked into.
+/// Returns the fields of a mapping by name and type, including the members of objects.
 pub fn field_types(mappings: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     collect(mappings, "", &mut found);

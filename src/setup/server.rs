@@ -1,4 +1,4 @@
-//! The server behind a destination: what it is, and what it can.
+//! The server of a destination: administrative requests, product, version and error messages.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::product::Product;
 use crate::client::http::{ClientRequest, ClientResponse, Deliverer};
 
-/// Most bytes of an administrative answer that are read.
+/// The largest administrative response that is read.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
-/// Patience with one administrative request.
+/// The time-out of one administrative request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What went wrong with a server, in words that say what to do.
+/// An error of a server, with a message that includes a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
     message: String,
@@ -22,7 +22,7 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    /// An error with this message, about something that was answered.
+    /// Makes an error with this message about a response.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -30,7 +30,7 @@ impl ServerError {
         }
     }
 
-    /// Whether nothing was answered at all.
+    /// Returns true if there was no response at all.
     pub const fn is_silent(&self) -> bool {
         self.silent
     }
@@ -44,20 +44,20 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// A JSON answer and its status.
+/// A JSON response and its status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
     /// The body; null when there is none.
     pub body: Value,
 }
 
-/// Asks the destination's server; `path` begins with a slash.
+/// Sends a request to the destination's server; `path` begins with a slash.
 ///
 /// # Errors
 ///
-/// When there is no answer, it is a refusal of the credentials, or it is no JSON.
+/// When there is no response, it refuses the credentials, or it is not JSON.
 pub async fn send_request(
     deliverer: &Deliverer,
     method: &'static str,
@@ -107,7 +107,7 @@ fn check_response(answer: ClientResponse, method: &str, path: &str) -> Result<Re
     }
 }
 
-/// The reason in an error's answer, in the server's words.
+/// Returns the reason in an error response, in the server's words.
 pub fn reason(body: &Value) -> String {
     let error = body.get("error").unwrap_or(body);
     let part = |name: &str| error.get(name).and_then(Value::as_str);
@@ -126,11 +126,11 @@ fn excerpt(text: &str) -> String {
     if line.is_empty() { "no body".to_owned() } else { line }
 }
 
-/// What the server is.
+/// Returns the product and the version of the server.
 ///
 /// # Errors
 ///
-/// As [`ask`], and when it is neither OpenSearch nor Elasticsearch or of a version that is not supported.
+/// As for [`send_request`], and when it is neither OpenSearch nor Elasticsearch or of a version that is not supported.
 pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
     let target = deliverer.target();
     if target.serverless {
@@ -168,7 +168,7 @@ pub async fn product(deliverer: &Deliverer) -> Result<Product, ServerError> {
     )))
 }
 
-/// The version of a server that does not answer at its root.
+/// Returns the version of a server that does not answer at its root.
 async fn node_version(deliverer: &Deliverer) -> Result<Option<String>, ServerError> {
     let nodes = send_request(deliverer, "GET", "/_nodes/_local?filter_path=nodes.*.version", None).await?;
     let node = nodes
@@ -184,7 +184,7 @@ fn version(number: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// A reason with what to do about it on a line of its own.
+/// Adds a remedy to a reason, on a line of its own.
 pub fn explain(reason: &str, base: &str, auth: &str) -> String {
     let lower = reason.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -199,7 +199,7 @@ pub fn explain(reason: &str, base: &str, auth: &str) -> String {
     )
 }
 
-/// What to do when there is no answer.
+/// Returns a remedy for a missing response.
 fn hint_at_silence(says: &impl Fn(&[&str]) -> bool) -> Option<String> {
     let hint = if says(&["dns", "lookup", "resolve"]) {
         "the host's name is not known here; is it spelt right, and is the domain in a VPC that this machine cannot see?"
@@ -215,7 +215,7 @@ fn hint_at_silence(says: &impl Fn(&[&str]) -> bool) -> Option<String> {
     Some(hint.to_owned())
 }
 
-/// What to do about an answer.
+/// Returns a remedy for an error response.
 fn hint_at_refusal(says: &impl Fn(&[&str]) -> bool, auth: &str) -> Option<String> {
     let hint = if says(&["status 401"]) {
         return Some(format!(

@@ -24,7 +24,7 @@ impl Archive {
         Reader::open(path).map(|reader| Self { reader })
     }
 
-    /// At most `limit` events after `number`, oldest first.
+    /// Returns at most `limit` events after `number`, oldest first.
     ///
     /// # Errors
     ///
@@ -35,8 +35,8 @@ impl Archive {
         self.reader.query(&sql, [number])
     }
 
-    /// The events since a time, in milliseconds since 1970, of people who met at least `fewest` codes since then, oldest
-    /// first.
+    /// Returns the events since a time, in milliseconds since 1970, of people who met at least `fewest` codes since
+    /// then, oldest first.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl Archive {
         write().map_err(|error: rusqlite::Error| StoreError::new(&self.reader.path, error))
     }
 
-    /// Deletes the events of these numbers, all or none; how many there were. [`super::purge`] then removes their bytes.
+    /// Deletes the events of these numbers, all or none, and returns their number. [`super::purge()`] then removes their bytes.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Archive {
     }
 }
 
-/// Another document for a stored one.
+/// A new document for a stored event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The event's place in the file.
@@ -128,7 +128,7 @@ pub struct Change {
     pub after: String,
 }
 
-/// Deletes the events from before a time, or counts them. [`super::purge`] then removes their bytes.
+/// Deletes the events from before a time, or counts them. [`super::purge()`] then removes their bytes.
 ///
 /// # Errors
 ///

@@ -27,7 +27,7 @@ impl Reader {
         result.map_err(|error| StoreError::new(&self.path, error))
     }
 
-    /// A code of the list.
+    /// Returns a code of the list.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl Reader {
         self.result(changed).map(drop)
     }
 
-    /// The token of a hash, also one that has expired.
+    /// Returns the token of a hash, even if it has expired.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Reader {
         self.result(self.connection.query_row(&sql, [hash], kept_token).optional())
     }
 
-    /// All tokens, the oldest first.
+    /// Returns all tokens, the oldest first.
     ///
     /// # Errors
     ///

@@ -11,10 +11,10 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::layout::LAYOUT;
 
-/// For so long the outcome of a commit or a probe says how the store is.
+/// The time for which the outcome of a commit or a probe is the store's health.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// After a failure it is looked sooner whether the store works again.
+/// The shorter time after a failure, so that a recovery is noticed sooner.
 const FRESH_FAILURE: Duration = Duration::from_secs(1);
 
 /// A commit's or a probe's outcome.
@@ -29,7 +29,7 @@ pub(super) enum Health {
 }
 
 impl Health {
-    /// The health that the outcome of a commit or a probe shows.
+    /// Returns the health by the outcome of a commit or a probe.
     pub(super) fn from_outcome<T>(outcome: &Result<T, Failure>) -> Self {
         match outcome {
             Ok(_) => Self::Good,
@@ -72,7 +72,7 @@ impl From<rusqlite::Error> for Failure {
 pub(super) struct LastOutcome(Mutex<(Health, Instant)>);
 
 impl Default for LastOutcome {
-    /// A store that was just opened could be written.
+    /// Returns a healthy state: a store that was just opened could be written.
     fn default() -> Self {
         Self(Mutex::new((Health::Good, Instant::now())))
     }
@@ -94,12 +94,12 @@ impl LastOutcome {
         *last = (known, Instant::now());
     }
 
-    /// The last outcome, whenever it was.
+    /// Returns the last outcome of any age.
     pub(super) fn last(&self) -> Result<(), String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.trouble()
     }
 
-    /// The last outcome; none when it is too old to say something.
+    /// Returns the last outcome; none if it is too old.
     pub(super) fn fresh(&self) -> Option<Result<(), String>> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = if last.0 == Health::Good { FRESH } else { FRESH_FAILURE };

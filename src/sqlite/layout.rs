@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 /// The layout's number, which the file holds as `user_version`.
 pub(super) const LAYOUT: i64 = 5;
 
-/// Layout 1: the events.
+/// The layout 1: the events.
 const EVENTS: &str = "
     CREATE TABLE events (
         number INTEGER PRIMARY KEY,
@@ -15,7 +15,8 @@ const EVENTS: &str = "
     ) STRICT;
     CREATE INDEX events_time ON events (time);";
 
-/// Layout 2: what is asked most has a column of its own, questions have segments, and there is a place for codes and tokens.
+/// The layout 2: frequently queried fields have their own columns, queries use segments, and codes and tokens are
+/// stored.
 ///
 /// Each index costs every hit: the ids' keeps hits from being stored twice, the times' is for pages and for deleting, the
 /// codes' is for what became of one code. All other questions go to segments.
@@ -62,22 +63,23 @@ const COLUMNS: &str = "
         created INTEGER NOT NULL
     ) STRICT;";
 
-/// Layout 3: how often events were changed or deleted, so that who has them in memory knows; and what was revoked last.
+/// The layout 3: the number of changes and deletions, by which copies in memory are invalidated; and an index of
+/// revocations by time.
 const CHANGES: &str = "
     CREATE TABLE changes (count INTEGER NOT NULL) STRICT;
     INSERT INTO changes VALUES (0);
     CREATE INDEX codes_revoked ON codes (revoked, code) WHERE revoked IS NOT NULL;";
 
-/// Layout 4: without this every look for codes that others have listed would go through the whole list.
+/// The layout 4: an index for new codes; without it every look for codes of other processes would scan the whole list.
 const LISTED: &str = "CREATE INDEX codes_created ON codes (created, code);";
 
-/// Layout 5: tokens that expire, as sessions do.
+/// The layout 5: tokens that expire, such as sessions.
 const SESSIONS: &str = "
     ALTER TABLE tokens ADD COLUMN kind TEXT NOT NULL DEFAULT 'token';
     ALTER TABLE tokens ADD COLUMN expires INTEGER;
     ALTER TABLE tokens ADD COLUMN parent BLOB;";
 
-/// How often events were changed or deleted.
+/// Returns the number of times that events were changed or deleted.
 pub(super) fn changes(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("SELECT count FROM changes")?;
     statement.query_row([], |row| row.get(0))
@@ -103,7 +105,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), String> {
     transaction.commit().map_err(text)
 }
 
-/// The same, as a part of a transaction.
+/// Migrates the file as a part of a transaction.
 pub(super) fn migrate_within(transaction: &Transaction<'_>) -> Result<(), String> {
     let text = |error: rusqlite::Error| error.to_string();
     let found = version(transaction)?;

@@ -30,7 +30,7 @@ pub use purge::{Purge, purge};
 pub use reader::{Reader, Stored};
 pub use writer::{Store, probe};
 
-/// Why a store could not be opened or read.
+/// An error of opening or reading a store.
 #[derive(Debug)]
 pub struct StoreError {
     path: PathBuf,
@@ -54,7 +54,7 @@ impl StoreError {
     }
 }
 
-/// What all who have the file open in this process share.
+/// The state that all connections to the file share in this process.
 #[derive(Debug, Default)]
 struct Shared {
     tail: tail::Tail,
@@ -63,7 +63,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Held by whoever reads the file for more than a moment.
+    /// Returns a lock that long reads of the file hold.
     fn read(&self) -> RwLockReadGuard<'_, ()> {
         self.reading.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ impl Shared {
     }
 }
 
-/// Opens a file for reading as often as is wanted; those who read share what they have in memory.
+/// A factory of readers of one file, which share their memory.
 #[derive(Clone, Debug)]
 pub struct Readers {
     path: PathBuf,
@@ -82,7 +82,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Of a file that nobody in this process has open for writing.
+    /// Makes readers of a file that is not open for writing in this process.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -90,7 +90,7 @@ impl Readers {
         }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }

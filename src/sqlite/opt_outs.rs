@@ -15,7 +15,7 @@ use crate::query::store::{OptOut, Requester};
 pub struct OptOutChange {
     /// The code.
     pub code: String,
-    /// Whether it is opted out from now on.
+    /// True to opt out; false to opt in again.
     pub out: bool,
     /// The one who asks.
     pub by: Requester,
@@ -30,12 +30,12 @@ pub struct OptOutState {
     last: i64,
 }
 
-/// Opt-outs that were read.
+/// The opt-outs that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptOutNews<T> {
     /// All of them, or those that were added.
     pub codes: Vec<T>,
-    /// Whether all were read: codes that are missing are opted out no longer.
+    /// True if all codes were read, so that missing codes are no longer opted out.
     pub is_whole: bool,
     /// The state to ask with the next time.
     pub state: OptOutState,

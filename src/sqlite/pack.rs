@@ -20,7 +20,7 @@ use super::{Shared, threads};
 /// A packed segment.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// How often events had been changed or deleted when its rows were read.
+    /// The number of changes and deletions in the file when its rows were read.
     changes: i64,
     first: i64,
     last: i64,
@@ -28,13 +28,13 @@ pub(super) struct Segment {
     end: i64,
     events: usize,
     times: Vec<u8>,
-    /// Empty when the numbers follow each other without a gap.
+    /// The encoded numbers; empty if they are consecutive.
     numbers: Vec<u8>,
-    /// Field, codes and texts.
+    /// The columns as field, codes and texts.
     columns: Vec<(&'static str, Vec<u8>, Vec<u8>)>,
 }
 
-/// How often the number of new rows is looked at, when nobody says that there are enough.
+/// The interval at which the number of new rows is checked without a notification.
 const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Packs whenever there are enough rows, until the store is closed.
@@ -73,7 +73,7 @@ fn store(writer: &Sender<Job>, segment: Segment) -> bool {
     writer.blocking_send(job).is_ok() && stored.blocking_recv() == Ok(true)
 }
 
-/// The next rows that are to be packed: all between two segments, or as many as make a full one after the last.
+/// Returns the next rows to be packed: all between two segments, or as many as make a full one after the last.
 fn next(connection: &Connection, shared: &Shared) -> rusqlite::Result<Option<Segment>> {
     loop {
         let _reading = shared.read();
@@ -100,7 +100,7 @@ fn next(connection: &Connection, shared: &Shared) -> rusqlite::Result<Option<Seg
     }
 }
 
-/// Some rows of these numbers, with their values.
+/// Reads some rows of these numbers, with their values.
 pub(super) fn collect(connection: &Connection, first: i64, last: i64) -> rusqlite::Result<Collected> {
     let mut collected = Collected::default();
     collected.read(connection, first, last, ROWS)?;
@@ -163,7 +163,7 @@ impl Segment {
     }
 }
 
-/// Most rows that are deleted in one transaction, so that no hit waits for long.
+/// The largest number of rows that are deleted in one transaction, so that no hit waits for long.
 const AT_ONCE: i64 = 500;
 
 /// Takes away the segment that holds a row which changes or goes. Questions read the rows themselves until they are packed
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    /// How many columns have a text in them.
+    /// Returns the number of columns that contain a text.
     fn columns_with(connection: &Connection, text: &str) -> i64 {
         let count = "SELECT count(*) FROM columns WHERE instr(texts, CAST(?1 AS BLOB)) > 0";
         connection

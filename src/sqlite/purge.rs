@@ -11,16 +11,16 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{Shared, StoreError};
 
-/// Time for which other processes that read the file are waited for.
+/// The longest wait for other processes that read the file.
 pub(super) const READERS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pause between two attempts to empty the log.
+/// The pause between two attempts to empty the log.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Time for which one attempt to empty the log may hold up writers.
+/// The time for which one attempt to empty the log may block writers.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Time for which writing the file anew waits for other writers.
+/// The longest wait of a rewrite of the file for other writers.
 const WRITERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The result of removing the bytes of deleted events.
@@ -55,7 +55,7 @@ fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(connection.query_row(table, [], |_| Ok(())).optional()?.is_some())
 }
 
-/// Removes the bytes of all deleted events, as [`purge_shared`] does, from a file that this process does not serve.
+/// Removes the bytes of all deleted events, as `purge_shared` does, from a file that this process does not serve.
 ///
 /// # Errors
 ///

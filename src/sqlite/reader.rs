@@ -24,7 +24,7 @@ pub struct Reader {
 /// A stored document and its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Grows with every event.
+    /// The event's number, which grows with every event.
     pub number: i64,
     /// The document as JSON text.
     pub document: String,
@@ -85,7 +85,7 @@ impl Reader {
         Ok(self)
     }
 
-    /// The latest `limit` events, oldest first.
+    /// Returns the latest `limit` events, oldest first.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Reader {
         Ok(latest)
     }
 
-    /// The events after `number`, oldest first.
+    /// Returns the events after `number`, oldest first.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl Reader {
         )
     }
 
-    /// Whether there is an event of this id.
+    /// Returns true if there is an event with this id.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Reader {
         read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
     }
 
-    /// How many events were received from one time on and before another.
+    /// Returns the number of events that were received from one time on and before another.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Reader {
             .map_err(|error| StoreError::new(&self.path, error))
     }
 
-    /// The ids of the events that were received from one time on and before another.
+    /// Returns the ids of the events that were received from one time on and before another.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl Reader {
         read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
     }
 
-    /// How many events there are after `number`.
+    /// Returns the number of events after `number`.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl Reader {
             .map_err(|error| StoreError::new(&self.path, error))
     }
 
-    /// The first events after `number`, with their numbers.
+    /// Returns the first events after `number`, with their numbers.
     ///
     /// # Errors
     ///
@@ -191,7 +191,7 @@ impl Reader {
         read().map_err(|error| StoreError::new(&self.path, error))
     }
 
-    /// What came after a place, in the order in which it was stored.
+    /// Returns the events after a position, in the order in which they were stored.
     ///
     /// # Errors
     ///
@@ -228,7 +228,7 @@ impl Reader {
         read().map_err(|error: rusqlite::Error| StoreError::new(&self.path, error))
     }
 
-    /// The row of an event or, when it is not there any more, the row before the first later event.
+    /// Returns the row of an event or, if it was deleted, the row before the first later event.
     fn row_of(&self, cursor: &Cursor) -> rusqlite::Result<Option<i64>> {
         let of_id = "SELECT number FROM events WHERE id = ?1";
         let of_time = "SELECT number - 1 FROM events WHERE time > ?1 ORDER BY time LIMIT 1";
@@ -258,7 +258,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`AskError`] when the file cannot be read, or the question cannot be answered.
+    /// [`QueryError`] when the file cannot be read, or the query cannot be answered.
     pub fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
         let _reading = self.shared.read();
         ask::ask(&self.connection, &self.shared, question)

@@ -19,15 +19,15 @@ use sha2::{Digest, Sha256};
 use crate::hit::event::fields::{FIELDS, Field};
 use crate::query::{is_listed, normalize_value};
 
-/// Events of a full segment.
+/// The number of events of a full segment.
 pub(super) const ROWS: usize = 8192;
 
 /// The values of one field.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Column {
-    /// Of each different value.
+    /// The hash of each different value.
     pub(super) hashes: Vec<u64>,
-    /// The same values; not read with the codes.
+    /// The texts of these values; not read with the codes.
     pub(super) texts: Vec<Box<str>>,
     rows: Rows,
 }
@@ -36,7 +36,7 @@ pub(super) struct Column {
 enum Rows {
     /// At most one value each.
     Single(Vec<u32>),
-    /// Where the codes of each row end.
+    /// Several codes in a row: the end of each row in `codes`.
     Lists { ends: Vec<u32>, codes: Vec<u32> },
 }
 
@@ -47,7 +47,7 @@ impl Default for Rows {
 }
 
 impl Column {
-    /// The codes of a row; none, or from 1 on.
+    /// Returns the codes of a row; none, or from 1 on.
     pub(super) fn codes(&self, row: usize) -> &[u32] {
         match &self.rows {
             Rows::Single(codes) => match codes.get(row..=row) {
@@ -102,7 +102,7 @@ impl Column {
         }
     }
 
-    /// The blob of hashes and codes, and that of texts.
+    /// Returns the blob of hashes and codes, and that of texts.
     pub(super) fn encode(&self) -> (Vec<u8>, Vec<u8>) {
         let mut out = count(self.hashes.len()).to_le_bytes().to_vec();
         for hash in &self.hashes {
@@ -193,7 +193,7 @@ impl Column {
     }
 }
 
-/// The value of a code in a blob of texts of so many values.
+/// Returns the value of a code in a blob of the texts of this number of values.
 pub(super) fn text(blob: &[u8], values: usize, code: u32) -> Option<&str> {
     let place = (code as usize).checked_sub(1)?;
     let (ends, texts) = blob.split_at_checked(values.checked_mul(4)?)?;
@@ -247,10 +247,10 @@ pub(super) fn unpack_numbers(start: i64, blob: &[u8]) -> Vec<i64> {
     }
 }
 
-/// Collects the values of documents. What it has at any time can be looked at while more are added.
+/// A collector of the values of documents. It can be read while more are added.
 #[derive(Debug)]
 pub(super) struct Builder {
-    /// By their place in [`FIELDS`]; none where values are not listed.
+    /// The columns by their place in [`FIELDS`]; none if values are not listed.
     columns: Vec<Option<Building>>,
     rows: usize,
 }
@@ -305,7 +305,7 @@ impl Builder {
         column.push(self.rows, code);
     }
 
-    /// The column of a field as it is now, if it has values at all.
+    /// Returns the present column of a field, if it has values.
     pub(super) fn column(&self, field: &Field) -> Option<Arc<Column>> {
         let place = FIELDS.iter().position(|known| known.name == field.name)?;
         let building = self.columns.get(place)?.as_ref()?;
@@ -322,7 +322,7 @@ impl Builder {
         }
     }
 
-    /// The columns that have values at all.
+    /// Returns the columns that have values.
     pub(super) fn columns(&self) -> impl Iterator<Item = (&'static Field, &Column)> {
         let columns = FIELDS.iter().zip(&self.columns);
         let columns = columns.filter_map(|(field, building)| Some((field, building.as_ref()?.column.as_ref())));
@@ -357,7 +357,7 @@ fn tree() -> &'static Node {
     })
 }
 
-/// Goes through a document and picks the values of declared fields, without making anything of the rest.
+/// A visitor of a document that picks the values of declared fields, and skips the rest.
 struct Walk<'b> {
     node: &'static Node,
     builder: &'b mut Builder,

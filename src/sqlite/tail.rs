@@ -20,12 +20,12 @@ pub(super) struct Block {
     /// The first and last time.
     pub(super) start: i64,
     pub(super) end: i64,
-    /// Of each row; read only when it matters.
+    /// The time of each row; read only if it is needed.
     pub(super) times: Arc<Vec<i64>>,
     /// The event's number of the first row, and of each where they do not follow each other.
     pub(super) first: i64,
     pub(super) numbers: Arc<Vec<i64>>,
-    /// Of the fields that were asked for and have values.
+    /// The columns of the requested fields that have values.
     pub(super) columns: Vec<(&'static Field, Arc<Column>)>,
     /// The segment; none when it was made of documents.
     pub(super) segment: Option<i64>,
@@ -45,14 +45,14 @@ impl Block {
     }
 }
 
-/// The first and the last of some times.
+/// Returns the first and the last of some times.
 pub(super) fn span(times: &[i64]) -> (i64, i64) {
     times.iter().fold((i64::MAX, i64::MIN), |(start, end), time| {
         (start.min(*time), end.max(*time))
     })
 }
 
-/// Rows, with the values of all fields.
+/// The rows with the values of all fields.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
     numbers: Arc<Vec<i64>>,
@@ -73,12 +73,12 @@ impl Collected {
         self.numbers.len()
     }
 
-    /// The columns that have values, when it is closed.
+    /// Returns the columns that have values, once it is closed.
     pub(super) fn columns(&self) -> impl Iterator<Item = (&'static Field, &Column)> {
         self.values.columns()
     }
 
-    /// Nothing more is added.
+    /// Closes the collection; nothing more may be added.
     pub(super) fn close(&mut self) {
         self.values.close();
     }
@@ -106,7 +106,7 @@ impl Collected {
         Ok(numbers.len() - before)
     }
 
-    /// The rows up to a number and these fields; none when there are no such rows.
+    /// Returns the rows up to a number with these fields; none if there are no such rows.
     pub(super) fn view(&self, fields: &[&'static Field], last: i64) -> Option<Block> {
         let rows = self.numbers.partition_point(|number| *number <= last);
         if rows == 0 {
@@ -127,15 +127,15 @@ impl Collected {
     }
 }
 
-/// Full ones that may wait for being packed; what comes after them is not kept.
+/// The number of full collections that may wait for being packed; later rows are not kept.
 const MOST_FULL: usize = 2;
 
-/// Rows that the packer reads at a time, so that no question waits for long.
+/// The number of rows that the packer reads at a time, so that no query waits for long.
 const STEP: usize = 256;
 
 #[derive(Debug)]
 struct State {
-    /// How often events of the file had been changed or deleted.
+    /// The number of changes and deletions in the file at that time.
     changes: i64,
     /// The first number that no segment holds.
     begin: i64,
@@ -180,7 +180,7 @@ impl State {
         self.growing.numbers.last().or_else(of_full).copied()
     }
 
-    /// The first number that is not here.
+    /// Returns the first number that is not here.
     fn next(&self) -> i64 {
         self.last().map_or(self.begin, |last| last + 1)
     }
@@ -203,7 +203,7 @@ impl State {
     }
 }
 
-/// What is to be packed next.
+/// The rows to be packed next.
 pub(super) enum Full {
     /// These rows, as they were after so many changes of the file.
     Rows(Arc<Collected>, i64),
@@ -218,7 +218,7 @@ pub(super) enum Full {
 pub(super) struct Tail(Mutex<State>);
 
 impl Tail {
-    /// The rows from `begin` on, and the first number after them; what comes from there on is to be read by whoever asks.
+    /// Returns the rows from `begin` on, and the first number after them; the caller reads the later rows itself.
     pub(super) fn view(
         &self,
         snapshot: &Connection,

@@ -1,6 +1,6 @@
 //! The priority of threads: who answers questions makes way for who answers hits.
 
-/// How much less a thread that gives way gets than others do, in the kernel's own measure, where 19 is the most.
+/// The nice value of a thread with low priority; 19 is the lowest priority.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
@@ -12,6 +12,6 @@ pub fn give_way() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
-/// Nothing.
+/// Does nothing on this system.
 #[cfg(not(target_os = "linux"))]
 pub fn give_way() {}

@@ -14,10 +14,10 @@ use tokio::sync::mpsc::WeakSender;
 use super::Shared;
 use super::writer::Job;
 
-/// Bytes of documents after which the log is looked at.
+/// The bytes of documents after which the log is checked.
 pub(super) const BYTES: usize = 4 << 20;
 
-/// Pages of a log that is to begin anew.
+/// The number of pages from which the log is to start again.
 const LONG: i64 = 4096;
 
 /// Opens the file for this.

@@ -17,13 +17,13 @@ use crate::files;
 use crate::hit::event::Event;
 use crate::hit::outcome::{Failure, Outcome};
 
-/// Most events in one transaction.
+/// The largest number of events in one transaction.
 const BATCH: usize = 1024;
 
-/// Events that may wait for the writer before senders have to.
+/// The number of events that may wait for the writer before senders have to wait.
 const QUEUE: usize = 8 * 1024;
 
-/// For so long whoever asks for the store's health waits for a probe.
+/// The longest wait of a health check for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A file open for writing, and its thread.
@@ -36,7 +36,7 @@ pub struct Store {
     last_outcome: Arc<LastOutcome>,
 }
 
-/// Events, and who wants to know what became of them.
+/// A job of the writer, with the channel for its result.
 #[derive(Debug)]
 pub(super) enum Job {
     One {
@@ -49,7 +49,7 @@ pub(super) enum Job {
     },
     Segment {
         segment: Box<pack::Segment>,
-        /// Whether it was stored.
+        /// The channel for the result; true if the segment was stored.
         done: oneshot::Sender<bool>,
     },
     /// Tries whether events can be stored.
@@ -57,15 +57,15 @@ pub(super) enum Job {
     /// Opts a code out or in.
     OptOut {
         change: OptOutChange,
-        /// Whether it was stored.
+        /// The channel for the result of the change.
         done: oneshot::Sender<Result<(), String>>,
     },
     /// Brings the rest of the log of changes into the file.
     Checkpoint { done: oneshot::Sender<()> },
     Prune {
-        /// Milliseconds since 1970.
+        /// The time before which events are deleted, in milliseconds since 1970.
         before: i64,
-        /// How many events were deleted; fewer than there are, at one go.
+        /// The channel for the number of deleted events; one job may not delete all.
         done: oneshot::Sender<Result<usize, String>>,
     },
     /// Writes the file anew, without what was deleted.
@@ -152,7 +152,7 @@ impl Store {
         })
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -334,7 +334,7 @@ pub fn probe(path: &Path, event: &Event) -> Result<(), StoreError> {
     probed().map_err(|reason| StoreError::new(path, reason))
 }
 
-/// Time for which hits wait for another process that writes, as long as `pixel erase` needs to write a large file anew.
+/// The longest wait of hits for another process that writes, as long as `pixel erase` needs to rewrite a large file.
 const WRITERS_TIMEOUT: Duration = Duration::from_mins(1);
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -351,7 +351,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The threads that work for the writer, and how they are woken.
 struct Helpers {
-    /// There are rows to be packed.
+    /// A signal that there are rows to be packed.
     wake: std::sync::mpsc::SyncSender<()>,
     /// The log of changes has grown.
     grown: std::sync::mpsc::SyncSender<()>,
@@ -446,7 +446,7 @@ fn change_opt_outs(connection: &mut Connection, jobs: &[Job]) -> Result<(), Stri
     stored.map(drop).map_err(|error| error.to_string())
 }
 
-/// What of a document has a column of its own.
+/// The members of a document that have their own columns.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Said {

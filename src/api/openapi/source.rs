@@ -1,4 +1,4 @@
-//! What the description of the routes is made of: the program's own limits, scopes and fields.
+//! The generator of the OpenAPI description, from the program's own limits, scopes and fields.
 
 use serde_json::{Value, json};
 
@@ -13,17 +13,17 @@ fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": schema})
 }
 
-/// A text without control characters.
-fn plain(most: usize) -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": most, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"})
+/// Returns the schema of a text without control characters.
+fn plain(max_length: usize) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": max_length, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"})
 }
 
-/// A text of this form.
-fn formed(pattern: &str) -> Value {
+/// Returns the schema of a text that matches a pattern.
+fn text_matching(pattern: &str) -> Value {
     json!({"type": "string", "pattern": format!("^(?:{pattern})$")})
 }
 
-/// Any day but the 29th of February, which a pattern cannot tell from one that is none.
+/// Returns a pattern for any day but the 29th of February, because a pattern cannot check for leap years.
 fn day(years: &str) -> String {
     format!(
         "(?:{years})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
@@ -33,12 +33,12 @@ fn day(years: &str) -> String {
 const CLOCK: &str =
     "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])";
 
-/// The times that a signed code can hold.
-fn moment() -> String {
+/// Returns a pattern for the times that a signed code can hold.
+fn signed_time() -> String {
     format!("{}{CLOCK}", day("19[89][0-9]|20[0-9]{2}"))
 }
 
-/// A value of each kind, as it stands in a filter. Addresses have more forms than are told here.
+/// Returns a pattern for the values of a kind in a filter. It covers only a part of the forms of addresses.
 const fn value(kind: Kind) -> &'static str {
     match kind {
         Kind::Long => "-?[1-9][0-9]{0,17}",
@@ -48,7 +48,7 @@ const fn value(kind: Kind) -> &'static str {
     }
 }
 
-/// `FIELD=VALUE` of any field whose values are listed.
+/// Returns a pattern for `FIELD=VALUE` with any field that can be listed.
 fn filters() -> String {
     let fields = FIELDS.iter().filter(|field| is_listed(field.kind));
     let form = |field: &Field| {
@@ -60,14 +60,16 @@ fn filters() -> String {
 
 fn period() -> Vec<Value> {
     let day = day("19[89][0-9]|[2-9][0-9]{3}");
-    let time = formed(&format!("{day}(?:{CLOCK})?"));
+    let time = text_matching(&format!("{day}(?:{CLOCK})?"));
     vec![
         parameter("from", "not before this: a day or an RFC 3339 time", &time),
         parameter("to", "before this, and after `from`: a day or an RFC 3339 time", &time),
         parameter(
             "since",
             "instead of `from`: `30m`, `24h`, `7d`, `2w`, `3mo`, `1y` before the end (a number alone is days), or `all`",
-            &formed("[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d?|[1-9][0-9]{0,2}w|[1-9][0-9]?mo|[1-9]y|all"),
+            &text_matching(
+                "[1-9][0-9]{0,5}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d?|[1-9][0-9]{0,2}w|[1-9][0-9]?mo|[1-9]y|all",
+            ),
         ),
         parameter(
             "class",
@@ -77,16 +79,16 @@ fn period() -> Vec<Value> {
         json!({
             "name": "filter", "in": "query", "explode": true, "style": "form",
             "description": "`FIELD=VALUE` or `FIELD!=VALUE`; of one field any of the values, of several fields all",
-            "schema": {"type": "array", "maxItems": 50, "items": formed(&filters())},
+            "schema": {"type": "array", "maxItems": 50, "items": text_matching(&filters())},
         }),
     ]
 }
 
-fn limit(most: usize) -> Value {
+fn limit(max: usize) -> Value {
     parameter(
         "limit",
         "how many at most",
-        &json!({"type": "integer", "minimum": 1, "maximum": most}),
+        &json!({"type": "integer", "minimum": 1, "maximum": max}),
     )
 }
 
@@ -94,7 +96,7 @@ fn after() -> Value {
     parameter(
         "after",
         "where to go on: `next` of the answer before",
-        &formed(
+        &text_matching(
             "(?:0|[1-9][0-9]{0,12})~(?:[A-Za-z0-9._~-]|%(?:2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-D]|C[3-9A-F]%[89AB][0-9A-F])){1,170}",
         ),
     )
@@ -146,7 +148,7 @@ fn body(schema: &Value) -> Value {
     json!({"required": true, "content": {"application/json": {"schema": schema}}})
 }
 
-/// The document, for no server yet.
+/// Returns the document without a server's URL.
 pub fn document() -> Value {
     json!({
         "openapi": "3.1.0",
@@ -242,7 +244,7 @@ fn paths() -> Value {
     })
 }
 
-/// The operations of a browser's session.
+/// Returns the operations of a browser's session.
 fn session() -> Value {
     let cookie = |description: &str| {
         json!({
@@ -301,7 +303,7 @@ fn questions() -> Vec<Value> {
         parameter(
             "zone",
             "by whose clock, a name of the tz database or an offset; else `UTC`; only with `interval`",
-            &formed("[+-](?:0[0-9]|1[0-7]):[0-5][0-9]|[A-Z][A-Za-z0-9/_+-]{0,63}"),
+            &text_matching("[+-](?:0[0-9]|1[0-7]):[0-5][0-9]|[A-Z][A-Za-z0-9/_+-]{0,63}"),
         ),
         json!({
             "name": "by", "in": "query", "explode": true, "style": "form",
@@ -330,12 +332,12 @@ fn schemas() -> Value {
         "type": "object", "required": ["start", "events"],
         "properties": {"start": time, "events": count, "uniques": count},
     });
-    let mut own = formed("[A-Za-z0-9~-][A-Za-z0-9._~-]*");
+    let mut own = text_matching("[A-Za-z0-9~-][A-Za-z0-9._~-]*");
     own["maxLength"] = MAX_CODE_BYTES.into();
-    let mut moment = formed(&moment());
+    let mut moment = text_matching(&signed_time());
     moment["type"] = json!(["string", "null"]);
-    let nullable = |most: usize| {
-        let mut schema = plain(most);
+    let nullable = |max_length: usize| {
+        let mut schema = plain(max_length);
         schema["type"] = json!(["string", "null"]);
         schema
     };

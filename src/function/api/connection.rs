@@ -1,7 +1,7 @@
-//! A connection to one of the APIs, for one question after the other.
+//! A connection to one of the APIs, for one request after the other.
 //!
-//! Whoever asks has a connection of its own, since an answer may take hours. It works in the task that waits for the answer:
-//! in a pool, or in a task of its own, it has to be woken for each request, and wakes for each answer.
+//! Each caller has a connection of its own, since a response may take hours. The connection runs in the task that waits
+//! for the response: in a pool or a task of its own, each request and each response would need another wake-up.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -25,11 +25,11 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// No connection is opened yet.
+    /// Makes a client without an open connection.
     ///
     /// # Errors
     ///
-    /// When Lambda has not said where its APIs are.
+    /// When the environment has no address of Lambda's APIs.
     pub(crate) fn new(variables: &Variables) -> Result<Self, BoxError> {
         let address = super::address(variables)?;
         Ok(Self {
@@ -39,14 +39,14 @@ impl Api {
         })
     }
 
-    /// The answer to a request.
+    /// Sends a request and returns the response.
     ///
     /// # Errors
     ///
-    /// When there is none, or half of one.
+    /// When there is no response or an incomplete one.
     pub(crate) async fn call(&mut self, mut request: Request<String>) -> Result<Response<Vec<u8>>, BoxError> {
         request.headers_mut().insert(HOST, self.host.clone());
-        // What has ended meanwhile is opened anew; what fails on the way is not sent again.
+        // A connection that has ended is opened again; a request that fails is not sent again.
         let kept = match self.connection.take() {
             Some(kept) => kept.ready().await,
             None => None,
@@ -66,7 +66,7 @@ impl Api {
     }
 }
 
-/// Opened, and kept for one request after the other.
+/// An open connection, kept for one request after the other.
 struct Connection {
     sender: http1::SendRequest<String>,
     driver: http1::Connection<TokioIo<TcpStream>, String>,
@@ -84,8 +84,8 @@ impl Connection {
         })
     }
 
-    /// The connection, when it takes another request. One that has ended would never say whether it does: it may have done so
-    /// with its last answer.
+    /// Returns the connection if it accepts another request. An ended connection would never become ready: it may have
+    /// ended with its last response.
     async fn ready(mut self) -> Option<Self> {
         let ready = poll_fn(|context| {
             self.work(context);
@@ -97,12 +97,12 @@ impl Connection {
         ready.await.then_some(self)
     }
 
-    /// Writes and reads what can be. An error is told to whoever waits for the answer.
+    /// Writes and reads what is possible. An error is passed to the caller that waits for the response.
     fn work(&mut self, context: &mut std::task::Context<'_>) {
         self.has_ended = self.has_ended || Pin::new(&mut self.driver).poll(context).is_ready();
     }
 
-    /// What is waited for, while the connection works.
+    /// Awaits a future while the connection runs.
     async fn until<T>(&mut self, awaited: impl Future<Output = T>) -> T {
         let mut awaited = pin!(awaited);
         poll_fn(|context| {
@@ -113,7 +113,7 @@ impl Connection {
     }
 }
 
-/// Reads an answer to its end, so that its connection can be used again.
+/// Reads a response to its end, so that its connection can be used again.
 async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or_default();
     let mut read = Vec::with_capacity(expected);
@@ -138,26 +138,26 @@ mod tests {
 
     const LAST: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
-    /// Serves connections, each with these answers, then closes it; how many requests each of them had.
+    /// Serves connections, each with these responses, then closes it. Returns the number of requests of each.
     fn api(connections: Vec<Vec<&'static [u8]>>) -> (Api, JoinHandle<Vec<usize>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let serve = move |answers: Vec<&[u8]>| {
             let (mut stream, _) = listener.accept().expect("a connection");
-            let mut asked = 0;
+            let mut requests = 0;
             for answer in answers {
                 let mut request = Vec::new();
                 while !request.ends_with(b"\r\n\r\n") {
                     let mut byte = [0];
                     if stream.read(&mut byte).expect("it can be read") == 0 {
-                        return asked;
+                        return requests;
                     }
                     request.extend(byte);
                 }
-                asked += 1;
+                requests += 1;
                 stream.write_all(answer).expect("it can be written");
             }
-            asked
+            requests
         };
         let api = Api {
             host: HeaderValue::from_str(&address).expect("a host"),
@@ -190,7 +190,7 @@ mod tests {
         let (whole, half) = (vec![ANSWER], vec![&ANSWER[..30]]);
         let (mut api, served) = api(vec![whole.clone(), half, vec![LAST], whole]);
         assert_eq!(call(&mut api).await.expect("an answer"), b"ok");
-        // The end of the connection is on its way.
+        // The end of the connection has not arrived yet.
         while let Some(kept) = api.connection.take() {
             let ready = tokio::time::timeout(Duration::from_secs(20), kept.ready()).await;
             api.connection = ready.expect("it ends");

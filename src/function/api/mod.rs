@@ -1,4 +1,4 @@
-//! Lambda's Runtime API and Extensions API, for what the runtime's crate does not ask.
+//! Lambda's Runtime API and Extensions API, for requests that the runtime's crate does not make.
 
 mod connection;
 
@@ -10,11 +10,11 @@ pub(super) use connection::Api;
 use super::BoxError;
 use crate::config::Variables;
 
-/// Where both are: a host and its port.
+/// Returns the address of both APIs: a host and its port.
 ///
 /// # Errors
 ///
-/// When Lambda has not said it.
+/// When the environment does not have it.
 fn address(variables: &Variables) -> Result<&str, BoxError> {
     let address = variables
         .get("AWS_LAMBDA_RUNTIME_API")
@@ -22,7 +22,7 @@ fn address(variables: &Variables) -> Result<&str, BoxError> {
     Ok(address)
 }
 
-/// Tells Lambda why the function cannot start; it shows the message to whoever invokes or deploys it.
+/// Reports to Lambda the reason why the function cannot start; Lambda shows it to the caller or the deployer.
 pub(super) async fn report_init_error(variables: &Variables, kind: &str, message: &str) {
     let endpoint = address(variables).and_then(|address| Ok(format!("http://{address}").parse()?));
     let body = json!({"errorType": kind, "errorMessage": message}).to_string();
@@ -30,7 +30,7 @@ pub(super) async fn report_init_error(variables: &Variables, kind: &str, message
         .header("Lambda-Runtime-Function-Error-Type", format!("Runtime.{kind}"))
         .body(Body::from(body));
     if let (Ok(endpoint), Ok(request)) = (endpoint, request) {
-        // The log line says the same when nobody listens.
+        // The log line has the same text if this fails.
         let _ = PooledClient::builder()
             .with_endpoint(endpoint)
             .build()

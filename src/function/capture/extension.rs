@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::super::api::Api;
 use super::{BoxError, Capture, Job, finish};
 
-/// Init, or the first hit, may wait so long for the connection to the index; a visitor may be waiting for it.
+/// The longest time that init or the first hit waits for the connection to the index; a visitor may be waiting.
 pub(super) const WARM_UP_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A registered extension.
@@ -38,7 +38,7 @@ impl Extension {
         Ok(Self { api, id })
     }
 
-    /// Indexes what each invocation leaves to do, until the sandbox ends.
+    /// Indexes the event of each invocation, until the sandbox ends.
     pub(super) async fn run(
         mut self,
         capture: &Capture,

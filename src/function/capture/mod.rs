@@ -1,9 +1,9 @@
 //! The role `capture`: a request becomes the pixel, and an event in the index.
 //!
-//! The visitor is answered first. Lambda sends the function's response on as soon as it has it, even while extensions
-//! still run, and counts the invocation as over only when the runtime and every extension ask for the next event. So the
-//! process registers itself as an internal extension, and indexes between the reply and its own "next"
-//! (AWS Lambda developer guide, "Lambda Extensions API"). A task merely left running after the reply would be frozen.
+//! The visitor is answered first. Lambda forwards the function's response as soon as it has it, even while extensions
+//! still run, and counts the invocation as over only when the runtime and every extension ask for the next event. So
+//! the process registers itself as an internal extension, and indexes between the reply and its own "next" (AWS Lambda
+//! developer guide, "Lambda Extensions API"). A task that is only left running after the reply would be frozen.
 
 mod extension;
 
@@ -46,7 +46,7 @@ pub(super) async fn run(variables: &Variables) -> Result<(), BoxError> {
     }
 }
 
-/// Registers the extension, prepares the connection meanwhile, and lets runtime and extension take turns.
+/// Registers the extension, prepares the connection at the same time, and alternates between runtime and extension.
 async fn reply_first(capture: Arc<Capture>, variables: &Variables) -> Result<(), BoxError> {
     let (replied, jobs) = mpsc::unbounded_channel();
     let preparation = tokio::spawn(Arc::clone(&capture).prepare());
@@ -61,7 +61,7 @@ async fn reply_first(capture: Arc<Capture>, variables: &Variables) -> Result<(),
     tokio::try_join!(replying, extension.run(&capture, jobs, preparation)).map(|_| ())
 }
 
-/// The log line of a registration that was refused.
+/// Returns the log line of a registration that was refused.
 fn refused_line(reason: &str) -> Value {
     let reason = format!(
         "cannot register the extension that works after the reply: {reason}; every hit is indexed before its reply, as with `PIXEL_REPLY=after-indexing`"
@@ -69,8 +69,8 @@ fn refused_line(reason: &str) -> Value {
     json!({"level": "WARN", "message": "extension", "reason": reason})
 }
 
-/// Answers one invocation after the other, and hands over what is left to do once each reply has been sent, whatever became
-/// of it.
+/// Answers one invocation after the other, and hands over the remaining work once each reply has been sent, even if the
+/// sending failed.
 async fn reply(
     capture: &Capture,
     mut invocations: Invocations,
@@ -92,7 +92,7 @@ async fn reply_after_indexing(
     variables: &Variables,
     preparation: JoinHandle<()>,
 ) -> Result<(), BoxError> {
-    // Asked for already, finished while the first event is on its way.
+    // Begun already, finished while the first event is awaited.
     let mut preparation = Some(preparation);
     let budget = capture.function.config.timing.budget;
     let mut invocations = Invocations::new(variables)?;
@@ -100,7 +100,7 @@ async fn reply_after_indexing(
         let invocation = invocations.next().await?;
         let (reply, job) = capture.answer(&invocation);
         if let Some(job) = job {
-            // Else the first hit could open a connection beside the one that is being opened.
+            // Wait for the warm-up connection, so that the first hit does not open a second one.
             if let Some(preparation) = preparation.take() {
                 let _ = tokio::time::timeout(extension::WARM_UP_TIMEOUT, preparation).await;
             }
@@ -110,24 +110,24 @@ async fn reply_after_indexing(
     }
 }
 
-/// What one invocation leaves to do after its reply.
+/// The work that remains after the reply to an invocation.
 #[derive(Debug)]
 struct Job {
     work: Work,
-    /// When the invocation must be over.
+    /// The deadline of the invocation.
     deadline: SystemTime,
 }
 
 #[derive(Debug)]
 enum Work {
-    /// The event is still to be made.
+    /// A request from which the event is still to be made.
     Request { request: Box<Request>, invocation: String },
-    /// The event stands in the log already.
+    /// An event that is in the log already.
     Event(Box<Event>),
 }
 
 impl Work {
-    /// Of an event that is in the log already, the log says it.
+    /// Returns the ingress of the request; none for an event that is in the log already, because the log has it.
     fn ingress(&self) -> Option<Ingress> {
         match self {
             Self::Request { request, .. } => Some(request.ingress),
@@ -155,10 +155,10 @@ impl Capture {
     }
 
     async fn prepare(self: Arc<Self>) {
-        self.function.courier.prepare().await;
+        self.function.router.prepare().await;
     }
 
-    /// The reply, and what is left to do after it.
+    /// Returns the reply, and the work that remains after it.
     fn answer(&self, invocation: &Invocation) -> (Result<String, Diagnostic>, Option<Job>) {
         let payload = invocation.payload.as_bytes();
         let config = &self.function.config;
@@ -189,16 +189,16 @@ impl Capture {
         }
     }
 
-    /// What is done of the work before the reply: nothing, unless there is a journal.
+    /// Does the part of the work that comes before the reply: nothing, unless there is a journal.
     fn begin(&self, request: Box<Request>, invocation: String) -> Work {
         if self.function.config.journal == Journal::None {
             return Work::Request { request, invocation };
         }
-        let circumstances = self.request_context(invocation.clone());
+        let context = self.request_context(invocation.clone());
         let spare = request.clone();
         // A panic costs the journal's line, and never the reply.
         let made = catch_unwind(AssertUnwindSafe(|| {
-            answer::event(*spare, &circumstances, &self.function.config)
+            answer::event(*spare, &context, &self.function.config)
         }));
         match made {
             Ok(event) => {
@@ -217,10 +217,10 @@ impl Capture {
         }
     }
 
-    /// How the code of a request stands, where that is to be looked up; an index that is known to be down is not asked.
-    async fn standing(&self, request: &Request, time: Duration) -> Result<CodeLookup, String> {
-        let Function { config, courier, .. } = &self.function;
-        let (CodeStanding::Index, Ok(index)) = (config.code_standing, courier.index()) else {
+    /// Looks up the status of a request's code, if that is configured; an index that is known to be down is not asked.
+    async fn look_up_status(&self, request: &Request, time: Duration) -> Result<CodeLookup, String> {
+        let Function { config, router, .. } = &self.function;
+        let (CodeStanding::Index, Ok(index)) = (config.code_standing, router.index()) else {
             return Ok(CodeLookup::default());
         };
         let Some(code) = code_of(request) else {
@@ -229,8 +229,8 @@ impl Capture {
         if index.breaker_state() != "closed" {
             return Err("the circuit breaker is not closed".to_owned());
         }
-        let asked = look_up_code(index, &code, time).await;
-        asked.map_err(|error| error.to_string())
+        let lookup = look_up_code(index, &code, time).await;
+        lookup.map_err(|error| error.to_string())
     }
 
     fn count_one(&self, line: &mut Value, outcome: &Outcome) {
@@ -240,17 +240,17 @@ impl Capture {
     }
 }
 
-/// Why codes are not looked up although the configuration wants it.
+/// Returns the reason why codes are not looked up although the configuration asks for it.
 fn explain_no_lookup(function: &Function) -> Option<String> {
     if function.config.code_standing == CodeStanding::None {
         return None;
     }
-    let why = match (function.config.journal, function.courier.index()) {
+    let why = match (function.config.journal, function.router.index()) {
         (Journal::Log, _) => {
             "`PIXEL_JOURNAL` is `log`, which writes the event before its code can be looked up".to_owned()
         }
         (Journal::None, Err(_)) if matches!(function.config.destination, Some(Destination::Message(_))) => {
-            "`PIXEL_DESTINATION` is no index; behind a queue, set it where `Handler: index` reads that".to_owned()
+            "`PIXEL_DESTINATION` is not an index; behind a queue, set it where `Handler: index` reads that".to_owned()
         }
         (Journal::None, Err(reason)) => reason,
         (Journal::None, Ok(_)) => return None,
@@ -258,8 +258,9 @@ fn explain_no_lookup(function: &Function) -> Option<String> {
     Some(format!("`PIXEL_CODE_STANDING` has no effect: {why}"))
 }
 
-/// The budget of a delivery that begins now: what is left of the invocation, the margin taken off. A job begins right after
-/// its reply, so a deadline that is over already means a wrong clock, and the hit gets [`BLIND`].
+/// Returns the budget of a delivery that begins now: the remaining time of the invocation without the margin. A job
+/// begins right after its reply, so a deadline in the past means a wrong clock, and the hit gets
+/// [`BUDGET_IF_CLOCK_IS_WRONG`].
 fn remaining_budget(deadline: SystemTime, now: SystemTime, budget: Duration) -> Duration {
     let left = deadline.duration_since(now).unwrap_or_default();
     budget.min(
@@ -269,15 +270,16 @@ fn remaining_budget(deadline: SystemTime, now: SystemTime, budget: Duration) -> 
     )
 }
 
-/// The part of a budget that looking a code up may take. An index that pauses wakes up meanwhile, and then stores at once.
+/// Returns the part of a budget that the look-up of a code may take. A paused index wakes up meanwhile, and then stores
+/// at once.
 fn lookup_time(budget: Duration, config: &Config) -> Duration {
     let can_pause = config.destination.as_ref().is_some_and(Destination::can_pause);
     let part = if can_pause { budget * 3 / 4 } else { budget / 4 };
     part.min(config.destination_timing().attempt)
 }
 
-/// Makes the event of a job and delivers it within what is left of the invocation. A panic on the way is this hit's
-/// outcome, not the function's end.
+/// Makes the event of a job and delivers it within the remaining time of the invocation. A panic is this hit's outcome
+/// and does not end the function.
 async fn finish(capture: &Capture, job: Job, budget: Duration) {
     let ingress = job.work.ingress();
     let mut delivery = pin!(deliver_job(capture, job, budget));
@@ -295,33 +297,33 @@ async fn finish(capture: &Capture, job: Job, budget: Duration) {
 }
 
 async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let function = &capture.function;
     let config = &function.config;
     let mut unknown = None;
     let event = match job.work {
         Work::Request { request, invocation } => {
-            let circumstances = capture.request_context(invocation);
+            let context = capture.request_context(invocation);
             let time = lookup_time(remaining_budget(job.deadline, SystemTime::now(), budget), config);
-            let standing = capture.standing(&request, time).await.unwrap_or_else(|reason| {
+            let lookup = capture.look_up_status(&request, time).await.unwrap_or_else(|reason| {
                 unknown = Some(reason);
                 CodeLookup::default()
             });
-            if standing.opted_out {
+            if lookup.opted_out {
                 let why = Ignored::OptedOut;
                 let mut line = log_lines::ignored_line(request.ingress, why);
                 capture.count_one(&mut line, &Outcome::Ignored(why));
                 log(&line);
                 return;
             }
-            answer::event_listed(*request, &circumstances, config, standing.status)
+            answer::event_listed(*request, &context, config, lookup.status)
         }
         Work::Event(event) => *event,
     };
     let budget = remaining_budget(job.deadline, SystemTime::now(), budget);
-    let delivered = function.courier.deliver(&event, budget).await;
-    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut line = log_lines::log_line(&event, &delivered, function.courier.name(), milliseconds);
+    let delivered = function.router.deliver(&event, budget).await;
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut line = log_lines::log_line(&event, &delivered, function.router.name(), milliseconds);
     if let Some(reason) = unknown {
         line["code_standing"] = format!("unknown: {reason}").into();
     }
@@ -337,14 +339,13 @@ mod tests {
     use super::super::log_panics;
     use super::*;
 
-    /// Stands in what the visitor sends, and in the message of a panic.
+    /// A text in the visitor's request, and in the message of a panic.
     const SECRET: &str = "hush-hush";
 
-    /// Set for the process whose log is read: the hook of panics is the whole process's.
+    /// The variable of the process whose log is read; the panic hook applies to the whole process.
     const CHILD: &str = "TEST_OF_PANICS";
 
-    /// A capture under which reading a hit is a panic: no configuration has so many hops, and one more is too many for a
-    /// number, which tests do not let pass.
+    /// Returns a capture under which reading a hit panics: the number of hops overflows, which tests do not allow.
     fn faulty(journal: Journal) -> Arc<Capture> {
         let mut capture = Capture::new(&Variables::new());
         capture.function.config.trusted_hops = usize::MAX;
@@ -370,7 +371,7 @@ mod tests {
                 "what could not be made is tried again"
             );
             let deadline = SystemTime::now() + Duration::from_secs(10);
-            // Whoever waits for it goes on.
+            // The caller goes on.
             finish(&capture, Job { work, deadline }, Duration::from_secs(5)).await;
         }
     }
@@ -388,7 +389,7 @@ mod tests {
         let log = String::from_utf8_lossy(&ended.stdout).into_owned();
         let all = format!("{log}{}", String::from_utf8_lossy(&ended.stderr));
         assert!(ended.status.success() && !all.contains(SECRET), "{all}");
-        // The harness has its own words on some lines.
+        // The test harness writes to some lines, too.
         let lines = log.lines().filter_map(|line| line.find('{').map(|at| &line[at..]));
         let lines: Vec<Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
         let panics: Vec<_> = lines.iter().filter(|line| line["message"] == "panic").collect();

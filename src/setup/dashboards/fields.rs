@@ -14,15 +14,15 @@ pub const META_FIELDS: [&str; 5] = ["_source", "_id", "_type", "_index", "_score
 pub fn mapped_fields() -> Vec<Value> {
     let mut fields: Vec<_> = FIELDS
         .iter()
-        .filter_map(|field| mapped(field.name, field.kind))
+        .filter_map(|field| make_entry(field.name, field.kind))
         .collect();
     fields.extend(META_FIELDS.map(meta));
     fields.sort_by_key(name);
     fields
 }
 
-/// An object that is not looked into is no field.
-fn mapped(name: &str, kind: Kind) -> Option<Value> {
+/// Returns the entry of a field; none for an object that is not searchable.
+fn make_entry(name: &str, kind: Kind) -> Option<Value> {
     let program_type = match kind {
         Kind::Date | Kind::EpochMillis => "date",
         Kind::Keyword(_) => "string",
@@ -41,7 +41,7 @@ fn meta(name: &str) -> Value {
     let (program_type, searchable) = match name {
         "_source" => ("_source", false),
         "_score" => ("number", false),
-        // Servers of today have no types.
+        // Current servers have no types.
         "_type" => ("string", false),
         _ => ("string", true),
     };
@@ -55,7 +55,7 @@ fn meta(name: &str) -> Value {
     field
 }
 
-/// The field's name.
+/// Returns the field's name.
 pub fn name(field: &Value) -> String {
     field["name"].as_str().unwrap_or_default().to_owned()
 }
@@ -64,18 +64,19 @@ pub fn name(field: &Value) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedFields {
     fields: Vec<Value>,
-    /// Whether the program has been asked, and knows the fields of its indices.
+    /// True if the program was asked and knows the fields of its indices.
     pub from_program: bool,
-    /// Our fields that its indices do not have, by name.
+    /// The names of our fields that its indices do not have.
     pub absent: Vec<String>,
 }
 
 impl WantedFields {
-    /// Builds the list from what the program says of its indices, which `answered` is where it says anything. Our fields that
-    /// are not in the indices are added: a panel over a field without values is empty, over an unknown one it is an error.
-    pub fn new(answered: Option<Vec<Value>>) -> Self {
+    /// Builds the list from the program's response about its indices, `program_fields`, if there is one. Our fields
+    /// that are not in the indices are added: a panel over a field without values is empty, over an unknown one it is
+    /// an error.
+    pub fn new(program_fields: Option<Vec<Value>>) -> Self {
         let ours = mapped_fields();
-        let Some(mut fields) = answered.filter(|fields| !fields.is_empty()) else {
+        let Some(mut fields) = program_fields.filter(|fields| !fields.is_empty()) else {
             return Self {
                 fields: ours,
                 from_program: false,
@@ -101,23 +102,23 @@ impl WantedFields {
         }
     }
 
-    /// Returns how many they are.
+    /// Returns the number of fields.
     pub const fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// Returns whether there is none.
+    /// Returns true if there is no field.
     pub const fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
-    /// Returns whether a stored index pattern has all of them, with the types and abilities that they have. What a person or
-    /// the program adds (how often a field was used, scripted fields, more fields) does not matter.
+    /// Returns true if a stored index pattern has all these fields, with the same types and abilities. Additions by a
+    /// person or the program (how often a field was used, scripted fields, more fields) do not matter.
     pub fn are_in(&self, index_pattern: &Value) -> bool {
         let stored = stored_fields(index_pattern);
         let same = |field: &&Value| {
             let members: &[&str] = match (self.from_program, name(field).starts_with('_')) {
-                // Servers differ in what they say of these.
+                // Servers differ in the properties of these fields.
                 (false, true) => &["name"],
                 _ => &["type", "searchable", "aggregatable"],
             };
@@ -130,8 +131,8 @@ impl WantedFields {
             .all(|field| same(&field))
     }
 
-    /// Returns the text of the attribute `fields`. Kept of the list that is there: how often a field was used, a label of its
-    /// own, and scripted fields.
+    /// Returns the text of the attribute `fields`. It keeps from the existing list: the use counts, labels and scripted
+    /// fields.
     pub fn text(&self, index_pattern: Option<&Value>) -> String {
         let stored = index_pattern.map(stored_fields).unwrap_or_default();
         let mut fields = self.fields.clone();

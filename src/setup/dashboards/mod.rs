@@ -1,7 +1,7 @@
-//! Importing the dashboards through the saved objects API of OpenSearch Dashboards and Kibana: the requests, and what their
-//! answers mean. No I/O; that is in [`session`].
+//! The import of the dashboards through the saved objects API of OpenSearch Dashboards and Kibana: the requests, and
+//! the parsing of their responses. No I/O; that is in [`session`].
 //!
-//! Where the API comes from: `src/core/server/saved_objects/routes` and `…/import` in either program's source, the security
+//! Sources for the API: `src/core/server/saved_objects/routes` and `…/import` in either program's source, the security
 //! plugin's `server/auth` and `server/multitenancy` for login and tenants.
 
 pub mod fields;
@@ -15,48 +15,51 @@ use crate::destination::opensearch::Target;
 use crate::destination::{Auth, Destination, Secret};
 use session::OnConflict;
 
-/// Where the programs are below a server's address: by themselves, on OpenSearch Service, on its older domains.
+/// The paths of the programs on a server: alone, on OpenSearch Service, on its older domains.
 pub const PREFIXES: [&str; 3] = ["", "/_dashboards", "/_plugin/kibana"];
 
-/// The file of saved objects. In the function it takes half of what making them would.
+/// The file of saved objects. In the function it takes half the space of code that would make them.
 const OBJECTS: &str = include_str!("../../../kibana/pixel.ndjson");
 
-/// The pattern that the file is for.
+/// The index pattern in the file.
 const PATTERN: &str = "events*";
 
-/// The saved objects for the indices of a destination, whose names begin with this and hold nothing that JSON escapes.
+/// Returns the saved objects for the indices of a destination. `base` is the beginning of their names, without
+/// characters that JSON escapes.
 ///
 /// # Errors
 ///
-/// When the file is not sound, which a test excludes.
+/// When the file is invalid, which a test excludes.
 pub fn objects(base: &str) -> Result<Vec<Value>, String> {
     let file = OBJECTS.replace(PATTERN, &format!("{base}*"));
     let objects: Result<_, _> = file.lines().map(serde_json::from_str).collect();
     objects.map_err(|error| format!("kibana/pixel.ndjson: {error}"))
 }
 
-/// What an address may look like, for those who gave something else.
+/// The examples of addresses in error messages.
 pub const EXAMPLES: &str = "`https://host:5601` or `https://host/_dashboards`";
 
-/// Where a program is, and how to prove who asks.
+/// The address and the credentials of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its address, without credentials and without a slash at its end.
     pub base: String,
-    /// How requests prove who sends them.
+    /// The authentication of requests.
     pub auth: Auth,
-    /// Whether the destination's credentials are for this host, and not sent because anybody on the way could read them.
+    /// True if the destination's credentials are for this host but are not sent, because the connection is not
+    /// encrypted.
     pub withheld: bool,
 }
 
-/// The program's address, and how to prove who asks: as the URL says, else as the destination on the same host has it, if the
-/// connection is encrypted, does not leave this machine, or `plain_http` allows any. None when the URL is no address.
+/// Returns the program's address and its credentials: those of the URL, else those of the destination on the same host,
+/// if the connection is encrypted, does not leave this machine, or `plain_http` allows any. None when the URL is not an
+/// address.
 pub fn place(url: &str, target: &Target, plain_http: bool) -> Option<Place> {
     let region = match &target.auth {
         Auth::SigV4 { region, .. } => Some(region.as_str()),
         _ => None,
     };
-    // Read as a destination, whose last part is an index.
+    // Parsed as a destination, whose last part is an index.
     let address = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
     let Ok(Destination::OpenSearch(found)) = Destination::parse(&format!("{address}/index"), None, region) else {
         return None;
@@ -97,24 +100,24 @@ fn is_loopback(url: &str) -> bool {
 pub struct ImportProperties {
     /// The program's URL, as [`place`] takes it.
     pub url: String,
-    /// How to prove who asks, where neither the URL nor the destination says it.
+    /// The credentials, if neither the URL nor the destination has them.
     pub auth: Option<Auth>,
     /// The tenant; none for the user's own.
     pub tenant: Option<String>,
     /// The space of Kibana; none for its default.
     pub space: Option<String>,
-    /// What becomes of what a person has changed.
+    /// The treatment of objects that a person has changed.
     pub differing: OnConflict,
 }
 
 impl ImportProperties {
     /// Reads the properties `DashboardsUrl` (empty for no import), `DashboardsTenant`, `DashboardsSpace`,
-    /// `DashboardsUser` with `DashboardsPassword`, and `DashboardsOverwrite` (`yes` or `no`). A stack that is updated is not to fail because somebody has changed a panel, so
-    /// what differs is kept.
+    /// `DashboardsUser` with `DashboardsPassword`, and `DashboardsOverwrite` (`yes` or `no`). The update of a stack
+    /// must not fail because somebody has changed a panel, so objects that differ are kept.
     ///
     /// # Errors
     ///
-    /// When a property is none of what it may be.
+    /// When a property has a value that is not allowed.
     pub fn from_properties(properties: &Value) -> Result<Option<Self>, String> {
         let text = |name: &str| match &properties[name] {
             Value::Null => Ok(None),
@@ -145,7 +148,7 @@ impl ImportProperties {
     }
 }
 
-/// A request, as far as it does not depend on who sends it.
+/// A request without the headers that depend on its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DashboardsRequest {
     /// The method.
@@ -158,10 +161,10 @@ pub struct DashboardsRequest {
     pub body: Vec<u8>,
 }
 
-/// An answer.
+/// A response of the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DashboardsResponse {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
     /// The cookies that are set, as a browser would send them back.
     pub cookies: String,
@@ -174,12 +177,12 @@ impl DashboardsResponse {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// A page for people: where a program was asked, that is always a login.
+    /// Returns true if the response is an HTML page; for a request to the program, that is always a login page.
     fn is_page(&self) -> bool {
         self.body.trim_ascii_start().starts_with(b"<")
     }
 
-    /// The reason in the program's words.
+    /// Returns the reason in the program's words.
     fn reason(&self) -> String {
         let said = self.json().and_then(|body| {
             let part = |name: &str| body.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
@@ -193,21 +196,26 @@ impl DashboardsResponse {
     }
 }
 
-/// Asks for the program's version.
+/// Returns the request for the program's version.
 pub fn status() -> DashboardsRequest {
     plain("GET", "/api/status".to_owned())
 }
 
-/// Asks for a saved object.
+/// Returns the request for a saved object.
 pub fn get(space: Option<&str>, object: &Value) -> DashboardsRequest {
     let part = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     plain(
         "GET",
-        format!("{}/api/saved_objects/{}/{}", below(space), part("type"), part("id")),
+        format!(
+            "{}/api/saved_objects/{}/{}",
+            space_prefix(space),
+            part("type"),
+            part("id")
+        ),
     )
 }
 
-/// Logs in, where the program takes no credentials with each request.
+/// Returns the request to log in, for programs that do not take credentials with each request.
 pub fn login(user: &str, password: &str) -> DashboardsRequest {
     DashboardsRequest {
         body: json!({"username": user, "password": password}).to_string().into_bytes(),
@@ -215,7 +223,7 @@ pub fn login(user: &str, password: &str) -> DashboardsRequest {
     }
 }
 
-/// Imports objects: a form with one file.
+/// Returns the request to import objects: a form with one file.
 pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> DashboardsRequest {
     let lines: Vec<_> = objects.iter().map(ToString::to_string).collect();
     let file = lines.join("\n");
@@ -229,28 +237,28 @@ pub fn import(space: Option<&str>, objects: &[&Value], overwrite: bool) -> Dashb
     let query = if overwrite { "?overwrite=true" } else { "" };
     DashboardsRequest {
         method: "POST",
-        path: format!("{}/api/saved_objects/_import{query}", below(space)),
+        path: format!("{}/api/saved_objects/_import{query}", space_prefix(space)),
         content_type: format!("multipart/form-data; boundary={boundary}"),
         body: body.into_bytes(),
     }
 }
 
-/// Asks for the fields of the indices that a pattern finds.
+/// Returns the request for the fields of the indices that match a pattern.
 pub fn list_fields(space: Option<&str>, pattern: &str) -> DashboardsRequest {
     let meta = fields::META_FIELDS.map(|name| format!("&meta_fields={name}")).concat();
     let pattern = utf8_percent_encode(pattern, NON_ALPHANUMERIC);
     let path = format!("/api/index_patterns/_fields_for_wildcard?pattern={pattern}{meta}");
-    plain("GET", format!("{}{path}", below(space)))
+    plain("GET", format!("{}{path}", space_prefix(space)))
 }
 
-/// Reads the answer to [`list_fields`]: none where no index has the pattern's name, the program has no such address (newer
-/// Kibana, which needs no list), or the user may not look.
-pub fn listed_fields(reply: &DashboardsResponse) -> Option<Vec<Value>> {
+/// Parses the response to [`list_fields`]: none if no index matches the pattern, the program has no such address (newer
+/// Kibana, which needs no list), or the user lacks the permission.
+pub fn parse_fields(reply: &DashboardsResponse) -> Option<Vec<Value>> {
     let body = reply.json().filter(|_| reply.status == 200)?;
     body["fields"].as_array().cloned()
 }
 
-/// Returns a stored index pattern with another list of fields, and nothing else changed, as it can be imported.
+/// Returns a stored index pattern with another list of fields and no other change, ready to be imported.
 pub fn with_fields(stored: &Value, fields: &str) -> Value {
     let mut object = json!({"references": []});
     let members = [
@@ -271,17 +279,17 @@ pub fn with_fields(stored: &Value, fields: &str) -> Value {
     object
 }
 
-/// Asks for the tenants that the user has.
+/// Returns the request for the user's tenants.
 pub fn list_tenants() -> DashboardsRequest {
     plain("GET", "/api/v1/configuration/account".to_owned())
 }
 
-/// Reads the answer to [`list_tenants`]: what `--tenant` may name. Without the security plugin there is one place for all.
+/// Parses the response to [`list_tenants`]: the values of `--tenant`. Without the security plugin there are no tenants.
 ///
 /// # Errors
 ///
-/// What was answered instead.
-pub fn listed_tenants(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
+/// A message with the response.
+pub fn parse_tenants(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
     match (reply.status, reply.json()) {
         (200, Some(body)) if body["data"]["tenants"].is_object() => {
             let own = body["data"]["user_name"].as_str().unwrap_or_default();
@@ -298,17 +306,17 @@ pub fn listed_tenants(reply: &DashboardsResponse) -> Result<Vec<String>, String>
     }
 }
 
-/// Asks for the spaces that the user sees.
+/// Returns the request for the spaces that the user sees.
 pub fn list_spaces() -> DashboardsRequest {
     plain("GET", "/api/spaces/space".to_owned())
 }
 
-/// Reads the answer to [`list_spaces`]: what `--space` may name.
+/// Parses the response to [`list_spaces`]: the values of `--space`.
 ///
 /// # Errors
 ///
-/// What was answered instead.
-pub fn listed_spaces(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
+/// A message with the response.
+pub fn parse_spaces(reply: &DashboardsResponse) -> Result<Vec<String>, String> {
     match (reply.status, reply.json()) {
         (200, Some(Value::Array(spaces))) => {
             let ids = spaces.iter().filter_map(|space| space["id"].as_str());
@@ -323,7 +331,7 @@ pub fn listed_spaces(reply: &DashboardsResponse) -> Result<Vec<String>, String> 
 ///
 /// # Errors
 ///
-/// The message that lists those that do.
+/// A message that lists the existing ones.
 pub fn check_choice(option: &str, chosen: &str, existing: &[String]) -> Result<(), String> {
     if existing.iter().any(|name| name == chosen) {
         return Ok(());
@@ -344,30 +352,30 @@ fn plain(method: &'static str, path: String) -> DashboardsRequest {
     }
 }
 
-fn below(space: Option<&str>) -> String {
+fn space_prefix(space: Option<&str>) -> String {
     space.map(|space| format!("/s/{space}")).unwrap_or_default()
 }
 
-/// What answers where a program is looked for.
+/// The result of the search for a program at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The program, by name and version.
     Program(String),
-    /// It wants to know who asks.
+    /// A program that requires a login.
     Login,
-    /// It is not up yet, and says so.
+    /// A program that reports that it is not ready yet.
     NotReady(String),
-    /// Something else, or nothing.
+    /// Something else, or no response, with the reason.
     Nothing(String),
 }
 
-/// Reads the answer to [`status`].
-pub fn found(reply: &DashboardsResponse) -> Found {
+/// Parses the response to [`status`].
+pub fn parse_status(reply: &DashboardsResponse) -> Found {
     let body = reply.json().unwrap_or_default();
     let version = body.pointer("/version/number").and_then(Value::as_str);
     match (reply.status, version) {
         (200 | 503, Some(version)) => Found::Program(format!("{} {version}", name(version))),
-        // Kibana tells strangers no more than that it is there.
+        // Without credentials, Kibana only shows that it exists.
         (200, None) if reply.is_page() || body.pointer("/status/overall/level").is_some() => Found::Login,
         (301..=308 | 401 | 403, _) => Found::Login,
         (503, _) => Found::NotReady(reply.reason()),
@@ -375,7 +383,7 @@ pub fn found(reply: &DashboardsResponse) -> Found {
     }
 }
 
-/// OpenSearch Dashboards began again with 1 where Kibana had come to 7.
+/// Returns the program's name by its version: OpenSearch Dashboards began again with 1 when Kibana had reached 7.
 fn name(version: &str) -> &'static str {
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major >= 6) {
@@ -385,12 +393,12 @@ fn name(version: &str) -> &'static str {
     }
 }
 
-/// Reads the answer to [`get`]: the object, or none where there is none.
+/// Parses the response to [`get`]: the object, or none if it does not exist.
 ///
 /// # Errors
 ///
-/// What was answered instead.
-pub fn stored(reply: &DashboardsResponse) -> Result<Option<Value>, String> {
+/// A message with the response.
+pub fn parse_object(reply: &DashboardsResponse) -> Result<Option<Value>, String> {
     match (reply.status, reply.json()) {
         (200, Some(object)) if object.get("attributes").is_some() => Ok(Some(object)),
         (404, Some(_)) => Ok(None),
@@ -398,11 +406,11 @@ pub fn stored(reply: &DashboardsResponse) -> Result<Option<Value>, String> {
     }
 }
 
-/// Reads the answer to [`import`]. That its status is 200 does not say that anything was imported.
+/// Parses the response to [`import`]. A status of 200 does not mean that anything was imported.
 ///
 /// # Errors
 ///
-/// What was not imported and why, and what to do.
+/// A message with the objects that were not imported, the reasons and a remedy.
 pub fn imported(reply: &DashboardsResponse) -> Result<(), String> {
     let Some(body) = reply.json().filter(|_| reply.status == 200) else {
         return Err(refusal(reply));
@@ -421,7 +429,7 @@ pub fn imported(reply: &DashboardsResponse) -> Result<(), String> {
     Err(format!("not everything was imported:\n{}", lines.join("\n")))
 }
 
-/// Why one object was not imported.
+/// Returns the reason why one object was not imported.
 fn failure(error: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, id, why) = (text(&error["type"]), text(&error["id"]), &error["error"]);
@@ -434,7 +442,7 @@ fn failure(error: &Value) -> String {
     format!("  {kind} `{id}`: {reason}")
 }
 
-/// Why a request was refused, and what to do.
+/// Returns the reason why a request was refused, and a remedy.
 pub fn refusal(reply: &DashboardsResponse) -> String {
     let reason = reply.reason();
     match reply.status {
@@ -451,8 +459,8 @@ pub fn refusal(reply: &DashboardsResponse) -> String {
     }
 }
 
-/// Whether a stored object is still what was imported. Newer programs complete what they store, and a few members are called
-/// otherwise there, so only what a person would change is compared. The fields of an index pattern are no person's:
+/// Returns true if a stored object is still the imported one. Newer programs add members to stored objects and rename a
+/// few, so only members that a person would change are compared. The fields of an index pattern are not among them:
 /// [`fields::WantedFields::are_in`] compares them.
 pub fn is_same_object(ours: &Value, theirs: &Value) -> bool {
     let (mine, other) = (&ours["attributes"], &theirs["attributes"]);
@@ -461,48 +469,51 @@ pub fn is_same_object(ours: &Value, theirs: &Value) -> bool {
         "index-pattern" => equal(&["title", "timeFieldName"]),
         "dashboard" => {
             equal(&["title", "description", "timeFrom", "timeTo"])
-                && places(mine) == places(other)
-                && shown(ours) == shown(theirs)
+                && panel_places(mine) == panel_places(other)
+                && reference_names(ours) == reference_names(theirs)
         }
         "search" => equal(&["title", "description", "columns", "sort"]) && queries(mine) == queries(other),
         _ => {
             equal(&["title", "description"])
                 && queries(mine) == queries(other)
                 && covers(&visualization(other), &visualization(mine))
-                && covers(&parsed(&other["uiStateJSON"]), &parsed(&mine["uiStateJSON"]))
+                && covers(
+                    &parse_json_text(&other["uiStateJSON"]),
+                    &parse_json_text(&mine["uiStateJSON"]),
+                )
         }
     }
 }
 
-fn parsed(text: &Value) -> Value {
+fn parse_json_text(text: &Value) -> Value {
     text.as_str()
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
 }
 
 fn queries(attributes: &Value) -> Value {
-    parsed(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"])["query"].take()
+    parse_json_text(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"])["query"].take()
 }
 
 fn visualization(attributes: &Value) -> Value {
-    let mut state = parsed(&attributes["visState"]);
-    // Kibana 8 calls it otherwise for pies.
+    let mut state = parse_json_text(&attributes["visState"]);
+    // Kibana 8 has another name for it in pie charts.
     if let Some(params) = state["params"].as_object_mut() {
         params.remove("addLegend");
     }
     state
 }
 
-fn places(attributes: &Value) -> Vec<Value> {
-    let panels = parsed(&attributes["panelsJSON"]);
+fn panel_places(attributes: &Value) -> Vec<Value> {
+    let panels = parse_json_text(&attributes["panelsJSON"]);
     let panels = panels.as_array().map_or(&[][..], Vec::as_slice);
     panels.iter().map(|panel| panel["gridData"].clone()).collect()
 }
 
-fn shown(object: &Value) -> Vec<String> {
+fn reference_names(object: &Value) -> Vec<String> {
     let references = object["references"].as_array().map_or(&[][..], Vec::as_slice);
     let named = |reference: &Value| format!("{} {}", reference["type"], reference["id"]);
-    let mut shown: Vec<_> = references.iter().map(named).collect();
-    shown.sort_unstable();
-    shown
+    let mut names: Vec<_> = references.iter().map(named).collect();
+    names.sort_unstable();
+    names
 }

@@ -1,4 +1,4 @@
-//! The import itself: finds the program, logs in, looks at what is there, sends what is not, and looks again.
+//! The import itself: finds the program, logs in, reads the existing objects, sends the missing ones, and checks again.
 
 use std::time::Duration;
 
@@ -13,45 +13,45 @@ use crate::destination::Auth;
 use crate::setup::run::{Step, StepResult};
 use crate::setup::server::{ServerError, explain};
 
-/// Patience with one request; an import migrates and indexes every object.
+/// The time-out of one request; an import migrates and indexes every object.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What becomes of objects that are there and differ from ours: somebody has changed them, or they are of another version.
+/// The treatment of existing objects that differ from ours: somebody has changed them, or they are of another version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnConflict {
-    /// They are named, and nothing is written.
+    /// Fail with their names, and write nothing.
     #[default]
     Refuse,
-    /// They stay, and are named.
+    /// Keep them, and report their names.
     Keep,
-    /// They are replaced.
+    /// Replace them.
     Replace,
 }
 
-/// Where the dashboards are to be, and how.
+/// The target and the options of an import.
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
     /// The program's URL, without credentials and without a slash at its end.
     pub base: String,
-    /// How requests prove who sends them.
+    /// The authentication of requests.
     pub auth: Auth,
-    /// Whether credentials exist for this host that must not go over plain http.
+    /// True if credentials exist for this host that must not be sent over plain HTTP.
     pub withheld: bool,
     /// The tenant of the security plugin of OpenSearch Dashboards.
     pub tenant: Option<String>,
     /// The space of Kibana.
     pub space: Option<String>,
-    /// What becomes of objects that are there and differ.
+    /// The treatment of existing objects that differ.
     pub differing: OnConflict,
-    /// Whether anything is written.
+    /// True to write; false to report only.
     pub write: bool,
 }
 
-/// Imports `objects`, or says what would be done.
+/// Imports `objects`, or reports what would be done.
 ///
 /// # Errors
 ///
-/// [`ServerError`] with what to do.
+/// [`ServerError`] with a remedy.
 pub async fn import(
     http: &reqwest::Client,
     credentials: Option<&SharedCredentialsProvider>,
@@ -119,12 +119,12 @@ pub async fn import(
     Ok(Step { subject, done })
 }
 
-/// What of the objects is to be written.
+/// The objects by their difference from the stored ones.
 struct Compared<'o> {
     absent: Vec<&'o Value>,
-    /// They are there, and a person has changed them.
+    /// The objects that exist and that a person has changed.
     changed: Vec<&'o Value>,
-    /// An index pattern as it is stored, whose list of fields is not the wanted one.
+    /// A stored index pattern whose list of fields is not the wanted one.
     outdated: Option<Value>,
 }
 
@@ -164,9 +164,9 @@ struct Session<'a> {
     http: &'a reqwest::Client,
     credentials: Option<&'a SharedCredentialsProvider>,
     options: &'a ImportOptions,
-    /// With the prefix that the program was found under.
+    /// The address, with the prefix at which the program was found.
     base: String,
-    /// What a login gave.
+    /// The cookie of a login.
     cookie: Option<String>,
 }
 
@@ -184,7 +184,7 @@ impl Session<'_> {
         let mut answers = Vec::new();
         for prefix in self.prefixes() {
             self.base = format!("{}{prefix}", self.options.base);
-            match super::found(&self.send(&super::status()).await?) {
+            match super::parse_status(&self.send(&super::status()).await?) {
                 Found::Program(program) => return Ok(program),
                 Found::Login => return self.log_in().await,
                 Found::NotReady(why) => return Err(self.error(&format!("it is not ready yet, try again soon: {why}"))),
@@ -198,7 +198,7 @@ impl Session<'_> {
         )))
     }
 
-    /// A URL with a path is the program's; below a bare host it may be in several places.
+    /// Returns the prefixes to try. A URL with a path is the program's; on a bare host it may be at several paths.
     fn prefixes(&self) -> Vec<&'static str> {
         let path = reqwest::Url::parse(&self.options.base).map(|url| url.path().len());
         if path.is_ok_and(|length| length > 1) {
@@ -226,30 +226,30 @@ impl Session<'_> {
             return Err(self.error(&format!("user and password are not accepted\n  {why}")));
         }
         self.cookie = Some(reply.cookies);
-        match super::found(&self.send(&super::status()).await?) {
+        match super::parse_status(&self.send(&super::status()).await?) {
             Found::Program(program) => Ok(program),
             _ => Err(self.error("the login was accepted and is not honoured")),
         }
     }
 
-    /// Checks that the tenant and the space exist: the programs take another tenant silently, and store into any space.
+    /// Checks that the tenant and the space exist: the programs silently use another tenant, and store into any space.
     async fn check_place(&self) -> Result<(), ServerError> {
         if let Some(tenant) = &self.options.tenant {
             let reply = self.send(&super::list_tenants()).await?;
-            let tenants = super::listed_tenants(&reply);
+            let tenants = super::parse_tenants(&reply);
             let tenants = tenants.map_err(|why| self.error(&format!("cannot list the tenants: {why}")))?;
             super::check_choice("tenant", tenant, &tenants).map_err(|why| self.error(&why))?;
         }
         if let Some(space) = &self.options.space {
             let reply = self.send(&super::list_spaces()).await?;
-            let spaces = super::listed_spaces(&reply);
+            let spaces = super::parse_spaces(&reply);
             let spaces = spaces.map_err(|why| self.error(&format!("cannot list the spaces: {why}")))?;
             super::check_choice("space", space, &spaces).map_err(|why| self.error(&why))?;
         }
         Ok(())
     }
 
-    /// The list of fields that the index pattern should have.
+    /// Returns the list of fields that the index pattern should have.
     async fn wanted_fields(&self, objects: &[Value]) -> Result<WantedFields, ServerError> {
         let index_pattern = objects.iter().find(|object| is_index_pattern(object));
         let title = index_pattern.and_then(|object| object["attributes"]["title"].as_str());
@@ -257,10 +257,10 @@ impl Session<'_> {
             return Ok(WantedFields::new(None));
         };
         let reply = self.send(&super::list_fields(self.space(), pattern)).await?;
-        Ok(WantedFields::new(super::listed_fields(&reply)))
+        Ok(WantedFields::new(super::parse_fields(&reply)))
     }
 
-    /// Compares the objects with those that are there.
+    /// Compares the objects with the existing ones.
     async fn compare<'o>(&self, objects: &'o [Value], fields: &WantedFields) -> Result<Compared<'o>, ServerError> {
         let mut compared = Compared {
             absent: Vec::new(),
@@ -268,7 +268,7 @@ impl Session<'_> {
             outdated: None,
         };
         for object in objects {
-            match self.stored(object).await? {
+            match self.fetch_object(object).await? {
                 None => compared.absent.push(object),
                 Some(theirs) if !super::is_same_object(object, &theirs) => compared.changed.push(object),
                 Some(theirs) if is_index_pattern(object) && !fields.are_in(&theirs) => compared.outdated = Some(theirs),
@@ -278,21 +278,21 @@ impl Session<'_> {
         Ok(compared)
     }
 
-    /// Fills in the list of fields of an index pattern that is there, and leaves the rest of it alone.
+    /// Replaces the list of fields of an existing index pattern, and keeps the rest of it.
     async fn write_fields(&self, index_pattern: &Value, fields: &WantedFields) -> Result<(), ServerError> {
         let object = super::with_fields(index_pattern, &fields.text(Some(index_pattern)));
         let reply = self.send(&super::import(self.space(), &[&object], true)).await?;
         super::imported(&reply)
             .map_err(|why| self.error(&format!("cannot write the fields of the index pattern: {why}")))?;
-        match self.stored(index_pattern).await? {
+        match self.fetch_object(index_pattern).await? {
             Some(stored) if fields.are_in(&stored) => Ok(()),
             _ => Err(self.error("it says that the fields of the index pattern were written, and they are not there")),
         }
     }
 
-    async fn stored(&self, object: &Value) -> Result<Option<Value>, ServerError> {
+    async fn fetch_object(&self, object: &Value) -> Result<Option<Value>, ServerError> {
         let reply = self.send(&super::get(self.space(), object)).await?;
-        super::stored(&reply).map_err(|why| self.error(&format!("looking for {}: {why}", names(&[object]))))
+        super::parse_object(&reply).map_err(|why| self.error(&format!("looking for {}: {why}", names(&[object]))))
     }
 
     async fn send_objects(
@@ -305,7 +305,7 @@ impl Session<'_> {
         super::imported(&reply).map_err(|why| self.error(&why))?;
         let mut missing = Vec::new();
         for object in objects {
-            let found = self.stored(object).await?;
+            let found = self.fetch_object(object).await?;
             let is_whole = |theirs: &Value| {
                 super::is_same_object(object, theirs) && (!is_index_pattern(object) || fields.are_in(theirs))
             };
@@ -332,7 +332,7 @@ impl Session<'_> {
         let url = format!("{}{}", self.base, request.path);
         let headers = self.headers(&url, request).await?;
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
-            .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
+            .map_err(|_| SendError::Impossible(format!("`{}` is not an HTTP method", request.method)))?;
         let sent = self
             .http
             .request(method, &url)
@@ -345,7 +345,7 @@ impl Session<'_> {
     }
 
     async fn headers(&self, url: &str, request: &DashboardsRequest) -> Result<HeaderMap, SendError> {
-        // A login stands for all that would be said otherwise.
+        // A login replaces the other credentials.
         let auth = if self.cookie.is_some() {
             &Auth::None
         } else {
@@ -359,7 +359,7 @@ impl Session<'_> {
             body: &request.body,
         };
         let mut headers = authenticate(unauthenticated, auth, self.credentials).await?;
-        // Either program wants its own and lets the other's be.
+        // Each program requires its own header and ignores the other's.
         let own = [("osd-xsrf", Some("true")), ("kbn-xsrf", Some("true"))];
         let chosen = [
             ("securitytenant", self.options.tenant.as_deref()),
@@ -375,7 +375,7 @@ impl Session<'_> {
     }
 }
 
-/// The cookies of an answer, as a browser sends them back.
+/// Returns the cookies of a response, as a browser sends them back.
 fn cookies(headers: &HeaderMap) -> String {
     let set = headers.get_all(SET_COOKIE).iter();
     let pairs = set.filter_map(|value| value.to_str().ok()?.split(';').next());

@@ -1,4 +1,4 @@
-//! What questions read: the segments and the tail, as blocks of rows.
+//! The input of queries: the segments and the tail, as blocks of rows.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) fn packed(connection: &Connection) -> rusqlite::Result<Vec<Packed>> {
     rows.collect()
 }
 
-/// The numbers that no segment holds, as first and last.
+/// Returns the ranges of numbers that no segment holds, each as first and last.
 pub(super) fn gaps(packed: &[Packed]) -> Vec<(i64, i64)> {
     let mut gaps = Vec::new();
     let mut next = i64::MIN;
@@ -50,12 +50,12 @@ pub(super) fn gaps(packed: &[Packed]) -> Vec<(i64, i64)> {
     gaps
 }
 
-/// What is to be read of the rows.
+/// The parts of the rows that a query reads.
 pub(super) struct Wanted<'a> {
     pub(super) fields: &'a [&'static Field],
-    /// Whether the time of every row matters.
+    /// True if the time of every row is needed.
     pub(super) times: bool,
-    /// Whether the events' numbers matter.
+    /// True if the events' numbers are needed.
     pub(super) numbers: bool,
 }
 
@@ -173,7 +173,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// The rows of a block that pass a filter.
+/// Returns the rows of a block that match a filter.
 pub(super) fn select(block: &Block, terms: &[Term], range: Range) -> Vec<u32> {
     let all = 0..u32::try_from(block.rows).unwrap_or(u32::MAX);
     let mut rows: Vec<u32> = if range.holds(block.start) && range.holds(block.end) {

@@ -26,7 +26,7 @@ impl From<rusqlite::Error> for QueryError {
     }
 }
 
-/// The fields of a filter, and others, each once.
+/// Returns the fields of a filter and others, each once.
 fn fields(filter: &Filter, others: &[&'static Field]) -> Vec<&'static Field> {
     let of_terms = filter.terms.iter().map(|term| term.field);
     let mut fields: Vec<&'static Field> = Vec::new();
@@ -92,7 +92,7 @@ fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numb
 struct OfClasses {
     places: ByHash<usize>,
     different: Vec<Different>,
-    /// Of the codes of the block at hand.
+    /// The index of each code of the current block.
     of_codes: Vec<usize>,
 }
 

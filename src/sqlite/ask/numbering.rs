@@ -11,15 +11,15 @@ use super::super::tail::Block;
 use super::tally::ByHash;
 use crate::hit::event::fields::Field;
 
-/// Most values that are kept; the table takes 36 MB then.
+/// The largest number of values that are kept; the table then takes 36 MB.
 const MOST: usize = 7 << 18;
 
-/// What is kept between questions.
+/// The numbering that is kept between queries.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(Mutex<Option<Numbering>>);
 
 impl Kept {
-    /// The numbers of a field, as the file is after so many changes; whoever asks meanwhile numbers anew.
+    /// Takes the numbers of a field at a number of changes of the file; a concurrent query makes its own numbering.
     pub(super) fn take(&self, field: &'static Field, changes: i64) -> Numbering {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |numbering: &mut Numbering| numbering.field.name == field.name && numbering.changes == changes;
@@ -42,18 +42,18 @@ impl Kept {
     }
 }
 
-/// Numbers of values, from 1 on, in the order in which they were met.
+/// The numbers of values, from 1 on, in the order of their first occurrence.
 #[derive(Debug)]
 pub(super) struct Numbering {
     pub(super) field: &'static Field,
-    /// How often events of the file had been changed or deleted.
+    /// The number of changes and deletions in the file at that time.
     changes: i64,
     numbers: ByHash<u32>,
-    /// Of the codes of the block at hand, 0 being not numbered yet.
+    /// The number of each code of the current block; 0 is not numbered yet.
     of_codes: Vec<u32>,
     /// The segment at hand.
     segment: Option<i64>,
-    /// The same of the segments before.
+    /// The numbers of the codes of earlier segments.
     of_segments: HashMap<i64, Vec<u32>>,
 }
 
@@ -86,7 +86,7 @@ impl Numbering {
         }
     }
 
-    /// The number of a code of the block at hand.
+    /// Returns the number of a code of the current block.
     pub(super) fn number(&mut self, column: &Column, code: u32) -> u32 {
         let known = self.of_codes[code as usize];
         if known != 0 {

@@ -1,4 +1,4 @@
-//! What is counted of blocks: different values, frequent values, points of a time series, totals.
+//! The counters over blocks: different values, frequent values, points of a time series, totals.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,7 +12,7 @@ use crate::hit::event::fields::Field;
 use crate::query::clock::Clock;
 use crate::query::{Group, Interval, MAX_POINTS, Point, QueryError, Timestamp, Totals, sort, too_many_points, wrong};
 
-/// Hashes are hashes already.
+/// A hasher for values that are hashes already.
 #[derive(Debug, Default)]
 pub(super) struct AsItIs(u64);
 
@@ -32,7 +32,7 @@ impl Hasher for AsItIs {
 
 pub(super) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
 
-/// Different numbers: a short list as long as they are few, then a bit for each.
+/// A set of numbers: a short list while there are few, then a bit for each.
 #[derive(Clone, Debug)]
 pub(super) enum Different {
     Few(Vec<u32>),
@@ -89,13 +89,13 @@ fn set(bits: &mut Vec<u64>, number: u32) {
     bits[place] |= 1 << (number % 64);
 }
 
-/// Where a value's text is.
+/// The location of a value's text.
 enum Place {
     Segment(i64, u32),
     Text(Box<str>),
 }
 
-/// How many events have each value of a field.
+/// The number of events for each value of a field.
 #[derive(Default)]
 pub(super) struct Counts(ByHash<(u64, Place)>);
 
@@ -118,7 +118,8 @@ impl Counts {
         }
     }
 
-    /// The most frequent values with their texts, in their order; equally frequent ones need their texts to be ordered.
+    /// Returns the most frequent values with their texts, in their order; equally frequent ones need their texts to be
+    /// ordered.
     pub(super) fn first(
         self,
         connection: &Connection,
@@ -208,7 +209,7 @@ pub(super) struct Points {
     found: Vec<Counted>,
     /// The places in `found` by begin.
     places: BTreeMap<i64, usize>,
-    /// That of the last event, most often also of the next.
+    /// The index of the last event's point, which is usually also that of the next.
     last: usize,
 }
 
@@ -263,7 +264,7 @@ impl Points {
         self.found.len() - 1
     }
 
-    /// All points without gaps: from the first to the last that has events, or through the whole period.
+    /// Returns all points without gaps: from the first to the last that has events, or through the whole period.
     pub(super) fn finish(mut self, range: Range, counted: bool) -> Result<Vec<Point>, QueryError> {
         let bounded = range.0 > i64::MIN && range.1 < i64::MAX;
         let first = self.places.first_key_value().map(|(start, _)| *start);
@@ -295,7 +296,7 @@ impl Points {
     }
 }
 
-/// What is counted of the selected rows beside their values.
+/// The totals of the selected rows.
 #[derive(Default)]
 pub(super) struct Sums {
     events: u64,

@@ -153,6 +153,6 @@ fn a_stack_that_cannot_import_says_which_call_failed_and_why() {
         let nowhere = [("DashboardsUrl", "pixel")];
         let failed = asked(&rig, &callback, "Create", &nowhere).await;
         let reason = failed["Reason"].as_str().unwrap_or_default();
-        assert!(reason.contains("`DashboardsUrl` is no address"), "{failed}");
+        assert!(reason.contains("`DashboardsUrl` is not an address"), "{failed}");
     });
 }

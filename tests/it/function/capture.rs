@@ -894,7 +894,7 @@ async fn an_unknown_handler_is_an_error_at_the_start() {
 #[test]
 fn a_start_that_cannot_succeed_ends_with_a_reason() {
     for (handler, api, reason) in [
-        ("index.handler", Some("127.0.0.1:1"), "`index.handler` is no handler"),
+        ("index.handler", Some("127.0.0.1:1"), "`index.handler` is not a handler"),
         ("capture", None, "`AWS_LAMBDA_RUNTIME_API` is not set"),
     ] {
         let mut command = Command::new(BOOTSTRAP);
