@@ -1,4 +1,4 @@
-//! The delivery of many events: several in a request, several requests under way.
+//! The delivery of many events: several in a request, and several requests at a time.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,12 +18,12 @@ use crate::destination::{Verdict, backoff};
 use crate::hit::event::Event;
 use crate::hit::outcome::Outcome;
 
-/// How long many events may take.
+/// The time limits for many events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BulkTimeouts {
-    /// One request.
+    /// The limit for one request.
     pub attempt: Duration,
-    /// After this no request is tried again.
+    /// The time after which no request is retried.
     pub budget: Duration,
 }
 
@@ -36,15 +36,15 @@ impl Default for BulkTimeouts {
     }
 }
 
-/// More of an answer is not read; one of 5,000 refusals with their reasons is some 2 MB.
+/// The size limit of a response that is read; 5,000 refusals with their reasons are about 2 MB.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Delivers batch after batch, `most` at the same time, and reports the outcomes of each in the order in which they end.
-/// Whoever is reported to can end it: what is under way is then waited for, and nothing more is taken.
+/// Delivers batch after batch, up to `most` at a time, and reports the outcomes of each in the order in which they end.
+/// If `report` returns a break, running deliveries are finished and no new one is started.
 ///
 /// # Errors
 ///
-/// When `deliver` panics; what it was to deliver has no outcome.
+/// A panic of `deliver`; the events of that call have no outcome.
 pub async fn load<D, F>(
     batches: impl IntoIterator<Item = Vec<Event>>,
     most: usize,
@@ -73,19 +73,21 @@ where
     }
 }
 
-/// Requests that are under way at the same time: of a small index with two processors each has one, and does not wait for the
-/// next one to arrive.
+/// The maximum number of concurrent requests: one for each of the two processors of a small index, and one that is
+/// already there when they finish.
 const MAX_CONCURRENT_REQUESTS: usize = 3;
 
 impl Deliverer {
-    /// Delivers events, in as few requests as may be, and says of each in its place what became of it. While the index works
-    /// on some requests, the next is written. After a passing fault only those are sent again that it befell. Of several events of one id the first is sent; the others are its duplicates.
+    /// Delivers events in as few requests as possible, and returns their outcomes in the same order. While the index
+    /// works on some requests, the next is written. After a transient failure only the affected events are sent again.
+    /// Of several events with one id the first is sent; the others are its duplicates.
     pub async fn deliver_all(&self, events: &[Event], limits: Limits, patience: BulkTimeouts) -> Vec<Outcome> {
         let mut all = Some(events.iter().collect());
         self.deliver_parts(|| all.take(), limits, patience).await.1
     }
 
-    /// The same for events that come in parts: while the index works on some, `next` makes more, until it gives none.
+    /// Like [`Self::deliver_all`], for events in parts: while the index works on some, `next` makes more, until it
+    /// returns none.
     pub async fn deliver_parts<E: Borrow<Event> + Send>(
         &self,
         next: impl FnMut() -> Option<Vec<E>> + Send,
@@ -106,7 +108,7 @@ impl Deliverer {
                 loop {
                     let next = lock(&work).next(self.target(), || self.form());
                     let Some((batch, form)) = next else { return };
-                    // Never closed.
+                    // The semaphore is never closed.
                     let _room = room.acquire().await;
                     let left = deadline.saturating_duration_since(Instant::now());
                     let timeout = patience.attempt.min(left);
@@ -115,7 +117,7 @@ impl Deliverer {
                     }
                 }
             };
-            // One more than are under way, which has the next one ready.
+            // One worker more than concurrent requests, which has the next one ready.
             tokio::join!(lane(), lane(), lane(), lane());
             if lock(&work).round.waiting().next().is_none() {
                 break;
@@ -142,8 +144,8 @@ impl Deliverer {
         }
     }
 
-    /// Sends a batch and notes what became of its members. True when something was learnt from it, so that another attempt
-    /// will differ from this one.
+    /// Sends a batch and records the results of its members. Returns true if a retry will differ because something was
+    /// learnt from the response.
     async fn deliver_batch<E, P>(
         &self,
         batch: BulkRequest,
@@ -200,11 +202,11 @@ impl Deliverer {
         }
     }
 
-    /// Notes the verdict on one event. True when it taught something.
+    /// Records the verdict on one event. Returns true if something was learnt from it.
     fn note(&self, round: &mut BulkAttempt, member: usize, verdict: Option<Verdict>, form: RequestForm) -> bool {
         let fate = match verdict {
             Some(Verdict::Indexed) => Fate::Over(Outcome::Indexed),
-            // An attempt of ours may have stored it, and its answer got lost: no second hit.
+            // An earlier attempt of ours may have stored it although its response was lost, so it is not a second hit.
             Some(Verdict::Duplicate) if round.may_be_ours(member) => Fate::Over(Outcome::Indexed),
             Some(Verdict::Duplicate) => Fate::Over(Outcome::Duplicate),
             Some(Verdict::Refused(reason)) => Fate::Over(failed(reason, false)),
@@ -229,17 +231,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Events that come in parts, and where they stand.
+/// The events received in parts so far, with their states.
 struct PartQueue<E, P> {
     next: P,
     events: Vec<E>,
-    /// Requests of this attempt that are still to be written.
+    /// The requests of this attempt that are not yet written.
     planned: VecDeque<Planned>,
     round: BulkAttempt,
 }
 
 impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
-    /// The next request of this attempt, if need be of the next part.
+    /// Returns the next request of this attempt, and takes the next part if necessary.
     fn next(&mut self, target: &Target, form: impl Fn() -> RequestForm) -> Option<(BulkRequest, RequestForm)> {
         loop {
             if let Some(planned) = self.planned.pop_front() {
@@ -252,7 +254,7 @@ impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
         }
     }
 
-    /// Plans the requests for what waits of the events from a number on.
+    /// Plans the requests for the waiting events from a number on.
     fn plan_from(&mut self, from: usize, target: &Target, form: RequestForm) {
         let waiting = self.round.waiting().skip_while(|number| *number < from);
         let waiting = waiting.map(|number| (number, self.events[number].borrow()));
@@ -260,26 +262,26 @@ impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
     }
 }
 
-/// What one attempt means for an event.
+/// The result of one attempt for an event.
 enum Fate {
-    /// It has its outcome.
+    /// The event has its outcome.
     Over(Outcome),
-    /// Not stored; to be sent again.
+    /// The event was not stored, and is sent again.
     Again(String),
-    /// Stored or not; to be sent again.
+    /// It is unknown if the event was stored; it is sent again.
     Unknown(String),
 }
 
-/// Where an event stands.
+/// The state of an event.
 enum ItemState {
-    /// To be sent, for the first time or again.
+    /// The event is to be sent, for the first time or again.
     Waiting {
-        /// Why it was not stored so far.
+        /// The reason why it has not been stored yet.
         reason: String,
-        /// Whether an earlier attempt may have stored it.
+        /// True if an earlier attempt may have stored it.
         may_be_ours: bool,
     },
-    /// It has the id of an earlier event, which is to have its outcome first.
+    /// The event has the id of an earlier one, and waits for that one's outcome.
     Behind(usize),
     Over(Outcome),
 }
@@ -291,15 +293,15 @@ impl ItemState {
     };
 }
 
-/// Where each of the events stands.
+/// The states of all events.
 struct BulkAttempt {
     limits: Limits,
     events: Vec<ItemState>,
-    /// The first event of each id.
+    /// The first event with each id.
     firsts: HashMap<String, usize>,
-    /// Of events whose id others have, too: those others, in their order.
+    /// The later events with the same id as an event, in their order.
     twins: BTreeMap<usize, Vec<usize>>,
-    /// Of events that were refused: the one of the same id that was sent instead.
+    /// The event that replaces a refused one with the same id.
     successors: BTreeMap<usize, usize>,
 }
 
@@ -314,13 +316,13 @@ impl BulkAttempt {
         }
     }
 
-    /// Takes in those of all events that came last.
+    /// Adds the events that are new at the end of `events`.
     fn add<E: Borrow<Event>>(&mut self, events: &[E], target: &Target) {
         let index = |number: usize| target.index.name(events[number].borrow().time);
         for (number, event) in events.iter().enumerate().skip(self.events.len()) {
             let id = &event.borrow().id;
             let first = self.firsts.get(id).copied();
-            // The same id in another index is another document.
+            // The same id in another index is a different document.
             let Some(first) = first.filter(|first| index(*first) == index(number)) else {
                 self.firsts.entry(id.clone()).or_insert(number);
                 self.events.push(ItemState::UNSENT);
@@ -365,8 +367,8 @@ impl BulkAttempt {
         };
     }
 
-    /// Settles the events of the same id, now that the first has its outcome. What was refused for its own sake tells nothing
-    /// of the next, which may be another document.
+    /// Settles the events with the same id, after the first got its outcome. A refusal of one event's content does not
+    /// apply to the next, which may be a different document.
     fn settle_twins(&mut self, first: usize, outcome: &Outcome) {
         let Some(mut twins) = self.twins.remove(&first) else {
             return;
@@ -392,7 +394,7 @@ impl BulkAttempt {
         }
     }
 
-    /// The same for all members; nothing is learnt from that.
+    /// Settles all members alike. Returns false: nothing is learnt from that.
     fn all(&mut self, members: &[usize], fate: impl Fn(usize) -> Fate) -> bool {
         for member in members {
             self.settle(*member, fate(*member));
@@ -400,7 +402,7 @@ impl BulkAttempt {
         false
     }
 
-    /// The outcomes; who still waits has failed for its last reason.
+    /// Returns the outcomes; an event that still waits has failed for its last reason.
     fn end(&self) -> Vec<Outcome> {
         (0..self.events.len()).map(|number| self.outcome(number)).collect()
     }
@@ -499,12 +501,12 @@ mod tests {
     }
 
     proptest! {
-        /// An index that answers by chance, loses answers and forgets nothing: each id that it holds and did not hold before
-        /// counts once as indexed, as soon as it has a verdict.
+        /// The simulated index answers at random, loses responses and forgets nothing: each id that it did not contain
+        /// before counts once as indexed, as soon as it has a verdict.
         #[test]
         fn what_is_counted_is_what_was_stored(
             ids in prop::collection::vec(0_u8..6, 1..24),
-            // How many events have come before the first request, and how many come after each verdict.
+            // The number of events before the first request, and the number after each verdict.
             first in 1_usize..24,
             more in 0_usize..4,
             before in prop::collection::btree_set(0_u8..6, 0..3),
@@ -531,7 +533,7 @@ mod tests {
                 let fate = match chances.next().unwrap_or(0) {
                     1 => Fate::Again("busy".to_owned()),
                     2 => Fate::Unknown("nothing came".to_owned()),
-                    // Stored, and the answer is lost; by somebody else before, it is not told apart from that.
+                    // The event is stored and the response is lost; this cannot be distinguished from an earlier copy.
                     3 if !before.contains(&id) => {
                         stored.insert(id);
                         Fate::Unknown("the answer is lost".to_owned())
