@@ -43,14 +43,14 @@ async fn check_response(deliverer: &Deliverer, body: &Value) -> Result<Value, Qu
 /// # Errors
 ///
 /// [`QueryError`] if the index is not available, or refuses the query.
-pub async fn ask(deliverer: &Deliverer, question: &Query) -> Result<QueryResult, QueryError> {
-    let (mut status, mut answer) = search(deliverer, &elastic::body(question, Dialect::Calendar)).await?;
+pub async fn ask(deliverer: &Deliverer, query: &Query) -> Result<QueryResult, QueryError> {
+    let (mut status, mut answer) = search(deliverer, &elastic::body(query, Dialect::Calendar)).await?;
     if elastic::wants_interval(status, &answer) {
-        (status, answer) = search(deliverer, &elastic::body(question, Dialect::Interval)).await?;
+        (status, answer) = search(deliverer, &elastic::body(query, Dialect::Interval)).await?;
     }
-    let mut answer = elastic::read(question, &elastic::check_status(status, &answer)?)?;
-    if question.compare {
-        let before = check_response(deliverer, &elastic::body_before(question)).await?;
+    let mut answer = elastic::read(query, &elastic::check_status(status, &answer)?)?;
+    if query.compare {
+        let before = check_response(deliverer, &elastic::body_before(query)).await?;
         answer.previous = Some(elastic::read_totals(&before));
     }
     Ok(answer)

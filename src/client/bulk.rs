@@ -39,15 +39,15 @@ impl Default for BulkTimeouts {
 /// The size limit of a response that is read; 5,000 refusals with their reasons are about 2 MB.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Delivers batch after batch, up to `most` at a time, and reports the outcomes of each in the order in which they end.
-/// If `report` returns a break, running deliveries are finished and no new one is started.
+/// Delivers batch after batch, up to `max_concurrent` at a time, and reports the outcomes of each in the order in which
+/// they end. If `report` returns a break, running deliveries are finished and no new one is started.
 ///
 /// # Errors
 ///
 /// A panic of `deliver`; the events of that call have no outcome.
 pub async fn load<D, F>(
     batches: impl IntoIterator<Item = Vec<Event>>,
-    most: usize,
+    max_concurrent: usize,
     deliver: D,
     mut report: impl FnMut(&[Outcome]) -> ControlFlow<()>,
 ) -> Result<(), JoinError>
@@ -58,7 +58,7 @@ where
     let mut batches = Some(batches.into_iter());
     let mut under_way = JoinSet::new();
     loop {
-        while under_way.len() < most.max(1) {
+        while under_way.len() < max_concurrent.max(1) {
             let Some(batch) = batches.as_mut().and_then(Iterator::next) else {
                 break;
             };
@@ -81,9 +81,9 @@ impl Deliverer {
     /// Delivers events in as few requests as possible, and returns their outcomes in the same order. While the index
     /// works on some requests, the next is written. After a transient failure only the affected events are sent again.
     /// Of several events with one id the first is sent; the others are its duplicates.
-    pub async fn deliver_all(&self, events: &[Event], limits: Limits, patience: BulkTimeouts) -> Vec<Outcome> {
+    pub async fn deliver_all(&self, events: &[Event], limits: Limits, timeouts: BulkTimeouts) -> Vec<Outcome> {
         let mut all = Some(events.iter().collect());
-        self.deliver_parts(|| all.take(), limits, patience).await.1
+        self.deliver_parts(|| all.take(), limits, timeouts).await.1
     }
 
     /// Like [`Self::deliver_all`], for events in parts: while the index works on some, `next` makes more, until it
@@ -92,10 +92,10 @@ impl Deliverer {
         &self,
         next: impl FnMut() -> Option<Vec<E>> + Send,
         limits: Limits,
-        patience: BulkTimeouts,
+        timeouts: BulkTimeouts,
     ) -> (Vec<E>, Vec<Outcome>) {
-        let deadline = Instant::now() + patience.budget;
-        let work = Mutex::new(PartQueue {
+        let deadline = Instant::now() + timeouts.budget;
+        let queue = Mutex::new(PartQueue {
             next,
             events: Vec::new(),
             planned: VecDeque::new(),
@@ -104,22 +104,22 @@ impl Deliverer {
         let room = Semaphore::new(MAX_CONCURRENT_REQUESTS);
         for attempt in 1.. {
             let learnt = AtomicBool::new(false);
-            let lane = async || {
+            let worker = async || {
                 loop {
-                    let next = lock(&work).next(self.target(), || self.form());
+                    let next = lock(&queue).next(self.target(), || self.form());
                     let Some((batch, form)) = next else { return };
                     // The semaphore is never closed.
                     let _room = room.acquire().await;
                     let left = deadline.saturating_duration_since(Instant::now());
-                    let timeout = patience.attempt.min(left);
-                    if self.deliver_batch(batch, form, &work, timeout).await {
+                    let timeout = timeouts.attempt.min(left);
+                    if self.deliver_batch(batch, form, &queue, timeout).await {
                         learnt.store(true, Ordering::Relaxed);
                     }
                 }
             };
             // One worker more than concurrent requests, which has the next one ready.
-            tokio::join!(lane(), lane(), lane(), lane());
-            if lock(&work).round.waiting().next().is_none() {
+            tokio::join!(worker(), worker(), worker(), worker());
+            if lock(&queue).round.waiting().next().is_none() {
                 break;
             }
             let wait = if learnt.into_inner() {
@@ -131,10 +131,10 @@ impl Deliverer {
                 break;
             }
             tokio::time::sleep(wait).await;
-            lock(&work).plan_from(0, self.target(), self.form());
+            lock(&queue).plan_from(0, self.target(), self.form());
         }
-        let PartQueue { events, round, .. } = work.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (events, round.end())
+        let PartQueue { events, round, .. } = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (events, round.outcomes())
     }
 
     fn form(&self) -> RequestForm {
@@ -150,7 +150,7 @@ impl Deliverer {
         &self,
         batch: BulkRequest,
         form: RequestForm,
-        work: &Mutex<PartQueue<E, P>>,
+        queue: &Mutex<PartQueue<E, P>>,
         timeout: Duration,
     ) -> bool {
         let BulkRequest { request, body, members } = batch;
@@ -162,18 +162,18 @@ impl Deliverer {
                 timeout,
             )
             .await;
-        let turned_away = sent.as_ref().is_ok_and(|got| was_refused(got.status));
-        let answered = match sent {
+        let is_refused = sent.as_ref().is_ok_and(|got| was_refused(got.status));
+        let response = match sent {
             Ok(got) => parse_response(got.status, &got.body, members.len()),
             Err(SendError::Transport(reason) | SendError::Slow(reason)) => BulkResponse::Whole(Verdict::Retry(reason)),
             Err(SendError::Impossible(reason)) => BulkResponse::Whole(Verdict::Denied(reason)),
         };
-        let round = &mut lock(work).round;
-        match answered {
+        let round = &mut lock(queue).round;
+        match response {
             BulkResponse::Items(verdicts) => {
                 let mut learnt = false;
                 for (member, verdict) in members.iter().zip(verdicts) {
-                    learnt |= self.note(round, *member, verdict, form);
+                    learnt |= self.record_verdict(round, *member, verdict, form);
                 }
                 learnt
             }
@@ -185,44 +185,55 @@ impl Deliverer {
                 round.limits.bytes = round.limits.bytes.min(bytes / 2);
                 true
             }
-            BulkResponse::NeedsType => round.all(&members, |_| {
-                Fate::Over(failed("the server wants no type and wants one".to_owned(), false))
+            BulkResponse::NeedsType => round.settle_all(&members, |_| {
+                ItemResult::Over(failed(
+                    "the server rejected the request with and without the mapping type `_doc`".to_owned(),
+                    false,
+                ))
             }),
             BulkResponse::TooLarge(reason) | BulkResponse::Whole(Verdict::Refused(reason)) => {
-                round.all(&members, |_| Fate::Over(failed(reason.clone(), false)))
+                round.settle_all(&members, |_| ItemResult::Over(failed(reason.clone(), false)))
             }
             BulkResponse::Whole(Verdict::Denied(reason)) => {
-                round.all(&members, |_| Fate::Over(failed(reason.clone(), true)))
+                round.settle_all(&members, |_| ItemResult::Over(failed(reason.clone(), true)))
             }
-            BulkResponse::Whole(Verdict::Retry(reason)) if turned_away => {
-                round.all(&members, |_| Fate::Again(reason.clone()))
+            BulkResponse::Whole(Verdict::Retry(reason)) if is_refused => {
+                round.settle_all(&members, |_| ItemResult::Again(reason.clone()))
             }
-            BulkResponse::Whole(Verdict::Retry(reason)) => round.all(&members, |_| Fate::Unknown(reason.clone())),
-            BulkResponse::Whole(other) => round.all(&members, |_| Fate::Unknown(format!("{other:?}"))),
+            BulkResponse::Whole(Verdict::Retry(reason)) => {
+                round.settle_all(&members, |_| ItemResult::Unknown(reason.clone()))
+            }
+            BulkResponse::Whole(other) => round.settle_all(&members, |_| ItemResult::Unknown(format!("{other:?}"))),
         }
     }
 
     /// Records the verdict on one event. Returns true if something was learnt from it.
-    fn note(&self, round: &mut BulkAttempt, member: usize, verdict: Option<Verdict>, form: RequestForm) -> bool {
-        let fate = match verdict {
-            Some(Verdict::Indexed) => Fate::Over(Outcome::Indexed),
+    fn record_verdict(
+        &self,
+        round: &mut BulkAttempt,
+        member: usize,
+        verdict: Option<Verdict>,
+        form: RequestForm,
+    ) -> bool {
+        let result = match verdict {
+            Some(Verdict::Indexed) => ItemResult::Over(Outcome::Indexed),
             // An earlier attempt of ours may have stored it although its response was lost, so it is not a second hit.
-            Some(Verdict::Duplicate) if round.may_be_ours(member) => Fate::Over(Outcome::Indexed),
-            Some(Verdict::Duplicate) => Fate::Over(Outcome::Duplicate),
-            Some(Verdict::Refused(reason)) => Fate::Over(failed(reason, false)),
-            Some(Verdict::Denied(reason)) => Fate::Over(failed(reason, true)),
-            Some(Verdict::Retry(reason)) => Fate::Again(reason),
+            Some(Verdict::Duplicate) if round.may_be_ours(member) => ItemResult::Over(Outcome::Indexed),
+            Some(Verdict::Duplicate) => ItemResult::Over(Outcome::Duplicate),
+            Some(Verdict::Refused(reason)) => ItemResult::Over(failed(reason, false)),
+            Some(Verdict::Denied(reason)) => ItemResult::Over(failed(reason, true)),
+            Some(Verdict::Retry(reason)) => ItemResult::Again(reason),
             Some(Verdict::RefusesIds) if form.ids => {
                 self.refuses_ids.store(true, Ordering::Relaxed);
                 return true;
             }
-            Some(Verdict::RefusesIds) => Fate::Over(failed(
+            Some(Verdict::RefusesIds) => ItemResult::Over(failed(
                 "the index refuses documents without an id, too".to_owned(),
                 false,
             )),
-            None => Fate::Unknown("the answer says nothing of it".to_owned()),
+            None => ItemResult::Unknown("the answer says nothing of it".to_owned()),
         };
-        round.settle(member, fate);
+        round.settle(member, result);
         false
     }
 }
@@ -263,7 +274,7 @@ impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
 }
 
 /// The result of one attempt for an event.
-enum Fate {
+enum ItemResult {
     /// The event has its outcome.
     Over(Outcome),
     /// The event was not stored, and is sent again.
@@ -342,25 +353,25 @@ impl BulkAttempt {
 
     fn waiting(&self) -> impl Iterator<Item = usize> {
         let events = self.events.iter().enumerate();
-        events.filter_map(|(number, standing)| matches!(standing, ItemState::Waiting { .. }).then_some(number))
+        events.filter_map(|(number, state)| matches!(state, ItemState::Waiting { .. }).then_some(number))
     }
 
     fn may_be_ours(&self, member: usize) -> bool {
         matches!(self.events[member], ItemState::Waiting { may_be_ours: true, .. })
     }
 
-    fn settle(&mut self, member: usize, fate: Fate) {
+    fn settle(&mut self, member: usize, result: ItemResult) {
         let before = self.may_be_ours(member);
-        self.events[member] = match fate {
-            Fate::Over(outcome) => {
+        self.events[member] = match result {
+            ItemResult::Over(outcome) => {
                 self.settle_twins(member, &outcome);
                 ItemState::Over(outcome)
             }
-            Fate::Again(reason) => ItemState::Waiting {
+            ItemResult::Again(reason) => ItemState::Waiting {
                 reason,
                 may_be_ours: before,
             },
-            Fate::Unknown(reason) => ItemState::Waiting {
+            ItemResult::Unknown(reason) => ItemState::Waiting {
                 reason,
                 may_be_ours: true,
             },
@@ -395,15 +406,15 @@ impl BulkAttempt {
     }
 
     /// Settles all members alike. Returns false: nothing is learnt from that.
-    fn all(&mut self, members: &[usize], fate: impl Fn(usize) -> Fate) -> bool {
+    fn settle_all(&mut self, members: &[usize], result: impl Fn(usize) -> ItemResult) -> bool {
         for member in members {
-            self.settle(*member, fate(*member));
+            self.settle(*member, result(*member));
         }
         false
     }
 
     /// Returns the outcomes; an event that still waits has failed for its last reason.
-    fn end(&self) -> Vec<Outcome> {
+    fn outcomes(&self) -> Vec<Outcome> {
         (0..self.events.len()).map(|number| self.outcome(number)).collect()
     }
 
@@ -458,35 +469,38 @@ mod tests {
     fn of_twins_one_is_sent_and_the_others_are_its_duplicates() {
         let mut round = round(&[1, 2, 1, 1]);
         assert_eq!(waiting(&round), [0, 1]);
-        round.settle(0, Fate::Unknown("no answer".to_owned()));
+        round.settle(0, ItemResult::Unknown("no answer".to_owned()));
         assert_eq!(waiting(&round), [0, 1]);
         assert!(round.may_be_ours(0));
-        round.settle(0, Fate::Over(Outcome::Indexed));
-        round.settle(1, Fate::Over(Outcome::Duplicate));
+        round.settle(0, ItemResult::Over(Outcome::Indexed));
+        round.settle(1, ItemResult::Over(Outcome::Duplicate));
         assert!(waiting(&round).is_empty());
         let (indexed, duplicate) = (Outcome::Indexed, Outcome::Duplicate);
-        assert_eq!(round.end(), [indexed, duplicate.clone(), duplicate.clone(), duplicate]);
+        assert_eq!(
+            round.outcomes(),
+            [indexed, duplicate.clone(), duplicate.clone(), duplicate]
+        );
     }
 
     #[test]
     fn a_twin_of_what_was_refused_has_its_own_chance() {
         let mut round = round(&[1, 1, 1]);
-        round.settle(0, Fate::Over(failed("status 400".to_owned(), false)));
+        round.settle(0, ItemResult::Over(failed("status 400".to_owned(), false)));
         assert_eq!(waiting(&round), [1]);
-        round.settle(1, Fate::Over(Outcome::Indexed));
+        round.settle(1, ItemResult::Over(Outcome::Indexed));
         let refused = failed("status 400".to_owned(), false);
-        assert_eq!(round.end(), [refused, Outcome::Indexed, Outcome::Duplicate]);
+        assert_eq!(round.outcomes(), [refused, Outcome::Indexed, Outcome::Duplicate]);
     }
 
     #[test]
     fn twins_of_what_was_not_stored_are_not_stored() {
         let mut denied = round(&[1, 1]);
-        denied.settle(0, Fate::Over(failed("status 403".to_owned(), true)));
-        assert_eq!(denied.end(), vec![failed("status 403".to_owned(), true); 2]);
+        denied.settle(0, ItemResult::Over(failed("status 403".to_owned(), true)));
+        assert_eq!(denied.outcomes(), vec![failed("status 403".to_owned(), true); 2]);
         let mut busy = round(&[1, 1]);
-        busy.settle(0, Fate::Again("status 429".to_owned()));
+        busy.settle(0, ItemResult::Again("status 429".to_owned()));
         assert_eq!(waiting(&busy), [0]);
-        assert_eq!(busy.end(), vec![failed("status 429".to_owned(), true); 2]);
+        assert_eq!(busy.outcomes(), vec![failed("status 429".to_owned(), true); 2]);
     }
 
     #[test]
@@ -530,25 +544,25 @@ mod tests {
                 };
                 let id = ids[member];
                 let lost = round.may_be_ours(member);
-                let fate = match chances.next().unwrap_or(0) {
-                    1 => Fate::Again("busy".to_owned()),
-                    2 => Fate::Unknown("nothing came".to_owned()),
+                let result = match chances.next().unwrap_or(0) {
+                    1 => ItemResult::Again("busy".to_owned()),
+                    2 => ItemResult::Unknown("nothing came".to_owned()),
                     // The event is stored and the response is lost; this cannot be distinguished from an earlier copy.
                     3 if !before.contains(&id) => {
                         stored.insert(id);
-                        Fate::Unknown("the answer is lost".to_owned())
+                        ItemResult::Unknown("the answer is lost".to_owned())
                     }
-                    4 => Fate::Over(failed("wrong".to_owned(), false)),
-                    5 => Fate::Over(failed("denied".to_owned(), true)),
-                    _ if stored.insert(id) || lost => Fate::Over(Outcome::Indexed),
-                    _ => Fate::Over(Outcome::Duplicate),
+                    4 => ItemResult::Over(failed("wrong".to_owned(), false)),
+                    5 => ItemResult::Over(failed("denied".to_owned(), true)),
+                    _ if stored.insert(id) || lost => ItemResult::Over(Outcome::Indexed),
+                    _ => ItemResult::Over(Outcome::Duplicate),
                 };
-                round.settle(member, fate);
+                round.settle(member, result);
                 come = (come + more).min(ids.len());
                 round.add(&all[..come], &target);
             }
             round.add(&all, &target);
-            let outcomes = round.end();
+            let outcomes = round.outcomes();
             prop_assert_eq!(outcomes.len(), ids.len());
             for id in 0..6 {
                 let of_id = || ids.iter().zip(&outcomes).filter(|(other, _)| **other == id).map(|(_, outcome)| outcome);

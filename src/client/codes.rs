@@ -63,12 +63,12 @@ async fn send_within(
     method: &'static str,
     path: &str,
     body: Option<&Value>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(u16, Value), QueryError> {
     let url = format!("{}/{}{path}", deliverer.target().base, side_index(deliverer, what));
     let body = body.map(Value::to_string).unwrap_or_default();
     let sent = deliverer
-        .send(ClientRequest::json(method, url, body), MAX_RESPONSE_BYTES, patience)
+        .send(ClientRequest::json(method, url, body), MAX_RESPONSE_BYTES, timeout)
         .await;
     let answer = sent.map_err(|error| QueryError::Unavailable(error.to_string()))?;
     Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
@@ -94,19 +94,19 @@ async fn document_of(
     deliverer: &Deliverer,
     what: &str,
     code: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Value>, QueryError> {
-    match find(deliverer, what, code, patience).await? {
+    match find(deliverer, what, code, timeout).await? {
         Found::Document(document) => Ok(Some(document)),
         Found::Missing | Found::NoIndex => Ok(None),
     }
 }
 
-async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration) -> Result<Found, QueryError> {
+async fn find(deliverer: &Deliverer, what: &str, code: &str, timeout: Duration) -> Result<Found, QueryError> {
     if !can_be_id(code) {
         return Ok(Found::NoIndex);
     }
-    match send_within(deliverer, what, "GET", &path(code, ""), None, patience).await? {
+    match send_within(deliverer, what, "GET", &path(code, ""), None, timeout).await? {
         (200, mut found) if found["_source"].is_object() => Ok(Found::Document(found["_source"].take())),
         // The response of a login page, or of something else in front of the index.
         (200, _) => Err(QueryError::Unavailable(format!(
@@ -134,15 +134,15 @@ const MAX_ID_BYTES: usize = 512;
 ///
 /// # Errors
 ///
-/// [`QueryError`] if the index is not available within `patience`.
-pub async fn look_up_code(deliverer: &Deliverer, code: &str, patience: Duration) -> Result<CodeLookup, QueryError> {
+/// [`QueryError`] if the index is not available within `timeout`.
+pub async fn look_up_code(deliverer: &Deliverer, code: &str, timeout: Duration) -> Result<CodeLookup, QueryError> {
     let begun = Instant::now();
     // One request after the other, so that there is one connection.
-    let opted_out = document_of(deliverer, OPT_OUTS, code, patience).await?.is_some();
+    let opted_out = document_of(deliverer, OPT_OUTS, code, timeout).await?.is_some();
     let status = if opted_out {
         CodeStatus::default()
     } else {
-        let left = patience.saturating_sub(begun.elapsed());
+        let left = timeout.saturating_sub(begun.elapsed());
         match find(deliverer, CODES, code, left).await? {
             Found::Document(code) => code_status(&code),
             // The index is created with the first code of the list.
@@ -161,14 +161,14 @@ const MAX_CODES_PER_REQUEST: usize = 1_000;
 ///
 /// # Errors
 ///
-/// [`QueryError`] if the index is not available within `patience`; then nothing is marked.
+/// [`QueryError`] if the index is not available within `timeout`; then nothing is marked.
 pub async fn apply_code_status(
     deliverer: &Deliverer,
     events: &mut [Event],
     codes: &[Option<String>],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Vec<bool>, QueryError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let distinct: BTreeSet<&str> = codes.iter().flatten().map(String::as_str).collect();
     let distinct: Vec<&str> = distinct.into_iter().filter(|code| can_be_id(code)).collect();
     let (mut listings, mut opted_out) = (HashMap::new(), HashSet::new());
@@ -221,11 +221,11 @@ async fn documents_of(
     what: &str,
     source: &str,
     codes: &[&str],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Vec<Document>>, QueryError> {
     let path = format!("/_mget?_source={source}&filter_path=docs._id,docs.found,docs._source,docs.error.type");
     let body = json!({"ids": codes});
-    let (status, mut answer) = send_within(deliverer, what, "POST", &path, Some(&body), patience).await?;
+    let (status, mut answer) = send_within(deliverer, what, "POST", &path, Some(&body), timeout).await?;
     let documents = match (status, answer["docs"].as_array_mut()) {
         (404, _) => return Ok(None),
         (200, Some(documents)) if documents.len() == codes.len() => documents,
@@ -317,7 +317,7 @@ fn read_opt_out(code: &str, document: &Value) -> OptOut {
 ///
 /// [`QueryError`] if the index is not available, or the code is not a possible id.
 pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, QueryError> {
-    wanted_as_id(code)?;
+    check_id(code)?;
     Ok(document_of(deliverer, OPT_OUTS, code, REQUEST_TIMEOUT).await?.is_some())
 }
 
@@ -346,7 +346,7 @@ pub async fn change_opt_out(
     by: Requester,
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<bool, QueryError> {
-    wanted_as_id(code)?;
+    check_id(code)?;
     let (status, _) = if out {
         let document = json!({"code": code, "since": at.timestamp_millis(), "requester": by.name()});
         let path = path(code, "?op_type=create&refresh=true");
@@ -367,7 +367,7 @@ fn can_be_id(code: &str) -> bool {
     !matches!(code, "" | "." | "..") && code.len() <= MAX_ID_BYTES
 }
 
-fn wanted_as_id(code: &str) -> Result<(), QueryError> {
+fn check_id(code: &str) -> Result<(), QueryError> {
     let reason = || QueryError::Unavailable("no document can have this code as its id".to_owned());
     can_be_id(code).then_some(()).ok_or_else(reason)
 }
@@ -387,7 +387,7 @@ fn document(code: &ListedCode) -> Value {
     })
 }
 
-fn listed(document: &Value) -> Option<ListedCode> {
+fn parse_listed_code(document: &Value) -> Option<ListedCode> {
     let text = |name: &str| document[name].as_str().map(ToOwned::to_owned);
     let time = |name: &str| document[name].as_i64().map(Timestamp::from_millis);
     Some(ListedCode {
@@ -405,7 +405,7 @@ async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<ListedCode>, 
     match send(deliverer, "POST", "/_search?ignore_unavailable=true", Some(body)).await? {
         (200, found) => {
             let hits = found["hits"]["hits"].as_array().into_iter().flatten();
-            Ok(hits.filter_map(|hit| listed(&hit["_source"])).collect())
+            Ok(hits.filter_map(|hit| parse_listed_code(&hit["_source"])).collect())
         }
         (404, _) => Ok(Vec::new()),
         (status, _) => unexpected(CODES, status),
@@ -413,8 +413,8 @@ async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<ListedCode>, 
 }
 
 impl Store for Deliverer {
-    async fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
-        ask::ask(self, question).await
+    async fn ask(&self, query: &Query) -> Result<QueryResult, QueryError> {
+        ask::ask(self, query).await
     }
 
     async fn find(&self, latest: &EventQuery) -> Result<EventPage, QueryError> {
@@ -424,10 +424,10 @@ impl Store for Deliverer {
     /// Follows by the events' times, slightly behind the present: a search finds an event a second after it was
     /// indexed.
     async fn follow(&self, place: &Position, filter: &Filter) -> Result<FollowedEvents, QueryError> {
-        let settled = chrono::Utc::now().timestamp_millis() - REFRESH_INTERVAL_MS;
+        let visible_until = chrono::Utc::now().timestamp_millis() - REFRESH_INTERVAL_MS;
         let Position::After(after) = place else {
             let after = Cursor {
-                time: settled,
+                time: visible_until,
                 id: String::new(),
             };
             return Ok(FollowedEvents {
@@ -438,7 +438,7 @@ impl Store for Deliverer {
         let latest = EventQuery {
             filter: Filter {
                 from: Some(Timestamp::from_millis(after.time).0),
-                to: Some(Timestamp::from_millis(settled.max(after.time + 1)).0),
+                to: Some(Timestamp::from_millis(visible_until.max(after.time + 1)).0),
                 terms: filter.terms.clone(),
             },
             limit: MAX_FOLLOWED,
@@ -483,7 +483,7 @@ impl Store for Deliverer {
         if let Some(Cursor { time, id }) = after {
             body["search_after"] = json!([time, id]);
         }
-        let place = |code: ListedCode| {
+        let changed = |code: ListedCode| {
             let time = match change {
                 CodeChange::Listed => code.created_at,
                 CodeChange::Revoked => code.revoked_at?,
@@ -496,7 +496,7 @@ impl Store for Deliverer {
                 campaign: code.campaign,
             })
         };
-        Ok(search(self, &body).await?.into_iter().filter_map(place).collect())
+        Ok(search(self, &body).await?.into_iter().filter_map(changed).collect())
     }
 
     async fn count(&self, filter: &Filter) -> Result<u64, QueryError> {
@@ -505,7 +505,7 @@ impl Store for Deliverer {
 
     async fn code(&self, code: &str) -> Result<Option<ListedCode>, QueryError> {
         let found = document_of(self, CODES, code, REQUEST_TIMEOUT).await?;
-        Ok(found.as_ref().and_then(listed))
+        Ok(found.as_ref().and_then(parse_listed_code))
     }
 
     async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<ListedCode>, QueryError> {
@@ -535,7 +535,7 @@ impl Store for Deliverer {
 
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, QueryError> {
         let found = document_of(self, TOKENS, &encode_hex(hash), REQUEST_TIMEOUT).await?;
-        Ok(found.as_ref().and_then(kept_token))
+        Ok(found.as_ref().and_then(parse_token))
     }
 
     async fn add_token(&self, token: &KeptToken) -> Result<bool, QueryError> {
@@ -576,7 +576,7 @@ fn token_document(token: &KeptToken) -> Value {
 }
 
 /// Parses a token's document; none if this version does not know its kind.
-fn kept_token(document: &Value) -> Option<KeptToken> {
+fn parse_token(document: &Value) -> Option<KeptToken> {
     let text = |name: &str| document[name].as_str();
     let hash = |name: &str| text(name).and_then(decode_hex);
     let time = |name: &str| document[name].as_i64().map(|time| Timestamp::from_millis(time).0);
@@ -644,7 +644,7 @@ pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, QueryError>
     {
         (200, found) => {
             let hits = found["hits"]["hits"].as_array().into_iter().flatten();
-            Ok(hits.filter_map(|hit| kept_token(&hit["_source"])).collect())
+            Ok(hits.filter_map(|hit| parse_token(&hit["_source"])).collect())
         }
         (404, _) => Ok(Vec::new()),
         (status, _) => unexpected(TOKENS, status),

@@ -285,9 +285,9 @@ impl<R: Endpoint> Deliverer<R> {
         act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sends an authenticated request to the remote's server, and reads at most `most` bytes of the response. A request
-    /// whose signature is rejected is signed once more, by the server's clock or with other credentials if there are
-    /// any.
+    /// Sends an authenticated request to the remote's server, and reads at most `max_bytes` bytes of the response. A
+    /// request whose signature is rejected is signed once more, by the server's clock or with other credentials if
+    /// there are any.
     ///
     /// # Errors
     ///
@@ -295,13 +295,13 @@ impl<R: Endpoint> Deliverer<R> {
     pub async fn send(
         &self,
         mut request: ClientRequest,
-        most: usize,
+        max_bytes: usize,
         timeout: Duration,
     ) -> Result<ClientResponse, SendError> {
         let begun = Instant::now();
-        let mut complaints = Vec::new();
+        let mut corrected = Vec::new();
         loop {
-            let credentials = self.kept_credentials().await?;
+            let credentials = self.signing_credentials().await?;
             let time = correct_time(now(), self.clock_offset());
             let headers = authentication(
                 Unauthenticated::from_request(&request),
@@ -310,35 +310,34 @@ impl<R: Endpoint> Deliverer<R> {
                 credentials.as_ref(),
                 time,
             )?;
-            let same = credentials.is_some().then(|| request.clone());
+            let copy = credentials.is_some().then(|| request.clone());
             let left = timeout.saturating_sub(begun.elapsed());
-            let (answer, date) = self.exchange(request, headers, most, left).await?;
-            let complaint = SignatureError::parse(answer.status, &answer.body);
-            let (Some(complaint), Some(credentials), Some(same)) = (complaint, credentials, same) else {
+            let (answer, date) = self.exchange(request, headers, max_bytes, left).await?;
+            let error = SignatureError::parse(answer.status, &answer.body);
+            let (Some(error), Some(credentials), Some(copy)) = (error, credentials, copy) else {
                 return Ok(answer);
             };
             // Each error can be corrected once.
-            if complaints.contains(&complaint) || !self.correct_signing(complaint, date.as_deref(), &credentials).await
-            {
+            if corrected.contains(&error) || !self.correct_signing(error, date.as_deref(), &credentials).await {
                 return Ok(answer);
             }
-            complaints.push(complaint);
-            request = same;
+            corrected.push(error);
+            request = copy;
         }
     }
 
     /// Returns the credentials to sign with, if requests are signed.
-    async fn kept_credentials(&self) -> Result<Option<Credentials>, SendError> {
+    async fn signing_credentials(&self) -> Result<Option<Credentials>, SendError> {
         match (self.remote.auth(), &self.credentials) {
-            (Auth::SigV4 { .. }, Some(kept)) => kept.at(now()).await.map(Some).map_err(no_credentials),
+            (Auth::SigV4 { .. }, Some(cache)) => cache.at(now()).await.map(Some).map_err(no_credentials),
             _ => Ok(None),
         }
     }
 
     /// Corrects the clock or the credentials after a rejected signature. Returns true if the next signature will
     /// differ.
-    async fn correct_signing(&self, complaint: SignatureError, date: Option<&str>, used: &Credentials) -> bool {
-        match (complaint, &self.credentials) {
+    async fn correct_signing(&self, error: SignatureError, date: Option<&str>, used: &Credentials) -> bool {
+        match (error, &self.credentials) {
             (SignatureError::Clock, _) => match clock_offset(date, now(), self.clock_offset()) {
                 Some(offset) => {
                     self.clock_offset.store(offset, Ordering::Relaxed);
@@ -346,7 +345,7 @@ impl<R: Endpoint> Deliverer<R> {
                 }
                 None => false,
             },
-            (SignatureError::Credentials, Some(kept)) => kept.renew(used).await,
+            (SignatureError::Credentials, Some(cache)) => cache.renew(used).await,
             (SignatureError::Credentials, None) => false,
         }
     }
@@ -356,13 +355,13 @@ impl<R: Endpoint> Deliverer<R> {
         &self,
         request: ClientRequest,
         headers: HeaderMap,
-        most: usize,
+        max_bytes: usize,
         timeout: Duration,
     ) -> Result<(ClientResponse, Option<String>), SendError> {
         let method = request
             .method
             .parse()
-            .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
+            .map_err(|_| SendError::Impossible(format!("`{}` is not an HTTP method", request.method)))?;
         let request = self
             .http
             .request(method, request.url)
@@ -375,7 +374,7 @@ impl<R: Endpoint> Deliverer<R> {
         let date = date.map(ToOwned::to_owned);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            body.extend_from_slice(&chunk[..chunk.len().min(most.saturating_sub(body.len()))]);
+            body.extend_from_slice(&chunk[..chunk.len().min(max_bytes.saturating_sub(body.len()))]);
         }
         Ok((ClientResponse { status, body }, date))
     }
@@ -412,12 +411,12 @@ impl<R: Remote> Deliverer<R> {
         &self,
         event: &Event,
         budget: Duration,
-        most: u32,
+        max_attempts: u32,
         may_be_waking: &mut bool,
     ) -> (Outcome, u32) {
         let deadline = Instant::now() + budget;
         let mut attempts = 0;
-        let mut told = None;
+        let mut last_reason = None;
         // True if an earlier attempt of ours may have stored the event although its response was lost.
         let mut may_be_ours = false;
         loop {
@@ -448,16 +447,16 @@ impl<R: Remote> Deliverer<R> {
             may_be_ours |= unknown;
             // The index's reason says more than the timeout of a last attempt that the budget cut short.
             let reason = if left < self.timing.attempt {
-                told.take().unwrap_or(reason)
+                last_reason.take().unwrap_or(reason)
             } else {
                 reason
             };
             let wait = backoff(attempts, random());
-            if attempts >= most || Instant::now() + wait >= deadline {
+            if attempts >= max_attempts || Instant::now() + wait >= deadline {
                 *may_be_waking = slow && self.remote.can_pause() && budget < Timing::WITH_PAUSE.attempt;
                 return (failed(reason, true), attempts);
             }
-            told = Some(reason);
+            last_reason = Some(reason);
             tokio::time::sleep(wait).await;
         }
     }
@@ -622,7 +621,7 @@ fn no_credentials(error: impl std::fmt::Display) -> SendError {
 /// Returns the `Host` header: the port is in it only if it is not the scheme's default.
 fn host(url: &str) -> Result<String, SendError> {
     let parsed =
-        reqwest::Url::parse(url).map_err(|error| SendError::Impossible(format!("`{url}` is no URL: {error}")))?;
+        reqwest::Url::parse(url).map_err(|error| SendError::Impossible(format!("`{url}` is not a URL: {error}")))?;
     let host = parsed.host_str().unwrap_or_default();
     Ok(parsed
         .port()

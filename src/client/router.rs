@@ -44,9 +44,9 @@ impl RemoteDestination {
                 credentials,
             ))),
             // The file of authorities is for the index; AWS's own endpoints have public ones.
-            Destination::Message(outlet) => Some(Self::Message(Deliverer::new(
+            Destination::Message(target) => Some(Self::Message(Deliverer::new(
                 http_client(None, &timing)?,
-                outlet.clone(),
+                target.clone(),
                 timing,
                 credentials,
             ))),
@@ -145,13 +145,13 @@ impl Router {
     /// the fallback.
     pub fn new(config: &Config, credentials: Option<&SharedCredentialsProvider>) -> (Self, Vec<String>) {
         let open = |variable: &str, destination: &Destination| {
-            let way = RemoteDestination::open(
+            let remote = RemoteDestination::open(
                 destination,
                 config.ca_file.as_deref(),
                 config.timing_for(destination),
                 credentials.cloned(),
             );
-            way.map_err(|error| error.to_string())?.ok_or_else(|| {
+            remote.map_err(|error| error.to_string())?.ok_or_else(|| {
                 format!(
                     "`{variable}` is `sqlite:`, a destination of the command line; the function has no disk that lasts"
                 )
@@ -168,13 +168,13 @@ impl Router {
             .as_ref()
             .map(|fallback| open("PIXEL_FALLBACK", fallback));
         problems.extend(fallback.as_ref().and_then(|fallback| fallback.as_ref().err().cloned()));
-        let courier = Self {
+        let router = Self {
             destination,
             name: config.destination.as_ref().map(ToString::to_string).unwrap_or_default(),
             fallback: fallback.and_then(Result::ok),
             attempt: config.timing.attempt,
         };
-        (courier, problems)
+        (router, problems)
     }
 
     /// Returns the deliverer to the index.
@@ -183,9 +183,10 @@ impl Router {
     ///
     /// A message, if the destination is not an index.
     pub fn index(&self) -> Result<&Deliverer, String> {
-        let way = self.destination.as_ref().map_err(Clone::clone)?;
-        way.index()
-            .ok_or_else(|| "`PIXEL_DESTINATION` is no index; give `https://host/index`".to_owned())
+        let remote = self.destination.as_ref().map_err(Clone::clone)?;
+        remote
+            .index()
+            .ok_or_else(|| "`PIXEL_DESTINATION` is not an index; give `https://host/index`".to_owned())
     }
 
     /// Returns the destination's name in log lines.
@@ -200,8 +201,8 @@ impl Router {
 
     /// Opens the connection to the destination in advance.
     pub async fn prepare(&self) {
-        if let Ok(way) = &self.destination {
-            way.prepare().await;
+        if let Ok(remote) = &self.destination {
+            remote.prepare().await;
         }
     }
 
@@ -209,7 +210,7 @@ impl Router {
     pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
         let kept = self.fallback_budget(budget);
         let delivered = match &self.destination {
-            Ok(way) => way.deliver(event, budget.saturating_sub(kept)).await,
+            Ok(remote) => remote.deliver(event, budget.saturating_sub(kept)).await,
             Err(reason) => Delivered::not_tried(reason.clone()),
         };
         let Outcome::Failed(failure) = &delivered.outcome else {
@@ -224,7 +225,7 @@ impl Router {
     /// Sends an event that the destination has not accepted to the fallback; without one it has failed.
     pub async fn keep(&self, event: &Event, failure: &Failure, budget: Duration) -> Outcome {
         match &self.fallback {
-            Some(way) => way.keep(event, failure, &self.name, budget).await,
+            Some(remote) => remote.keep(event, failure, &self.name, budget).await,
             None => Outcome::Failed(failure.clone()),
         }
     }

@@ -81,12 +81,12 @@ pub fn headers_of(
     let (instructions, _signature) = sign(signable, &params)?.into_parts();
     Ok(instructions
         .headers()
-        .filter_map(|(name, value)| known(name).map(|name| (name, value.to_owned())))
+        .filter_map(|(name, value)| static_name(name).map(|name| (name, value.to_owned())))
         .collect())
 }
 
 /// Returns the header's static name, if the signer may add it; the signer's names are in lower case.
-fn known(name: &str) -> Option<&'static str> {
+fn static_name(name: &str) -> Option<&'static str> {
     [
         "authorization",
         "x-amz-content-sha256",

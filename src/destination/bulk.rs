@@ -107,10 +107,12 @@ impl Target {
             let hour = event.time.timestamp().div_euclid(3_600);
             let position = match last {
                 Some((same, position)) if same == hour => position,
-                _ => *planned_by_index.entry(self.index.name(event.time)).or_insert_with_key(|index| {
-                    whole.push(self.planned(index, form));
-                    whole.len() - 1
-                }),
+                _ => *planned_by_index
+                    .entry(self.index.name(event.time))
+                    .or_insert_with_key(|index| {
+                        whole.push(self.start_plan(index, form));
+                        whole.len() - 1
+                    }),
             };
             last = Some((hour, position));
             let bytes = line_bytes(event, form.ids);
@@ -120,7 +122,7 @@ impl Target {
         whole.into_iter().flat_map(|planned| planned.split(limits)).collect()
     }
 
-    fn planned(&self, index: &str, form: RequestForm) -> Planned {
+    fn start_plan(&self, index: &str, form: RequestForm) -> Planned {
         let base = &self.base;
         let doc_type = if form.doc_type { "/_doc" } else { "" };
         let url = format!("{base}/{index}{doc_type}/_bulk?filter_path=errors,error,items.*.status,items.*.error");

@@ -423,9 +423,9 @@ mod tests {
     use super::*;
     use crate::destination::Destination;
 
-    fn outlet(text: &str) -> MessageTarget {
+    fn target(text: &str) -> MessageTarget {
         match MessageTarget::parse(text, None) {
-            Some(Ok(outlet)) => outlet,
+            Some(Ok(target)) => target,
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -469,7 +469,7 @@ mod tests {
             ("firehose+http://localhost:4566/p", Auth::None),
         ];
         for (url, auth) in table {
-            let parsed = outlet(url);
+            let parsed = target(url);
             assert_eq!((parsed.to_string().as_str(), &parsed.auth), (url, &auth));
         }
         let elsewhere = MessageTarget::parse("sqs://queue.example/1/p", Some("eu-west-3"));
@@ -499,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_message_is_inside_the_allowed_characters() {
-        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel");
+        let queue = target("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel");
         let text = "\u{fffe}\u{ffff}\u{10ffff}\u{7f}é\u{0}\u{1b}";
         let document = json!({ "a": text }).to_string();
         let call = queue.send_call(&event("id", &document));
@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn a_fifo_queue_knows_an_event_by_its_id() {
-        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel.fifo");
+        let queue = target("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel.fifo");
         let sent =
             |id: &str| -> Value { serde_json::from_slice(&queue.send_call(&event(id, "{}")).body).expect("JSON") };
         assert_eq!(sent("JKJaXmPLvHcESHA=")["MessageDeduplicationId"], "JKJaXmPLvHcESHA=");
@@ -538,7 +538,7 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line() {
-        let stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
+        let stream = target("firehose://firehose.eu-west-1.amazonaws.com/pixel");
         let call = stream.send_call(&event("id", "{\n\"a\":\r\n1}"));
         assert_eq!(
             (call.target, call.content_type),
@@ -556,7 +556,7 @@ mod tests {
 
     #[test]
     fn a_flat_record_has_five_texts_and_is_valid_whatever_a_visitor_sends() {
-        let mut stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
+        let mut stream = target("firehose://firehose.eu-west-1.amazonaws.com/pixel");
         stream.record = RecordFormat::Flat;
         let document = json!({
             "client": {"ip": "203.0.113.0"}, "user_agent": {"original": "a \"quote\", \"userId\": \"x\""},
@@ -580,8 +580,8 @@ mod tests {
 
     #[test]
     fn answers_have_their_verdicts() {
-        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/1/p");
-        let stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/p");
+        let queue = target("sqs://sqs.eu-central-1.amazonaws.com/1/p");
+        let stream = target("firehose://firehose.eu-west-1.amazonaws.com/p");
         let kind = |verdict: &Verdict| match verdict {
             Verdict::Indexed => "taken",
             Verdict::Retry(_) => "retry",
@@ -643,8 +643,8 @@ mod tests {
             (&stream, 500, "", "retry"),
             (&queue, 503, "Slow down", "retry"),
         ];
-        for (outlet, status, body, expected) in table {
-            let verdict = outlet.verdict(status, body.as_bytes());
+        for (target, status, body, expected) in table {
+            let verdict = target.verdict(status, body.as_bytes());
             assert_eq!(kind(&verdict), expected, "{status} {body}: {verdict:?}");
         }
     }

@@ -72,8 +72,8 @@ impl Destination {
             }
             return Ok(Self::Sqlite(path.into()));
         }
-        if let Some(outlet) = MessageTarget::parse(text, region) {
-            return outlet.map(Self::Message);
+        if let Some(target) = MessageTarget::parse(text, region) {
+            return target.map(Self::Message);
         }
         let url = reqwest::Url::parse(text)
             .ok()
@@ -114,7 +114,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenSearch(target) => target.fmt(formatter),
-            Self::Message(outlet) => outlet.fmt(formatter),
+            Self::Message(target) => target.fmt(formatter),
             Self::Sqlite(path) => write!(formatter, "sqlite:{}", path.display()),
         }
     }

@@ -70,7 +70,7 @@ impl Index {
                     other => {
                         let letter = other.map(String::from).unwrap_or_default();
                         return Err(DestinationError::new(format!(
-                            "`%{letter}` is no part of a date pattern; use %Y %m %d %H %G %V %j"
+                            "`%{letter}` is not a part of a date pattern; use %Y %m %d %H %G %V %j"
                         )));
                     }
                 },

@@ -77,7 +77,7 @@ impl NotFound {
         match self {
             Self::NotJson => "it is not JSON",
             Self::Binary => "it is binary in base64, not JSON; was it compressed on its way?",
-            Self::NotAnObject => "it is no JSON object",
+            Self::NotAnObject => "it is not a JSON object",
             Self::NoId => "it is an event without an id of 1 to 512 bytes (`event.id`)",
             Self::NoTime => "it is an event without a time that can be read (`@timestamp`)",
             Self::Neither => "it is neither an event nor a request",

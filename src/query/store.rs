@@ -78,7 +78,7 @@ pub enum AddResult {
 /// A store of events, codes and tokens.
 pub trait Store: Send + Sync {
     /// Runs a query.
-    fn ask(&self, question: &Query) -> impl Future<Output = Result<QueryResult, QueryError>> + Send;
+    fn ask(&self, query: &Query) -> impl Future<Output = Result<QueryResult, QueryError>> + Send;
     /// Finds events.
     fn find(&self, latest: &EventQuery) -> impl Future<Output = Result<EventPage, QueryError>> + Send;
     /// Returns the events after a position.
