@@ -334,7 +334,7 @@ pub async fn set_opted_out(deliverer: &Deliverer, code: &str, out: bool) -> Resu
 }
 
 /// Records that a code is opted out, or no longer, and returns true if that changed anything. An existing opt-out keeps
-/// its its time.
+/// its time.
 ///
 /// # Errors
 ///

@@ -102,7 +102,7 @@ impl RemoteDestination {
         }
     }
 
-    /// Stores an event that another destination has not accepted. An index gets the event as it is; a queue or a stream
+    /// Sends an event that another destination has not accepted. An index gets the event as it is; a queue or a stream
     /// gets it with the reason.
     pub async fn keep(&self, event: &Event, failure: &Failure, destination: &str, budget: Duration) -> Outcome {
         let done = match self {

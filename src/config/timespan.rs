@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 
-/// The max_minutes duration in days: a hundred years.
+/// The longest duration in days: a hundred years.
 pub const MAX_DAYS: u32 = 36_500;
 
 /// The correct forms of a duration, for messages.

@@ -46,7 +46,7 @@ pub enum Admission {
 }
 
 impl Breaker {
-    /// Returns whether, and with how many attempts, a hit may be tried at `now`.
+    /// Returns the attempts that a hit gets at `now`.
     pub fn admit(&mut self, now: Duration) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Deliver,

@@ -204,7 +204,7 @@ impl MessageTarget {
     fn record<'a>(&self, event: &'a Event) -> Cow<'a, str> {
         match self.record {
             RecordFormat::Event => remove_line_breaks(&event.document),
-            // An undelivered event's wrapper is not a document, and has no such texts.
+            // A document that is not JSON has no such texts.
             RecordFormat::Flat => flatten_event(event).map_or_else(|| remove_line_breaks(&event.document), Cow::Owned),
         }
     }
@@ -222,15 +222,15 @@ impl MessageTarget {
     }
 
     /// Builds the call that receives up to ten messages and hides them from other readers for `hidden` seconds; the
-    /// service waits up to `patience` seconds for the first one.
-    pub fn receive_call(&self, hidden: u32, patience: u32) -> AwsCall {
+    /// service waits up to `wait` seconds for the first one.
+    pub fn receive_call(&self, hidden: u32, wait: u32) -> AwsCall {
         self.call(
             "AmazonSQS.ReceiveMessage",
             &json!({
                 "QueueUrl": self.queue_url(),
                 "MaxNumberOfMessages": 10,
                 "VisibilityTimeout": hidden,
-                "WaitTimeSeconds": patience,
+                "WaitTimeSeconds": wait,
                 "AttributeNames": ["SentTimestamp"],
             }),
         )

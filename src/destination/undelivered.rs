@@ -67,7 +67,7 @@ pub enum NotFound {
     NoTime,
     /// An object without any known mark.
     Neither,
-    /// An undelivered event that is wrapped more than [`MAX_WRAPPINGS`] times.
+    /// An undelivered event that is wrapped too many times.
     TooDeep,
 }
 
