@@ -6,7 +6,7 @@ const MAX_BYTES: usize = 100;
 /// Returns the most similar candidate to `given`, if fewer than half of its letters differ.
 ///
 /// ```
-/// use pixel::nearest::nearest;
+/// use pixel::config::nearest::nearest;
 /// assert_eq!(nearest("url.domian", ["url.path", "url.domain"]), Some("url.domain"));
 /// assert_eq!(nearest("colour", ["url.path", "url.domain"]), None);
 /// ```

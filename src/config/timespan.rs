@@ -29,7 +29,7 @@ const UNITS: [(&str, i64); 6] = [
 ///
 /// ```
 /// use chrono::Duration;
-/// use pixel::timespan::parse_duration;
+/// use pixel::config::timespan::parse_duration;
 /// assert_eq!(parse_duration("7"), Some(Duration::days(7)));
 /// assert_eq!(parse_duration("3mo"), Some(Duration::days(90)));
 /// assert_eq!(parse_duration("3m"), Some(Duration::minutes(3)));
@@ -52,7 +52,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// A message with the correct forms.
 ///
 /// ```
-/// use pixel::timespan::parse_days;
+/// use pixel::config::timespan::parse_days;
 /// assert_eq!(parse_days("1y"), Ok(365));
 /// assert!(parse_days("3m").unwrap_err().contains("`3mo`"));
 /// ```

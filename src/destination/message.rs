@@ -268,7 +268,7 @@ impl MessageTarget {
 
     /// Returns the meaning of a response to [`Self::send_call`].
     pub fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
-        let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
+        let answer = serde_json::from_slice::<AwsResponse>(body).unwrap_or_default();
         let taken = match self.kind {
             MessageService::Sqs => answer.message_id,
             MessageService::Firehose => answer.record_id,
@@ -286,7 +286,7 @@ impl MessageTarget {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct AwsResponse {
     #[serde(rename = "MessageId")]
     message_id: Option<String>,
     #[serde(rename = "RecordId")]

@@ -268,7 +268,7 @@ impl Auth {
 /// unencoded `/`, or one in a text without a scheme.
 ///
 /// ```
-/// use pixel::delivery::hide_password;
+/// use pixel::destination::hide_password;
 /// assert_eq!(hide_password("https://me:pass/word@host/events"), "https://me:…@host/events");
 /// assert_eq!(hide_password("me:password@host/events?key=1"), "me:…@host/events?…");
 /// assert_eq!(hide_password("https://host:9200/events"), "https://host:9200/events");

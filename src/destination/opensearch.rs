@@ -162,7 +162,7 @@ impl Target {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct IndexResponse {
     #[serde(default)]
     result: Option<String>,
     #[serde(default)]
@@ -172,7 +172,7 @@ struct Answer {
 /// Returns the meaning of a response. A success counts only if the body has the index's own result, so that a login
 /// page or another server's 200 is never taken for one.
 pub fn verdict(status: u16, body: &[u8]) -> Verdict {
-    let answer: Option<Answer> = serde_json::from_slice(body).ok();
+    let answer: Option<IndexResponse> = serde_json::from_slice(body).ok();
     let error = answer.as_ref().and_then(|answer| answer.error.as_ref());
     match status {
         200 | 201 => match answer.and_then(|answer| answer.result).as_deref() {
