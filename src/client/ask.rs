@@ -1,4 +1,4 @@
-//! Asks an index the questions of [`crate::query`].
+//! Runs the queries of [`crate::query`] on an index.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::query::elastic;
 use crate::query::elastic::Dialect;
 use crate::query::{EventPage, EventQuery, Filter, Query, QueryError, QueryResult};
 
-/// Most bytes of an answer: a thousand of the largest events.
+/// The size limit of a response: a thousand of the largest events.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// Patience with one question.
+/// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn search(deliverer: &Deliverer, body: &Value) -> Result<(u16, Vec<u8>), QueryError> {
@@ -38,19 +38,19 @@ async fn check_response(deliverer: &Deliverer, body: &Value) -> Result<Value, Qu
     elastic::check_status(status, &answer)
 }
 
-/// Answers a question.
+/// Runs a query.
 ///
 /// # Errors
 ///
-/// [`AskError`] when the index cannot be asked, or refuses the question.
-pub async fn ask(deliverer: &Deliverer, question: &Query) -> Result<QueryResult, QueryError> {
-    let (mut status, mut answer) = search(deliverer, &elastic::body(question, Dialect::Calendar)).await?;
+/// [`QueryError`] if the index is not available, or refuses the query.
+pub async fn ask(deliverer: &Deliverer, query: &Query) -> Result<QueryResult, QueryError> {
+    let (mut status, mut answer) = search(deliverer, &elastic::body(query, Dialect::Calendar)).await?;
     if elastic::wants_interval(status, &answer) {
-        (status, answer) = search(deliverer, &elastic::body(question, Dialect::Interval)).await?;
+        (status, answer) = search(deliverer, &elastic::body(query, Dialect::Interval)).await?;
     }
-    let mut answer = elastic::read(question, &elastic::check_status(status, &answer)?)?;
-    if question.compare {
-        let before = check_response(deliverer, &elastic::body_before(question)).await?;
+    let mut answer = elastic::read(query, &elastic::check_status(status, &answer)?)?;
+    if query.compare {
+        let before = check_response(deliverer, &elastic::body_before(query)).await?;
         answer.previous = Some(elastic::read_totals(&before));
     }
     Ok(answer)

@@ -1,4 +1,4 @@
-//! The delivery of many events: several in a request, several requests under way.
+//! The delivery of many events: several in a request, and several requests at a time.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,12 +18,12 @@ use crate::destination::{Verdict, backoff};
 use crate::hit::event::Event;
 use crate::hit::outcome::Outcome;
 
-/// How long many events may take.
+/// The time limits for many events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BulkTimeouts {
-    /// One request.
+    /// The limit for one request.
     pub attempt: Duration,
-    /// After this no request is tried again.
+    /// The time after which no request is retried.
     pub budget: Duration,
 }
 
@@ -36,18 +36,18 @@ impl Default for BulkTimeouts {
     }
 }
 
-/// More of an answer is not read; one of 5,000 refusals with their reasons is some 2 MB.
+/// The size limit of a response that is read; 5,000 refusals with their reasons are about 2 MB.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Delivers batch after batch, `most` at the same time, and reports the outcomes of each in the order in which they end.
-/// Whoever is reported to can end it: what is under way is then waited for, and nothing more is taken.
+/// Delivers batch after batch, up to `max_concurrent` at a time, and reports the outcomes of each in the order in which
+/// they end. If `report` returns a break, running deliveries are finished and no new one is started.
 ///
 /// # Errors
 ///
-/// When `deliver` panics; what it was to deliver has no outcome.
+/// A panic of `deliver`; the events of that call have no outcome.
 pub async fn load<D, F>(
     batches: impl IntoIterator<Item = Vec<Event>>,
-    most: usize,
+    max_concurrent: usize,
     deliver: D,
     mut report: impl FnMut(&[Outcome]) -> ControlFlow<()>,
 ) -> Result<(), JoinError>
@@ -58,7 +58,7 @@ where
     let mut batches = Some(batches.into_iter());
     let mut under_way = JoinSet::new();
     loop {
-        while under_way.len() < most.max(1) {
+        while under_way.len() < max_concurrent.max(1) {
             let Some(batch) = batches.as_mut().and_then(Iterator::next) else {
                 break;
             };
@@ -73,27 +73,29 @@ where
     }
 }
 
-/// Requests that are under way at the same time: of a small index with two processors each has one, and does not wait for the
-/// next one to arrive.
+/// The maximum number of concurrent requests: one for each of the two processors of a small index, and one that is
+/// already there when they finish.
 const MAX_CONCURRENT_REQUESTS: usize = 3;
 
 impl Deliverer {
-    /// Delivers events, in as few requests as may be, and says of each in its place what became of it. While the index works
-    /// on some requests, the next is written. After a passing fault only those are sent again that it befell. Of several events of one id the first is sent; the others are its duplicates.
-    pub async fn deliver_all(&self, events: &[Event], limits: Limits, patience: BulkTimeouts) -> Vec<Outcome> {
+    /// Delivers events in as few requests as possible, and returns their outcomes in the same order. While the index
+    /// works on some requests, the next is written. After a transient failure only the affected events are sent again.
+    /// Of several events with one id the first is sent; the others are its duplicates.
+    pub async fn deliver_all(&self, events: &[Event], limits: Limits, timeouts: BulkTimeouts) -> Vec<Outcome> {
         let mut all = Some(events.iter().collect());
-        self.deliver_parts(|| all.take(), limits, patience).await.1
+        self.deliver_parts(|| all.take(), limits, timeouts).await.1
     }
 
-    /// The same for events that come in parts: while the index works on some, `next` makes more, until it gives none.
+    /// Like [`Self::deliver_all`], for events in parts: while the index works on some, `next` makes more, until it
+    /// returns none.
     pub async fn deliver_parts<E: Borrow<Event> + Send>(
         &self,
         next: impl FnMut() -> Option<Vec<E>> + Send,
         limits: Limits,
-        patience: BulkTimeouts,
+        timeouts: BulkTimeouts,
     ) -> (Vec<E>, Vec<Outcome>) {
-        let deadline = Instant::now() + patience.budget;
-        let work = Mutex::new(PartQueue {
+        let deadline = Instant::now() + timeouts.budget;
+        let queue = Mutex::new(PartQueue {
             next,
             events: Vec::new(),
             planned: VecDeque::new(),
@@ -102,22 +104,22 @@ impl Deliverer {
         let room = Semaphore::new(MAX_CONCURRENT_REQUESTS);
         for attempt in 1.. {
             let learnt = AtomicBool::new(false);
-            let lane = async || {
+            let worker = async || {
                 loop {
-                    let next = lock(&work).next(self.target(), || self.form());
+                    let next = lock(&queue).next(self.target(), || self.form());
                     let Some((batch, form)) = next else { return };
-                    // Never closed.
+                    // The semaphore is never closed.
                     let _room = room.acquire().await;
                     let left = deadline.saturating_duration_since(Instant::now());
-                    let timeout = patience.attempt.min(left);
-                    if self.deliver_batch(batch, form, &work, timeout).await {
+                    let timeout = timeouts.attempt.min(left);
+                    if self.deliver_batch(batch, form, &queue, timeout).await {
                         learnt.store(true, Ordering::Relaxed);
                     }
                 }
             };
-            // One more than are under way, which has the next one ready.
-            tokio::join!(lane(), lane(), lane(), lane());
-            if lock(&work).round.waiting().next().is_none() {
+            // One worker more than concurrent requests, which has the next one ready.
+            tokio::join!(worker(), worker(), worker(), worker());
+            if lock(&queue).round.waiting().next().is_none() {
                 break;
             }
             let wait = if learnt.into_inner() {
@@ -129,10 +131,10 @@ impl Deliverer {
                 break;
             }
             tokio::time::sleep(wait).await;
-            lock(&work).plan_from(0, self.target(), self.form());
+            lock(&queue).plan_from(0, self.target(), self.form());
         }
-        let PartQueue { events, round, .. } = work.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (events, round.end())
+        let PartQueue { events, round, .. } = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (events, round.outcomes())
     }
 
     fn form(&self) -> RequestForm {
@@ -142,13 +144,13 @@ impl Deliverer {
         }
     }
 
-    /// Sends a batch and notes what became of its members. True when something was learnt from it, so that another attempt
-    /// will differ from this one.
+    /// Sends a batch and records the results of its members. Returns true if a retry will differ because something was
+    /// learnt from the response.
     async fn deliver_batch<E, P>(
         &self,
         batch: BulkRequest,
         form: RequestForm,
-        work: &Mutex<PartQueue<E, P>>,
+        queue: &Mutex<PartQueue<E, P>>,
         timeout: Duration,
     ) -> bool {
         let BulkRequest { request, body, members } = batch;
@@ -160,18 +162,18 @@ impl Deliverer {
                 timeout,
             )
             .await;
-        let turned_away = sent.as_ref().is_ok_and(|got| was_refused(got.status));
-        let answered = match sent {
+        let is_refused = sent.as_ref().is_ok_and(|got| was_refused(got.status));
+        let response = match sent {
             Ok(got) => parse_response(got.status, &got.body, members.len()),
             Err(SendError::Transport(reason) | SendError::Slow(reason)) => BulkResponse::Whole(Verdict::Retry(reason)),
             Err(SendError::Impossible(reason)) => BulkResponse::Whole(Verdict::Denied(reason)),
         };
-        let round = &mut lock(work).round;
-        match answered {
+        let round = &mut lock(queue).round;
+        match response {
             BulkResponse::Items(verdicts) => {
                 let mut learnt = false;
                 for (member, verdict) in members.iter().zip(verdicts) {
-                    learnt |= self.note(round, *member, verdict, form);
+                    learnt |= self.record_verdict(round, *member, verdict, form);
                 }
                 learnt
             }
@@ -183,44 +185,55 @@ impl Deliverer {
                 round.limits.bytes = round.limits.bytes.min(bytes / 2);
                 true
             }
-            BulkResponse::NeedsType => round.all(&members, |_| {
-                Fate::Over(failed("the server wants no type and wants one".to_owned(), false))
+            BulkResponse::NeedsType => round.settle_all(&members, |_| {
+                ItemResult::Over(failed(
+                    "the server rejected the request with and without the mapping type `_doc`".to_owned(),
+                    false,
+                ))
             }),
             BulkResponse::TooLarge(reason) | BulkResponse::Whole(Verdict::Refused(reason)) => {
-                round.all(&members, |_| Fate::Over(failed(reason.clone(), false)))
+                round.settle_all(&members, |_| ItemResult::Over(failed(reason.clone(), false)))
             }
             BulkResponse::Whole(Verdict::Denied(reason)) => {
-                round.all(&members, |_| Fate::Over(failed(reason.clone(), true)))
+                round.settle_all(&members, |_| ItemResult::Over(failed(reason.clone(), true)))
             }
-            BulkResponse::Whole(Verdict::Retry(reason)) if turned_away => {
-                round.all(&members, |_| Fate::Again(reason.clone()))
+            BulkResponse::Whole(Verdict::Retry(reason)) if is_refused => {
+                round.settle_all(&members, |_| ItemResult::Again(reason.clone()))
             }
-            BulkResponse::Whole(Verdict::Retry(reason)) => round.all(&members, |_| Fate::Unknown(reason.clone())),
-            BulkResponse::Whole(other) => round.all(&members, |_| Fate::Unknown(format!("{other:?}"))),
+            BulkResponse::Whole(Verdict::Retry(reason)) => {
+                round.settle_all(&members, |_| ItemResult::Unknown(reason.clone()))
+            }
+            BulkResponse::Whole(other) => round.settle_all(&members, |_| ItemResult::Unknown(format!("{other:?}"))),
         }
     }
 
-    /// Notes the verdict on one event. True when it taught something.
-    fn note(&self, round: &mut BulkAttempt, member: usize, verdict: Option<Verdict>, form: RequestForm) -> bool {
-        let fate = match verdict {
-            Some(Verdict::Indexed) => Fate::Over(Outcome::Indexed),
-            // An attempt of ours may have stored it, and its answer got lost: no second hit.
-            Some(Verdict::Duplicate) if round.may_be_ours(member) => Fate::Over(Outcome::Indexed),
-            Some(Verdict::Duplicate) => Fate::Over(Outcome::Duplicate),
-            Some(Verdict::Refused(reason)) => Fate::Over(failed(reason, false)),
-            Some(Verdict::Denied(reason)) => Fate::Over(failed(reason, true)),
-            Some(Verdict::Retry(reason)) => Fate::Again(reason),
+    /// Records the verdict on one event. Returns true if something was learnt from it.
+    fn record_verdict(
+        &self,
+        round: &mut BulkAttempt,
+        member: usize,
+        verdict: Option<Verdict>,
+        form: RequestForm,
+    ) -> bool {
+        let result = match verdict {
+            Some(Verdict::Indexed) => ItemResult::Over(Outcome::Indexed),
+            // An earlier attempt of ours may have stored it although its response was lost, so it is not a second hit.
+            Some(Verdict::Duplicate) if round.may_be_ours(member) => ItemResult::Over(Outcome::Indexed),
+            Some(Verdict::Duplicate) => ItemResult::Over(Outcome::Duplicate),
+            Some(Verdict::Refused(reason)) => ItemResult::Over(failed(reason, false)),
+            Some(Verdict::Denied(reason)) => ItemResult::Over(failed(reason, true)),
+            Some(Verdict::Retry(reason)) => ItemResult::Again(reason),
             Some(Verdict::RefusesIds) if form.ids => {
                 self.refuses_ids.store(true, Ordering::Relaxed);
                 return true;
             }
-            Some(Verdict::RefusesIds) => Fate::Over(failed(
+            Some(Verdict::RefusesIds) => ItemResult::Over(failed(
                 "the index refuses documents without an id, too".to_owned(),
                 false,
             )),
-            None => Fate::Unknown("the answer says nothing of it".to_owned()),
+            None => ItemResult::Unknown("the answer says nothing of it".to_owned()),
         };
-        round.settle(member, fate);
+        round.settle(member, result);
         false
     }
 }
@@ -229,17 +242,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Events that come in parts, and where they stand.
+/// The events received in parts so far, with their states.
 struct PartQueue<E, P> {
     next: P,
     events: Vec<E>,
-    /// Requests of this attempt that are still to be written.
+    /// The requests of this attempt that are not yet written.
     planned: VecDeque<Planned>,
     round: BulkAttempt,
 }
 
 impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
-    /// The next request of this attempt, if need be of the next part.
+    /// Returns the next request of this attempt, and takes the next part if necessary.
     fn next(&mut self, target: &Target, form: impl Fn() -> RequestForm) -> Option<(BulkRequest, RequestForm)> {
         loop {
             if let Some(planned) = self.planned.pop_front() {
@@ -252,7 +265,7 @@ impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
         }
     }
 
-    /// Plans the requests for what waits of the events from a number on.
+    /// Plans the requests for the waiting events from a number on.
     fn plan_from(&mut self, from: usize, target: &Target, form: RequestForm) {
         let waiting = self.round.waiting().skip_while(|number| *number < from);
         let waiting = waiting.map(|number| (number, self.events[number].borrow()));
@@ -260,26 +273,26 @@ impl<E: Borrow<Event>, P: FnMut() -> Option<Vec<E>>> PartQueue<E, P> {
     }
 }
 
-/// What one attempt means for an event.
-enum Fate {
-    /// It has its outcome.
+/// The result of one attempt for an event.
+enum ItemResult {
+    /// The event has its outcome.
     Over(Outcome),
-    /// Not stored; to be sent again.
+    /// The event was not stored, and is sent again.
     Again(String),
-    /// Stored or not; to be sent again.
+    /// It is unknown if the event was stored; it is sent again.
     Unknown(String),
 }
 
-/// Where an event stands.
+/// The state of an event.
 enum ItemState {
-    /// To be sent, for the first time or again.
+    /// The event is to be sent, for the first time or again.
     Waiting {
-        /// Why it was not stored so far.
+        /// The reason why it has not been stored yet.
         reason: String,
-        /// Whether an earlier attempt may have stored it.
+        /// True if an earlier attempt may have stored it.
         may_be_ours: bool,
     },
-    /// It has the id of an earlier event, which is to have its outcome first.
+    /// The event has the id of an earlier one, and waits for that one's outcome.
     Behind(usize),
     Over(Outcome),
 }
@@ -291,15 +304,15 @@ impl ItemState {
     };
 }
 
-/// Where each of the events stands.
+/// The states of all events.
 struct BulkAttempt {
     limits: Limits,
     events: Vec<ItemState>,
-    /// The first event of each id.
+    /// The first event with each id.
     firsts: HashMap<String, usize>,
-    /// Of events whose id others have, too: those others, in their order.
+    /// The later events with the same id as an event, in their order.
     twins: BTreeMap<usize, Vec<usize>>,
-    /// Of events that were refused: the one of the same id that was sent instead.
+    /// The event that replaces a refused one with the same id.
     successors: BTreeMap<usize, usize>,
 }
 
@@ -314,13 +327,13 @@ impl BulkAttempt {
         }
     }
 
-    /// Takes in those of all events that came last.
+    /// Adds the events that are new at the end of `events`.
     fn add<E: Borrow<Event>>(&mut self, events: &[E], target: &Target) {
         let index = |number: usize| target.index.name(events[number].borrow().time);
         for (number, event) in events.iter().enumerate().skip(self.events.len()) {
             let id = &event.borrow().id;
             let first = self.firsts.get(id).copied();
-            // The same id in another index is another document.
+            // The same id in another index is a different document.
             let Some(first) = first.filter(|first| index(*first) == index(number)) else {
                 self.firsts.entry(id.clone()).or_insert(number);
                 self.events.push(ItemState::UNSENT);
@@ -340,33 +353,33 @@ impl BulkAttempt {
 
     fn waiting(&self) -> impl Iterator<Item = usize> {
         let events = self.events.iter().enumerate();
-        events.filter_map(|(number, standing)| matches!(standing, ItemState::Waiting { .. }).then_some(number))
+        events.filter_map(|(number, state)| matches!(state, ItemState::Waiting { .. }).then_some(number))
     }
 
     fn may_be_ours(&self, member: usize) -> bool {
         matches!(self.events[member], ItemState::Waiting { may_be_ours: true, .. })
     }
 
-    fn settle(&mut self, member: usize, fate: Fate) {
+    fn settle(&mut self, member: usize, result: ItemResult) {
         let before = self.may_be_ours(member);
-        self.events[member] = match fate {
-            Fate::Over(outcome) => {
+        self.events[member] = match result {
+            ItemResult::Over(outcome) => {
                 self.settle_twins(member, &outcome);
                 ItemState::Over(outcome)
             }
-            Fate::Again(reason) => ItemState::Waiting {
+            ItemResult::Again(reason) => ItemState::Waiting {
                 reason,
                 may_be_ours: before,
             },
-            Fate::Unknown(reason) => ItemState::Waiting {
+            ItemResult::Unknown(reason) => ItemState::Waiting {
                 reason,
                 may_be_ours: true,
             },
         };
     }
 
-    /// Settles the events of the same id, now that the first has its outcome. What was refused for its own sake tells nothing
-    /// of the next, which may be another document.
+    /// Settles the events with the same id, after the first got its outcome. A refusal of one event's content does not
+    /// apply to the next, which may be a different document.
     fn settle_twins(&mut self, first: usize, outcome: &Outcome) {
         let Some(mut twins) = self.twins.remove(&first) else {
             return;
@@ -392,16 +405,16 @@ impl BulkAttempt {
         }
     }
 
-    /// The same for all members; nothing is learnt from that.
-    fn all(&mut self, members: &[usize], fate: impl Fn(usize) -> Fate) -> bool {
+    /// Settles all members alike. Returns false: nothing is learnt from that.
+    fn settle_all(&mut self, members: &[usize], result: impl Fn(usize) -> ItemResult) -> bool {
         for member in members {
-            self.settle(*member, fate(*member));
+            self.settle(*member, result(*member));
         }
         false
     }
 
-    /// The outcomes; who still waits has failed for its last reason.
-    fn end(&self) -> Vec<Outcome> {
+    /// Returns the outcomes; an event that still waits has failed for its last reason.
+    fn outcomes(&self) -> Vec<Outcome> {
         (0..self.events.len()).map(|number| self.outcome(number)).collect()
     }
 
@@ -456,35 +469,38 @@ mod tests {
     fn of_twins_one_is_sent_and_the_others_are_its_duplicates() {
         let mut round = round(&[1, 2, 1, 1]);
         assert_eq!(waiting(&round), [0, 1]);
-        round.settle(0, Fate::Unknown("no answer".to_owned()));
+        round.settle(0, ItemResult::Unknown("no answer".to_owned()));
         assert_eq!(waiting(&round), [0, 1]);
         assert!(round.may_be_ours(0));
-        round.settle(0, Fate::Over(Outcome::Indexed));
-        round.settle(1, Fate::Over(Outcome::Duplicate));
+        round.settle(0, ItemResult::Over(Outcome::Indexed));
+        round.settle(1, ItemResult::Over(Outcome::Duplicate));
         assert!(waiting(&round).is_empty());
         let (indexed, duplicate) = (Outcome::Indexed, Outcome::Duplicate);
-        assert_eq!(round.end(), [indexed, duplicate.clone(), duplicate.clone(), duplicate]);
+        assert_eq!(
+            round.outcomes(),
+            [indexed, duplicate.clone(), duplicate.clone(), duplicate]
+        );
     }
 
     #[test]
     fn a_twin_of_what_was_refused_has_its_own_chance() {
         let mut round = round(&[1, 1, 1]);
-        round.settle(0, Fate::Over(failed("status 400".to_owned(), false)));
+        round.settle(0, ItemResult::Over(failed("status 400".to_owned(), false)));
         assert_eq!(waiting(&round), [1]);
-        round.settle(1, Fate::Over(Outcome::Indexed));
+        round.settle(1, ItemResult::Over(Outcome::Indexed));
         let refused = failed("status 400".to_owned(), false);
-        assert_eq!(round.end(), [refused, Outcome::Indexed, Outcome::Duplicate]);
+        assert_eq!(round.outcomes(), [refused, Outcome::Indexed, Outcome::Duplicate]);
     }
 
     #[test]
     fn twins_of_what_was_not_stored_are_not_stored() {
         let mut denied = round(&[1, 1]);
-        denied.settle(0, Fate::Over(failed("status 403".to_owned(), true)));
-        assert_eq!(denied.end(), vec![failed("status 403".to_owned(), true); 2]);
+        denied.settle(0, ItemResult::Over(failed("status 403".to_owned(), true)));
+        assert_eq!(denied.outcomes(), vec![failed("status 403".to_owned(), true); 2]);
         let mut busy = round(&[1, 1]);
-        busy.settle(0, Fate::Again("status 429".to_owned()));
+        busy.settle(0, ItemResult::Again("status 429".to_owned()));
         assert_eq!(waiting(&busy), [0]);
-        assert_eq!(busy.end(), vec![failed("status 429".to_owned(), true); 2]);
+        assert_eq!(busy.outcomes(), vec![failed("status 429".to_owned(), true); 2]);
     }
 
     #[test]
@@ -499,12 +515,12 @@ mod tests {
     }
 
     proptest! {
-        /// An index that answers by chance, loses answers and forgets nothing: each id that it holds and did not hold before
-        /// counts once as indexed, as soon as it has a verdict.
+        /// The simulated index answers at random, loses responses and forgets nothing: each id that it did not contain
+        /// before counts once as indexed, as soon as it has a verdict.
         #[test]
         fn what_is_counted_is_what_was_stored(
             ids in prop::collection::vec(0_u8..6, 1..24),
-            // How many events have come before the first request, and how many come after each verdict.
+            // The number of events before the first request, and the number after each verdict.
             first in 1_usize..24,
             more in 0_usize..4,
             before in prop::collection::btree_set(0_u8..6, 0..3),
@@ -528,25 +544,25 @@ mod tests {
                 };
                 let id = ids[member];
                 let lost = round.may_be_ours(member);
-                let fate = match chances.next().unwrap_or(0) {
-                    1 => Fate::Again("busy".to_owned()),
-                    2 => Fate::Unknown("nothing came".to_owned()),
-                    // Stored, and the answer is lost; by somebody else before, it is not told apart from that.
+                let result = match chances.next().unwrap_or(0) {
+                    1 => ItemResult::Again("busy".to_owned()),
+                    2 => ItemResult::Unknown("nothing came".to_owned()),
+                    // The event is stored and the response is lost; this cannot be distinguished from an earlier copy.
                     3 if !before.contains(&id) => {
                         stored.insert(id);
-                        Fate::Unknown("the answer is lost".to_owned())
+                        ItemResult::Unknown("the answer is lost".to_owned())
                     }
-                    4 => Fate::Over(failed("wrong".to_owned(), false)),
-                    5 => Fate::Over(failed("denied".to_owned(), true)),
-                    _ if stored.insert(id) || lost => Fate::Over(Outcome::Indexed),
-                    _ => Fate::Over(Outcome::Duplicate),
+                    4 => ItemResult::Over(failed("wrong".to_owned(), false)),
+                    5 => ItemResult::Over(failed("denied".to_owned(), true)),
+                    _ if stored.insert(id) || lost => ItemResult::Over(Outcome::Indexed),
+                    _ => ItemResult::Over(Outcome::Duplicate),
                 };
-                round.settle(member, fate);
+                round.settle(member, result);
                 come = (come + more).min(ids.len());
                 round.add(&all[..come], &target);
             }
             round.add(&all, &target);
-            let outcomes = round.end();
+            let outcomes = round.outcomes();
             prop_assert_eq!(outcomes.len(), ids.len());
             for id in 0..6 {
                 let of_id = || ids.iter().zip(&outcomes).filter(|(other, _)| **other == id).map(|(_, outcome)| outcome);

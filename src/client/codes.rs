@@ -1,4 +1,4 @@
-//! Codes beside the events of an index: an index of their own, one document for each.
+//! The codes that are stored next to the events of an index: an index of their own, with one document for each.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -28,10 +28,10 @@ const OPT_OUTS: &str = "opt-outs";
 /// The index of the hashes of tokens and sessions.
 const TOKENS: &str = "tokens";
 
-/// After so many milliseconds all events of a time can be found: the engines make them visible every second.
+/// The time after which all events up to a moment are visible to searches: the engines refresh every second.
 const REFRESH_INTERVAL_MS: i64 = 2_000;
 
-/// An index beside that of the events: not one that the wildcard of the events' names matches.
+/// Returns the name of an index next to that of the events, which the wildcard of the events' indices does not match.
 fn side_index(deliverer: &Deliverer, what: &str) -> String {
     let wildcard = deliverer.target().index.wildcard();
     let name: String = wildcard.chars().filter(|character| *character != '*').collect();
@@ -63,12 +63,12 @@ async fn send_within(
     method: &'static str,
     path: &str,
     body: Option<&Value>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(u16, Value), QueryError> {
     let url = format!("{}/{}{path}", deliverer.target().base, side_index(deliverer, what));
     let body = body.map(Value::to_string).unwrap_or_default();
     let sent = deliverer
-        .send(ClientRequest::json(method, url, body), MAX_RESPONSE_BYTES, patience)
+        .send(ClientRequest::json(method, url, body), MAX_RESPONSE_BYTES, timeout)
         .await;
     let answer = sent.map_err(|error| QueryError::Unavailable(error.to_string()))?;
     Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
@@ -80,35 +80,35 @@ fn unexpected<T>(what: &str, status: u16) -> Result<T, QueryError> {
     )))
 }
 
-/// What was found of a code.
+/// The result of looking up a code's document.
 enum Found {
     Document(Value),
-    /// The index does not have it.
+    /// The index does not contain it.
     Missing,
-    /// There is not even the index, or it was not asked: no document can have this code as its id.
+    /// There is no index, or no request was sent because the code is not a possible id.
     NoIndex,
 }
 
-/// The document of a code at this moment. A search knows it a second later.
+/// Returns the current document of a code. A search finds it a second later.
 async fn document_of(
     deliverer: &Deliverer,
     what: &str,
     code: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Value>, QueryError> {
-    match find(deliverer, what, code, patience).await? {
+    match find(deliverer, what, code, timeout).await? {
         Found::Document(document) => Ok(Some(document)),
         Found::Missing | Found::NoIndex => Ok(None),
     }
 }
 
-async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration) -> Result<Found, QueryError> {
+async fn find(deliverer: &Deliverer, what: &str, code: &str, timeout: Duration) -> Result<Found, QueryError> {
     if !can_be_id(code) {
         return Ok(Found::NoIndex);
     }
-    match send_within(deliverer, what, "GET", &path(code, ""), None, patience).await? {
+    match send_within(deliverer, what, "GET", &path(code, ""), None, timeout).await? {
         (200, mut found) if found["_source"].is_object() => Ok(Found::Document(found["_source"].take())),
-        // A login page, or whatever stands before the index.
+        // The response of a login page, or of something else in front of the index.
         (200, _) => Err(QueryError::Unavailable(format!(
             "what answers for the index of {what} sends no document"
         ))),
@@ -118,34 +118,34 @@ async fn find(deliverer: &Deliverer, what: &str, code: &str, patience: Duration)
     }
 }
 
-/// How a code stands.
+/// The status of a code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CodeLookup {
-    /// In the list.
+    /// The status in the list of codes.
     pub status: CodeStatus,
-    /// Its recipient has opted out.
+    /// True if its recipient has opted out.
     pub opted_out: bool,
 }
 
-/// No document has a longer id.
+/// The size limit of a document's id.
 const MAX_ID_BYTES: usize = 512;
 
-/// How a code stands at this moment. A code of which nothing is known stands as it was given out.
+/// Looks up the current status of a code. An unknown code counts as issued.
 ///
 /// # Errors
 ///
-/// [`AskError`] when the index cannot be asked within `patience`.
-pub async fn look_up_code(deliverer: &Deliverer, code: &str, patience: Duration) -> Result<CodeLookup, QueryError> {
+/// [`QueryError`] if the index is not available within `timeout`.
+pub async fn look_up_code(deliverer: &Deliverer, code: &str, timeout: Duration) -> Result<CodeLookup, QueryError> {
     let begun = Instant::now();
-    // One after the other, so that there is one connection.
-    let opted_out = document_of(deliverer, OPT_OUTS, code, patience).await?.is_some();
+    // One request after the other, so that there is one connection.
+    let opted_out = document_of(deliverer, OPT_OUTS, code, timeout).await?.is_some();
     let status = if opted_out {
         CodeStatus::default()
     } else {
-        let left = patience.saturating_sub(begun.elapsed());
+        let left = timeout.saturating_sub(begun.elapsed());
         match find(deliverer, CODES, code, left).await? {
             Found::Document(code) => code_status(&code),
-            // The index itself comes with the first code of the list.
+            // The index is created with the first code of the list.
             Found::Missing => Listing::Missing.into(),
             Found::NoIndex => CodeStatus::default(),
         }
@@ -153,22 +153,22 @@ pub async fn look_up_code(deliverer: &Deliverer, code: &str, patience: Duration)
     Ok(CodeLookup { status, opted_out })
 }
 
-/// So many codes are looked up with one request.
+/// The maximum number of codes that are looked up with one request.
 const MAX_CODES_PER_REQUEST: usize = 1_000;
 
-/// Looks up how the codes of many events stand at this moment, marks the events by that, and says of each whether its
+/// Looks up the current status of the codes of many events, marks the events accordingly, and returns for each if its
 /// recipient has opted out.
 ///
 /// # Errors
 ///
-/// [`AskError`] when the index cannot be asked within `patience`; then nothing is marked.
+/// [`QueryError`] if the index is not available within `timeout`; then nothing is marked.
 pub async fn apply_code_status(
     deliverer: &Deliverer,
     events: &mut [Event],
     codes: &[Option<String>],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Vec<bool>, QueryError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let distinct: BTreeSet<&str> = codes.iter().flatten().map(String::as_str).collect();
     let distinct: Vec<&str> = distinct.into_iter().filter(|code| can_be_id(code)).collect();
     let (mut listings, mut opted_out) = (HashMap::new(), HashSet::new());
@@ -176,7 +176,7 @@ pub async fn apply_code_status(
         let left = || deadline.saturating_duration_since(Instant::now());
         let found = documents_of(deliverer, OPT_OUTS, "false", some, left()).await?;
         opted_out.extend(found.into_iter().flatten().map(|document| document.code));
-        // The index itself comes with the first code of the list.
+        // The index is created with the first code of the list.
         if let Some(found) = documents_of(deliverer, CODES, "revoked,campaign", some, left()).await? {
             listings.extend(some.iter().map(|code| ((*code).to_owned(), Listing::Missing.into())));
             listings.extend(
@@ -195,7 +195,7 @@ pub async fn apply_code_status(
     Ok(codes.iter().map(has_opted_out).collect())
 }
 
-/// Returns what the list says of a code by its document.
+/// Returns a code's status from its document in the list.
 fn code_status(document: &Value) -> CodeStatus {
     let listing = if document["revoked"].is_number() {
         Listing::Revoked
@@ -209,23 +209,23 @@ fn code_status(document: &Value) -> CodeStatus {
     }
 }
 
-/// The document of one of many codes.
+/// The document of one of several codes.
 struct Document {
     code: String,
     source: Value,
 }
 
-/// Those documents of codes that there are, with some members of each or none of them; none where there is not even the index.
+/// Returns the existing documents of codes, with the members in `source`; none if the index does not exist.
 async fn documents_of(
     deliverer: &Deliverer,
     what: &str,
     source: &str,
     codes: &[&str],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Vec<Document>>, QueryError> {
     let path = format!("/_mget?_source={source}&filter_path=docs._id,docs.found,docs._source,docs.error.type");
     let body = json!({"ids": codes});
-    let (status, mut answer) = send_within(deliverer, what, "POST", &path, Some(&body), patience).await?;
+    let (status, mut answer) = send_within(deliverer, what, "POST", &path, Some(&body), timeout).await?;
     let documents = match (status, answer["docs"].as_array_mut()) {
         (404, _) => return Ok(None),
         (200, Some(documents)) if documents.len() == codes.len() => documents,
@@ -251,11 +251,11 @@ async fn documents_of(
     Ok(Some(found))
 }
 
-/// The codes whose recipients have opted out.
+/// Returns the codes whose recipients have opted out.
 ///
 /// # Errors
 ///
-/// [`AskError`] when the index cannot be asked.
+/// [`QueryError`] if the index is not available.
 pub async fn list_opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, QueryError> {
     let mut codes = BTreeSet::new();
     visit_opt_outs(deliverer, |opt_out| {
@@ -266,11 +266,11 @@ pub async fn list_opted_out(deliverer: &Deliverer) -> Result<BTreeSet<String>, Q
     Ok(codes)
 }
 
-/// Passes every opt-out to `visit`, by their codes.
+/// Passes every opt-out to `visit`, in the order of the codes.
 ///
 /// # Errors
 ///
-/// [`AskError`] when the index cannot be asked, or answers of a part of it alone; else what `visit` returns.
+/// [`QueryError`] if the index is not available or only a part of it responds; otherwise the error of `visit`.
 pub async fn visit_opt_outs<E: From<QueryError>>(
     deliverer: &Deliverer,
     mut visit: impl FnMut(OptOut) -> Result<(), E>,
@@ -302,7 +302,7 @@ pub async fn visit_opt_outs<E: From<QueryError>>(
     }
 }
 
-/// Reads the document of an opt-out.
+/// Parses the document of an opt-out.
 fn read_opt_out(code: &str, document: &Value) -> OptOut {
     OptOut {
         code: code.to_owned(),
@@ -311,21 +311,21 @@ fn read_opt_out(code: &str, document: &Value) -> OptOut {
     }
 }
 
-/// Whether a code's recipient has opted out, at this moment.
+/// Returns true if a code's recipient has opted out, as of now.
 ///
 /// # Errors
 ///
-/// [`AskError`] when the index cannot be asked, or no document can have the code as its id.
+/// [`QueryError`] if the index is not available, or the code is not a possible id.
 pub async fn is_opted_out(deliverer: &Deliverer, code: &str) -> Result<bool, QueryError> {
-    wanted_as_id(code)?;
+    check_id(code)?;
     Ok(document_of(deliverer, OPT_OUTS, code, REQUEST_TIMEOUT).await?.is_some())
 }
 
-/// Remembers that a code's recipient has opted out, or that no more.
+/// Records that a code's recipient has opted out, or no longer has.
 ///
 /// # Errors
 ///
-/// [`AskError`] when that cannot be written.
+/// [`QueryError`] if the write fails.
 pub async fn set_opted_out(deliverer: &Deliverer, code: &str, out: bool) -> Result<(), QueryError> {
     let by = Requester::Page;
     change_opt_out(deliverer, code, out, by, chrono::Utc::now())
@@ -333,12 +333,12 @@ pub async fn set_opted_out(deliverer: &Deliverer, code: &str, out: bool) -> Resu
         .map(drop)
 }
 
-/// Records that a code is opted out, or no longer, and returns whether that changed anything. An opt-out that is known keeps
+/// Records that a code is opted out, or no longer, and returns true if that changed anything. An existing opt-out keeps
 /// its time.
 ///
 /// # Errors
 ///
-/// [`AskError`] when that cannot be written.
+/// [`QueryError`] if the write fails.
 pub async fn change_opt_out(
     deliverer: &Deliverer,
     code: &str,
@@ -346,7 +346,7 @@ pub async fn change_opt_out(
     by: Requester,
     at: chrono::DateTime<chrono::Utc>,
 ) -> Result<bool, QueryError> {
-    wanted_as_id(code)?;
+    check_id(code)?;
     let (status, _) = if out {
         let document = json!({"code": code, "since": at.timestamp_millis(), "requester": by.name()});
         let path = path(code, "?op_type=create&refresh=true");
@@ -361,13 +361,13 @@ pub async fn change_opt_out(
     }
 }
 
-/// Whether a document can have this code as its id. The names of folders cannot be one: however they are encoded, a URL
-/// loses them, and what is left is the address of the whole index.
+/// Returns true if a document can have this code as its id. `.` and `..` cannot be one: however they are encoded, a URL
+/// loses them, and the rest is the address of the whole index.
 fn can_be_id(code: &str) -> bool {
     !matches!(code, "" | "." | "..") && code.len() <= MAX_ID_BYTES
 }
 
-fn wanted_as_id(code: &str) -> Result<(), QueryError> {
+fn check_id(code: &str) -> Result<(), QueryError> {
     let reason = || QueryError::Unavailable("no document can have this code as its id".to_owned());
     can_be_id(code).then_some(()).ok_or_else(reason)
 }
@@ -387,7 +387,7 @@ fn document(code: &ListedCode) -> Value {
     })
 }
 
-fn listed(document: &Value) -> Option<ListedCode> {
+fn parse_listed_code(document: &Value) -> Option<ListedCode> {
     let text = |name: &str| document[name].as_str().map(ToOwned::to_owned);
     let time = |name: &str| document[name].as_i64().map(Timestamp::from_millis);
     Some(ListedCode {
@@ -400,12 +400,12 @@ fn listed(document: &Value) -> Option<ListedCode> {
     })
 }
 
-/// The codes that a search finds.
+/// Returns the codes that a search finds.
 async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<ListedCode>, QueryError> {
     match send(deliverer, "POST", "/_search?ignore_unavailable=true", Some(body)).await? {
         (200, found) => {
             let hits = found["hits"]["hits"].as_array().into_iter().flatten();
-            Ok(hits.filter_map(|hit| listed(&hit["_source"])).collect())
+            Ok(hits.filter_map(|hit| parse_listed_code(&hit["_source"])).collect())
         }
         (404, _) => Ok(Vec::new()),
         (status, _) => unexpected(CODES, status),
@@ -413,20 +413,21 @@ async fn search(deliverer: &Deliverer, body: &Value) -> Result<Vec<ListedCode>, 
 }
 
 impl Store for Deliverer {
-    async fn ask(&self, question: &Query) -> Result<QueryResult, QueryError> {
-        ask::ask(self, question).await
+    async fn ask(&self, query: &Query) -> Result<QueryResult, QueryError> {
+        ask::ask(self, query).await
     }
 
     async fn find(&self, latest: &EventQuery) -> Result<EventPage, QueryError> {
         ask::latest(self, latest).await
     }
 
-    /// By their times, a little behind the present: an event can be found a second after it was indexed.
+    /// Follows by the events' times, slightly behind the present: a search finds an event a second after it was
+    /// indexed.
     async fn follow(&self, place: &Position, filter: &Filter) -> Result<FollowedEvents, QueryError> {
-        let settled = chrono::Utc::now().timestamp_millis() - REFRESH_INTERVAL_MS;
+        let visible_until = chrono::Utc::now().timestamp_millis() - REFRESH_INTERVAL_MS;
         let Position::After(after) = place else {
             let after = Cursor {
-                time: settled,
+                time: visible_until,
                 id: String::new(),
             };
             return Ok(FollowedEvents {
@@ -437,7 +438,7 @@ impl Store for Deliverer {
         let latest = EventQuery {
             filter: Filter {
                 from: Some(Timestamp::from_millis(after.time).0),
-                to: Some(Timestamp::from_millis(settled.max(after.time + 1)).0),
+                to: Some(Timestamp::from_millis(visible_until.max(after.time + 1)).0),
                 terms: filter.terms.clone(),
             },
             limit: MAX_FOLLOWED,
@@ -482,7 +483,7 @@ impl Store for Deliverer {
         if let Some(Cursor { time, id }) = after {
             body["search_after"] = json!([time, id]);
         }
-        let place = |code: ListedCode| {
+        let changed = |code: ListedCode| {
             let time = match change {
                 CodeChange::Listed => code.created_at,
                 CodeChange::Revoked => code.revoked_at?,
@@ -495,7 +496,7 @@ impl Store for Deliverer {
                 campaign: code.campaign,
             })
         };
-        Ok(search(self, &body).await?.into_iter().filter_map(place).collect())
+        Ok(search(self, &body).await?.into_iter().filter_map(changed).collect())
     }
 
     async fn count(&self, filter: &Filter) -> Result<u64, QueryError> {
@@ -504,7 +505,7 @@ impl Store for Deliverer {
 
     async fn code(&self, code: &str) -> Result<Option<ListedCode>, QueryError> {
         let found = document_of(self, CODES, code, REQUEST_TIMEOUT).await?;
-        Ok(found.as_ref().and_then(listed))
+        Ok(found.as_ref().and_then(parse_listed_code))
     }
 
     async fn codes(&self, after: Option<&Cursor>, limit: usize) -> Result<Vec<ListedCode>, QueryError> {
@@ -534,7 +535,7 @@ impl Store for Deliverer {
 
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<KeptToken>, QueryError> {
         let found = document_of(self, TOKENS, &encode_hex(hash), REQUEST_TIMEOUT).await?;
-        Ok(found.as_ref().and_then(kept_token))
+        Ok(found.as_ref().and_then(parse_token))
     }
 
     async fn add_token(&self, token: &KeptToken) -> Result<bool, QueryError> {
@@ -544,7 +545,7 @@ impl Store for Deliverer {
             (409, _) => false,
             (status, _) => return unexpected(TOKENS, status),
         };
-        // Expired ones do no harm, so that it does not matter where the server has no such request.
+        // Expired tokens are harmless, so it does not matter if the server does not support this request.
         let expired = json!({"query": {"range": {"expires": {"lte": token.created.timestamp_millis()}}}});
         let delete = "/_delete_by_query?conflicts=proceed&ignore_unavailable=true";
         let _ = send_to(self, TOKENS, "POST", delete, Some(&expired)).await;
@@ -574,8 +575,8 @@ fn token_document(token: &KeptToken) -> Value {
     })
 }
 
-/// Parses a token's document; none for one that this version does not know.
-fn kept_token(document: &Value) -> Option<KeptToken> {
+/// Parses a token's document; none if this version does not know its kind.
+fn parse_token(document: &Value) -> Option<KeptToken> {
     let text = |name: &str| document[name].as_str();
     let hash = |name: &str| text(name).and_then(decode_hex);
     let time = |name: &str| document[name].as_i64().map(|time| Timestamp::from_millis(time).0);
@@ -596,7 +597,7 @@ fn kept_token(document: &Value) -> Option<KeptToken> {
 ///
 /// # Errors
 ///
-/// [`AskError`] when that cannot be written.
+/// [`QueryError`] if the write fails.
 pub async fn add_one_of_many(deliverer: &Deliverer, code: &ListedCode) -> Result<AddResult, QueryError> {
     add_code(deliverer, code, "").await
 }
@@ -610,8 +611,8 @@ async fn add_code(deliverer: &Deliverer, code: &ListedCode, refresh: &str) -> Re
     }
 }
 
-/// Makes everything findable that was written before. Serverless collections have no such request, and do it by themselves
-/// after some seconds.
+/// Makes all earlier writes visible to searches. Serverless collections do not support the request, and refresh by
+/// themselves after some seconds.
 pub async fn refresh(deliverer: &Deliverer) {
     let kept = [CODES, OPT_OUTS, TOKENS].map(|what| side_index(deliverer, what));
     let Target { base, index, .. } = deliverer.target();
@@ -624,13 +625,13 @@ pub async fn refresh(deliverer: &Deliverer) {
     let _ = deliverer.send(request, MAX_RESPONSE_BYTES, REQUEST_TIMEOUT).await;
 }
 
-/// The tokens and sessions that an index keeps, the oldest first.
+/// Returns the tokens and sessions of an index, the oldest first.
 ///
 /// # Errors
 ///
-/// [`AskError`] when the index cannot be asked.
+/// [`QueryError`] if the index is not available.
 pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, QueryError> {
-    // No server gives more at once, and nobody has so many.
+    // No server returns more at once, and nobody has this many.
     let body = json!({"size": 10_000, "sort": [{"created": {"order": "asc", "unmapped_type": "long"}}]});
     match send_to(
         deliverer,
@@ -643,7 +644,7 @@ pub async fn tokens(deliverer: &Deliverer) -> Result<Vec<KeptToken>, QueryError>
     {
         (200, found) => {
             let hits = found["hits"]["hits"].as_array().into_iter().flatten();
-            Ok(hits.filter_map(|hit| kept_token(&hit["_source"])).collect())
+            Ok(hits.filter_map(|hit| parse_token(&hit["_source"])).collect())
         }
         (404, _) => Ok(Vec::new()),
         (status, _) => unexpected(TOKENS, status),

@@ -1,20 +1,20 @@
-//! What a service says against a signature, and what can be done about it: the clock that was signed by is off, or the
-//! credentials have run out. A request that was refused for its signature was not carried out, so it may be signed again.
+//! The errors that a service reports about a signature, and their correction: the clock of the signer is wrong, or the
+//! credentials have expired. A request with a rejected signature was not executed, so it may be signed again.
 
 use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
 
-/// What is wrong with a signature.
+/// The error in a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureError {
-    /// It was made too early or too late by the service's clock.
+    /// The signature is too early or too late by the service's clock.
     Clock,
-    /// Its credentials do not hold any more.
+    /// The credentials have expired.
     Credentials,
 }
 
-/// As the services' common errors name it, and as their front ends write it (`Signature expired: 20260528T202640Z is now
+/// The error codes of the services, and the texts of their front ends (`Signature expired: 20260528T202640Z is now
 /// earlier than 20260528T204141Z`).
 const CLOCK: [&str; 5] = [
     "Signature expired",
@@ -31,12 +31,12 @@ const CREDENTIALS: [&str; 3] = [
 ];
 
 impl SignatureError {
-    /// What an answer says against the signature; none when it says nothing of it.
+    /// Parses a response's error about the signature; none if it reports no such error.
     pub fn parse(status: u16, body: &[u8]) -> Option<Self> {
         if !matches!(status, 400 | 401 | 403) {
             return None;
         }
-        // What the marks stand in is short; what else is refused so may be long.
+        // Responses with these codes are short; other refusals may be long.
         let text = String::from_utf8_lossy(&body[..body.len().min(4_096)]);
         let says = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
         if says(&CLOCK) {
@@ -47,11 +47,11 @@ impl SignatureError {
     }
 }
 
-/// Clocks that differ by less are not why a signature is refused; services allow five minutes and more.
+/// The largest difference of clocks that does not explain a rejected signature; services allow five minutes and more.
 const MAX_CLOCK_SKEW: u64 = 60;
 
-/// By how many seconds the service's clock is ahead of ours, as the `Date` header of its answer says. None when there is no
-/// such header, or when `known` is about that already.
+/// Returns the seconds by which the service's clock is ahead of ours, from the `Date` header of its response. None
+/// without a valid header, or if `known` is already about that.
 pub fn clock_offset(date: Option<&str>, now: SystemTime, known: i64) -> Option<i64> {
     let theirs = DateTime::parse_from_rfc2822(date?).ok()?.timestamp();
     let ours = DateTime::<chrono::Utc>::from(now).timestamp();
@@ -59,7 +59,7 @@ pub fn clock_offset(date: Option<&str>, now: SystemTime, known: i64) -> Option<i
     (offset.abs_diff(known) >= MAX_CLOCK_SKEW).then_some(offset)
 }
 
-/// A moment of our clock by the service's.
+/// Converts a time of our clock to the service's.
 pub fn correct_time(now: SystemTime, offset: i64) -> SystemTime {
     let by = Duration::from_secs(offset.unsigned_abs());
     let moment = if offset < 0 {

@@ -1,4 +1,4 @@
-//! AWS credentials: in the function the four variables that Lambda sets, on the command line the usual chain.
+//! AWS credentials: in the function from Lambda's environment variables, on the command line from the usual chain.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::config::Variables;
 
-/// The credentials that Lambda puts into the environment. They hold for the sandbox's life.
+/// Returns the credentials that Lambda puts into the environment. They are valid for the life of the sandbox.
 pub fn from_environment(variables: &Variables) -> Option<SharedCredentialsProvider> {
     let get = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
     let (key, secret) = (get("AWS_ACCESS_KEY_ID")?, get("AWS_SECRET_ACCESS_KEY")?);
@@ -17,11 +17,11 @@ pub fn from_environment(variables: &Variables) -> Option<SharedCredentialsProvid
     Some(SharedCredentialsProvider::new(credentials))
 }
 
-/// Credentials that are about to end are not used any more.
+/// The remaining validity below which credentials are not used.
 const MARGIN: Duration = Duration::from_mins(1);
 
-/// The credentials in use. A provider may run a program or ask a server each time, so what it gave is kept until it ends, or
-/// until a service says that it has.
+/// The credentials in use. A provider may run a program or send a request each time, so its credentials are cached
+/// until they expire, or until a service reports that they have.
 #[derive(Debug)]
 pub struct CredentialCache {
     provider: SharedCredentialsProvider,
@@ -29,7 +29,7 @@ pub struct CredentialCache {
 }
 
 impl CredentialCache {
-    /// Keeps what `provider` will give.
+    /// Creates an empty cache of `provider`'s credentials.
     pub fn new(provider: SharedCredentialsProvider) -> Self {
         Self {
             provider,
@@ -37,16 +37,16 @@ impl CredentialCache {
         }
     }
 
-    /// Who gives them.
+    /// Returns the provider of the credentials.
     pub const fn provider(&self) -> &SharedCredentialsProvider {
         &self.provider
     }
 
-    /// The credentials to sign with at `now`.
+    /// Returns the credentials to sign with at `now`.
     ///
     /// # Errors
     ///
-    /// When the provider has none to give.
+    /// The error of a provider that has no credentials.
     pub async fn at(&self, now: SystemTime) -> Result<Credentials, CredentialsError> {
         let mut kept = self.kept.lock().await;
         let holds = |credentials: &Credentials| credentials.expiry().is_none_or(|expiry| now + MARGIN < expiry);
@@ -58,14 +58,14 @@ impl CredentialCache {
         Ok(credentials)
     }
 
-    /// Asks for others than those that a service says have ended. False when there are none: those of the environment, and
-    /// so the function's, never change.
+    /// Replaces credentials that a service reports as expired. Returns false if the provider has no others: those of
+    /// the environment, and so the function's, never change.
     pub async fn renew(&self, ended: &Credentials) -> bool {
         let mut kept = self.kept.lock().await;
         let others = |credentials: &Credentials| {
             (credentials.access_key_id(), credentials.session_token()) != (ended.access_key_id(), ended.session_token())
         };
-        // Another request may have found out before.
+        // Another request may have replaced them before.
         if kept.as_ref().is_some_and(others) {
             return true;
         }

@@ -25,17 +25,17 @@ use crate::destination::{Auth, Verdict, backoff};
 use crate::hit::event::Event;
 use crate::hit::outcome::{Delivered, Failure, Outcome};
 
-/// More of an answer is not read: what matters stands at its beginning.
+/// The size limit of a response that is read: the relevant part is at its beginning.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Why a client could not be made.
+/// An error in creating an HTTP client.
 pub type ClientError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An HTTP client that trusts the compiled-in public roots, or only those of `ca_file`.
+/// Returns an HTTP client that trusts the compiled-in public roots, or only those of `ca_file`.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or holds no certificate.
+/// A file that cannot be read or contains no certificate.
 pub fn http_client(ca_file: Option<&Path>, timing: &Timing) -> Result<reqwest::Client, ClientError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -72,33 +72,33 @@ fn roots(ca_file: Option<&Path>) -> Result<rustls::RootCertStore, ClientError> {
     Ok(roots)
 }
 
-/// Fills `bytes` with what nobody can guess; false when the system has none to give.
+/// Fills `bytes` with secure random numbers; returns false if the system has none.
 pub fn secure_random(bytes: &mut [u8]) -> bool {
     SystemRandom::new().fill(bytes).is_ok()
 }
 
-/// What can be connected to.
+/// A server to connect to.
 pub trait Endpoint: fmt::Debug + Send + Sync {
-    /// The server's URL without a slash at its end.
+    /// Returns the server's URL without a slash at its end.
     fn base(&self) -> &str;
 
-    /// How requests prove who sends them.
+    /// Returns the authentication of requests.
     fn auth(&self) -> &Auth;
 }
 
-/// What events can be delivered to.
+/// A server that events are delivered to.
 pub trait Remote: Endpoint {
-    /// The request that stores an event, under its id if the remote takes ids.
+    /// Builds the request that stores an event, under its id if `with_id` is true and the remote supports ids.
     ///
     /// # Errors
     ///
-    /// When the remote cannot take such an event, in words.
+    /// A message, if the remote cannot accept such an event.
     fn request(&self, event: &Event, with_id: bool) -> Result<ClientRequest, String>;
 
-    /// What an answer to that request means.
+    /// Returns the meaning of a response to that request.
     fn verdict(&self, status: u16, body: &[u8]) -> Verdict;
 
-    /// Whether it may pause when unused, and take long to answer the next request.
+    /// Returns true if the server may pause when unused, and take long to answer the next request.
     fn can_pause(&self) -> bool {
         false
     }
@@ -157,18 +157,18 @@ impl Remote for MessageTarget {
 pub struct ClientRequest {
     /// The method.
     pub method: &'static str,
-    /// The whole URL, encoded as it will be sent; it begins with the remote's.
+    /// The whole URL, encoded as it will be sent; it begins with the remote's URL.
     pub url: String,
     /// The media type of the body.
     pub content_type: &'static str,
-    /// `X-Amz-Target`, where AWS's JSON protocol is spoken.
+    /// The header `X-Amz-Target` of AWS's JSON protocol.
     pub target: Option<&'static str>,
     /// The body.
     pub body: Bytes,
 }
 
 impl ClientRequest {
-    /// A request with a JSON body, which may be empty.
+    /// Returns a request with a JSON body, which may be empty.
     pub fn json(method: &'static str, url: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self {
             method,
@@ -179,7 +179,7 @@ impl ClientRequest {
         }
     }
 
-    /// A call of AWS's JSON protocol to the endpoint at `base`.
+    /// Returns a request for a call in AWS's JSON protocol to the endpoint at `base`.
     pub fn call(base: &str, call: AwsCall) -> Self {
         Self {
             method: "POST",
@@ -191,7 +191,7 @@ impl ClientRequest {
     }
 }
 
-/// A connection to one remote, and delivers events to it.
+/// A client of one remote, which delivers events to it.
 #[derive(Debug)]
 pub struct Deliverer<R = Target> {
     http: reqwest::Client,
@@ -200,40 +200,40 @@ pub struct Deliverer<R = Target> {
     host: Result<String, SendError>,
     timing: Timing,
     credentials: Option<CredentialCache>,
-    /// By how many seconds the server's clock is ahead of ours, as far as it has said so.
+    /// The seconds by which the server's clock is ahead of ours, as far as it has reported that.
     clock_offset: AtomicI64,
-    /// Learnt from the first refusal: a time-series collection takes no ids.
+    /// True after a refusal of ids: a time-series collection does not accept them.
     pub(super) refuses_ids: AtomicBool,
-    /// Learnt from the first bulk request: Elasticsearch 6 wants the type in the path.
+    /// True after a bulk request without a type was refused: Elasticsearch 6 needs it in the path.
     pub(super) needs_type: AtomicBool,
     breaker: Mutex<Breaker>,
 }
 
-/// An answer of the destination.
+/// A response of the destination.
 #[derive(Clone, Debug)]
 pub struct ClientResponse {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
     /// The beginning of the body.
     pub body: Vec<u8>,
 }
 
 impl Deliverer<Target> {
-    /// The index it delivers to.
+    /// Returns the index to which events are delivered.
     pub const fn target(&self) -> &Target {
         &self.remote
     }
 }
 
 impl<R> Deliverer<R> {
-    /// Who sends, where requests are signed.
+    /// Returns the credentials' provider, if requests are signed.
     pub fn credentials(&self) -> Option<&SharedCredentialsProvider> {
         self.credentials.as_ref().map(CredentialCache::provider)
     }
 }
 
 impl<R: Endpoint> Deliverer<R> {
-    /// Makes a deliverer. No connection is opened yet.
+    /// Creates a deliverer. No connection is opened yet.
     pub fn new(
         http: reqwest::Client,
         remote: R,
@@ -253,12 +253,12 @@ impl<R: Endpoint> Deliverer<R> {
         }
     }
 
-    /// What it delivers to.
+    /// Returns the server to which events are delivered.
     pub const fn remote(&self) -> &R {
         &self.remote
     }
 
-    /// Opens the connection, so that the first event does not have to. Whether that works is not of interest yet.
+    /// Opens the connection, so that the first event does not have to. A failure is ignored.
     pub async fn prepare(&self) {
         let url = format!("{}/", self.remote.base());
         let _answer = self
@@ -270,12 +270,13 @@ impl<R: Endpoint> Deliverer<R> {
             .await;
     }
 
-    /// By how many seconds the server's clock is ahead of ours, once a signature was refused for that; else 0.
+    /// Returns the seconds by which the server's clock is ahead of ours, after it rejected a signature for that;
+    /// otherwise 0.
     pub fn clock_offset(&self) -> i64 {
         self.clock_offset.load(Ordering::Relaxed)
     }
 
-    /// The circuit breaker's state.
+    /// Returns the circuit breaker's state.
     pub fn breaker_state(&self) -> &'static str {
         self.breaker(|breaker| breaker.name())
     }
@@ -284,22 +285,23 @@ impl<R: Endpoint> Deliverer<R> {
         act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sends one request to the remote's server, authenticated, and reads at most `most` bytes of the answer. What is refused
-    /// for its signature is signed once more, by the server's clock or with other credentials where there are any.
+    /// Sends an authenticated request to the remote's server, and reads at most `max_bytes` bytes of the response. A
+    /// request whose signature is rejected is signed once more, by the server's clock or with other credentials if
+    /// there are any.
     ///
     /// # Errors
     ///
-    /// [`SendError`] when there is no answer.
+    /// [`SendError`] if there is no response.
     pub async fn send(
         &self,
         mut request: ClientRequest,
-        most: usize,
+        max_bytes: usize,
         timeout: Duration,
     ) -> Result<ClientResponse, SendError> {
         let begun = Instant::now();
-        let mut complaints = Vec::new();
+        let mut corrected = Vec::new();
         loop {
-            let credentials = self.kept_credentials().await?;
+            let credentials = self.signing_credentials().await?;
             let time = correct_time(now(), self.clock_offset());
             let headers = authentication(
                 Unauthenticated::from_request(&request),
@@ -308,34 +310,34 @@ impl<R: Endpoint> Deliverer<R> {
                 credentials.as_ref(),
                 time,
             )?;
-            let same = credentials.is_some().then(|| request.clone());
+            let copy = credentials.is_some().then(|| request.clone());
             let left = timeout.saturating_sub(begun.elapsed());
-            let (answer, date) = self.exchange(request, headers, most, left).await?;
-            let complaint = SignatureError::parse(answer.status, &answer.body);
-            let (Some(complaint), Some(credentials), Some(same)) = (complaint, credentials, same) else {
+            let (answer, date) = self.exchange(request, headers, max_bytes, left).await?;
+            let error = SignatureError::parse(answer.status, &answer.body);
+            let (Some(error), Some(credentials), Some(copy)) = (error, credentials, copy) else {
                 return Ok(answer);
             };
-            // Each can be done something about once.
-            if complaints.contains(&complaint) || !self.correct_signing(complaint, date.as_deref(), &credentials).await
-            {
+            // Each error can be corrected once.
+            if corrected.contains(&error) || !self.correct_signing(error, date.as_deref(), &credentials).await {
                 return Ok(answer);
             }
-            complaints.push(complaint);
-            request = same;
+            corrected.push(error);
+            request = copy;
         }
     }
 
-    /// The credentials to sign with, where requests are signed.
-    async fn kept_credentials(&self) -> Result<Option<Credentials>, SendError> {
+    /// Returns the credentials to sign with, if requests are signed.
+    async fn signing_credentials(&self) -> Result<Option<Credentials>, SendError> {
         match (self.remote.auth(), &self.credentials) {
-            (Auth::SigV4 { .. }, Some(kept)) => kept.at(now()).await.map(Some).map_err(no_credentials),
+            (Auth::SigV4 { .. }, Some(cache)) => cache.at(now()).await.map(Some).map_err(no_credentials),
             _ => Ok(None),
         }
     }
 
-    /// Whether something was learnt from a complaint, so that the next signature will differ.
-    async fn correct_signing(&self, complaint: SignatureError, date: Option<&str>, used: &Credentials) -> bool {
-        match (complaint, &self.credentials) {
+    /// Corrects the clock or the credentials after a rejected signature. Returns true if the next signature will
+    /// differ.
+    async fn correct_signing(&self, error: SignatureError, date: Option<&str>, used: &Credentials) -> bool {
+        match (error, &self.credentials) {
             (SignatureError::Clock, _) => match clock_offset(date, now(), self.clock_offset()) {
                 Some(offset) => {
                     self.clock_offset.store(offset, Ordering::Relaxed);
@@ -343,23 +345,23 @@ impl<R: Endpoint> Deliverer<R> {
                 }
                 None => false,
             },
-            (SignatureError::Credentials, Some(kept)) => kept.renew(used).await,
+            (SignatureError::Credentials, Some(cache)) => cache.renew(used).await,
             (SignatureError::Credentials, None) => false,
         }
     }
 
-    /// The answer to a request, and its `Date`.
+    /// Returns the response to a request, and its `Date`.
     async fn exchange(
         &self,
         request: ClientRequest,
         headers: HeaderMap,
-        most: usize,
+        max_bytes: usize,
         timeout: Duration,
     ) -> Result<(ClientResponse, Option<String>), SendError> {
         let method = request
             .method
             .parse()
-            .map_err(|_| SendError::Impossible(format!("`{}` is no HTTP method", request.method)))?;
+            .map_err(|_| SendError::Impossible(format!("`{}` is not an HTTP method", request.method)))?;
         let request = self
             .http
             .request(method, request.url)
@@ -372,15 +374,15 @@ impl<R: Endpoint> Deliverer<R> {
         let date = date.map(ToOwned::to_owned);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            body.extend_from_slice(&chunk[..chunk.len().min(most.saturating_sub(body.len()))]);
+            body.extend_from_slice(&chunk[..chunk.len().min(max_bytes.saturating_sub(body.len()))]);
         }
         Ok((ClientResponse { status, body }, date))
     }
 }
 
 impl<R: Remote> Deliverer<R> {
-    /// Delivers an event: again after a passing fault, until the budget is spent. While the breaker is open nothing is
-    /// tried; as a probe, it is tried once. A remote that may only be waking up from its pause does not open the breaker.
+    /// Delivers an event, and retries after a transient failure until the budget is spent. While the breaker is open
+    /// nothing is sent; a probe is sent once. A remote that may be waking up from a pause does not open the breaker.
     pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
         let admission = self.breaker(|breaker| breaker.admit(since_epoch()));
         let mut may_be_waking = false;
@@ -403,18 +405,19 @@ impl<R: Remote> Deliverer<R> {
         }
     }
 
-    /// `may_be_waking` becomes true when it ends without an answer from a remote that pauses, sooner than a pause does.
+    /// Delivers an event within a budget. Sets `may_be_waking` if a remote that can pause has not answered, and the
+    /// budget was shorter than a pause.
     async fn deliver_within(
         &self,
         event: &Event,
         budget: Duration,
-        most: u32,
+        max_attempts: u32,
         may_be_waking: &mut bool,
     ) -> (Outcome, u32) {
         let deadline = Instant::now() + budget;
         let mut attempts = 0;
-        let mut told = None;
-        // Whether an earlier attempt of ours may have stored it, though its answer got lost.
+        let mut last_reason = None;
+        // True if an earlier attempt of ours may have stored the event although its response was lost.
         let mut may_be_ours = false;
         loop {
             attempts += 1;
@@ -424,7 +427,7 @@ impl<R: Remote> Deliverer<R> {
             let Attempt { verdict, unknown, slow } = self.attempt(event, with_id, timeout).await;
             let reason = match verdict {
                 Verdict::Indexed => return (Outcome::Indexed, attempts),
-                // No second hit.
+                // It is not a second hit.
                 Verdict::Duplicate if may_be_ours => return (Outcome::Indexed, attempts),
                 Verdict::Duplicate => return (Outcome::Duplicate, attempts),
                 Verdict::RefusesIds if with_id => {
@@ -442,18 +445,18 @@ impl<R: Remote> Deliverer<R> {
                 Verdict::Retry(reason) => reason,
             };
             may_be_ours |= unknown;
-            // What the index said tells more than that the last attempt was cut short by the budget.
+            // The index's reason says more than the timeout of a last attempt that the budget cut short.
             let reason = if left < self.timing.attempt {
-                told.take().unwrap_or(reason)
+                last_reason.take().unwrap_or(reason)
             } else {
                 reason
             };
             let wait = backoff(attempts, random());
-            if attempts >= most || Instant::now() + wait >= deadline {
+            if attempts >= max_attempts || Instant::now() + wait >= deadline {
                 *may_be_waking = slow && self.remote.can_pause() && budget < Timing::WITH_PAUSE.attempt;
                 return (failed(reason, true), attempts);
             }
-            told = Some(reason);
+            last_reason = Some(reason);
             tokio::time::sleep(wait).await;
         }
     }
@@ -479,18 +482,18 @@ impl<R: Remote> Deliverer<R> {
 /// The result of one attempt to deliver an event.
 struct Attempt {
     verdict: Verdict,
-    /// Whether it may have stored the event without saying so.
+    /// True if it may have stored the event without reporting so.
     unknown: bool,
-    /// Whether the remote was connected and did not answer in time.
+    /// True if the remote was connected and did not answer in time.
     slow: bool,
 }
 
-/// Whether a status says that nothing was stored: the server is too busy, or lets nobody in.
+/// Returns true if a status means that nothing was stored: the server is too busy, or denies access.
 pub(super) const fn was_refused(status: u16) -> bool {
     matches!(status, 400 | 401 | 403 | 404 | 413 | 429)
 }
 
-/// What a request must say to be authenticated.
+/// A request without authentication.
 #[derive(Clone, Copy, Debug)]
 pub struct Unauthenticated<'a> {
     /// The method.
@@ -499,7 +502,7 @@ pub struct Unauthenticated<'a> {
     pub url: &'a str,
     /// The media type of the body.
     pub content_type: &'a str,
-    /// `X-Amz-Target`.
+    /// The header `X-Amz-Target`.
     pub target: Option<&'static str>,
     /// The body.
     pub body: &'a [u8],
@@ -517,11 +520,11 @@ impl<'a> Unauthenticated<'a> {
     }
 }
 
-/// The headers that say who sends a request, with its media type and its target.
+/// Returns the headers that authenticate a request, with its media type and its target.
 ///
 /// # Errors
 ///
-/// [`SendError::Impossible`]
+/// [`SendError::Impossible`] if there are no credentials, or a value is not valid in a header.
 pub async fn authenticate(
     request: Unauthenticated<'_>,
     auth: &Auth,
@@ -534,11 +537,11 @@ pub async fn authenticate(
     authentication(request, auth, || host(request.url), credentials.as_ref(), now())
 }
 
-/// The same with credentials that are known, for the `Host` of `host`, at a time by the server's clock.
+/// Returns the headers for given credentials, for the `Host` of `host`, at a time of the server's clock.
 ///
 /// # Errors
 ///
-/// [`SendError::Impossible`]
+/// [`SendError::Impossible`], as for [`authenticate`].
 fn authentication(
     request: Unauthenticated<'_>,
     auth: &Auth,
@@ -587,17 +590,17 @@ fn authentication(
     Ok(headers)
 }
 
-/// Names the operation of a call in AWS's JSON protocol.
+/// The header with the operation of a call in AWS's JSON protocol.
 const TARGET: &str = "x-amz-target";
 
-/// Why there is no answer.
+/// The reason why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// No connection, no answer, or half of one: another attempt may do better.
+    /// No connection, no response, or an incomplete one: another attempt may succeed.
     Transport(String),
-    /// It was connected, and did not answer in time.
+    /// The server was connected, and did not answer in time.
     Slow(String),
-    /// The request cannot be made: no credentials, or a value that cannot be a header.
+    /// The request cannot be built: no credentials, or a value that is not valid in a header.
     Impossible(String),
 }
 
@@ -615,10 +618,10 @@ fn no_credentials(error: impl std::fmt::Display) -> SendError {
     SendError::Impossible(format!("no AWS credentials to sign with: {error}"))
 }
 
-/// The `Host` header: with the port only where it is not the scheme's own.
+/// Returns the `Host` header: the port is in it only if it is not the scheme's default.
 fn host(url: &str) -> Result<String, SendError> {
     let parsed =
-        reqwest::Url::parse(url).map_err(|error| SendError::Impossible(format!("`{url}` is no URL: {error}")))?;
+        reqwest::Url::parse(url).map_err(|error| SendError::Impossible(format!("`{url}` is not a URL: {error}")))?;
     let host = parsed.host_str().unwrap_or_default();
     Ok(parsed
         .port()
@@ -632,7 +635,7 @@ fn sensitive(text: &str) -> Result<HeaderValue, SendError> {
     Ok(value)
 }
 
-/// A transport error with its causes and without the URL, which may hold what a visitor sent.
+/// Describes a transport error with its causes and without the URL, which may contain a visitor's data.
 pub(crate) fn transport(error: reqwest::Error) -> SendError {
     let error = error.without_url();
     let is_slow = error.is_timeout() && !error.is_connect();
@@ -660,7 +663,7 @@ pub(super) fn failed(reason: String, temporary: bool) -> Outcome {
     Outcome::Failed(Failure { reason, temporary })
 }
 
-/// The wall clock, which goes on while a sandbox is frozen.
+/// Returns the wall-clock time, which goes on while a sandbox is frozen.
 fn since_epoch() -> Duration {
     now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
@@ -669,7 +672,7 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// A number that differs between sandboxes, for jitter.
+/// Returns a number that differs between sandboxes, for jitter.
 pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()

@@ -1,4 +1,4 @@
-//! The only outgoing connections: a signed request to the destination, within a budget.
+//! All outgoing connections: signed requests to the destination, within a budget.
 
 pub mod ask;
 pub mod bulk;

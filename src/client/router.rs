@@ -1,5 +1,5 @@
-//! Delivery with a last resort: what the destination does not take goes to the fallback, and what that does not take either
-//! is for the log.
+//! Delivery with a fallback: events that the destination does not accept go to the fallback, and the log keeps those
+//! that it does not accept either.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::hit::outcome::{Delivered, Failure, Outcome};
 /// A connection to a remote destination.
 #[derive(Debug)]
 pub enum RemoteDestination {
-    /// To an index.
+    /// A connection to an index.
     Index(Deliverer),
-    /// To a queue or a stream.
+    /// A connection to a queue or a stream.
     Message(Deliverer<MessageTarget>),
 }
 
 impl RemoteDestination {
-    /// Makes one; no connection is opened yet. None for a file.
+    /// Creates a connection, which is not opened yet. None for a file.
     ///
     /// # Errors
     ///
-    /// As [`http_client`].
+    /// The errors of [`http_client`].
     pub fn open(
         destination: &Destination,
         ca_file: Option<&Path>,
@@ -44,9 +44,9 @@ impl RemoteDestination {
                 credentials,
             ))),
             // The file of authorities is for the index; AWS's own endpoints have public ones.
-            Destination::Message(outlet) => Some(Self::Message(Deliverer::new(
+            Destination::Message(target) => Some(Self::Message(Deliverer::new(
                 http_client(None, &timing)?,
-                outlet.clone(),
+                target.clone(),
                 timing,
                 credentials,
             ))),
@@ -54,7 +54,7 @@ impl RemoteDestination {
         })
     }
 
-    /// Opens the connection beforehand.
+    /// Opens the connection in advance.
     pub async fn prepare(&self) {
         match self {
             Self::Index(deliverer) => deliverer.prepare().await,
@@ -62,7 +62,7 @@ impl RemoteDestination {
         }
     }
 
-    /// The deliverer to an index.
+    /// Returns the deliverer to an index; none for a queue or a stream.
     pub const fn index(&self) -> Option<&Deliverer> {
         match self {
             Self::Index(deliverer) => Some(deliverer),
@@ -70,7 +70,8 @@ impl RemoteDestination {
         }
     }
 
-    /// By how many seconds the other side's clock is ahead of ours, once it has refused a signature for that; else 0.
+    /// Returns the seconds by which the server's clock is ahead of ours, after it rejected a signature for that;
+    /// otherwise 0.
     pub fn clock_offset(&self) -> i64 {
         match self {
             Self::Index(deliverer) => deliverer.clock_offset(),
@@ -78,7 +79,7 @@ impl RemoteDestination {
         }
     }
 
-    /// The circuit breaker's state.
+    /// Returns the circuit breaker's state.
     pub fn breaker_state(&self) -> &'static str {
         match self {
             Self::Index(deliverer) => deliverer.breaker_state(),
@@ -101,8 +102,8 @@ impl RemoteDestination {
         }
     }
 
-    /// Keeps what another destination has not taken. An index takes the event as it is; a queue or a stream gets it with
-    /// the reason.
+    /// Sends an event that another destination has not accepted. An index gets the event as it is; a queue or a stream
+    /// gets it with the reason.
     pub async fn keep(&self, event: &Event, failure: &Failure, destination: &str, budget: Duration) -> Outcome {
         let done = match self {
             Self::Index(deliverer) => deliverer.deliver(event, budget).await,
@@ -118,7 +119,7 @@ impl RemoteDestination {
     }
 }
 
-/// The outcome of an event that one destination has not taken, and the fallback has or has not.
+/// Combines the failure of the destination and the outcome of the fallback.
 pub fn combine_outcomes(failure: &Failure, kept: Outcome) -> Outcome {
     match kept {
         Outcome::Failed(also) => Outcome::Failed(Failure {
@@ -129,7 +130,7 @@ pub fn combine_outcomes(failure: &Failure, kept: Outcome) -> Outcome {
     }
 }
 
-/// Destination and fallback.
+/// The destination and the fallback.
 #[derive(Debug)]
 pub struct Router {
     destination: Result<RemoteDestination, String>,
@@ -140,16 +141,17 @@ pub struct Router {
 }
 
 impl Router {
-    /// Makes the ways of a configuration, and says what is wrong. Without a destination every event goes to the fallback.
+    /// Opens the destinations of a configuration, and returns the problems. Without a destination every event goes to
+    /// the fallback.
     pub fn new(config: &Config, credentials: Option<&SharedCredentialsProvider>) -> (Self, Vec<String>) {
         let open = |variable: &str, destination: &Destination| {
-            let way = RemoteDestination::open(
+            let remote = RemoteDestination::open(
                 destination,
                 config.ca_file.as_deref(),
                 config.timing_for(destination),
                 credentials.cloned(),
             );
-            way.map_err(|error| error.to_string())?.ok_or_else(|| {
+            remote.map_err(|error| error.to_string())?.ok_or_else(|| {
                 format!(
                     "`{variable}` is `sqlite:`, a destination of the command line; the function has no disk that lasts"
                 )
@@ -166,48 +168,49 @@ impl Router {
             .as_ref()
             .map(|fallback| open("PIXEL_FALLBACK", fallback));
         problems.extend(fallback.as_ref().and_then(|fallback| fallback.as_ref().err().cloned()));
-        let courier = Self {
+        let router = Self {
             destination,
             name: config.destination.as_ref().map(ToString::to_string).unwrap_or_default(),
             fallback: fallback.and_then(Result::ok),
             attempt: config.timing.attempt,
         };
-        (courier, problems)
+        (router, problems)
     }
 
-    /// The deliverer to the index, or why there is none.
+    /// Returns the deliverer to the index.
     ///
     /// # Errors
     ///
-    /// In words.
+    /// A message, if the destination is not an index.
     pub fn index(&self) -> Result<&Deliverer, String> {
-        let way = self.destination.as_ref().map_err(Clone::clone)?;
-        way.index()
-            .ok_or_else(|| "`PIXEL_DESTINATION` is no index; give `https://host/index`".to_owned())
+        let remote = self.destination.as_ref().map_err(Clone::clone)?;
+        remote
+            .index()
+            .ok_or_else(|| "`PIXEL_DESTINATION` is not an index; give `https://host/index`".to_owned())
     }
 
-    /// The destination's name, as it stands in log lines.
+    /// Returns the destination's name in log lines.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// [`Way::clock_offset`] of the destination.
+    /// Returns [`RemoteDestination::clock_offset`] of the destination.
     pub fn clock_offset(&self) -> i64 {
         self.destination.as_ref().map_or(0, RemoteDestination::clock_offset)
     }
 
-    /// Opens the connection to the destination beforehand.
+    /// Opens the connection to the destination in advance.
     pub async fn prepare(&self) {
-        if let Ok(way) = &self.destination {
-            way.prepare().await;
+        if let Ok(remote) = &self.destination {
+            remote.prepare().await;
         }
     }
 
-    /// Delivers an event within the budget. Where there is a fallback, part of the budget is kept for it.
+    /// Delivers an event within the budget. If there is a fallback, part of the budget is reserved for it.
     pub async fn deliver(&self, event: &Event, budget: Duration) -> Delivered {
         let kept = self.fallback_budget(budget);
         let delivered = match &self.destination {
-            Ok(way) => way.deliver(event, budget.saturating_sub(kept)).await,
+            Ok(remote) => remote.deliver(event, budget.saturating_sub(kept)).await,
             Err(reason) => Delivered::not_tried(reason.clone()),
         };
         let Outcome::Failed(failure) = &delivered.outcome else {
@@ -219,15 +222,15 @@ impl Router {
         }
     }
 
-    /// Keeps an event that the destination has not taken; without a fallback it has failed.
+    /// Sends an event that the destination has not accepted to the fallback; without one it has failed.
     pub async fn keep(&self, event: &Event, failure: &Failure, budget: Duration) -> Outcome {
         match &self.fallback {
-            Some(way) => way.keep(event, failure, &self.name, budget).await,
+            Some(remote) => remote.keep(event, failure, &self.name, budget).await,
             None => Outcome::Failed(failure.clone()),
         }
     }
 
-    /// What of a budget the fallback may use.
+    /// Returns the part of a budget that is reserved for the fallback.
     pub fn fallback_budget(&self, budget: Duration) -> Duration {
         if self.fallback.is_some() {
             self.attempt.min(budget / 2)
@@ -236,7 +239,7 @@ impl Router {
         }
     }
 
-    /// Whether there is a fallback.
+    /// Returns true if there is a fallback.
     pub const fn has_fallback(&self) -> bool {
         self.fallback.is_some()
     }

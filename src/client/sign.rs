@@ -1,8 +1,9 @@
-//! Signature Version 4, as OpenSearch Service and OpenSearch Serverless want it.
+//! Signature Version 4, as OpenSearch Service and OpenSearch Serverless require it.
 //!
-//! Signed are exactly `host`, `content-type`, `x-amz-target` where there is one, `x-amz-content-sha256`, `x-amz-date` and, with temporary credentials,
-//! `x-amz-security-token`. The payload's hash is always among them, since Serverless refuses a request without; the length
-//! never is, since Serverless refuses that too (opensearch-js issues 356 and 1098).
+//! Exactly these are signed: `host`, `content-type`, `x-amz-target` if there is one, `x-amz-content-sha256`,
+//! `x-amz-date` and, with temporary credentials, `x-amz-security-token`. The payload's hash is always signed, since
+//! Serverless refuses a request without it; the length never is, since Serverless refuses that too (opensearch-js
+//! issues 356 and 1098).
 
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 
-/// What a request must say to be signed.
+/// The parts of a request that are signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsigned<'a> {
     /// The method.
@@ -26,14 +27,14 @@ pub struct Unsigned<'a> {
 /// The media type of every body that is sent to an index.
 pub const CONTENT_TYPE: &str = "application/json";
 
-/// A fault of the signer, which should not happen with a URL that has been parsed.
+/// An error of the signer, which should not occur with a URL that has been parsed.
 pub type SignError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The headers that sign `request` at `time`.
+/// Returns the headers that sign `request` at `time`.
 ///
 /// # Errors
 ///
-/// When the signer cannot make a canonical request, which a URL that was parsed before excludes.
+/// A request that the signer cannot make canonical, which does not occur with a URL that has been parsed.
 pub fn headers(
     request: Unsigned<'_>,
     credentials: &Credentials,
@@ -51,11 +52,11 @@ pub fn headers(
     )
 }
 
-/// As [`headers`], with `also` as the headers that are signed beside `host`, names in lower case.
+/// Like [`headers`], but also signs the headers in `also`, whose names are in lower case.
 ///
 /// # Errors
 ///
-/// As [`headers`].
+/// As for [`headers`].
 pub fn headers_of(
     request: Unsigned<'_>,
     also: &[(&str, &str)],
@@ -80,12 +81,12 @@ pub fn headers_of(
     let (instructions, _signature) = sign(signable, &params)?.into_parts();
     Ok(instructions
         .headers()
-        .filter_map(|(name, value)| known(name).map(|name| (name, value.to_owned())))
+        .filter_map(|(name, value)| static_name(name).map(|name| (name, value.to_owned())))
         .collect())
 }
 
-/// The headers that the signer may add; names it gives are lower-case.
-fn known(name: &str) -> Option<&'static str> {
+/// Returns the header's static name, if the signer may add it; the signer's names are in lower case.
+fn static_name(name: &str) -> Option<&'static str> {
     [
         "authorization",
         "x-amz-content-sha256",

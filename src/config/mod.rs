@@ -1,6 +1,6 @@
 //! The configuration: every variable in one place, read once, with every problem reported at once.
 //!
-//! Nothing here touches the environment: the shell hands over what it found.
+//! Nothing here reads the environment: the caller passes the variables.
 
 pub mod nearest;
 pub mod timespan;
@@ -22,16 +22,16 @@ use crate::hit::code::Keys;
 use crate::hit::event::Policy;
 use crate::hit::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
 
-/// One variable of the environment.
+/// An environment variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
-    /// Its name.
+    /// The variable's name.
     pub name: &'static str,
-    /// What holds when it is not set, in words or as a value.
+    /// The value if it is not set, in words or as a value.
     pub default: &'static str,
-    /// What it is for, and its unit.
+    /// The purpose, and the unit.
     pub meaning: &'static str,
-    /// Whether its value must not be shown.
+    /// True if the value must not be shown.
     pub secret: bool,
 }
 
@@ -47,7 +47,7 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 /// The prefix of this program's own variables.
 const PREFIX: &str = "PIXEL_";
 
-/// All variables. The table in the README is held equal to this one by a test.
+/// All variables. A test keeps the table in the README equal to this one.
 pub const VARIABLES: [Variable; 30] = [
     variable(
         "PIXEL_DESTINATION",
@@ -213,40 +213,40 @@ pub const VARIABLES: [Variable; 30] = [
     ),
 ];
 
-/// When the visitor is answered.
+/// The order of the reply to the visitor and the delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyOrder {
-    /// Before the event is indexed.
+    /// The reply is sent before the event is indexed.
     #[default]
     First,
-    /// When the event is indexed, or could not be.
+    /// The reply is sent when the event is indexed, or indexing has failed.
     AfterIndexing,
 }
 
-/// Where an event is kept from before the answer until it is delivered.
+/// The place that keeps an event from before the reply until the delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Journal {
-    /// Nowhere.
+    /// No place.
     #[default]
     None,
-    /// In the log.
+    /// The log.
     Log,
 }
 
-/// How long delivery may take.
+/// The time limits of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// To connect, TLS included.
+    /// The limit for connecting, including TLS.
     pub connect: Duration,
-    /// One attempt.
+    /// The limit for one attempt.
     pub attempt: Duration,
-    /// All attempts.
+    /// The limit for all attempts.
     pub budget: Duration,
 }
 
 impl Timing {
-    /// The default for a destination that can pause, where nobody waits for the answer: a collection of OpenSearch Serverless
-    /// that has scaled to zero answers its first request after 10 to 30 seconds.
+    /// The default for a destination that can pause, when nobody waits for the reply: a collection of OpenSearch
+    /// Serverless that has scaled to zero answers its first request after 10 to 30 seconds.
     pub const WITH_PAUSE: Self = Self {
         connect: Duration::from_secs(1),
         attempt: Duration::from_secs(35),
@@ -264,78 +264,78 @@ impl Default for Timing {
     }
 }
 
-/// Where the function looks up how a hit's code stands: whether it is revoked, and whether its recipient has opted out.
+/// The place in which the function looks up the status of a hit's code: revoked, or its recipient opted out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CodeStanding {
-    /// Nowhere.
+    /// No place.
     #[default]
     None,
-    /// In the index, beside the events.
+    /// The index, next to the events.
     Index,
 }
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Where events go; none only while that is still to be decided by the command line.
+    /// The destination of events; none only until the command line has chosen one.
     pub destination: Option<Destination>,
-    /// Whether the image is at every path.
+    /// True if every path serves the image.
     pub any_path: bool,
-    /// Where events go that the destination does not take.
+    /// The destination of events that the main destination does not accept.
     pub fallback: Option<Destination>,
-    /// The authorities to trust instead of the public ones.
+    /// A file of certificate authorities to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// When the visitor is answered.
+    /// The order of the reply and the delivery.
     pub reply: ReplyOrder,
-    /// Where an event is kept until it is delivered.
+    /// The place that keeps an event until it is delivered.
     pub journal: Journal,
-    /// How long delivery may take, to a destination that does not pause or while the visitor waits.
+    /// The time limits of delivery to a destination that does not pause, or while the visitor waits.
     pub timing: Timing,
-    /// How long it may take to a destination that can pause, after the reply.
+    /// The time limits of delivery after the reply to a destination that can pause.
     pub pause_timing: Timing,
-    /// What may be stored.
+    /// The privacy policy for stored values.
     pub policy: Policy,
-    /// Whether hits are stored at all.
+    /// The switch that turns storing on or off.
     pub recording: Recording,
     /// The codes whose recipients have opted out.
     pub opt_out: BTreeSet<String>,
-    /// Where the function looks up how a hit's code stands.
+    /// The place in which the function looks up the status of a hit's code.
     pub code_standing: CodeStanding,
-    /// Whether the key of all hashes was given, and is not random.
+    /// True if the key of all hashes is configured, not random.
     pub has_key: bool,
-    /// A file of places by address.
+    /// A file that maps addresses to places.
     pub geo_file: Option<PathBuf>,
-    /// Proxies of the owner before the ingress.
+    /// The number of the owner's proxies before the ingress.
     pub trusted_hops: usize,
-    /// The origin that scripts may read the answer from.
+    /// The origin whose scripts may read the response.
     pub cors_origin: Option<String>,
-    /// How indices follow each other, where it is not for the destination's URL to say.
+    /// The rotation of indices, unless the destination's URL gives it.
     pub rotation: Option<Rotation>,
-    /// Days after which rotated indices are deleted.
+    /// The age in days at which rotated indices are deleted.
     pub keep_days: Option<u32>,
     /// The keys of signed codes.
     pub code_keys: Keys,
-    /// The bearer tokens that are not kept with the events.
+    /// The bearer tokens that are not stored with the events.
     pub tokens: Tokens,
-    /// The URL below which visitors reach the pixel, without a slash at its end.
+    /// The URL under which visitors reach the pixel, without a slash at its end.
     pub public_url: Option<String>,
-    /// Whether the function shows the page, too.
+    /// True if the function also serves the page.
     pub page: bool,
 }
 
-/// One thing wrong with the configuration.
+/// A problem in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The variable.
     pub variable: String,
-    /// Its value, hidden when it is or holds a secret; empty when it is not set.
+    /// The value, hidden if it is or contains a secret; empty if the variable is not set.
     pub value: String,
-    /// What would be right.
+    /// The correct form, for the message.
     pub remedy: String,
 }
 
 impl Problem {
-    /// Whether the variable is none of [`VARIABLES`].
+    /// Returns true if the variable is not one of [`VARIABLES`].
     pub fn is_unknown_variable(&self) -> bool {
         self.variable.starts_with(PREFIX) && VARIABLES.iter().all(|variable| variable.name != self.variable)
     }
@@ -355,12 +355,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The variables that were set.
+/// The variables that are set, by name.
 pub type Variables = BTreeMap<String, String>;
 
 impl Config {
-    /// Reads the configuration from `variables`. What is wrong keeps its default in the configuration that is returned, so
-    /// that the function can answer visitors whatever its owner has mistyped.
+    /// Reads the configuration from `variables`. A wrong value is replaced by its default, so that the function can
+    /// answer visitors in spite of mistakes.
     pub fn read(variables: &Variables) -> (Self, Vec<Problem>) {
         let mut reader = Reader {
             variables,
@@ -397,11 +397,11 @@ impl Config {
             reply: reader.choice("PIXEL_REPLY", &reply),
             journal: reader.choice("PIXEL_JOURNAL", &[("none", Journal::None), ("log", Journal::Log)]),
             timing,
-            pause_timing: reader.quietly().timing(Timing::WITH_PAUSE),
+            pause_timing: reader.without_problems().timing(Timing::WITH_PAUSE),
             policy: Policy {
-                address: reader.strictly("PIXEL_PRIVACY_IP", &address, AddressPolicy::Drop),
-                user: reader.strictly("PIXEL_PRIVACY_USER_ID", &user, UserPolicy::Drop),
-                signal: reader.strictly("PIXEL_PRIVACY_SIGNAL", &signal, SignalPolicy::Ignore),
+                address: reader.strict_choice("PIXEL_PRIVACY_IP", &address, AddressPolicy::Drop),
+                user: reader.strict_choice("PIXEL_PRIVACY_USER_ID", &user, UserPolicy::Drop),
+                signal: reader.strict_choice("PIXEL_PRIVACY_SIGNAL", &signal, SignalPolicy::Ignore),
                 key: key.unwrap_or_else(Key::for_process),
                 max_bytes: reader.number(
                     "PIXEL_MAX_EVENT_BYTES",
@@ -409,7 +409,7 @@ impl Config {
                     Policy::MIN_BYTES..=1024 * 1024,
                 ),
             },
-            recording: reader.strictly("PIXEL_PRIVACY_RECORD", &recording, Recording::Off),
+            recording: reader.strict_choice("PIXEL_PRIVACY_RECORD", &recording, Recording::Off),
             opt_out: reader.list("PIXEL_PRIVACY_OPT_OUT"),
             code_standing: reader.choice(
                 "PIXEL_CODE_STANDING",
@@ -430,8 +430,8 @@ impl Config {
             public_url: reader.public_url(),
             page: reader.choice("PIXEL_PAGE", &[("off", false), ("on", true)]),
         };
-        if reader.unknown() {
-            // Whatever was meant to be private is.
+        if reader.report_unknown_variables() {
+            // Anything that could be meant as a privacy setting gets the strictest one.
             config.policy.address = AddressPolicy::Drop;
             config.policy.user = UserPolicy::Drop;
             config.policy.signal = SignalPolicy::Ignore;
@@ -439,7 +439,7 @@ impl Config {
         (config, reader.problems)
     }
 
-    /// How long delivery to a destination may take.
+    /// Returns the time limits of delivery to a destination.
     pub fn timing_for(&self, destination: &Destination) -> Timing {
         match self.reply {
             ReplyOrder::First if destination.can_pause() => self.pause_timing,
@@ -447,14 +447,14 @@ impl Config {
         }
     }
 
-    /// [`Self::timing_for`] the destination of this configuration.
+    /// Returns the time limits for this configuration's destination.
     pub fn destination_timing(&self) -> Timing {
         self.destination
             .as_ref()
             .map_or(self.timing, |destination| self.timing_for(destination))
     }
 
-    /// What decides whether a hit may be stored.
+    /// Returns the settings that decide whether a hit may be stored.
     pub const fn consent(&self) -> Consent<'_> {
         Consent {
             recording: self.recording,
@@ -505,7 +505,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number of days, in the grammar of every duration.
+    /// Reads a number of days, in the grammar of every duration.
     fn days(&mut self, name: &str) -> Option<u32> {
         let value = self.get(name)?;
         parse_days(value)
@@ -513,8 +513,8 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
-    /// A reader of the same variables that reports its problems to nobody, for what is read a second time.
-    const fn quietly(&self) -> Self {
+    /// Returns a reader of the same variables that discards its problems, for variables that are read a second time.
+    const fn without_problems(&self) -> Self {
         Self {
             variables: self.variables,
             problems: Vec::new(),
@@ -600,20 +600,21 @@ impl<'a> Reader<'a> {
             "PIXEL_RECORD",
             &[("event", RecordFormat::Event), ("flat", RecordFormat::Flat)],
         );
-        let mut destination = self.parsed("PIXEL_DESTINATION", value, auth)?;
-        if let Destination::Message(outlet) = &mut destination {
-            outlet.record = record;
+        let mut destination = self.parse_destination("PIXEL_DESTINATION", value, auth)?;
+        if let Destination::Message(target) = &mut destination {
+            target.record = record;
         }
         Some(destination)
     }
 
-    /// `PIXEL_AUTH` and the API key are the destination's; the fallback has what its URL implies.
+    /// Reads the fallback. `PIXEL_AUTH` and the API key are for the destination; the fallback's authentication comes
+    /// from its URL.
     fn fallback(&mut self) -> Option<Destination> {
         let value = self.get("PIXEL_FALLBACK")?;
-        self.parsed("PIXEL_FALLBACK", value, None)
+        self.parse_destination("PIXEL_FALLBACK", value, None)
     }
 
-    fn parsed(&mut self, name: &'static str, value: &str, auth: Option<Auth>) -> Option<Destination> {
+    fn parse_destination(&mut self, name: &'static str, value: &str, auth: Option<Auth>) -> Option<Destination> {
         match Destination::parse(value, auth, self.get("AWS_REGION")) {
             Ok(destination) => Some(destination),
             Err(error) => {
@@ -629,7 +630,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The authentication that the variables ask for; none when the URL decides.
+    /// Reads the authentication from the variables; none if the URL decides.
     fn auth(&mut self, url: &str) -> Option<Auth> {
         let key = self.get("PIXEL_API_KEY");
         let named = self.get("PIXEL_AUTH");
@@ -667,8 +668,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A setting of the privacy policy: one that is mistyped is the strictest, never silently the default.
-    fn strictly<T: Copy + Default>(&mut self, name: &str, choices: &[(&str, T)], strictest: T) -> T {
+    /// Reads a setting of the privacy policy: a mistyped one becomes the strictest, never silently the default.
+    fn strict_choice<T: Copy + Default>(&mut self, name: &str, choices: &[(&str, T)], strictest: T) -> T {
         let before = self.problems.len();
         let chosen = self.choice(name, choices);
         if self.problems.len() > before {
@@ -696,8 +697,9 @@ impl<'a> Reader<'a> {
         parts.filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
     }
 
-    /// A mistyped name would otherwise be a silent default. Whether one of them is about privacy.
-    fn unknown(&mut self) -> bool {
+    /// Reports unknown variables, since a mistyped name would silently leave the default. Returns true if one of them
+    /// is about privacy.
+    fn report_unknown_variables(&mut self) -> bool {
         let known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
         let names: Vec<_> = self
             .variables
@@ -705,7 +707,7 @@ impl<'a> Reader<'a> {
             .filter(|name| name.starts_with(PREFIX) && !known(name))
             .collect();
         let is_private = |name: &str| name.contains("PRIV");
-        let private = names.iter().any(|name| is_private(name));
+        let has_private = names.iter().any(|name| is_private(name));
         for name in names {
             let without_prefix = name.trim_start_matches(PREFIX);
             let known = VARIABLES
@@ -720,11 +722,11 @@ impl<'a> Reader<'a> {
             };
             self.problem(name, "…", format!("there is no such variable{guess}{strict}"));
         }
-        private
+        has_private
     }
 }
 
-/// Parses the URL below which visitors reach the pixel, and takes the slashes from its end.
+/// Parses the URL under which visitors reach the pixel, and removes the slashes from its end.
 pub fn parse_public_url(text: &str) -> Option<String> {
     let url = reqwest::Url::parse(text).ok()?;
     let web = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();

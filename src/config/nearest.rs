@@ -1,17 +1,17 @@
 //! Guesses at mistyped names, for "did you mean".
 
-/// Longer names are not guessed.
+/// The size limit of a name that is guessed.
 const MAX_BYTES: usize = 100;
 
-/// Returns the candidate that is most like `given`, where one is alike: fewer than half of its letters differ.
+/// Returns the most similar candidate to `given`, if fewer than half of its letters differ.
 ///
 /// ```
-/// use pixel::nearest::nearest;
+/// use pixel::config::nearest::nearest;
 /// assert_eq!(nearest("url.domian", ["url.path", "url.domain"]), Some("url.domain"));
 /// assert_eq!(nearest("colour", ["url.path", "url.domain"]), None);
 /// ```
 pub fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer texts are no slip of the fingers, and would take time.
+    // A longer text is not a typing error, and comparing it would take time.
     if given.len() > MAX_BYTES {
         return None;
     }

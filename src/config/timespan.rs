@@ -1,7 +1,8 @@
 //! Durations and moments as people write them: one grammar for every option, variable and query parameter.
 //!
-//! A duration is a whole number and a unit: `m` (minutes), `h`, `d`, `w`, `mo` (30 days) or `y` (365 days); a number alone
-//! is days. A moment is `now`, `today`, `yesterday`, a day as in `2026-03-01` or an RFC 3339 time; days begin at midnight UTC.
+//! A duration is a whole number and a unit: `m` (minutes), `h`, `d`, `w`, `mo` (30 days) or `y` (365 days); a number
+//! alone is days. A moment is `now`, `today`, `yesterday`, a day as in `2026-03-01` or an RFC 3339 time; days begin at
+//! midnight UTC.
 
 use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 
@@ -28,7 +29,7 @@ const UNITS: [(&str, i64); 6] = [
 ///
 /// ```
 /// use chrono::Duration;
-/// use pixel::timespan::parse_duration;
+/// use pixel::config::timespan::parse_duration;
 /// assert_eq!(parse_duration("7"), Some(Duration::days(7)));
 /// assert_eq!(parse_duration("3mo"), Some(Duration::days(90)));
 /// assert_eq!(parse_duration("3m"), Some(Duration::minutes(3)));
@@ -40,8 +41,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit = if unit.is_empty() { "d" } else { unit };
     let (_, minutes) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
     let minutes = number.parse::<i64>().ok()?.checked_mul(minutes)?;
-    let longest = i64::from(MAX_DAYS) * 24 * 60;
-    (1..=longest).contains(&minutes).then(|| Duration::minutes(minutes))
+    let max_minutes = i64::from(MAX_DAYS) * 24 * 60;
+    (1..=max_minutes).contains(&minutes).then(|| Duration::minutes(minutes))
 }
 
 /// Parses a duration of whole days.
@@ -51,7 +52,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// A message with the correct forms.
 ///
 /// ```
-/// use pixel::timespan::parse_days;
+/// use pixel::config::timespan::parse_days;
 /// assert_eq!(parse_days("1y"), Ok(365));
 /// assert!(parse_days("3m").unwrap_err().contains("`3mo`"));
 /// ```
@@ -189,7 +190,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every duration that a unit can express is read as what it says.
+        /// Every number and unit is parsed as that duration.
         #[test]
         fn durations_are_their_number_times_their_unit(number in 1_u32..40_000, unit in proptest::sample::select(&UNITS[..])) {
             let minutes = i64::from(number) * unit.1;
@@ -202,7 +203,7 @@ mod tests {
             prop_assert_eq!(parse_moment(&text, DateTime::UNIX_EPOCH), None);
         }
 
-        /// No text is both a moment and a duration, and none brings the parsers down.
+        /// No text is both a moment and a duration, and none makes the parsers panic.
         #[test]
         fn any_text_has_one_meaning(text in "\\PC{0,24}|[0-9]{1,22}(m|h|d|w|mo|y)?|[0-9-]{1,12}", seconds in 0_i64..4_000_000_000) {
             let now = DateTime::from_timestamp(seconds, 0).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Bearer tokens. Only their hashes are kept; a token is 32 random bytes, so a plain hash is as good as a slow one.
+//! Bearer tokens. Only their hashes are stored; a token is 32 random bytes, so a plain hash is as safe as a slow one.
 
 use std::fmt::Write;
 
@@ -7,22 +7,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
-/// What a token is good for.
+/// A permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Making and changing codes.
+    /// Permission to create and change codes.
     CodesWrite,
-    /// Numbers, and the list of codes.
+    /// Permission to read numbers and the list of codes.
     StatsRead,
-    /// Whole events.
+    /// Permission to read whole events.
     EventsRead,
 }
 
 impl Scope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 3] = [Self::CodesWrite, Self::StatsRead, Self::EventsRead];
 
-    /// Its name.
+    /// Returns the scope's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CodesWrite => "codes:write",
@@ -31,7 +31,7 @@ impl Scope {
         }
     }
 
-    /// The scope of a name.
+    /// Parses a scope's name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
@@ -51,7 +51,7 @@ pub enum TokenKind {
 impl TokenKind {
     const ALL: [Self; 3] = [Self::Token, Self::Session, Self::Login];
 
-    /// Its name.
+    /// Returns the kind's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -66,35 +66,35 @@ impl TokenKind {
     }
 }
 
-/// A session lasts so long, whether it is used or not.
+/// The lifetime of a session, whether it is used or not.
 pub const SESSION_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// The link of `pixel login` can be used for so long.
+/// The time for which the link of `pixel login` can be used.
 pub const LOGIN_LIFETIME: TimeDelta = TimeDelta::minutes(15);
 
 /// A token as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptToken {
-    /// Tells it apart; not a secret.
+    /// The token's id, which is not a secret.
     pub id: String,
-    /// The owner's word for it.
+    /// The name that the owner gave it.
     pub name: String,
-    /// Its use.
+    /// The use of the token.
     pub kind: TokenKind,
     /// The hash of its text.
     pub hash: [u8; 32],
-    /// What it is good for.
+    /// The token's permissions.
     pub scopes: Vec<Scope>,
-    /// When it was made.
+    /// The time of its creation.
     pub created: DateTime<Utc>,
-    /// When it ends; none for one that lasts.
+    /// The time of its expiry; none if it does not expire.
     pub expires: Option<DateTime<Utc>>,
-    /// The hash of the token with which a session was begun, and without which it ends.
+    /// The hash of the token that started the session; the session ends when that token is revoked.
     pub parent: Option<[u8; 32]>,
 }
 
 impl KeptToken {
-    /// Returns a new token of this text, without name and parent.
+    /// Returns a new token from its text, without name and parent.
     pub fn new(kind: TokenKind, text: &str, scopes: &[Scope], now: DateTime<Utc>) -> Self {
         let hash = hash_token(text);
         let lifetime = match kind {
@@ -114,13 +114,13 @@ impl KeptToken {
         }
     }
 
-    /// Whether it is of this kind and has not expired.
+    /// Returns true if the token is of this kind and has not expired.
     pub fn is_valid(&self, kind: TokenKind, now: DateTime<Utc>) -> bool {
         self.kind == kind && self.expires.is_none_or(|expires| now < expires)
     }
 }
 
-/// The cookie of a session.
+/// The name of the session cookie.
 pub const SESSION_COOKIE: &str = "pixel_session";
 
 /// Returns a session's token from a header `Cookie`.
@@ -130,27 +130,27 @@ pub fn find_session(cookies: &str) -> Option<&str> {
     Some(token).filter(|token| !token.is_empty())
 }
 
-/// Returns the header `Set-Cookie` for a session's token, or without one for its end.
+/// Returns the header `Set-Cookie` for a session's token; without a token, the cookie is deleted.
 pub fn session_cookie(token: Option<&str>, secure: bool) -> String {
     let (token, seconds) = token.map_or(("", 0), |token| (token, SESSION_LIFETIME.num_seconds()));
     let secure = if secure { "; Secure" } else { "" };
     format!("{SESSION_COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
-/// Begins every token, so that programs that look for secrets find it.
+/// The prefix of every token, by which secret scanners find it.
 const MARK: &str = "pixel_";
 
-/// A token of these random bytes.
+/// Returns a token made from random bytes.
 pub fn encode_token(random: [u8; 32]) -> String {
     format!("{MARK}{}", URL_SAFE_NO_PAD.encode(random))
 }
 
-/// What is kept of a token.
+/// Returns the hash of a token, which is all that is stored.
 pub fn hash_token(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// The token in a header `Authorization`.
+/// Returns the token in a header `Authorization`.
 pub fn parse_bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme
@@ -159,16 +159,16 @@ pub fn parse_bearer(value: &str) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
-/// Tokens that are not kept with the events.
+/// The tokens that are not stored with the events.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens(Vec<([u8; 32], Vec<Scope>)>);
 
 impl Tokens {
-    /// Reads `HASH=SCOPE+SCOPE,…`, as `pixel token new` prints it.
+    /// Parses `HASH=SCOPE+SCOPE,…`, as `pixel token new` prints it.
     ///
     /// # Errors
     ///
-    /// In words, what would be right.
+    /// A message with the correct form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut tokens = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -189,12 +189,13 @@ impl Tokens {
         self.0.push((hash, scopes.to_vec()));
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no tokens.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What the token of a hash is good for. Hashes may be compared in any time: nobody can choose one.
+    /// Returns the permissions of a token by its hash. The comparison need not take constant time: nobody can choose a
+    /// hash.
     pub fn scopes(&self, hash: &[u8; 32]) -> Option<&[Scope]> {
         self.0
             .iter()
@@ -203,7 +204,7 @@ impl Tokens {
     }
 }
 
-/// A hash as [`Tokens::parse`] reads it.
+/// Returns a hash in the form that [`Tokens::parse`] reads.
 pub fn encode_hex(hash: &[u8; 32]) -> String {
     hash.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a string cannot fail.
@@ -212,7 +213,7 @@ pub fn encode_hex(hash: &[u8; 32]) -> String {
     })
 }
 
-/// Parses what [`hex`] writes.
+/// Parses the output of [`encode_hex`].
 pub(crate) fn decode_hex(text: &str) -> Option<[u8; 32]> {
     let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut hash = [0; 32];

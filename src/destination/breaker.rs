@@ -1,21 +1,21 @@
 //! The circuit breaker: a destination that is down must not cost every hit its whole budget.
 //!
-//! After [`THRESHOLD`] deliveries in a row that failed for a passing reason, the breaker opens and hits are not tried at
-//! all. When its pause is over, one hit is tried once as a probe; its success closes the breaker, its failure opens it for
-//! twice as long. What a destination refuses for the hit's own sake does not count.
+//! After [`MAX_FAILURES`] transient failures in a row, the breaker opens and hits are not tried at all. When its pause
+//! is over, one hit is tried once as a probe: success closes the breaker, failure opens it for twice as long. An event
+//! that the destination refuses because of its own content does not count.
 
 use std::time::Duration;
 
-/// Failures in a row that open the breaker.
+/// The number of failures in a row that open the breaker.
 pub const MAX_FAILURES: u32 = 3;
 
-/// The first pause.
+/// The duration of the first pause.
 pub const MIN_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest pause.
+/// The upper limit of a pause.
 pub const MAX_PAUSE: Duration = Duration::from_mins(1);
 
-/// The breaker of one destination. Times are since any fixed moment.
+/// The circuit breaker of one destination. Times are durations since any fixed moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
     state: State,
@@ -34,24 +34,24 @@ impl Default for State {
     }
 }
 
-/// What a hit may do.
+/// The number of attempts that a hit gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Be delivered with all attempts.
+    /// The hit is delivered with all attempts.
     Deliver,
-    /// Be tried once.
+    /// The hit is tried once.
     Probe,
-    /// Not be tried.
+    /// The hit is not tried.
     Refuse,
 }
 
 impl Breaker {
-    /// Whether a hit may be tried at `now`.
+    /// Returns the attempts that a hit gets at `now`.
     pub fn admit(&mut self, now: Duration) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Deliver,
             State::Open { until, pause } if now >= until => self.probe(now, pause),
-            // A probe whose outcome was never told, because its sandbox was frozen, must not block for ever.
+            // A probe whose outcome was never reported, because its sandbox was frozen, must not block for ever.
             State::Probing { since, pause } if now >= since + MAX_PAUSE => self.probe(now, pause),
             State::Open { .. } | State::Probing { .. } => Admission::Refuse,
         }
@@ -62,7 +62,7 @@ impl Breaker {
         Admission::Probe
     }
 
-    /// Takes note of how a delivery ended.
+    /// Records the end of a delivery; `reached` is true if the destination answered.
     pub fn record(&mut self, reached: bool, now: Duration) {
         let open = |pause: Duration| State::Open {
             until: now + pause,
@@ -73,12 +73,12 @@ impl Breaker {
             State::Closed { failures } if failures + 1 < MAX_FAILURES => State::Closed { failures: failures + 1 },
             State::Closed { .. } => open(MIN_PAUSE),
             State::Probing { pause, .. } => open((pause * 2).min(MAX_PAUSE)),
-            // A delivery that began before the breaker opened.
+            // This delivery began before the breaker opened.
             State::Open { until, pause } => State::Open { until, pause },
         };
     }
 
-    /// The state's name, for logs.
+    /// Returns the state's name, for logs.
     pub const fn name(&self) -> &'static str {
         match self.state {
             State::Closed { .. } => "closed",

@@ -1,7 +1,8 @@
-//! `_bulk`: many events in one request to OpenSearch or Elasticsearch, and what its answer means for each of them.
+//! `_bulk`: many events in one request to OpenSearch or Elasticsearch, and the meaning of the response for each of
+//! them.
 //!
-//! The index always stands in the path, since a server may forbid to name it in the body
-//! (`rest.action.multi.allow_explicit_index`); where a date pattern gives several indices, each gets requests of its own.
+//! The index is always in the path, since a server may forbid naming it in the body
+//! (`rest.action.multi.allow_explicit_index`); where a date pattern gives several indices, each gets its own requests.
 //! Events are written with `create` and their id, so that sending one again never stores it twice.
 
 use std::borrow::Borrow;
@@ -16,18 +17,17 @@ use super::opensearch::{StoreRequest, Target, explains, refusal, verdict};
 use crate::hit::event::Event;
 use crate::hit::outcome::Outcome;
 
-/// How large one request may be.
+/// The size limits of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes of the body; an event that is larger goes alone.
+    /// The maximum size of the body; a larger event is sent alone.
     pub bytes: usize,
-    /// Most events.
+    /// The maximum number of events.
     pub events: usize,
 }
 
 impl Limits {
-    /// Half of the usual size, for what is sent in several requests at the same time: the index works on some while the next
-    /// is written.
+    /// Half of the default size, for concurrent requests: the index works on some while the next is written.
     pub const HALF: Self = Self {
         bytes: 5 * 1024 * 1024 / 2,
         events: 5_000,
@@ -35,7 +35,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// What AWS recommends for its domains, and half of what the small ones accept.
+    /// Returns the size that AWS recommends for its domains, which is half of the maximum of the small ones.
     fn default() -> Self {
         Self {
             bytes: 5 * 1024 * 1024,
@@ -44,12 +44,12 @@ impl Default for Limits {
     }
 }
 
-/// What a server wants of requests; learnt from its answers.
+/// The form of request that a server requires; learnt from its responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestForm {
-    /// Documents have the event's id. A time-series collection of OpenSearch Serverless refuses that.
+    /// True if documents have the event's id. A time-series collection of OpenSearch Serverless refuses that.
     pub ids: bool,
-    /// The path has the type `_doc`, without which Elasticsearch 6 refuses and with which later servers do.
+    /// True if the path has the type `_doc`: Elasticsearch 6 refuses requests without it, later servers those with it.
     pub doc_type: bool,
 }
 
@@ -62,65 +62,67 @@ impl Default for RequestForm {
     }
 }
 
-/// One request with several events.
+/// A request with several events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BulkRequest {
-    /// Method and URL.
+    /// The method and the URL.
     pub request: StoreRequest,
-    /// The body: two lines for each event, the last ended like all others.
+    /// The body: two lines for each event, each with a line break at its end.
     pub body: Vec<u8>,
     /// The events' numbers, in the order of the body.
     pub members: Vec<usize>,
 }
 
-/// A request that is still to be written, so that few of them take memory.
+/// A request that is not yet written, to save memory.
 #[derive(Clone, Debug)]
 pub struct Planned {
     request: StoreRequest,
     /// The events' numbers, and the bytes of their lines.
     members: Vec<(usize, usize)>,
-    /// Of the body.
+    /// The size of the body.
     bytes: usize,
-    /// What it will be written like.
+    /// The form in which the request will be written.
     pub form: RequestForm,
 }
 
 impl Target {
-    /// The requests that store these events, those of an index in their order.
+    /// Returns the requests that store these events; those of an index keep their order.
     pub fn bulk(&self, events: &[Event], form: RequestForm, limits: Limits) -> Vec<BulkRequest> {
         let planned = self.plan(events.iter().enumerate(), form, limits);
         planned.iter().map(|planned| planned.write(events)).collect()
     }
 
-    /// The same of numbered events, not yet written.
+    /// Plans the requests for numbered events, without writing them.
     pub fn plan<'a>(
         &self,
         events: impl IntoIterator<Item = (usize, &'a Event)>,
         form: RequestForm,
         limits: Limits,
     ) -> Vec<Planned> {
-        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut planned_by_index: BTreeMap<String, usize> = BTreeMap::new();
         let mut whole: Vec<Planned> = Vec::new();
         let mut last: Option<(i64, usize)> = None;
         for (number, event) in events {
-            // No pattern tells more than hours, and most events have the hour of the one before.
+            // No pattern is finer than hours, and most events have the hour of the one before.
             let hour = event.time.timestamp().div_euclid(3_600);
-            let place = match last {
-                Some((same, place)) if same == hour => place,
-                _ => *places.entry(self.index.name(event.time)).or_insert_with_key(|index| {
-                    whole.push(self.planned(index, form));
-                    whole.len() - 1
-                }),
+            let position = match last {
+                Some((same, position)) if same == hour => position,
+                _ => *planned_by_index
+                    .entry(self.index.name(event.time))
+                    .or_insert_with_key(|index| {
+                        whole.push(self.start_plan(index, form));
+                        whole.len() - 1
+                    }),
             };
-            last = Some((hour, place));
+            last = Some((hour, position));
             let bytes = line_bytes(event, form.ids);
-            whole[place].bytes += bytes;
-            whole[place].members.push((number, bytes));
+            whole[position].bytes += bytes;
+            whole[position].members.push((number, bytes));
         }
         whole.into_iter().flat_map(|planned| planned.split(limits)).collect()
     }
 
-    fn planned(&self, index: &str, form: RequestForm) -> Planned {
+    fn start_plan(&self, index: &str, form: RequestForm) -> Planned {
         let base = &self.base;
         let doc_type = if form.doc_type { "/_doc" } else { "" };
         let url = format!("{base}/{index}{doc_type}/_bulk?filter_path=errors,error,items.*.status,items.*.error");
@@ -134,7 +136,7 @@ impl Target {
 }
 
 impl Planned {
-    /// Requests within the limits, about the same size each, so that there is no small one for the rest.
+    /// Splits into requests within the limits, of about the same size each, so that no small remainder is left.
     fn split(self, limits: Limits) -> Vec<Self> {
         let share = self.bytes.div_ceil(self.bytes.div_ceil(limits.bytes.max(1)).max(1));
         if self.bytes <= limits.bytes && self.members.len() <= limits.events {
@@ -161,7 +163,7 @@ impl Planned {
         split
     }
 
-    /// The request with its body; `events` are all of which some were planned, by their numbers.
+    /// Writes the request with its body; `events` are all events from which the request was planned, by their numbers.
     pub fn write<E: Borrow<Event>>(&self, events: &[E]) -> BulkRequest {
         let mut body = Vec::with_capacity(self.bytes);
         for (number, _) in &self.members {
@@ -179,7 +181,7 @@ const BEGIN: &[u8] = br#"{"create":{"#;
 const ID: &[u8] = br#""_id":"#;
 const END: &[u8] = b"}}\n";
 
-/// The action and the document. A document is JSON without line breaks, as [`Event::new`] makes it.
+/// Writes the action and the document. A document is JSON without line breaks, as [`Event::new`] makes it.
 fn write_lines(event: &Event, with_id: bool, lines: &mut Vec<u8>) {
     lines.extend_from_slice(BEGIN);
     if with_id {
@@ -191,7 +193,7 @@ fn write_lines(event: &Event, with_id: bool, lines: &mut Vec<u8>) {
     lines.push(b'\n');
 }
 
-/// How many bytes [`write_lines`] writes.
+/// Returns the number of bytes that [`write_lines`] writes.
 fn line_bytes(event: &Event, with_id: bool) -> usize {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     let id = if !with_id {
@@ -204,32 +206,32 @@ fn line_bytes(event: &Event, with_id: bool) -> usize {
     BEGIN.len() + id + END.len() + event.document.len() + 1
 }
 
-/// What an answer to a batch means.
+/// The meaning of a response to a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BulkResponse {
-    /// One entry for each event, in the order of the body; none for an event of which the answer says nothing.
+    /// One entry for each event, in the order of the body; none for an event that the response does not mention.
     Items(Vec<Option<Verdict>>),
-    /// The same for all: [`Verdict::Retry`], [`Verdict::Denied`] or [`Verdict::Refused`].
+    /// One verdict for all events: [`Verdict::Retry`], [`Verdict::Denied`] or [`Verdict::Refused`].
     Whole(Verdict),
-    /// The body is too large for the server, or for something before it.
+    /// The body is too large for the server, or for a proxy before it.
     TooLarge(String),
-    /// The server wants [`Form::doc_type`].
+    /// The server requires [`RequestForm::doc_type`].
     NeedsType,
 }
 
-/// The items are read one after the other: thousands of them as values would take more memory than the batch.
+/// The items of a response, parsed one by one: thousands of JSON values would take more memory than the batch.
 #[derive(Deserialize)]
 struct Items<'a> {
     #[serde(borrow, default)]
     items: Option<Vec<&'a RawValue>>,
 }
 
-/// What an answer means for the `sent` events of a batch.
+/// Parses the response to a batch of `sent` events.
 pub fn parse_response(status: u16, body: &[u8], sent: usize) -> BulkResponse {
     if status == 200
         && let Ok(Items { items: Some(items) }) = serde_json::from_slice(body)
     {
-        // More answers than questions: nobody can say which belong together.
+        // With more items than events, the items cannot be assigned to events.
         let known = if items.len() > sent { &[] } else { items.as_slice() };
         let mut verdicts: Vec<_> = known.iter().map(|text| item(text)).collect();
         verdicts.resize(sent, None);
@@ -242,9 +244,9 @@ pub fn parse_response(status: u16, body: &[u8], sent: usize) -> BulkResponse {
     match verdict(status, body) {
         Verdict::Retry(reason) => BulkResponse::Whole(Verdict::Retry(reason)),
         Verdict::Refused(reason) if status == 413 => BulkResponse::TooLarge(reason),
-        // The name of the index is wrong, which comes from the event's time.
+        // The index's name is wrong, and it comes from the event's time.
         Verdict::Refused(reason) if status == 400 => BulkResponse::Whole(Verdict::Refused(reason)),
-        // Nothing that is said to all of them is about the events.
+        // A refusal of the whole request is not about the events.
         Verdict::Refused(reason) | Verdict::Denied(reason) => BulkResponse::Whole(Verdict::Denied(reason)),
         Verdict::Indexed | Verdict::Duplicate | Verdict::RefusesIds => BulkResponse::Whole(Verdict::Denied(format!(
             "status {status}, but the answer is not one to a bulk request"
@@ -252,7 +254,7 @@ pub fn parse_response(status: u16, body: &[u8], sent: usize) -> BulkResponse {
     }
 }
 
-/// `{"create": {"status": 201}}`, with an `error` where it went wrong.
+/// Parses `{"create": {"status": 201}}`, which has an `error` after a failure.
 fn item(text: &RawValue) -> Option<Verdict> {
     let item: Value = serde_json::from_str(text.get()).ok()?;
     let result = item.as_object()?.values().next()?;
@@ -264,24 +266,24 @@ fn item(text: &RawValue) -> Option<Verdict> {
     }
 }
 
-/// How many of many events came to which end, and why some failed.
+/// The number of events by outcome, and the reasons of the failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Stored now.
+    /// Events stored now.
     pub indexed: u64,
-    /// Stored before.
+    /// Events that were stored before.
     pub duplicate: u64,
-    /// Not stored.
+    /// Events that were not stored.
     pub failed: u64,
-    /// The first different reasons, and how many events have each.
+    /// The first distinct reasons, and the number of events for each.
     pub reasons: Vec<(String, u64)>,
 }
 
 impl Tally {
-    /// More reasons are not kept; they tend to be the same with other names in them.
+    /// The maximum number of reasons kept; further ones tend to differ only in names.
     const MAX_REASONS: usize = 5;
 
-    /// Counts one.
+    /// Counts one outcome.
     pub fn add(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Indexed | Outcome::Queued => self.indexed += 1,
@@ -294,7 +296,7 @@ impl Tally {
         }
     }
 
-    /// Counts a reason alone.
+    /// Counts a reason without an event.
     pub fn add_reason(&mut self, reason: &str) {
         if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| known == reason) {
             *count += 1;
@@ -303,7 +305,7 @@ impl Tally {
         }
     }
 
-    /// How many were counted.
+    /// Returns the number of events counted.
     pub const fn total(&self) -> u64 {
         self.indexed + self.duplicate + self.failed
     }
@@ -411,7 +413,7 @@ mod tests {
         });
         assert_eq!(by_bytes.len(), 5, "{by_bytes:?}");
         assert_eq!(by_bytes.concat(), (0..10).collect::<Vec<_>>());
-        // Each is larger than the limit, and goes alone.
+        // Each event is larger than the limit and is sent alone.
         assert_eq!(split(Limits { bytes: 10, events: 100 }).len(), 10);
         assert_eq!(
             target("http://host/events").bulk(&[], RequestForm::default(), Limits::default()),
@@ -459,7 +461,7 @@ mod tests {
         Verdict::Refused(reason.to_owned())
     }
 
-    /// As `OpenSearch` 2.19 and OpenSearch Serverless answer.
+    /// The responses are those of `OpenSearch` 2.19 and OpenSearch Serverless.
     #[test]
     fn each_item_has_its_own_verdict() {
         let table = [
@@ -502,7 +504,7 @@ mod tests {
                 json!({"create": {"status": 500}}),
                 Some(retry("status 500: no reason was given")),
             ),
-            // No verdict can be read, so none is given.
+            // The item has no verdict that can be parsed.
             (json!({"create": {"_id": "a"}}), None),
             (json!({"create": {"status": "201"}}), None),
             (json!({}), None),

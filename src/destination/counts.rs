@@ -1,14 +1,14 @@
-//! How many hits came to which end: the metrics of the function and of the local stage.
+//! The number of hits by outcome: the metrics of the function and of the server.
 
 use serde_json::{Value, json};
 
 use crate::hit::outcome::Outcome;
 
-/// One number for each kind of outcome.
+/// The number of hits for each kind of outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts([u64; KINDS.len()]);
 
-/// The outcomes' names, and those of their metrics.
+/// The names of the outcomes and of their metrics.
 const KINDS: [(&str, &str); 7] = [
     ("indexed", "Indexed"),
     ("queued", "Queued"),
@@ -19,7 +19,7 @@ const KINDS: [(&str, &str); 7] = [
     ("failed", "Failed"),
 ];
 
-/// The namespace of the metrics.
+/// The namespace of the metrics in `CloudWatch`.
 pub const NAMESPACE: &str = "Pixel";
 
 impl Counts {
@@ -28,41 +28,42 @@ impl Counts {
         self.add_named(outcome.name());
     }
 
-    /// Counts one outcome by its name; false when there is no such.
+    /// Counts one outcome by its name; returns false if the name is unknown.
     pub fn add_named(&mut self, name: &str) -> bool {
-        let place = KINDS.iter().position(|(known, _)| *known == name);
-        if let Some(place) = place {
-            self.0[place] += 1;
+        let position = KINDS.iter().position(|(known, _)| *known == name);
+        if let Some(position) = position {
+            self.0[position] += 1;
         }
-        place.is_some()
+        position.is_some()
     }
 
-    /// Counts what a line says that [`Counts::embed`] has added to.
+    /// Adds the numbers from a log line that [`Counts::embed`] wrote.
     pub fn add_embedded(&mut self, line: &Value) {
         for (count, (_, metric)) in self.0.iter_mut().zip(KINDS) {
             *count += line[metric].as_u64().unwrap_or_default();
         }
     }
 
-    /// Each outcome's name and number.
+    /// Returns each outcome's name and number.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         KINDS.iter().zip(self.0).map(|((name, _), count)| (*name, count))
     }
 
-    /// The number of one outcome.
+    /// Returns the number of one outcome, or 0 if the name is unknown.
     pub fn get(&self, name: &str) -> u64 {
         self.iter()
             .find(|(known, _)| *known == name)
             .map_or(0, |(_, count)| count)
     }
 
-    /// All together.
+    /// Returns the sum over all outcomes.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Adds to a log line what makes `CloudWatch` count: the Embedded Metric Format, with the function's name as the only
-    /// dimension (`CloudWatch` user guide, "Embedded metric format specification"). Outcomes that did not occur are left out.
+    /// Adds the Embedded Metric Format to a log line, from which `CloudWatch` makes metrics, with the function's name
+    /// as the only dimension (`CloudWatch` user guide, "Embedded metric format specification"). Outcomes that did not
+    /// occur are left out.
     pub fn embed(&self, line: &mut Value, function: &str, milliseconds: i64) {
         let occurred: Vec<_> = KINDS.iter().zip(self.0).filter(|(_, count)| *count > 0).collect();
         let metrics: Vec<_> = occurred

@@ -6,7 +6,8 @@ use crate::hit::outcome::{Delivered, Ignored, Outcome};
 use crate::hit::request::Ingress;
 use serde_json::{Value, json};
 
-/// The log line of an event. When the event could not be delivered, the line holds it whole, so that it can be replayed.
+/// Returns the log line of an event. If the event was not delivered, the line contains all of it, so that it can be
+/// replayed.
 pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, milliseconds: u64) -> Value {
     let mut line = json!({
         "level": "INFO",
@@ -32,12 +33,12 @@ pub fn log_line(event: &Event, delivered: &Delivered, destination: &str, millise
     line
 }
 
-/// The log line that keeps an event from before its reply until it is delivered.
+/// Returns the log line that keeps an event from before the reply until the delivery.
 pub fn journal_line(event: &Event) -> Value {
     json!({"level": "INFO", "message": JOURNAL, "event_id": event.id, "event": undelivered::document_value(event)})
 }
 
-/// The log line of a request that is not stored.
+/// Returns the log line of a request that is not stored.
 pub fn ignored_line(ingress: Ingress, why: Ignored) -> Value {
     json!({"level": "INFO", "message": "hit", "outcome": "ignored", "reason": why.name(), "ingress": ingress.name()})
 }

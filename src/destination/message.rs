@@ -1,8 +1,8 @@
-//! Queues and streams, which keep an event until something else takes it to an index: the request that hands one over, and
-//! what its answer means.
+//! Queues and streams, which keep an event until something else moves it to an index: the request that sends an event,
+//! and the meaning of the response.
 //!
-//! Both are one POST in AWS's JSON protocol: SQS `SendMessage` and Firehose `PutRecord`. An event that is handed over twice
-//! is one event all the same, since the index knows it by its id.
+//! Both are one POST in AWS's JSON protocol: SQS `SendMessage` and Firehose `PutRecord`. An event that is sent twice is
+//! stored once, since the index identifies it by its id.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::{Auth, DestinationError, Service, Verdict};
 use crate::hit::event::Event;
 
-/// What takes messages.
+/// A service that takes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageService {
     /// Amazon SQS.
@@ -25,7 +25,7 @@ pub enum MessageService {
 }
 
 impl MessageService {
-    /// The scheme of its URLs.
+    /// Returns the scheme of the service's URLs.
     pub const fn scheme(self) -> &'static str {
         match self {
             Self::Sqs => "sqs",
@@ -40,7 +40,7 @@ impl MessageService {
         }
     }
 
-    /// SQS since January 2026: 1 MiB of text. Firehose: 1,000 KiB before base64.
+    /// Returns the size limit of a message. SQS since January 2026: 1 MiB of text. Firehose: 1,000 KiB before base64.
     const fn max_bytes(self) -> usize {
         match self {
             Self::Sqs => 1024 * 1024,
@@ -49,28 +49,28 @@ impl MessageService {
     }
 }
 
-/// What a stream gets of a hit.
+/// The format of a record in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordFormat {
-    /// The event.
+    /// The event's document.
     #[default]
     Event,
-    /// Five texts, for what has read such records before.
+    /// Five texts, for programs that already read such records.
     Flat,
 }
 
 /// A queue or a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageTarget {
-    /// What it is.
+    /// The service.
     pub kind: MessageService,
     /// The endpoint's URL without a slash at its end.
     pub base: String,
     /// `ACCOUNT/QUEUE`, or the stream's name.
     pub name: String,
-    /// How requests prove who sends them.
+    /// The authentication of requests.
     pub auth: Auth,
-    /// What a stream gets of a hit.
+    /// The format of a stream's records.
     pub record: RecordFormat,
 }
 
@@ -85,10 +85,10 @@ impl fmt::Display for MessageTarget {
     }
 }
 
-/// A call of AWS's JSON protocol.
+/// A call in AWS's JSON protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsCall {
-    /// `X-Amz-Target`.
+    /// The header `X-Amz-Target`.
     pub target: &'static str,
     /// The media type.
     pub content_type: &'static str,
@@ -96,15 +96,15 @@ pub struct AwsCall {
     pub body: Vec<u8>,
 }
 
-/// Media type of SQS's protocol.
+/// The media type of SQS's protocol.
 const JSON_1_0: &str = "application/x-amz-json-1.0";
 
-/// Media type of Firehose's protocol.
+/// The media type of Firehose's protocol.
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 
 impl MessageTarget {
-    /// Parses `sqs://HOST/ACCOUNT/QUEUE` or `firehose://HOST/STREAM`; with `+http` behind the scheme the connection is plain
-    /// and nothing is signed, for emulators. None when the text has neither scheme.
+    /// Parses `sqs://HOST/ACCOUNT/QUEUE` or `firehose://HOST/STREAM`; with `+http` after the scheme the connection is
+    /// plain and nothing is signed, for emulators. Returns none if the text has neither scheme.
     pub fn parse(text: &str, region: Option<&str>) -> Option<Result<Self, DestinationError>> {
         let (scheme, rest) = text.split_once("://")?;
         let (scheme, plain) = match scheme.strip_suffix("+http") {
@@ -172,7 +172,7 @@ impl MessageTarget {
         })
     }
 
-    /// The queue's own URL, by which SQS knows it.
+    /// Returns the queue's own URL, by which SQS identifies it.
     pub fn queue_url(&self) -> String {
         format!("{}/{}", self.base, self.name)
     }
@@ -181,13 +181,13 @@ impl MessageTarget {
         self.kind == MessageService::Sqs && self.name.rsplit('.').next() == Some("fifo")
     }
 
-    /// The call that hands over an event.
+    /// Builds the call that sends an event.
     pub fn send_call(&self, event: &Event) -> AwsCall {
         match self.kind {
             MessageService::Sqs => {
                 let mut body = json!({"QueueUrl": self.queue_url(), "MessageBody": replace_forbidden(&event.document)});
                 if self.is_fifo() {
-                    // Every event is a group of its own: their order does not matter, and groups are read side by side.
+                    // Every event is a group of its own: their order does not matter, and groups are read in parallel.
                     let id = deduplication_id(&event.id);
                     body["MessageGroupId"] = id.as_str().into();
                     body["MessageDeduplicationId"] = id.into();
@@ -204,7 +204,7 @@ impl MessageTarget {
     fn record<'a>(&self, event: &'a Event) -> Cow<'a, str> {
         match self.record {
             RecordFormat::Event => remove_line_breaks(&event.document),
-            // An event that is no JSON is an envelope's, which has no such texts.
+            // A document that is not JSON has no such texts.
             RecordFormat::Flat => flatten_event(event).map_or_else(|| remove_line_breaks(&event.document), Cow::Owned),
         }
     }
@@ -221,22 +221,22 @@ impl MessageTarget {
         }
     }
 
-    /// The call that takes up to ten messages and hides them from others for `hidden` seconds; it waits for some for
-    /// `patience` seconds.
-    pub fn receive_call(&self, hidden: u32, patience: u32) -> AwsCall {
+    /// Builds the call that receives up to ten messages and hides them from other readers for `hidden` seconds; the
+    /// service waits up to `wait` seconds for the first one.
+    pub fn receive_call(&self, hidden: u32, wait: u32) -> AwsCall {
         self.call(
             "AmazonSQS.ReceiveMessage",
             &json!({
                 "QueueUrl": self.queue_url(),
                 "MaxNumberOfMessages": 10,
                 "VisibilityTimeout": hidden,
-                "WaitTimeSeconds": patience,
+                "WaitTimeSeconds": wait,
                 "AttributeNames": ["SentTimestamp"],
             }),
         )
     }
 
-    /// The call that removes messages by their receipts, ten at most.
+    /// Builds the call that deletes messages by their receipts, ten at most.
     pub fn delete_call<'a>(&self, receipts: impl IntoIterator<Item = &'a str>) -> AwsCall {
         let entries: Vec<_> = receipts
             .into_iter()
@@ -249,7 +249,7 @@ impl MessageTarget {
         )
     }
 
-    /// The call that asks how many messages there are.
+    /// Builds the call that returns the number of messages.
     pub fn count_call(&self) -> AwsCall {
         self.call(
             "AmazonSQS.GetQueueAttributes",
@@ -260,15 +260,15 @@ impl MessageTarget {
         )
     }
 
-    /// Why an event cannot be handed over at all.
+    /// Returns the reason if an event is larger than the service accepts.
     pub fn too_large(&self, event: &Event) -> Option<String> {
         let (bytes, most) = (event.document.len(), self.kind.max_bytes());
         (bytes > most).then(|| format!("the event has {bytes} bytes, and {} takes {most}", self.kind.scheme()))
     }
 
-    /// What an answer to [`Self::hand_over`] means.
+    /// Returns the meaning of a response to [`Self::send_call`].
     pub fn verdict(&self, status: u16, body: &[u8]) -> Verdict {
-        let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
+        let answer = serde_json::from_slice::<AwsResponse>(body).unwrap_or_default();
         let taken = match self.kind {
             MessageService::Sqs => answer.message_id,
             MessageService::Firehose => answer.record_id,
@@ -286,7 +286,7 @@ impl MessageTarget {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct AwsResponse {
     #[serde(rename = "MessageId")]
     message_id: Option<String>,
     #[serde(rename = "RecordId")]
@@ -297,10 +297,10 @@ struct Answer {
     message: Option<String>,
 }
 
-/// An error of AWS's JSON protocol: what passes is tried again, what is about the message itself is refused, and all else is
-/// a matter of permissions, names and settings.
+/// Classifies an error of AWS's JSON protocol: transient errors are retried, errors about the message itself are
+/// refusals, and all others concern permissions, names and settings.
 fn classify_error(status: u16, kind: Option<&str>, message: Option<&str>) -> Verdict {
-    // `com.amazonaws.sqs#QueueDoesNotExist`, and some services add a URL behind a colon.
+    // `com.amazonaws.sqs#QueueDoesNotExist`; some services add a URL after a colon.
     let kind = kind.map(|kind| kind.rsplit('#').next().unwrap_or(kind));
     let kind = kind
         .map(|kind| kind.split(':').next().unwrap_or(kind))
@@ -336,7 +336,7 @@ fn classify_error(status: u16, kind: Option<&str>, message: Option<&str>) -> Ver
     }
 }
 
-/// Of an event as it is stored: when, from where, with what, and who.
+/// Flattens an event to the record's five texts; none if the document is not JSON.
 fn flatten_event(event: &Event) -> Option<String> {
     let document: Value = serde_json::from_str(&event.document).ok()?;
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or(UNKNOWN);
@@ -355,13 +355,13 @@ fn flatten_event(event: &Event) -> Option<String> {
     Some(serde_json::to_string(&record).ok()? + "\n")
 }
 
-/// Stands for a text that the hit does not have.
+/// The value of a text that the hit does not have.
 const UNKNOWN: &str = "unknown";
 
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FlatRecord<'a> {
-    /// As API Gateway writes its request time.
+    /// The time of the request, in API Gateway's format.
     date: String,
     ip: &'a str,
     user_agent: &'a str,
@@ -369,7 +369,7 @@ struct FlatRecord<'a> {
     third_party_id: &'a str,
 }
 
-/// `eu-central-1`, `us-gov-west-1`, `us-isob-east-1`.
+/// Returns true for names such as `eu-central-1`, `us-gov-west-1` and `us-isob-east-1`.
 fn is_region(label: &str) -> bool {
     let mut parts = label.split('-');
     let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -384,8 +384,7 @@ fn is_region(label: &str) -> bool {
         && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// JSON text in the characters that SQS takes, which are those of XML 1.0: of what JSON leaves as it is, it refuses U+FFFE
-/// and U+FFFF.
+/// Escapes U+FFFE and U+FFFF, which JSON does not escape and SQS refuses: it accepts the characters of XML 1.0.
 fn replace_forbidden(document: &str) -> Cow<'_, str> {
     if !document.contains(['\u{fffe}', '\u{ffff}']) {
         return Cow::Borrowed(document);
@@ -393,16 +392,16 @@ fn replace_forbidden(document: &str) -> Cow<'_, str> {
     Cow::Owned(document.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff"))
 }
 
-/// JSON text on one line: a line break in it can only stand between its parts.
+/// Returns JSON text on one line: a line break in it can only be between its parts.
 pub(crate) fn remove_line_breaks(document: &str) -> Cow<'_, str> {
-    // One at a time, which is many times as fast as both at once.
+    // Two searches for one byte are many times as fast as one for both.
     if !document.contains('\n') && !document.contains('\r') {
         return Cow::Borrowed(document);
     }
     Cow::Owned(document.replace(['\n', '\r'], " "))
 }
 
-/// At most 128 letters, digits and punctuation, as SQS wants it.
+/// Returns an id of at most 128 letters, digits and punctuation, as SQS requires.
 fn deduplication_id(id: &str) -> String {
     if id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()) {
         return id.to_owned();
@@ -424,9 +423,9 @@ mod tests {
     use super::*;
     use crate::destination::Destination;
 
-    fn outlet(text: &str) -> MessageTarget {
+    fn target(text: &str) -> MessageTarget {
         match MessageTarget::parse(text, None) {
-            Some(Ok(outlet)) => outlet,
+            Some(Ok(target)) => target,
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -470,7 +469,7 @@ mod tests {
             ("firehose+http://localhost:4566/p", Auth::None),
         ];
         for (url, auth) in table {
-            let parsed = outlet(url);
+            let parsed = target(url);
             assert_eq!((parsed.to_string().as_str(), &parsed.auth), (url, &auth));
         }
         let elsewhere = MessageTarget::parse("sqs://queue.example/1/p", Some("eu-west-3"));
@@ -500,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_message_is_inside_the_allowed_characters() {
-        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel");
+        let queue = target("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel");
         let text = "\u{fffe}\u{ffff}\u{10ffff}\u{7f}é\u{0}\u{1b}";
         let document = json!({ "a": text }).to_string();
         let call = queue.send_call(&event("id", &document));
@@ -525,7 +524,7 @@ mod tests {
 
     #[test]
     fn a_fifo_queue_knows_an_event_by_its_id() {
-        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel.fifo");
+        let queue = target("sqs://sqs.eu-central-1.amazonaws.com/123456789012/pixel.fifo");
         let sent =
             |id: &str| -> Value { serde_json::from_slice(&queue.send_call(&event(id, "{}")).body).expect("JSON") };
         assert_eq!(sent("JKJaXmPLvHcESHA=")["MessageDeduplicationId"], "JKJaXmPLvHcESHA=");
@@ -539,7 +538,7 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line() {
-        let stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
+        let stream = target("firehose://firehose.eu-west-1.amazonaws.com/pixel");
         let call = stream.send_call(&event("id", "{\n\"a\":\r\n1}"));
         assert_eq!(
             (call.target, call.content_type),
@@ -557,7 +556,7 @@ mod tests {
 
     #[test]
     fn a_flat_record_has_five_texts_and_is_valid_whatever_a_visitor_sends() {
-        let mut stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/pixel");
+        let mut stream = target("firehose://firehose.eu-west-1.amazonaws.com/pixel");
         stream.record = RecordFormat::Flat;
         let document = json!({
             "client": {"ip": "203.0.113.0"}, "user_agent": {"original": "a \"quote\", \"userId\": \"x\""},
@@ -581,8 +580,8 @@ mod tests {
 
     #[test]
     fn answers_have_their_verdicts() {
-        let queue = outlet("sqs://sqs.eu-central-1.amazonaws.com/1/p");
-        let stream = outlet("firehose://firehose.eu-west-1.amazonaws.com/p");
+        let queue = target("sqs://sqs.eu-central-1.amazonaws.com/1/p");
+        let stream = target("firehose://firehose.eu-west-1.amazonaws.com/p");
         let kind = |verdict: &Verdict| match verdict {
             Verdict::Indexed => "taken",
             Verdict::Retry(_) => "retry",
@@ -644,8 +643,8 @@ mod tests {
             (&stream, 500, "", "retry"),
             (&queue, 503, "Slow down", "retry"),
         ];
-        for (outlet, status, body, expected) in table {
-            let verdict = outlet.verdict(status, body.as_bytes());
+        for (target, status, body, expected) in table {
+            let verdict = target.verdict(status, body.as_bytes());
             assert_eq!(kind(&verdict), expected, "{status} {body}: {verdict:?}");
         }
     }

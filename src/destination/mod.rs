@@ -1,7 +1,7 @@
-//! Where events go, and what became of each.
+//! The destinations of events, and the outcome of each delivery.
 //!
-//! Each destination has a file of its own that makes the request and judges the answer; waiting, connecting and trying
-//! again happen in [`crate::client`] and, for files, in the command line.
+//! Each destination has its own file, which builds the request and interprets the response; waiting, connecting and
+//! retrying are in [`crate::client`] and, for files, in the command line.
 
 pub mod breaker;
 pub mod bulk;
@@ -20,23 +20,23 @@ use std::time::Duration;
 use message::MessageTarget;
 use opensearch::{Index, Target};
 
-/// A destination.
+/// A destination of events.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Destination {
     /// An index of OpenSearch or Elasticsearch.
     OpenSearch(Target),
-    /// A queue or a stream, from which something else takes events to an index.
+    /// A queue or a stream, from which something else moves events to an index.
     Message(MessageTarget),
-    /// A file of the local stage.
+    /// An SQLite file of `pixel serve`.
     Sqlite(PathBuf),
 }
 
-/// Why a URL is no destination.
+/// An error in a destination's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationError {
-    /// What would be right.
+    /// The correct form, for the message.
     pub remedy: String,
-    /// Whether it is the region that is missing.
+    /// True if only the region is missing.
     pub about_region: bool,
 }
 
@@ -58,11 +58,12 @@ impl DestinationError {
 }
 
 impl Destination {
-    /// Parses a destination's URL. `auth` overrides what the URL implies; `region` is used where the host names none.
+    /// Parses a destination's URL. `auth` overrides the URL's authentication; `region` is used if the host does not
+    /// name one.
     ///
     /// # Errors
     ///
-    /// [`DestinationError`] with what would be right.
+    /// [`DestinationError`] with the correct form.
     pub fn parse(text: &str, auth: Option<Auth>, region: Option<&str>) -> Result<Self, DestinationError> {
         if let Some(path) = text.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -71,8 +72,8 @@ impl Destination {
             }
             return Ok(Self::Sqlite(path.into()));
         }
-        if let Some(outlet) = MessageTarget::parse(text, region) {
-            return outlet.map(Self::Message);
+        if let Some(target) = MessageTarget::parse(text, region) {
+            return target.map(Self::Message);
         }
         let url = reqwest::Url::parse(text)
             .ok()
@@ -103,7 +104,7 @@ impl Destination {
 }
 
 impl Destination {
-    /// Whether it may pause when unused, and take up to half a minute to answer the next request.
+    /// Returns true if the destination may pause when unused, and then take up to half a minute to answer.
     pub fn can_pause(&self) -> bool {
         matches!(self, Self::OpenSearch(target) if target.can_pause())
     }
@@ -113,20 +114,20 @@ impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenSearch(target) => target.fmt(formatter),
-            Self::Message(outlet) => outlet.fmt(formatter),
+            Self::Message(target) => target.fmt(formatter),
             Self::Sqlite(path) => write!(formatter, "sqlite:{}", path.display()),
         }
     }
 }
 
-/// Whether a text is the name of an SQLite file, and holds nothing that could be a password.
+/// Returns true if a text is the name of an SQLite file and contains nothing that could be a password.
 fn is_file_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
     let extension = text.rsplit_once('.').map(|(_, extension)| extension);
     text.bytes().all(plain) && matches!(extension, Some("db" | "sqlite" | "sqlite3"))
 }
 
-/// The server's URL, and the last segment as the index.
+/// Splits a URL into the server's URL and the index, which is the last segment.
 fn split_index(url: &reqwest::Url) -> Result<(String, Index), DestinationError> {
     let path = url.path().trim_end_matches('/');
     let (prefix, index) = path.rsplit_once('/').unwrap_or(("", path));
@@ -142,23 +143,23 @@ fn split_index(url: &reqwest::Url) -> Result<(String, Index), DestinationError> 
     Ok((base, Index::parse(index)?))
 }
 
-/// Whether the host is one of OpenSearch Serverless, of either generation.
+/// Returns true if the host is one of OpenSearch Serverless, of either generation.
 fn is_serverless(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     host.ends_with(".aoss.amazonaws.com") || (host.contains(".aoss.") && host.ends_with(".on.aws"))
 }
 
-/// A text that does not show itself.
+/// A text that is hidden in debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for the one place that must send it.
+    /// Returns the text, for the code that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -170,10 +171,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The name under which AWS checks a signature.
+/// The name of a service in AWS signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// Domains of OpenSearch Service and Elasticsearch.
+    /// OpenSearch Service and Elasticsearch domains.
     Es,
     /// OpenSearch Serverless.
     Aoss,
@@ -186,7 +187,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// The signing name.
+    /// Returns the signing name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Es => "es",
@@ -198,23 +199,23 @@ impl Service {
     }
 }
 
-/// How requests prove who sends them.
+/// The authentication of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Not at all.
+    /// No authentication.
     None,
-    /// User and password.
+    /// A user and a password.
     Basic {
         /// The user's name.
         user: String,
-        /// Its password.
+        /// The user's password.
         password: Secret,
     },
     /// Elasticsearch's `Authorization: ApiKey`.
     ApiKey(Secret),
     /// An AWS signature.
     SigV4 {
-        /// The name to sign for.
+        /// The service to sign for.
         service: Service,
         /// The region to sign for.
         region: String,
@@ -222,7 +223,7 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// The name used in configuration and messages.
+    /// Returns the name used in configuration and messages.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::None => "none",
@@ -261,13 +262,13 @@ impl Auth {
     }
 }
 
-/// A URL without its password and query, for messages.
+/// Returns a URL without its password and query, for messages.
 ///
-/// The text may be no URL at all, so whatever could be a password is taken for one: one with a `/` in it that should have
-/// been encoded, or one without a scheme before it.
+/// The text may not be a valid URL, so everything that could be a password is hidden: also one that contains an
+/// unencoded `/`, or one in a text without a scheme.
 ///
 /// ```
-/// use pixel::delivery::hide_password;
+/// use pixel::destination::hide_password;
 /// assert_eq!(hide_password("https://me:pass/word@host/events"), "https://me:…@host/events");
 /// assert_eq!(hide_password("me:password@host/events?key=1"), "me:…@host/events?…");
 /// assert_eq!(hide_password("https://host:9200/events"), "https://host:9200/events");
@@ -289,7 +290,7 @@ pub fn hide_password(url: &str) -> String {
     }
 }
 
-/// Whether a URL says who is asking; a password may be empty.
+/// Returns true if a URL contains a user; the password may be empty.
 pub(crate) fn has_user(url: &reqwest::Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -300,7 +301,7 @@ fn decode(text: &str) -> String {
         .into_owned()
 }
 
-/// The labels of an AWS endpoint's host that tell service and region: `….<region>.es.amazonaws.com`,
+/// Finds the labels of an AWS endpoint's host that name service and region: `….<region>.es.amazonaws.com`,
 /// `….<region>.aoss.amazonaws.com`, `….aos.<region>.on.aws`, `….aoss.<region>.on.aws`.
 fn aws_labels(host: &str) -> Option<(&str, &str)> {
     let classic = host
@@ -327,24 +328,24 @@ fn aws_region(host: &str) -> Option<&str> {
     aws_labels(host).map(|(_, region)| region)
 }
 
-/// What one answer of a destination means for one event.
+/// The meaning of a destination's response for one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Stored now.
     Indexed,
-    /// Stored before.
+    /// Stored before, by its id.
     Duplicate,
-    /// Not stored; worth another attempt.
+    /// Not stored; another attempt may succeed.
     Retry(String),
-    /// Not stored for the event's own sake; no other attempt would change that.
+    /// Not stored because of its content; no other attempt would change that.
     Refused(String),
-    /// Not stored for want of a permission or of the index itself: no attempt of now would change that, but a person can.
+    /// Not stored because a permission or the index is missing: no attempt now would change that, but a person can.
     Denied(String),
-    /// The collection refuses ids: to be sent again without one.
+    /// The collection refuses ids: the event must be sent again without one.
     RefusesIds,
 }
 
-/// How long to wait before attempt `attempt` (the second is 1): doubling from 50 ms to 1.6 s, of which a random part.
+/// Returns the wait before retry `attempt` (1 is the first): doubles from 50 ms to 1.6 s, of which a part is random.
 ///
 /// `random` is any number; the same number gives the same wait.
 pub fn backoff(attempt: u32, random: u64) -> Duration {

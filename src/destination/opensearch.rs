@@ -1,4 +1,5 @@
-//! OpenSearch, Elasticsearch and OpenSearch Serverless: the request that stores one event, and what its answer means.
+//! OpenSearch, Elasticsearch and OpenSearch Serverless: the request that stores one event, and the meaning of the
+//! response.
 
 use std::fmt::{self, Write};
 
@@ -9,16 +10,16 @@ use serde::Deserialize;
 use super::{Auth, DestinationError, Service, Verdict};
 use crate::hit::event::Event;
 
-/// A server and an index of it.
+/// A server and one of its indices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The server's URL without credentials and without a slash at its end.
     pub base: String,
     /// The index.
     pub index: Index,
-    /// How requests prove who sends them.
+    /// The authentication of requests.
     pub auth: Auth,
-    /// Whether it is a collection of OpenSearch Serverless.
+    /// True if it is a collection of OpenSearch Serverless.
     pub serverless: bool,
 }
 
@@ -28,14 +29,14 @@ impl fmt::Display for Target {
     }
 }
 
-/// An index's name, or a pattern that makes one of an event's time.
+/// The name of an index, or a pattern that makes one from an event's time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
-    /// As it was written, decoded.
+    /// The pattern as the owner wrote it, percent-decoded.
     pub pattern: String,
 }
 
-/// As long as what a specifier makes.
+/// Returns a text as long as the specifier's value.
 const fn example(specifier: char) -> &'static str {
     match specifier {
         'Y' | 'G' => "2026",
@@ -44,16 +45,16 @@ const fn example(specifier: char) -> &'static str {
     }
 }
 
-/// What a date pattern may hold. Others would make names that no index can have, or that depend on a language.
+/// The permitted date specifiers. Others make names that are not valid for an index, or that depend on a language.
 const SPECIFIERS: &str = "YmdHGVj";
 
 impl Index {
-    /// Reads a name from a URL's path. A date pattern may be written as it is (`events-%Y.%m`) or percent-encoded
+    /// Parses a name from a URL's path. A date pattern may be written as it is (`events-%Y.%m`) or percent-encoded
     /// (`events-%25Y.%25m`).
     ///
     /// # Errors
     ///
-    /// When no index can have such a name.
+    /// A name that is not valid for an index.
     pub fn parse(text: &str) -> Result<Self, DestinationError> {
         let text = if text.contains("%25") {
             super::decode(text)
@@ -69,14 +70,14 @@ impl Index {
                     other => {
                         let letter = other.map(String::from).unwrap_or_default();
                         return Err(DestinationError::new(format!(
-                            "`%{letter}` is no part of a date pattern; use %Y %m %d %H %G %V %j"
+                            "`%{letter}` is not a part of a date pattern; use %Y %m %d %H %G %V %j"
                         )));
                     }
                 },
                 (character, false) => plain.push(character),
             }
         }
-        // The rules of index names are OpenSearch's.
+        // These are OpenSearch's rules for index names.
         let forbidden = |character: char| {
             character.is_ascii_uppercase() || " ,:\"*+/\\|?#><".contains(character) || character.is_control()
         };
@@ -88,18 +89,18 @@ impl Index {
         Ok(Self { pattern: text })
     }
 
-    /// The name for an event of this time.
+    /// Returns the index's name for an event of this time.
     pub fn name(&self, time: DateTime<Utc>) -> String {
         if !self.pattern.contains('%') {
             return self.pattern.clone();
         }
         let mut name = String::new();
-        // The specifiers were checked by `parse`, so formatting cannot fail.
+        // `parse` checked the specifiers, so formatting cannot fail.
         let _ = write!(name, "{}", time.format(&self.pattern));
         name
     }
 
-    /// A wildcard that matches every name the pattern makes.
+    /// Returns a wildcard that matches every name of the pattern.
     pub fn wildcard(&self) -> String {
         let mut wildcard = String::new();
         let mut characters = self.pattern.chars();
@@ -120,17 +121,17 @@ impl Index {
 /// A request that stores one event, before it is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreRequest {
-    /// `PUT` or `POST`.
+    /// The method, `PUT` or `POST`.
     pub method: &'static str,
     /// The whole URL.
     pub url: String,
 }
 
-/// Everything but what RFC 3986 calls unreserved.
+/// The characters to encode: all except those that RFC 3986 calls unreserved.
 const ID: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Target {
-    /// Whether it is OpenSearch Serverless by its host or its signature: such a collection may pause when unused.
+    /// Returns true if the host or the signature is OpenSearch Serverless: such a collection may pause when unused.
     pub const fn can_pause(&self) -> bool {
         let signed = matches!(
             self.auth,
@@ -142,10 +143,11 @@ impl Target {
         self.serverless || signed
     }
 
-    /// The request for an event.
+    /// Builds the request that stores an event.
     ///
-    /// `PUT /<index>/_doc/<id>?op_type=create` is understood by Elasticsearch since 6 (where `_doc` is the type) and by every
-    /// OpenSearch; `_create` is what OpenSearch Serverless documents. Without an id, only `POST /<index>/_doc` remains.
+    /// Elasticsearch since 6 (where `_doc` is the type) and every OpenSearch support
+    /// `PUT /<index>/_doc/<id>?op_type=create`; OpenSearch Serverless documents `_create`. Without an id, only
+    /// `POST /<index>/_doc` remains.
     pub fn store(&self, event: &Event, with_id: bool) -> StoreRequest {
         let index = self.index.name(event.time);
         let id = utf8_percent_encode(&event.id, ID);
@@ -160,17 +162,17 @@ impl Target {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct IndexResponse {
     #[serde(default)]
     result: Option<String>,
     #[serde(default)]
     error: Option<serde_json::Value>,
 }
 
-/// What an answer means. A success counts only when its body says so in the index's own words, so that a login page or
-/// another server's 200 is never taken for one.
+/// Returns the meaning of a response. A success counts only if the body has the index's own result, so that a login
+/// page or another server's 200 is never taken for one.
 pub fn verdict(status: u16, body: &[u8]) -> Verdict {
-    let answer: Option<Answer> = serde_json::from_slice(body).ok();
+    let answer: Option<IndexResponse> = serde_json::from_slice(body).ok();
     let error = answer.as_ref().and_then(|answer| answer.error.as_ref());
     match status {
         200 | 201 => match answer.and_then(|answer| answer.result).as_deref() {
@@ -184,7 +186,7 @@ pub fn verdict(status: u16, body: &[u8]) -> Verdict {
     }
 }
 
-/// What a status other than success means; `otherwise` tells the reason where there is no `error`.
+/// Returns the meaning of a status other than success; `otherwise` gives the reason if there is no `error`.
 pub(super) fn refusal(status: u16, error: Option<&serde_json::Value>, otherwise: impl Fn() -> String) -> Verdict {
     let reason = || format!("status {status}: {}", error.map_or_else(&otherwise, explain));
     match status {
@@ -201,7 +203,7 @@ pub(super) fn explains(error: Option<&serde_json::Value>, words: &str) -> bool {
     error.is_some_and(|error| error.to_string().contains(words))
 }
 
-/// An error as the servers give it: an object with `type` and `reason`, or a string.
+/// Returns an error's text; servers send an object with `type` and `reason`, or a string.
 fn explain(error: &serde_json::Value) -> String {
     let part = |name: &str| error.get(name).and_then(serde_json::Value::as_str);
     match (part("type"), part("reason")) {
@@ -210,7 +212,7 @@ fn explain(error: &serde_json::Value) -> String {
     }
 }
 
-/// The beginning of a body, on one line.
+/// Returns the beginning of a body, on one line.
 fn excerpt(body: &[u8]) -> String {
     if body.is_empty() {
         return "no body".to_owned();

@@ -1,23 +1,23 @@
 //! The rotation of indices.
 
-/// How indices follow each other.
+/// The method by which new indices are created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rotation {
     /// One index for ever.
     #[default]
     None,
-    /// One a day, by the event's time.
+    /// One index a day, by the event's time.
     Daily,
-    /// One a month, by the event's time.
+    /// One index a month, by the event's time.
     Monthly,
-    /// An alias whose index is followed by the next when it is large or old.
+    /// An alias that moves to a new index when the current one is large or old.
     Rollover,
     /// A data stream.
     DataStream,
 }
 
 impl Rotation {
-    /// All of them, with their names on the command line.
+    /// All rotations, with their names on the command line.
     pub const ALL: [(&'static str, Self); 5] = [
         ("none", Self::None),
         ("daily", Self::Daily),

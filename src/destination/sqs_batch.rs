@@ -1,4 +1,4 @@
-//! Messages of a queue: a batch that Lambda hands to the function, and what `ReceiveMessage` answers.
+//! Messages of a queue: the batch that Lambda passes to the function, and the response to `ReceiveMessage`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,42 +6,42 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-/// Marks the log line of a batch.
+/// The message of a batch's log line.
 pub const BATCH: &str = "batch";
 
-/// One message.
+/// A message of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Identifies it, in every delivery.
+    /// The message's id, which is the same in every delivery.
     pub id: String,
-    /// What it holds.
+    /// The body.
     pub body: String,
-    /// When the queue got it.
+    /// The time when the queue received it.
     pub sent: Option<DateTime<Utc>>,
 }
 
-/// The messages of an invocation by a queue, read part by part: the first can be on their way while the others are read.
+/// The messages of an SQS invocation, parsed in parts: the first can be delivered while the others are parsed.
 #[derive(Clone, Debug)]
 pub struct Messages {
     payload: Arc<String>,
-    /// Where the next message begins.
+    /// The offset of the next message.
     at: usize,
     ended: bool,
 }
 
-/// A payload is no batch of SQS.
+/// The error for a payload that is not an SQS batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchError;
 
-/// So many bytes of messages make a part.
+/// The size of messages at which a part ends.
 const PART_BYTES: usize = 512 * 1024;
 
 impl Messages {
-    /// Those of a payload as Lambda makes it: an object whose one member is their list.
+    /// Parses the beginning of Lambda's payload: an object whose only member is the list of messages.
     ///
     /// # Errors
     ///
-    /// [`NotABatch`]; what comes behind the list's beginning is found out with its part.
+    /// [`BatchError`]; an error after the list's beginning is reported with its part.
     pub fn parse(payload: String) -> Result<Self, BatchError> {
         let mut messages = Self {
             payload: Arc::new(payload),
@@ -55,11 +55,11 @@ impl Messages {
         Ok(messages)
     }
 
-    /// The next part; none after the last.
+    /// Parses the next part; none after the last.
     ///
     /// # Errors
     ///
-    /// [`NotABatch`]
+    /// [`BatchError`] if a message cannot be parsed.
     pub fn part(&mut self) -> Result<Option<Vec<Message>>, BatchError> {
         let mut part = Vec::new();
         let mut bytes = 0;
@@ -71,7 +71,7 @@ impl Messages {
         Ok(Some(part).filter(|part| !part.is_empty()))
     }
 
-    /// How many are still to be read, as far as they can be.
+    /// Returns the number of messages that remain, up to the first that cannot be parsed.
     pub fn count(mut self) -> usize {
         let mut count = 0;
         while !self.ended && self.message().is_ok() {
@@ -132,12 +132,12 @@ fn time(milliseconds: &str) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(milliseconds.parse().ok()?)
 }
 
-/// A message that was received, and the receipt by which it is removed.
+/// A received message, and the receipt that deletes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     /// The message.
     pub message: Message,
-    /// Removes it, as long as it is hidden from others.
+    /// The receipt; valid as long as the message is hidden from other readers.
     pub receipt: String,
 }
 
@@ -157,7 +157,7 @@ struct Entry {
     attributes: Option<Attributes>,
 }
 
-/// Reads what `ReceiveMessage` has answered; none when it is no such answer.
+/// Parses the response to `ReceiveMessage`; none if it is something else.
 pub fn parse_received(body: &[u8]) -> Option<Vec<Received>> {
     let answer: Receive = serde_json::from_slice(body).ok()?;
     let received = |entry: Entry| Received {

@@ -1,6 +1,6 @@
-//! What stands in a queue, a log or a file: events, events that could not be delivered, and hits that no function has seen.
+//! The contents of a queue, a log or a file: events, undelivered events, and payloads that no function has read.
 //!
-//! Three forms, told apart by their marks:
+//! There are three forms, which are recognized by their marks:
 //!
 //! | form | mark | written by |
 //! |---|---|---|
@@ -18,16 +18,16 @@ use serde_json::{Value, json};
 use super::message::remove_line_breaks;
 use crate::hit::event::Event;
 
-/// Marks the line of an event that could not be delivered.
+/// The message of an undelivered event's log line.
 pub const UNDELIVERED: &str = "undelivered event";
 
-/// Marks the line of an event that is logged before its reply.
+/// The message of an event's log line from before its reply.
 pub const JOURNAL: &str = "journal";
 
-/// Longest id that an index takes, in bytes.
+/// The size limit of an id in an index.
 const MAX_ID_BYTES: usize = 512;
 
-/// An event that could not be delivered to `destination`, with the reason: as a message of the fallback.
+/// Wraps an undelivered event with its destination and the reason, as a message for the fallback.
 pub fn wrap_undelivered(event: &Event, reason: &str, destination: &str) -> Value {
     json!({
         "message": UNDELIVERED,
@@ -38,46 +38,46 @@ pub fn wrap_undelivered(event: &Event, reason: &str, destination: &str) -> Value
     })
 }
 
-/// The document of an event as a JSON value.
+/// Returns the document of an event as a JSON value.
 pub fn document_value(event: &Event) -> Value {
     serde_json::from_str(&event.document).unwrap_or_else(|_| event.document.as_str().into())
 }
 
-/// What a text holds.
+/// The content of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// An event, to be stored as it is.
     Event(Event),
-    /// The payload of an ingress, of which an event is still to be made.
+    /// The payload of an ingress, from which an event must still be built.
     Payload(String),
 }
 
-/// Why a text holds nothing to store.
+/// The reason why a text contains nothing to store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotFound {
-    /// It is not JSON.
+    /// The text is not JSON.
     NotJson,
-    /// It is compressed, or otherwise binary in base64.
+    /// The text is compressed, or otherwise binary in base64.
     Binary,
-    /// It is JSON, but no object.
+    /// The text is JSON, but not an object.
     NotAnObject,
-    /// An event without an id that an index takes.
+    /// An event without an id that is valid for an index.
     NoId,
-    /// An event without a time that can be read.
+    /// An event without a valid time.
     NoTime,
-    /// An object with the marks of nothing.
+    /// An object without any known mark.
     Neither,
-    /// An undelivered event in an undelivered event, and so on.
+    /// An undelivered event that is wrapped too many times.
     TooDeep,
 }
 
 impl NotFound {
-    /// The reason in words.
+    /// Returns the reason in words.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::NotJson => "it is not JSON",
             Self::Binary => "it is binary in base64, not JSON; was it compressed on its way?",
-            Self::NotAnObject => "it is no JSON object",
+            Self::NotAnObject => "it is not a JSON object",
             Self::NoId => "it is an event without an id of 1 to 512 bytes (`event.id`)",
             Self::NoTime => "it is an event without a time that can be read (`@timestamp`)",
             Self::Neither => "it is neither an event nor a request",
@@ -94,15 +94,15 @@ struct Marks<'a> {
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     event: Option<&'a RawValue>,
-    /// Lambda's record of an invocation that failed holds its payload here.
+    /// The payload in Lambda's record of a failed invocation.
     #[serde(rename = "requestPayload", borrow, default)]
     request_payload: Option<&'a RawValue>,
-    /// Of the mapping template's document.
+    /// The context in the mapping template's document.
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
-    /// Of all other payloads.
+    /// The context in all other payloads.
     #[serde(rename = "requestContext", borrow, default)]
     request_context: Option<&'a RawValue>,
 }
@@ -113,11 +113,11 @@ struct Id<'a> {
     id: Option<Cow<'a, str>>,
 }
 
-/// Finds what a text holds.
+/// Finds the content of a text.
 ///
 /// # Errors
 ///
-/// [`NotFound`] when it holds nothing that can become a stored event, with the text.
+/// [`NotFound`] with the text, if it contains nothing that can become a stored event.
 pub fn find(text: String) -> Result<Found, (NotFound, String)> {
     let mut text = text;
     for _ in 0..MAX_WRAPPINGS {
@@ -137,8 +137,8 @@ pub fn find(text: String) -> Result<Found, (NotFound, String)> {
     Err((NotFound::TooDeep, text))
 }
 
-/// An event that was undelivered several times is wrapped several times. A function that wraps without end must not be
-/// followed without end.
+/// The maximum number of wrappings that are removed. An event that was undelivered several times is wrapped several
+/// times; the limit stops a function that wraps without end.
 const MAX_WRAPPINGS: usize = 16;
 
 enum Part {
@@ -148,7 +148,7 @@ enum Part {
 }
 
 fn parse(text: &str) -> Result<Part, NotFound> {
-    // An array would be taken for an object's values.
+    // Serde would take an array for an object's values.
     let object = |text: &str| text.trim_start().starts_with('{');
     let marks = object(text)
         .then(|| serde_json::from_str::<Marks<'_>>(text).ok())
@@ -161,7 +161,7 @@ fn parse(text: &str) -> Result<Part, NotFound> {
             .iter()
             .any(|mark| message.get().trim_matches('"') == *mark)
     {
-        // A document that was no JSON stands in its line as text, and is found out there.
+        // A document that is not JSON is a text in its line; the next step reports it.
         return Ok(Part::Inside(event.get().to_owned()));
     }
     if let Some(payload) = marks.request_payload {
@@ -188,7 +188,7 @@ fn unreadable(text: &str) -> NotFound {
     match serde_json::from_str::<serde::de::IgnoredAny>(text) {
         Ok(_) if text.trim_start().starts_with('{') => NotFound::NotJson,
         Ok(_) => NotFound::NotAnObject,
-        // gzip's first bytes, 1f 8b 08, in base64.
+        // The base64 of gzip's first bytes, 1f 8b 08.
         Err(_) if text.starts_with("H4sI") => NotFound::Binary,
         Err(_) => NotFound::NotJson,
     }

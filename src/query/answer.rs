@@ -1,4 +1,4 @@
-//! What a question is answered with.
+//! The results of queries.
 
 use std::net::IpAddr;
 
@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::hit::event::fields::Kind;
 use crate::hit::event::format_iso;
 
-/// How many events, and of how many different.
+/// The number of events and of unique values, and the first and last time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Events.
+    /// The number of events.
     pub events: u64,
-    /// Different values of the question's unique field.
+    /// The number of different values of the query's unique field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uniques: Option<u64>,
     /// The time of the first event.
@@ -27,9 +27,9 @@ pub struct Totals {
 pub struct Group {
     /// The value.
     pub value: String,
-    /// Events.
+    /// The number of events.
     pub events: u64,
-    /// Different values of the question's unique field.
+    /// The number of different values of the query's unique field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uniques: Option<u64>,
 }
@@ -37,11 +37,11 @@ pub struct Group {
 /// A point of a time series.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Point {
-    /// When it begins.
+    /// The time of its begin.
     pub start: Timestamp,
-    /// Events.
+    /// The number of events.
     pub events: u64,
-    /// Different values of the question's unique field.
+    /// The number of different values of the query's unique field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uniques: Option<u64>,
 }
@@ -51,7 +51,7 @@ pub struct Point {
 pub struct Timestamp(pub DateTime<Utc>);
 
 impl Timestamp {
-    /// A time in milliseconds since 1970.
+    /// Returns a time from milliseconds since 1970.
     pub fn from_millis(milliseconds: i64) -> Self {
         Self(DateTime::from_timestamp_millis(milliseconds).unwrap_or_default())
     }
@@ -68,24 +68,24 @@ impl Serialize for Timestamp {
 pub struct Listing {
     /// The field's name.
     pub field: &'static str,
-    /// The most frequent first; of equally frequent ones the smallest.
+    /// The values, the most frequent first; of equally frequent ones the smallest.
     pub values: Vec<Group>,
 }
 
-/// What a [`Question`](super::Question) is answered with.
+/// The result of a [`Query`](super::Query).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QueryResult {
-    /// Of all events.
+    /// The totals of all events.
     pub totals: Totals,
-    /// Of each class of visit.
+    /// The events of each class of visit.
     pub classes: Vec<Group>,
-    /// Of the period before, when it was asked for.
+    /// The totals of the previous period, if the query compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<Totals>,
-    /// Without gaps, when it was asked for.
+    /// The points of the series without gaps, if the query has a series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub series: Option<Vec<Point>>,
-    /// In the order in which they were asked for.
+    /// The values of each listed field, in the order of the query.
     pub by: Vec<Listing>,
 }
 
@@ -101,7 +101,7 @@ pub fn sort(kind: Kind, groups: &mut [Group]) {
     });
 }
 
-/// Addresses are ordered as those of IPv6.
+/// Returns an address in its IPv6 form, by which addresses are ordered.
 fn address(text: &str) -> Option<[u8; 16]> {
     let address: IpAddr = text.parse().ok()?;
     Some(match address {

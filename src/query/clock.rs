@@ -1,4 +1,4 @@
-//! The begin and end of the points of a time series, by the clock of a time zone.
+//! The begin and end of the points of a time series, in a time zone.
 
 use chrono::{
     DateTime, Datelike, Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone,
@@ -11,33 +11,33 @@ use crate::config::nearest::nearest;
 /// A known time zone.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
-    /// Always so far from UTC.
+    /// A fixed offset from UTC.
     Fixed(FixedOffset),
-    /// By the rules of a place.
+    /// The rules of a place.
     Place(Tz),
 }
 
-/// Says that there is no such zone, with the most similar one: `Berlin` is short for `Europe/Berlin`.
+/// Returns the message for an unknown zone, with the most similar one: `Berlin` is short for `Europe/Berlin`.
 fn unknown_zone(name: &str) -> String {
     let names = || chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
     let lower = name.to_ascii_lowercase().replace(' ', "_");
-    let place = |zone: &&str| {
+    let is_place = |zone: &&str| {
         zone.rsplit('/')
             .next()
             .is_some_and(|place| place.eq_ignore_ascii_case(&lower))
     };
-    match names().find(place).or_else(|| nearest(name, names())) {
+    match names().find(is_place).or_else(|| nearest(name, names())) {
         Some(guess) => format!("there is no time zone `{name}`; did you mean `{guess}`?"),
         None => format!("there is no time zone `{name}`; zones look like `Europe/Berlin`"),
     }
 }
 
 impl Clock {
-    /// The clock of a zone.
+    /// Returns the clock of a zone.
     ///
     /// # Errors
     ///
-    /// When there is no such zone.
+    /// A zone that does not exist.
     pub fn new(zone: &Zone) -> Result<Self, ParameterError> {
         if let Some(offset) = offset_minutes(zone.name()).and_then(|minutes| FixedOffset::east_opt(minutes * 60)) {
             return Ok(Self::Fixed(offset));
@@ -67,7 +67,7 @@ impl Clock {
         }
     }
 
-    /// The first moment of a day, which is not midnight where the clock is put forward then.
+    /// Returns the first moment of a day, which is not midnight if the clock is put forward then.
     fn begin(self, day: NaiveDate) -> i64 {
         let midnight = day.and_time(chrono::NaiveTime::MIN);
         let mut tries = (0..=24 * 4).map(|quarters| midnight + TimeDelta::minutes(quarters * 15));
@@ -76,7 +76,7 @@ impl Clock {
             .unwrap_or_else(|| midnight.and_utc().timestamp_millis())
     }
 
-    /// From when to when the point is that holds a time; all in milliseconds since 1970.
+    /// Returns the begin and end of the point that contains a time; all in milliseconds since 1970.
     pub fn point(self, interval: Interval, time: i64) -> (i64, i64) {
         let width = match interval {
             Interval::Minute => 60_000,

@@ -1,4 +1,4 @@
-//! Questions in the query language of OpenSearch and Elasticsearch, and what the answers mean.
+//! Queries in the query language of OpenSearch and Elasticsearch, and the parsing of their responses.
 
 use serde_json::{Map, Value, json};
 
@@ -8,23 +8,23 @@ use super::{
 };
 use crate::hit::event::fields::{Field, Kind};
 
-/// Different values up to which a total of uniques is all but exact: the most that the engines offer.
+/// The number of different values up to which a total of uniques is nearly exact: the maximum of the engines.
 const EXACT_UNIQUES: u32 = 40_000;
 
-/// The same for each value of a list and each point of a series, of which there are many.
+/// The corresponding number for each value of a list and each point of a series, of which there are many.
 const EXACT_UNIQUES_OF_PARTS: u32 = 3_000;
 
-/// How the engine wants to be asked.
+/// The engine's dialect of the query language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// OpenSearch, and Elasticsearch since 7.2.
     #[default]
     Calendar,
-    /// Elasticsearch 6, which knows `interval` only.
+    /// Elasticsearch 6, which supports only `interval`.
     Interval,
 }
 
-/// The query of a search for the events that pass a filter.
+/// Returns the search query for the events that match a filter.
 pub fn query(filter: &Filter) -> Value {
     let mut range = Map::new();
     if let Some(from) = filter.from {
@@ -66,7 +66,7 @@ fn totals(unique: Option<&Field>) -> Map<String, Value> {
 }
 
 fn values(field: &Field, unique: Option<&Field>, limit: usize) -> Value {
-    // With several shards, each is asked for so many more that the sums are right but for very even lists.
+    // With several shards, each returns so many more values that the sums are right except for very even lists.
     let terms = json!({"field": field.name, "size": limit, "shard_size": limit * 3 + 500});
     json!({"terms": terms, "aggs": parts(unique)})
 }
@@ -88,7 +88,7 @@ fn histogram(series: &SeriesQuery, filter: &Filter, unique: Option<&Field>, dial
     json!({"date_histogram": histogram, "aggs": parts(unique)})
 }
 
-/// The body of the search that answers a question, but for its comparison.
+/// Returns the body of the search for a query, without its comparison.
 pub fn body(question: &Query, dialect: Dialect) -> Value {
     let unique = question.unique;
     let mut aggregations = totals(unique);
@@ -97,19 +97,19 @@ pub fn body(question: &Query, dialect: Dialect) -> Value {
         let histogram = histogram(series, &question.filter, unique, dialect);
         aggregations.insert("series".to_owned(), histogram);
     }
-    for (place, field) in question.by.iter().enumerate() {
-        aggregations.insert(format!("by{place}"), values(field, unique, question.limit));
+    for (position, field) in question.by.iter().enumerate() {
+        aggregations.insert(format!("by{position}"), values(field, unique, question.limit));
     }
     json!({"size": 0, "track_total_hits": true, "query": query(&question.filter), "aggs": aggregations})
 }
 
-/// The body of the search for the period before.
+/// Returns the body of the search for the previous period.
 pub fn body_before(question: &Query) -> Value {
     let query = query(&question.filter.before());
     json!({"size": 0, "track_total_hits": true, "query": query, "aggs": totals(question.unique)})
 }
 
-/// The body of the search for events; one more than asked for tells whether there are more.
+/// Returns the body of the search for events; it requests one more than the limit, to see whether there are more.
 pub fn body_latest(latest: &EventQuery) -> Value {
     let order = if latest.oldest_first { "asc" } else { "desc" };
     let sort = |name: &str, kind: &str| json!({name: {"order": order, "unmapped_type": kind}});
@@ -124,16 +124,16 @@ pub fn body_latest(latest: &EventQuery) -> Value {
     body
 }
 
-/// The body of the search that counts events.
+/// Returns the body of the search that counts events.
 pub fn body_count(filter: &Filter) -> Value {
     json!({"size": 0, "track_total_hits": true, "query": query(filter)})
 }
 
-/// What an answer's status and body mean before its parts are read.
+/// Checks that a response reports success, and parses its body.
 ///
 /// # Errors
 ///
-/// When it is no answer to the question.
+/// A response that reports a failure, or that is not from the engine.
 pub fn check_status(status: u16, body: &[u8]) -> Result<Value, QueryError> {
     let text = || String::from_utf8_lossy(&body[..body.len().min(2_000)]).into_owned();
     let unavailable = |reason: String| Err(QueryError::Unavailable(reason));
@@ -159,24 +159,24 @@ pub fn check_status(status: u16, body: &[u8]) -> Result<Value, QueryError> {
     unavailable(format!("the index answered with status {status}"))
 }
 
-/// Whether an engine's refusal means that it wants the other dialect.
+/// Returns true if an engine's refusal means that it needs the other dialect.
 pub fn wants_interval(status: u16, body: &[u8]) -> bool {
     status == 400 && String::from_utf8_lossy(body).contains("calendar_interval")
 }
 
-/// The number of events that were found; Elasticsearch 6 gives a number, later ones an object.
+/// Returns the number of events found; Elasticsearch 6 sends a number, later versions an object.
 pub fn count(answer: &Value) -> u64 {
     let total = &answer["hits"]["total"];
     total.as_u64().or_else(|| total["value"].as_u64()).unwrap_or_default()
 }
 
-/// The totals of an answer.
+/// Parses the totals of a response.
 pub fn read_totals(answer: &Value) -> Totals {
     let aggregations = &answer["aggregations"];
     let time = |name: &str| {
         aggregations[name]["value"]
             .as_f64()
-            .map(|time| Timestamp::from_millis(whole(time)))
+            .map(|time| Timestamp::from_millis(to_millis(time)))
     };
     Totals {
         events: count(answer),
@@ -190,7 +190,7 @@ pub fn read_totals(answer: &Value) -> Totals {
     clippy::cast_possible_truncation,
     reason = "milliseconds of this age are exact in a double"
 )]
-const fn whole(time: f64) -> i64 {
+const fn to_millis(time: f64) -> i64 {
     time as i64
 }
 
@@ -219,11 +219,11 @@ fn groups(field: &Field, aggregation: &Value) -> Vec<Group> {
     groups
 }
 
-/// The answer to a question, but for its comparison.
+/// Parses the result of a query, without its comparison.
 ///
 /// # Errors
 ///
-/// When there are too many points.
+/// Too many points.
 pub fn read(question: &Query, answer: &Value) -> Result<QueryResult, QueryError> {
     let aggregations = &answer["aggregations"];
     let point = |bucket: &Value| Point {
@@ -241,9 +241,9 @@ pub fn read(question: &Query, answer: &Value) -> Result<QueryResult, QueryError>
     {
         return Ok(wrong("interval", too_many_points())?);
     }
-    let listing = |(place, field): (usize, &&'static Field)| Listing {
+    let listing = |(position, field): (usize, &&'static Field)| Listing {
         field: field.name,
-        values: groups(field, &aggregations[format!("by{place}")]),
+        values: groups(field, &aggregations[format!("by{position}")]),
     };
     Ok(QueryResult {
         totals: read_totals(answer),
@@ -254,7 +254,7 @@ pub fn read(question: &Query, answer: &Value) -> Result<QueryResult, QueryError>
     })
 }
 
-/// The events of an answer.
+/// Parses the events of a response.
 pub fn read_latest(latest: &EventQuery, mut answer: Value) -> EventPage {
     let hits = answer["hits"]["hits"]
         .as_array_mut()
@@ -262,14 +262,14 @@ pub fn read_latest(latest: &EventQuery, mut answer: Value) -> EventPage {
         .unwrap_or_default();
     let more = hits.len() > latest.limit;
     let kept = &hits[..hits.len().min(latest.limit)];
-    let place = |hit: &Value| {
+    let cursor = |hit: &Value| {
         let sort = &hit["sort"];
         Some(Cursor {
             time: sort[0].as_i64()?,
             id: sort[1].as_str()?.to_owned(),
         })
     };
-    let next = kept.last().filter(|_| more).and_then(place);
+    let next = kept.last().filter(|_| more).and_then(cursor);
     let events = hits
         .into_iter()
         .take(latest.limit)

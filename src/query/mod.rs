@@ -1,8 +1,8 @@
-//! What can be asked of the stored events: one set of questions for every store.
+//! The queries about stored events, which are the same for every store.
 //!
-//! A question is made of parameters as they come from a command line or a query, and cannot be wrong afterwards. It is
-//! answered by [`elastic`] (OpenSearch and Elasticsearch) and by `delivery::sqlite` alike; that both give the same answer is
-//! held by tests. Times are milliseconds, ranges include their begin and not their end.
+//! A query is parsed from parameters of a command line or a URL, and is valid from then on. [`elastic`] (OpenSearch and
+//! Elasticsearch) and `sqlite` both run it; tests check that both give the same result. Times are in milliseconds;
+//! ranges include their begin and exclude their end.
 
 mod answer;
 #[cfg(feature = "cli")]
@@ -28,31 +28,33 @@ use crate::hit::request::Ingress;
 pub use answer::{Group, Listing, Point, QueryResult, Timestamp, Totals, sort};
 pub use parameters::Parameters;
 
-/// Most points of a time series.
+/// The maximum number of points of a time series.
 pub const MAX_POINTS: usize = 5_000;
 
-/// Most values of a list, and most fields that are listed at once.
+/// The maximum number of values of a list.
 pub const MAX_VALUES: usize = 1_000;
+
+/// The maximum number of fields that are listed at once.
 const MAX_FIELDS: usize = 10;
 
-/// Most events of one page.
+/// The maximum number of events of a page.
 pub const MAX_EVENTS: usize = 1_000;
 
-/// Most filters.
+/// The maximum number of filters.
 const MAX_FILTERS: usize = 50;
 
-/// The longest value of a filter in bytes.
+/// The maximum size of a filter's value.
 pub const MAX_VALUE_BYTES: usize = 1024;
 
-/// How far back a question looks when it does not say.
+/// The default length of a query's period.
 pub const DEFAULT_SINCE: Duration = Duration::days(30);
 
-/// A parameter that is wrong.
+/// An error in a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterError {
-    /// Which.
+    /// The parameter's name.
     pub parameter: String,
-    /// What would be right.
+    /// The correct form, for the message.
     pub remedy: String,
 }
 
@@ -64,7 +66,7 @@ impl fmt::Display for ParameterError {
 
 impl std::error::Error for ParameterError {}
 
-/// An error about a parameter.
+/// Returns an error about a parameter.
 pub fn wrong<T>(parameter: &str, remedy: impl Into<String>) -> Result<T, ParameterError> {
     Err(ParameterError {
         parameter: parameter.to_owned(),
@@ -72,25 +74,25 @@ pub fn wrong<T>(parameter: &str, remedy: impl Into<String>) -> Result<T, Paramet
     })
 }
 
-/// Which events a question is about.
+/// The conditions that an event must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Not before this.
+    /// The begin of the period, inclusive.
     pub from: Option<DateTime<Utc>>,
-    /// Before this.
+    /// The end of the period, exclusive.
     pub to: Option<DateTime<Utc>>,
-    /// All of these hold.
+    /// The conditions on fields; an event must match all of them.
     pub terms: Vec<Term>,
 }
 
-/// A field has one of these values, or none of them.
+/// A condition: the field has one of these values, or none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// The field; one that can be listed.
+    /// The field, which can be listed.
     pub field: &'static Field,
-    /// The values in the form in which they are listed.
+    /// The values, normalized as in lists.
     pub values: Vec<String>,
-    /// Whether it must have none of them.
+    /// True if the field must have none of the values.
     pub not: bool,
 }
 
@@ -119,14 +121,14 @@ pub enum Interval {
     Hour,
     /// A day of the zone.
     Day,
-    /// From Monday on.
+    /// A week from Monday, in the zone.
     Week,
     /// A month of the zone.
     Month,
 }
 
 impl Interval {
-    /// All of them, with their names.
+    /// All intervals, with their names.
     pub const ALL: [(&'static str, Self); 5] = [
         ("minute", Self::Minute),
         ("hour", Self::Hour),
@@ -135,7 +137,7 @@ impl Interval {
         ("month", Self::Month),
     ];
 
-    /// Its name.
+    /// Returns the interval's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Minute => "minute",
@@ -146,7 +148,7 @@ impl Interval {
         }
     }
 
-    /// The shortest that one can be.
+    /// Returns the shortest duration of such an interval.
     const fn min_duration(self) -> Duration {
         match self {
             Self::Minute => Duration::minutes(1),
@@ -163,16 +165,16 @@ impl Interval {
 pub struct Zone(String);
 
 impl Zone {
-    /// Its name.
+    /// Returns the zone's name.
     pub fn name(&self) -> &str {
         &self.0
     }
 
-    /// Reads a name. Whether there is such a zone, the store knows.
+    /// Parses a name. Only the store checks that the zone exists.
     ///
     /// # Errors
     ///
-    /// When it cannot be one.
+    /// A text that cannot be a zone's name.
     pub fn parse(text: &str) -> Result<Self, ParameterError> {
         let named = |text: &str| {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-' | b'+');
@@ -191,7 +193,7 @@ impl Default for Zone {
     }
 }
 
-/// The minutes of `+05:30`, less than 18 hours either way.
+/// Returns the minutes of `+05:30`, less than 18 hours in either direction.
 pub fn offset_minutes(text: &str) -> Option<i32> {
     let sign = match text.as_bytes().first()? {
         b'+' => 1,
@@ -207,72 +209,72 @@ pub fn offset_minutes(text: &str) -> Option<i32> {
     (hours < 18 && minutes < 60).then_some(sign * (hours * 60 + minutes))
 }
 
-/// The points of a time series.
+/// The query for a time series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeriesQuery {
-    /// How wide a point is.
+    /// The width of a point.
     pub interval: Interval,
-    /// By whose clock.
+    /// The time zone of the points.
     pub zone: Zone,
 }
 
-/// What is to be counted.
+/// A query for numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// Of which events.
+    /// The events to count.
     pub filter: Filter,
-    /// The field whose different values are counted as uniques, which takes most of the time; none where they are not wanted.
+    /// The field whose different values are counted, which takes most of the time; none to omit them.
     pub unique: Option<&'static Field>,
-    /// Whether the same is asked of the period before, which is as long.
+    /// True if the totals of the previous period of the same length are also wanted.
     pub compare: bool,
-    /// The time series, when there is to be one.
+    /// The time series, if one is wanted.
     pub series: Option<SeriesQuery>,
     /// The fields whose most frequent values are listed.
     pub by: Vec<&'static Field>,
-    /// Most values of each.
+    /// The maximum number of values of each list.
     pub limit: usize,
 }
 
-/// Which events are to be given, in which order.
+/// A query for events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventQuery {
-    /// Of which events.
+    /// The events to return.
     pub filter: Filter,
-    /// Most of them.
+    /// The maximum number of events.
     pub limit: usize,
-    /// Only those that come after this place in the order.
+    /// The position in the order after which the page begins.
     pub after: Option<Cursor>,
-    /// Whether the oldest comes first, and not the latest.
+    /// True if the oldest event comes first, not the latest.
     pub oldest_first: bool,
 }
 
-/// Events, and where the next page begins.
+/// A page of events, and the cursor of the next page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventPage {
     /// The documents.
     pub events: Vec<Value>,
-    /// The place of the last one, when there are more.
+    /// The position of the last event, if there are more.
     pub next: Option<Cursor>,
 }
 
-/// What of an id would have to be encoded in a URL. An id of the usual forms stands in one as it is.
+/// The characters of an id that a URL must encode. The usual ids contain none of them.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The place of an event among others: by time, then by id.
+/// The position of an event in the order by time and id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    /// Milliseconds since 1970.
+    /// The time in milliseconds since 1970.
     pub time: i64,
     /// The event's id.
     pub id: String,
 }
 
 impl Cursor {
-    /// Reads what [`Cursor`] displays.
+    /// Parses the output of [`Cursor`]'s `Display`.
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// A text that is not a cursor.
     pub fn parse(parameter: &str, text: &str) -> Result<Self, ParameterError> {
         let read = || {
             let (time, id) = text.split_once('~')?;
@@ -285,7 +287,7 @@ impl Cursor {
                 time,
                 id: id.into_owned(),
             };
-            // Each place has one text.
+            // Each position has only one valid text.
             ((1..=512).contains(&cursor.id.len()) && cursor.to_string() == text).then_some(cursor)
         };
         read().map_or_else(|| wrong(parameter, "give what `next` of the answer before says"), Ok)
@@ -299,14 +301,14 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Why there is no answer.
+/// An error of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryError {
-    /// The question cannot be answered by this store.
+    /// This store does not support the query.
     Parameter(ParameterError),
-    /// The store cannot be asked now.
+    /// The store is not available now.
     Unavailable(String),
-    /// The index has not the fields that questions are about, because nobody has made it ready.
+    /// The index lacks the fields of queries, because nobody has set it up.
     Unprepared,
 }
 
@@ -330,29 +332,29 @@ impl From<ParameterError> for QueryError {
     }
 }
 
-/// In place of the field whose different values are counted: nothing is.
+/// The value of `unique` that counts no different values.
 pub const NO_UNIQUES: &str = "none";
 
-/// The class of a visit.
+/// The field of a visit's class.
 pub const CLASS: &str = "visit.class";
 
-/// The short name by which people ask for pages.
+/// The short name of [`PAGE_KEY`] in parameters.
 const PAGE: &str = "page";
 
-/// The field that holds a page's host and path.
+/// The field that contains a page's host and path.
 pub const PAGE_KEY: &str = "page.key";
 
-/// The declared field of a name that the program itself uses.
+/// Returns the declared field of a name that the program itself uses.
 ///
 /// # Panics
 ///
-/// When there is none.
+/// If there is no such field.
 pub fn declared_field(name: &str) -> &'static Field {
     let found = FIELDS.iter().find(|field| field.name == name);
     found.unwrap_or_else(|| unreachable!("`{name}` is declared in `event::fields`"))
 }
 
-/// Whether the values of a field can be listed and asked for.
+/// Returns true if the values of a field can be listed and used in filters.
 pub const fn is_listed(kind: Kind) -> bool {
     matches!(kind, Kind::Keyword(_) | Kind::Ip | Kind::Long | Kind::Boolean)
 }
@@ -362,16 +364,16 @@ pub fn listed_fields() -> impl Iterator<Item = &'static Field> {
     FIELDS.iter().filter(|field| is_listed(field.kind))
 }
 
-/// Returns the first characters of a name that somebody else chose, for a message.
+/// Returns the first characters of an arbitrary name, for a message.
 fn shorten(name: &str) -> String {
     name.chars().take(60).collect()
 }
 
-/// Reads the name of a field whose values can be listed.
+/// Parses the name of a field whose values can be listed.
 ///
 /// # Errors
 ///
-/// When there is no such field, or it has no values to list.
+/// An unknown field, or one whose values cannot be listed.
 pub fn parse_field(parameter: &str, name: &str) -> Result<&'static Field, ParameterError> {
     let name = if name == PAGE { PAGE_KEY } else { name };
     let found = FIELDS.iter().find(|field| field.name == name);
@@ -398,7 +400,7 @@ pub fn parse_field(parameter: &str, name: &str) -> Result<&'static Field, Parame
     }
 }
 
-/// All values of a field whose values are a closed set.
+/// Returns all values of a field whose values are a closed set.
 pub fn all_values(field: &Field) -> Option<Vec<&'static str>> {
     match field.name {
         CLASS => Some(Class::ALL.map(Class::name).to_vec()),
@@ -410,12 +412,12 @@ pub fn all_values(field: &Field) -> Option<Vec<&'static str>> {
     }
 }
 
-/// The form in which a field's value is listed; none when the field cannot have it, or it is too long to be searched.
+/// Returns a field's value as lists show it; none if the field cannot have it, or it is too long to be searched.
 pub fn normalize_value(kind: Kind, text: &str) -> Option<String> {
     match kind {
         // An index counts UTF-16 units.
-        Kind::Keyword(most) => {
-            let fits = text.len() <= most.into() || text.encode_utf16().count() <= most.into();
+        Kind::Keyword(max) => {
+            let fits = text.len() <= max.into() || text.encode_utf16().count() <= max.into();
             fits.then(|| text.to_owned())
         }
         Kind::Ip => text
@@ -428,13 +430,13 @@ pub fn normalize_value(kind: Kind, text: &str) -> Option<String> {
     }
 }
 
-/// What is said of a series with too many points.
+/// Returns the message for a series with too many points.
 pub fn too_many_points() -> String {
     format!("that would be more than {MAX_POINTS} points; take a longer interval or a shorter period")
 }
 
 impl Filter {
-    /// Whether an event passes.
+    /// Returns true if an event matches the filter.
     pub fn holds(&self, event: &Value) -> bool {
         let time = event["date"].as_i64().and_then(DateTime::from_timestamp_millis);
         let in_time =
@@ -442,7 +444,7 @@ impl Filter {
         in_time && self.terms.iter().all(|term| term.matches(event))
     }
 
-    /// The code that it asks for, when it asks for no other value.
+    /// Returns the filter's code, if it has no other condition on fields.
     pub fn only_code(&self) -> Option<&str> {
         match self.terms.as_slice() {
             [
@@ -456,7 +458,7 @@ impl Filter {
         }
     }
 
-    /// The same of the period before, which is as long.
+    /// Returns the filter for the previous period, which has the same length.
     #[must_use]
     pub fn before(&self) -> Self {
         let (Some(from), Some(to)) = (self.from, self.to) else {
@@ -470,7 +472,7 @@ impl Filter {
     }
 }
 
-/// The next begin of a month.
+/// Returns the first day of the next month.
 pub fn next_month(day: NaiveDate) -> NaiveDate {
     day.checked_add_months(Months::new(1)).unwrap_or(NaiveDate::MAX)
 }

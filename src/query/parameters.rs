@@ -1,4 +1,4 @@
-//! Reads questions from what was given by name and value.
+//! The parsing of queries from names and values.
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::config::timespan::{DURATION_FORMS, MOMENT_FORMS, parse_begin, parse_moment};
 use crate::hit::event::fields::Kind;
 
-/// What was given, by name and value; names may stand more than once.
+/// The given parameters by name and value; names may occur more than once.
 #[derive(Clone, Debug)]
 pub struct Parameters<'a> {
     given: &'a [(String, String)],
@@ -18,25 +18,25 @@ pub struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// The parameters of a question that is asked now.
+    /// Wraps parameters; `now` is the present.
     pub const fn new(given: &'a [(String, String)], now: DateTime<Utc>) -> Self {
         Self { given, now }
     }
 
-    /// Refuses names that are not known, and those that stand twice although only `filter` and `by` may.
+    /// Refuses unknown names, and repeated ones other than `filter` and `by`.
     ///
     /// # Errors
     ///
-    /// Naming the first one.
+    /// An error that names the first wrong parameter.
     pub fn only(&self, known: &[&str]) -> Result<(), ParameterError> {
-        for (place, (name, value)) in self.given.iter().enumerate() {
+        for (position, (name, value)) in self.given.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 return wrong(
                     name,
                     format!("there is no such parameter here; there are {}", known.join(", ")),
                 );
             }
-            let before = self.given[..place].iter().any(|(earlier, _)| earlier == name);
+            let before = self.given[..position].iter().any(|(earlier, _)| earlier == name);
             if before && !matches!(name.as_str(), "filter" | "by") {
                 return wrong(name, "give it once");
             }
@@ -50,7 +50,7 @@ impl<'a> Parameters<'a> {
         Ok(())
     }
 
-    /// The value of this name.
+    /// Returns the first value of a name.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let found = self.given.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
@@ -63,20 +63,20 @@ impl<'a> Parameters<'a> {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A whole number from 1.
+    /// Parses a whole number of at least 1.
     ///
     /// # Errors
     ///
-    /// When it is none, or too large.
-    pub fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, ParameterError> {
+    /// Another text, or a number above `max`.
+    pub fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, ParameterError> {
         let Some(text) = self.get(name) else { return Ok(default) };
         match text.parse() {
-            Ok(number) if (1..=most).contains(&number) && !text.starts_with('+') => Ok(number),
-            _ => wrong(name, format!("give a whole number from 1 to {most}")),
+            Ok(number) if (1..=max).contains(&number) && !text.starts_with('+') => Ok(number),
+            _ => wrong(name, format!("give a whole number from 1 to {max}")),
         }
     }
 
-    /// True or false.
+    /// Parses `true` or `false`.
     fn flag(&self, name: &str) -> Result<bool, ParameterError> {
         match self.get(name) {
             None | Some("false") => Ok(false),
@@ -94,7 +94,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The period: `from` and `to`, or `since` so long ago; `default` when neither is given.
+    /// Parses the period: `from` and `to`, or `since`, a duration before the end; `default` if neither is given.
     fn period(&self, default: Option<Duration>) -> Result<[Option<DateTime<Utc>>; 2], ParameterError> {
         let (mut from, to) = (self.time("from")?, self.time("to")?);
         if let Some(text) = self.get("since") {
@@ -116,7 +116,7 @@ impl<'a> Parameters<'a> {
         Ok([from, to])
     }
 
-    /// A moment, or a duration before the end of the period.
+    /// Parses a moment, or a duration before the end of the period.
     fn ago(&self, text: &str, to: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, ParameterError> {
         let begin = parse_begin(text, to.unwrap_or(self.now), self.now);
         match begin.filter(|begin| (0..253_402_300_800).contains(&begin.timestamp())) {
@@ -154,7 +154,7 @@ impl<'a> Parameters<'a> {
             }
             let value = match normalize_value(field.kind, value) {
                 Some(value) => value,
-                // So long a value is in no list, so no event has it.
+                // No list contains such a long value, so no event has it.
                 None if matches!(field.kind, Kind::Keyword(_)) => value.to_owned(),
                 None => return wrong(parameter, format!("`{name}` is of the kind `{}`", field.kind.name())),
             };
@@ -170,11 +170,11 @@ impl<'a> Parameters<'a> {
         Ok(terms)
     }
 
-    /// The filter of a question.
+    /// Parses the filter of a query.
     ///
     /// # Errors
     ///
-    /// Naming the parameter that is wrong.
+    /// An error that names the wrong parameter.
     pub fn filter(&self, default: Option<Duration>) -> Result<Filter, ParameterError> {
         let [from, to] = self.period(default)?;
         Ok(Filter {
@@ -184,16 +184,16 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    /// The names of a [`Question`]'s parameters.
+    /// The names of a [`Query`]'s parameters.
     pub const QUESTION: [&'static str; 11] = [
         "from", "to", "since", "class", "filter", "unique", "compare", "interval", "zone", "by", "limit",
     ];
 
-    /// A question.
+    /// Parses a query.
     ///
     /// # Errors
     ///
-    /// Naming the parameter that is wrong.
+    /// An error that names the wrong parameter.
     pub fn question(&self) -> Result<Query, ParameterError> {
         self.only(&Self::QUESTION)?;
         let mut filter = self.filter(Some(DEFAULT_SINCE))?;
@@ -258,14 +258,14 @@ impl<'a> Parameters<'a> {
         Ok(Some(SeriesQuery { interval, zone }))
     }
 
-    /// The names of [`Latest`]'s parameters.
+    /// The names of an [`EventQuery`]'s parameters.
     pub const LATEST: [&'static str; 7] = ["from", "to", "since", "class", "filter", "limit", "after"];
 
-    /// A question for events.
+    /// Parses a query for events.
     ///
     /// # Errors
     ///
-    /// Naming the parameter that is wrong.
+    /// An error that names the wrong parameter.
     pub fn latest(&self) -> Result<EventQuery, ParameterError> {
         self.only(&Self::LATEST)?;
         Ok(EventQuery {

@@ -1,94 +1,93 @@
-//! The store that queries, codes and tokens are read from.
+//! The interface of a store of events, codes and tokens.
 
 use super::{Cursor, EventPage, EventQuery, Filter, Query, QueryError, QueryResult, Timestamp};
 use crate::config::token::KeptToken;
 use serde::Serialize;
 
-/// A code in the list.
+/// A code in the list of codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ListedCode {
     /// The code.
     pub code: String,
-    /// When it was put there.
+    /// The time when it was added to the list.
     pub created_at: Timestamp,
     /// The campaign.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campaign: Option<String>,
-    /// The one person for whom it is, as a keyed hash.
+    /// The keyed hash of its only recipient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
     /// The owner's note.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// When it was revoked. Hits of it are stored all the same.
+    /// The time when it was revoked. Its hits are stored anyway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Where whoever follows events is.
+/// The position of a follower of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// Where the next event will be.
+    /// The end: only later events follow.
     Now,
-    /// After an event, as its follower knows it.
+    /// The position after an event, by its cursor.
     After(Cursor),
-    /// After a row of a file.
+    /// The position after a row of an SQLite file.
     Row(i64),
 }
 
-/// Most events that are given at once to whoever follows.
+/// The maximum number of events that a follower gets at once.
 pub const MAX_FOLLOWED: usize = 500;
 
-/// What came after a place.
+/// The events after a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowedEvents {
-    /// Events in the order in which they were stored, at most [`MOST_FOLLOWED`] of them; those that are not asked for may be
-    /// among them.
+    /// The events in the order in which they were stored, at most [`MAX_FOLLOWED`]; some may not match the filter.
     pub events: Vec<(Cursor, String)>,
-    /// The place after them.
+    /// The position after the events.
     pub place: Position,
 }
 
-/// What is done with codes.
+/// A kind of change to a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeChange {
-    /// They are put into the list.
+    /// The code was added to the list.
     Listed,
-    /// They are revoked.
+    /// The code was revoked.
     Revoked,
 }
 
-/// A code with which something was done.
+/// A code that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// When, and which code.
+    /// The time of the change, and the code.
     pub place: Cursor,
-    /// Its campaign.
+    /// The code's campaign.
     pub campaign: Option<String>,
 }
 
-/// What became of putting a code into the list.
+/// The result of adding a code to the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddResult {
-    /// It is there now.
+    /// The code was added.
     Done,
-    /// There is one already.
+    /// The code already exists.
     Exists,
 }
 
-/// Where events, codes and tokens are.
+/// A store of events, codes and tokens.
 pub trait Store: Send + Sync {
-    /// Answers a question.
-    fn ask(&self, question: &Query) -> impl Future<Output = Result<QueryResult, QueryError>> + Send;
+    /// Runs a query.
+    fn ask(&self, query: &Query) -> impl Future<Output = Result<QueryResult, QueryError>> + Send;
     /// Finds events.
     fn find(&self, latest: &EventQuery) -> impl Future<Output = Result<EventPage, QueryError>> + Send;
-    /// What came after a place.
+    /// Returns the events after a position.
     fn follow(
         &self,
         place: &Position,
         filter: &Filter,
     ) -> impl Future<Output = Result<FollowedEvents, QueryError>> + Send;
-    /// So many codes after a place with which this was done, in the order of its times.
+    /// Returns up to `limit` codes after a position that were changed in this way, in the order of the changes.
     fn changed(
         &self,
         change: CodeChange,
@@ -97,9 +96,9 @@ pub trait Store: Send + Sync {
     ) -> impl Future<Output = Result<Vec<Changed>, QueryError>> + Send;
     /// Counts events.
     fn count(&self, filter: &Filter) -> impl Future<Output = Result<u64, QueryError>> + Send;
-    /// A code of the list.
+    /// Returns a code of the list.
     fn code(&self, code: &str) -> impl Future<Output = Result<Option<ListedCode>, QueryError>> + Send;
-    /// So many codes of the list, the latest first, after a place.
+    /// Returns up to `limit` codes of the list after a position, the latest first.
     fn codes(
         &self,
         after: Option<&Cursor>,
@@ -109,28 +108,28 @@ pub trait Store: Send + Sync {
     fn add(&self, code: &ListedCode) -> impl Future<Output = Result<AddResult, QueryError>> + Send;
     /// Replaces a code.
     fn replace(&self, code: &ListedCode) -> impl Future<Output = Result<(), QueryError>> + Send;
-    /// The opt-out of a code's recipient.
+    /// Returns the opt-out of a code's recipient.
     fn opt_out(&self, code: &str) -> impl Future<Output = Result<Option<OptOut>, QueryError>> + Send;
-    /// The token of a hash, also one that has expired.
+    /// Returns the token with a hash, even if it has expired.
     fn token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<Option<KeptToken>, QueryError>> + Send;
-    /// Keeps a token: whether it is new.
+    /// Stores a token; returns true if it is new.
     fn add_token(&self, token: &KeptToken) -> impl Future<Output = Result<bool, QueryError>> + Send;
-    /// Deletes the token of a hash: whether there was one, which only one of several callers is told.
+    /// Deletes the token with a hash; returns true if it existed, which only one of several concurrent callers gets.
     fn delete_token(&self, hash: &[u8; 32]) -> impl Future<Output = Result<bool, QueryError>> + Send;
 }
 
-/// An opt-out as a store keeps it. Early versions recorded the code alone.
+/// An opt-out as a store keeps it. Early versions recorded only the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptOut {
     /// The code.
     pub code: String,
     /// The time of the request.
     pub since: Option<Timestamp>,
-    /// The one who asked.
+    /// The person who made the request.
     pub by: Option<Requester>,
 }
 
-/// Who records an opt-out.
+/// The person who records an opt-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
     /// The recipient, on the page.
@@ -140,7 +139,7 @@ pub enum Requester {
 }
 
 impl Requester {
-    /// The name in stores and JSON.
+    /// Returns the name in stores and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Page => "page",

@@ -1,4 +1,5 @@
-//! Events out of what a queue, a log or a file has kept: stored events as they are, requests by the way of every hit.
+//! Replay: makes events from what a queue, a log or a file has kept. Stored events stay as they are; requests are
+//! handled like every hit.
 
 mod prefix;
 
@@ -19,125 +20,125 @@ use crate::hit::outcome::Ignored;
 use crate::hit::read::{RequestContext, code_of};
 pub use prefix::find_object;
 
-/// Why a text becomes no event.
+/// The reason why a text is not made into an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayError {
-    /// It is a request, but no hit.
+    /// The text is a request, but not a hit.
     Ignored(Ignored),
-    /// There is nothing in it to make an event of.
+    /// The text contains nothing from which an event can be made.
     Poison {
-        /// Why, in words.
+        /// The reason in words.
         reason: String,
         /// The text.
         text: String,
     },
 }
 
-/// What is known of a text beside it.
+/// The facts about a text that are not in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// Identifies it, and is the same whenever it is read.
+    /// The id of the text, which is the same whenever it is read.
     pub id: &'a str,
-    /// The time for requests that tell none.
+    /// The time for requests that have none.
     pub time: DateTime<Utc>,
 }
 
-/// The event that a text holds, or that its request becomes under the configuration.
+/// Returns the event in a text, or makes one from its request under the configuration.
 ///
 /// # Errors
 ///
-/// [`Unusable`]
+/// [`ReplayError`] if the text is not a hit, or no event can be made from it.
 pub fn event(text: String, origin: Origin<'_>, config: &Config) -> Result<Event, ReplayError> {
     read(text, origin, config).map(|(event, _)| event)
 }
 
-/// The same with the code of its hit, where it has one.
+/// Like [`event`], but also returns the code of the hit, if it has one.
 ///
 /// # Errors
 ///
-/// [`Unusable`]
+/// [`ReplayError`], as for [`event`].
 pub fn event_and_code(
     text: String,
     origin: Origin<'_>,
     config: &Config,
 ) -> Result<(Event, Option<String>), ReplayError> {
-    let (event, made_of) = read(text, origin, config)?;
-    let code = match made_of {
-        MadeOf::Request { code } => code,
-        MadeOf::Event => event.code(),
+    let (event, source) = read(text, origin, config)?;
+    let code = match source {
+        Source::Request { code } => code,
+        Source::Event => event.code(),
     };
     Ok((event, code))
 }
 
-enum MadeOf {
+enum Source {
     Event,
     Request { code: Option<String> },
 }
 
-fn read(text: String, origin: Origin<'_>, config: &Config) -> Result<(Event, MadeOf), ReplayError> {
+fn read(text: String, origin: Origin<'_>, config: &Config) -> Result<(Event, Source), ReplayError> {
     let text = match find(text) {
-        Ok(Found::Event(event)) => return Ok((event, MadeOf::Event)),
+        Ok(Found::Event(event)) => return Ok((event, Source::Event)),
         Ok(Found::Payload(text)) => text,
         Err((why, text)) => {
             let reason = why.reason().to_owned();
             return Err(ReplayError::Poison { reason, text });
         }
     };
-    match guarded(|| made(&text, origin, config)) {
-        Ok((event, code)) => Ok((event, MadeOf::Request { code })),
-        Err(NotMade::Ignored(why)) => Err(ReplayError::Ignored(why)),
-        Err(NotMade::Poison(reason)) => Err(ReplayError::Poison { reason, text }),
+    match catch_build_panic(|| build_event(&text, origin, config)) {
+        Ok((event, code)) => Ok((event, Source::Request { code })),
+        Err(BuildError::Ignored(why)) => Err(ReplayError::Ignored(why)),
+        Err(BuildError::Poison(reason)) => Err(ReplayError::Poison { reason, text }),
     }
 }
 
-enum NotMade {
+enum BuildError {
     Ignored(Ignored),
     Poison(String),
 }
 
-/// What `make` makes of one text; should that panic, it is the fault of this text alone, and not of all that stand beside it.
-fn guarded<T>(make: impl FnOnce() -> Result<T, NotMade>) -> Result<T, NotMade> {
+/// Calls `make` for one text and reports a panic as this text's error, so that the others are not lost.
+fn catch_build_panic<T>(make: impl FnOnce() -> Result<T, BuildError>) -> Result<T, BuildError> {
     catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
-        Err(NotMade::Poison(
+        Err(BuildError::Poison(
             "making its event failed by a fault of this program (panic)".to_owned(),
         ))
     })
 }
 
-/// The event of a request, and its code.
-fn made(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), NotMade> {
+/// Makes the event of a request, and returns it with its code.
+fn build_event(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), BuildError> {
     let payload = text.as_bytes();
     match answer::catch_panic(payload, || answer::answer_for(payload, config)) {
         Answer::Accepted { request, .. } => {
-            let circumstances = RequestContext {
+            let context = RequestContext {
                 now: origin.time,
                 invocation: origin.id.to_owned(),
                 trusted_hops: config.trusted_hops,
             };
             let code = code_of(&request);
-            Ok((answer::event(*request, &circumstances, config), code))
+            Ok((answer::event(*request, &context, config), code))
         }
         Answer::Ignored {
             why: why @ (Ignored::Unreadable(_) | Ignored::Panic),
             ..
-        } => Err(NotMade::Poison(format!(
+        } => Err(BuildError::Poison(format!(
             "it is neither an event nor a request ({})",
             why.name()
         ))),
-        Answer::Ignored { why, .. } => Err(NotMade::Ignored(why)),
-        Answer::Refused(error) => Err(NotMade::Poison(error.to_string())),
+        Answer::Ignored { why, .. } => Err(BuildError::Ignored(why)),
+        Answer::Refused(error) => Err(BuildError::Poison(error.to_string())),
     }
 }
 
-/// Of a line of a log or a file: the part that is ours, none when the line is somebody else's.
+/// Returns the part of a line of a log or a file that this program wrote; none if another program wrote the line.
 ///
-/// Logs put times, ids and levels before what was written; the part begins directly behind such a prefix ([`find_object`]).
+/// Logs put times, ids and levels before a line; the part begins directly after such a prefix ([`find_object`]).
 pub fn extract_own_part(line: &str) -> Option<&str> {
     let (text, whole) = find_object(line)?;
     let Ok(top) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text) else {
-        // What was cut off is refused with a reason; it must not pass for a line of somebody else.
-        let begun = |mark: &str| text.contains(mark);
-        let cut = begun(UNDELIVERED) || whole && (begun("\"@timestamp\"") || begun("\"stage-variables\""));
+        // A line that was cut off is refused with a reason; it must not count as another program's line.
+        let contains = |mark: &str| text.contains(mark);
+        let cut = contains(UNDELIVERED) || whole && (contains("\"@timestamp\"") || contains("\"stage-variables\""));
         return cut.then_some(text);
     };
     let has = |key: &str| top.contains_key(key);
@@ -148,7 +149,7 @@ pub fn extract_own_part(line: &str) -> Option<&str> {
     (marked || whole && (event || payload)).then_some(text)
 }
 
-/// What `aws logs filter-log-events` prints.
+/// The output of `aws logs filter-log-events`.
 #[derive(Debug, Deserialize)]
 pub struct LogExport {
     events: Vec<ExportedLine>,
@@ -160,13 +161,13 @@ struct ExportedLine {
 }
 
 impl LogExport {
-    /// The lines of the log.
+    /// Returns the lines of the log.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
         self.events.iter().map(|line| line.message.as_str())
     }
 }
 
-/// Exports of a log, one after the other; none when the text is anything else.
+/// Parses consecutive exports of a log; none if the text is anything else.
 pub fn exported(text: &str) -> Option<Vec<LogExport>> {
     if !text.contains("\"events\"") {
         return None;
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_panic_over_one_text_is_its_reason() {
-        let Err(NotMade::Poison(reason)) = guarded::<()>(|| panic!("a fault in making")) else {
+        let Err(BuildError::Poison(reason)) = catch_build_panic::<()>(|| panic!("a fault in making")) else {
             panic!("it has a reason")
         };
         assert!(reason.contains("panic"), "{reason}");

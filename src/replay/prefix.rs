@@ -1,7 +1,7 @@
-//! The parts of a log line: what the log puts before each line, and the JSON object that a program wrote.
+//! The parts of a log line: the prefix that the log adds to each line, and the JSON object that a program wrote.
 //!
-//! Only the forms that stand here are known. A log also holds lines in which texts of visitors stand, such as codes and user
-//! agents, and a visitor may write JSON into them: an object is believed only directly behind a known prefix.
+//! Only the following prefixes are known. A log also has lines with texts of visitors, such as codes and user agents,
+//! and a visitor may write JSON into them: an object is trusted only directly after a known prefix.
 //!
 //! | prefix | written by |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | `TIME stdout F` | Kubernetes |
 //! | `SERVICE \|`, `SERVICE \| TIME` | Docker Compose |
 
-/// Returns the JSON object that a log line holds behind a known prefix, and whether there is no prefix at all.
+/// Returns the JSON object after a known prefix in a log line, and true if there is no prefix.
 pub fn find_object(line: &str) -> Option<(&str, bool)> {
     let text = line.trim_start_matches('\u{feff}').trim();
     let (prefix, _) = text.split_once('{')?;
@@ -42,7 +42,7 @@ fn is_prefix(prefix: &str) -> bool {
     }
 }
 
-/// Returns the words behind a date and time.
+/// Returns the words after a date and time.
 fn after_time<'a, 'b>(words: &'a [&'b str]) -> Option<&'a [&'b str]> {
     match words {
         [time, rest @ ..]
@@ -62,13 +62,13 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// As in `2026-03-01`, also behind a bracket.
+/// Returns true for texts such as `2026-03-01`, also after a bracket.
 fn is_day(text: &str) -> bool {
     let parts: Vec<_> = text.trim_start_matches('[').split(['-', '/']).collect();
     parts.len() == 3 && parts.into_iter().all(is_number)
 }
 
-/// As in `09:30:00`, also with a fraction, a zone or a bracket behind it.
+/// Returns true for texts such as `09:30:00`, also with a fraction, a zone or a bracket after it.
 fn is_clock(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_digit() || b":.,+-Z]".contains(&byte);
     text.len() >= 8 && text.bytes().all(known) && text.as_bytes()[2] == b':' && text.as_bytes()[5] == b':'
@@ -78,7 +78,8 @@ fn is_month(text: &str) -> bool {
     text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
-/// A host, a container, a request's id, or a stream such as `2026/03/01/[$LATEST]0123`; never a time.
+/// Returns true for a host, a container, a request's id, or a stream such as `2026/03/01/[$LATEST]0123`; never for a
+/// time.
 fn is_name(text: &str) -> bool {
     text.chars()
         .all(|character| character.is_ascii_alphanumeric() || "-_./$[]".contains(character))
@@ -91,7 +92,7 @@ fn is_level(text: &str) -> bool {
         .any(|level| word.eq_ignore_ascii_case(level))
 }
 
-/// As in `pixel[123]:`.
+/// Returns true for texts such as `pixel[123]:`.
 fn is_ident(text: &str) -> bool {
     text.strip_suffix(':')
         .is_some_and(|name| !name.is_empty() && is_name(name))

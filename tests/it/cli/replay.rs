@@ -602,7 +602,7 @@ fn what_was_refused_can_be_replayed_when_the_index_takes_it() {
     assert_eq!(ids(&open).len(), bad);
     let still = std::fs::read_to_string(folder.join("again.ndjson")).expect("one is refused");
     assert!(
-        still.contains("no JSON object") || still.contains("without a time"),
+        still.contains("not a JSON object") || still.contains("without a time"),
         "{still}"
     );
 }

@@ -369,7 +369,7 @@ fn a_name_that_no_index_can_have_is_refused() {
         assert!(
             error
                 .remedy
-                .starts_with(&format!("{part} is no part of a date pattern")),
+                .starts_with(&format!("{part} is not a part of a date pattern")),
             "{pattern}: {error}"
         );
     }

@@ -300,7 +300,7 @@ fn poison() -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("not-json", "<xml/>".to_owned(), "it is not JSON"),
         ("cut", event("cut", 1, 0).to_string()[..40].to_owned(), "it is not JSON"),
-        ("list", "[1]".to_owned(), "no JSON object"),
+        ("list", "[1]".to_owned(), "not a JSON object"),
         (
             "gzip",
             "H4sIAAAAAAAA/6tWSk7NS8wtyEkFAKbN9RQLAAAA".to_owned(),
