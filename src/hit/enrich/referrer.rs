@@ -1,4 +1,4 @@
-//! Where a page's visitor came from: medium, name and registrable domain.
+//! The source of a page's visitor: medium, name and registrable domain.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -7,27 +7,27 @@ use reqwest::Url;
 
 use crate::hit::enrich::domain::{Registrable, registrable};
 
-/// The kind of source.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Medium {
     /// A search engine.
     Search,
-    /// A social network, a messenger, a forum.
+    /// A social network, a messenger or a forum.
     Social,
-    /// Mail in a browser.
+    /// A mailbox in a browser.
     Email,
-    /// An assistant.
+    /// An AI assistant.
     Ai,
-    /// The same site.
+    /// The tracked site itself.
     Internal,
     /// Another site.
     Referral,
-    /// Nowhere, as the page itself says.
+    /// No source, as the page itself reports.
     Direct,
 }
 
 impl Medium {
-    /// All of them.
+    /// Every medium.
     pub const ALL: [Self; 7] = [
         Self::Search,
         Self::Social,
@@ -38,7 +38,7 @@ impl Medium {
         Self::Direct,
     ];
 
-    /// The name stored with the event.
+    /// Returns the name stored with the event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Search => "search",
@@ -52,38 +52,38 @@ impl Medium {
     }
 }
 
-/// A source.
+/// The source of a visit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrer {
-    /// Its kind.
+    /// The kind of the source.
     pub medium: Medium,
-    /// Its name, when it is a known one.
+    /// The name of a known source.
     pub name: Option<&'static str>,
-    /// Its registrable domain; its host where that has none, as addresses.
+    /// The registrable domain; the host if it has none, as with addresses.
     pub domain: Option<String>,
 }
 
-/// What a hit says of where its visitor was.
+/// The addresses in a hit that show its source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trail<'a> {
-    /// Where the page's visitor came from, as the page says; empty when it says nowhere.
+    /// The referrer as the page's script reports it; empty if the page has none.
     pub origin: Option<&'a str>,
     /// The tracked page.
     pub page: Option<&'a str>,
-    /// The `Referer` header of the image's request, which is the page that shows it.
+    /// The `Referer` header of the image's request: the page that shows the image.
     pub header: Option<&'a str>,
 }
 
-/// The source of a visit, as far as something is known: what the page says, else the page that shows the image when it is
-/// another than the tracked one or a known source, such as a mailbox in a browser.
+/// Finds the source of a visit: the page's own report, else the page that shows the image if it is not the tracked one or if
+/// it is a known source, such as a mailbox in a browser.
 ///
 /// ```
-/// use pixel::referrer::{Medium, Trail, of};
-/// let visit = of(Trail { origin: Some("https://www.google.co.uk/"), page: Some("https://shop.example/"), header: None });
+/// use pixel::hit::enrich::referrer::{Medium, Trail, find_referrer};
+/// let visit = find_referrer(Trail { origin: Some("https://www.google.co.uk/"), page: Some("https://shop.example/"), header: None });
 /// assert_eq!(visit.map(|source| (source.medium, source.name)), Some((Medium::Search, Some("Google"))));
 /// ```
 pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
-    // A page shows its own image: most hits of pages.
+    // A page shows its own image in most hits.
     if trail.origin.is_none() && trail.header == trail.page {
         return None;
     }
@@ -106,10 +106,10 @@ pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
     }
 }
 
-/// No name in the DNS is longer (RFC 1035, 3.1).
+/// Names in the DNS are not longer (RFC 1035, 3.1).
 const MAX_HOST_BYTES: usize = 253;
 
-/// The host of a URL, or of an app as Android's browsers write it (`android-app://com.example/`).
+/// Returns the host of a URL, or of an app as Android's browsers write it (`android-app://com.example/`).
 fn host(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     url.host_str()
@@ -147,19 +147,19 @@ fn judge(host: &str, page: Option<&str>) -> Referrer {
     }
 }
 
-/// A source's kind and name.
+/// The kind and name of a source.
 type Known = (Medium, &'static str);
 
-/// What the table says of a name.
+/// The table's entry of a name.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     known: Known,
-    /// It says nothing of the names below it.
+    /// True if the entry does not apply to names below it.
     alone: bool,
 }
 
-/// The longest known name that the host ends in, else the longest with any suffix. A name below somebody else's domain, such
-/// as `google.blogspot.com`, is nobody's.
+/// Returns the longest known name at the end of the host, else the longest with any suffix. A name below somebody else's
+/// domain, such as `google.blogspot.com`, is not known.
 fn known(host: &str, domain: Option<Registrable<'_>>) -> Option<Known> {
     let host = host.strip_prefix("www.").unwrap_or(host);
     find(host).or_else(|| {

@@ -1,57 +1,57 @@
-//! Which program, system and kind of device an agent names.
+//! Reads program, operating system and kind of device from a user agent.
 //!
-//! Names follow what the reference list of agents (`uap-core`) calls them, so that reports can be compared. The tables are
-//! ours: words with ranks instead of regular expressions, all searched in one pass, because building the reference's
-//! expressions takes a hundred times as long as looking at a thousand agents does here. What is in no table is named by
-//! the agent's own first word, or by the word in it that calls itself a robot.
+//! Names follow the reference list of user agents (`uap-core`), so that reports can be compared. The tables are our own: ranked
+//! words instead of regular expressions, all searched in one pass, because building the reference's expressions takes a hundred
+//! times as long as reading a thousand user agents does here. A user agent in no table is named by its own first word, or by
+//! the word in it that identifies it as a robot.
 //!
-//! Where a browser has frozen its agent, its client hints (`Sec-CH-UA…`) say what it is (WICG, User-Agent Client Hints).
+//! Where a browser has frozen its user agent, its client hints (`Sec-CH-UA…`) are used (WICG, User-Agent Client Hints).
 
 use std::ops::Range;
 
 use crate::hit::enrich::rules;
 use crate::hit::enrich::rules::{RuleMatch, RuleMatches, version};
 
-/// What an agent says of itself. What it does not say is absent.
+/// The properties that a user agent reports; those not reported are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserAgent {
-    /// The browser or program.
+    /// The name of the browser or program.
     pub name: Option<String>,
-    /// Its version: numbers with dots.
+    /// The version of the program: numbers with dots.
     pub version: Option<String>,
-    /// The operating system.
+    /// The name of the operating system.
     pub os: Option<String>,
-    /// Its version.
+    /// The version of the operating system.
     pub os_version: Option<String>,
-    /// What it runs on.
+    /// The kind of device.
     pub device: Option<Device>,
 }
 
-/// Kinds of devices.
+/// The kind of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Device {
-    /// On a desk or a lap.
+    /// A desktop computer or a laptop.
     Desktop,
-    /// In a hand.
+    /// A mobile phone.
     Phone,
-    /// In two hands.
+    /// A tablet computer.
     Tablet,
-    /// A television, or a box below one.
+    /// A television, or a set-top box.
     Tv,
     /// A game console.
     Console,
-    /// A watch, or glasses.
+    /// A watch or glasses.
     Wearable,
-    /// A loudspeaker.
+    /// A smart speaker.
     Speaker,
-    /// In a car.
+    /// A car.
     Car,
-    /// A reader of electronic books.
+    /// An e-book reader.
     Reader,
 }
 
 impl Device {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 9] = [
         Self::Desktop,
         Self::Phone,
@@ -64,7 +64,7 @@ impl Device {
         Self::Reader,
     ];
 
-    /// The name stored with the event.
+    /// Returns the name stored with the event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Desktop => "desktop",
@@ -84,7 +84,7 @@ impl Device {
     }
 }
 
-/// Reads an agent, in which `found` was found. `header` gives headers by their names in small letters.
+/// Parses a user agent; `found` holds its matches. `header` returns headers by their names in lower case.
 pub fn parse_user_agent<'h>(
     agent: &str,
     found: &RuleMatches<'_>,
@@ -113,7 +113,7 @@ pub fn parse_user_agent<'h>(
     read
 }
 
-/// Internet Explorer shows itself as an older one to some pages; its engine does not.
+/// Corrects the version of Internet Explorer, which pretends to be an older one for some pages; its engine does not.
 fn explorer(mut answer: RuleMatch, agent: &str) -> RuleMatch {
     if answer.meaning == "IE"
         && let Some((_, engine)) = agent.split_once("Trident/")
@@ -128,7 +128,8 @@ fn owned(answer: RuleMatch) -> (String, Option<String>) {
     (answer.meaning.to_owned(), answer.version)
 }
 
-/// Windows counts its kernels otherwise than its names, and many of Apple's programs tell only the kernel's version.
+/// Returns the version of the system: Windows numbers its kernels differently, and many of Apple's programs report only the
+/// kernel's version.
 fn system_version(system: &RuleMatch, agent: &str) -> Option<String> {
     let kernel = agent
         .split_once(" Darwin/")
@@ -155,7 +156,7 @@ fn system_version(system: &RuleMatch, agent: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// The version of a system of Apple's by the major version of its kernel.
+/// Returns the version of an Apple system by the major version of its kernel.
 fn darwin(system: &str, kernel: u32) -> Option<String> {
     match (system, kernel) {
         ("iOS", 10) => Some("4".to_owned()),
@@ -166,24 +167,25 @@ fn darwin(system: &str, kernel: u32) -> Option<String> {
         ("iOS", 16..=24) => Some((kernel - 6).to_string()),
         ("Mac OS X", 8..=19) => Some(format!("10.{}", kernel - 4)),
         ("Mac OS X", 20..=24) => Some((kernel - 9).to_string()),
-        // Since 2025 all of Apple's systems are counted by the year.
+        // Since 2025 all of Apple's systems are numbered by year.
         (_, 25..100) => Some((kernel + 1).to_string()),
         _ => None,
     }
 }
 
-/// Letters that a robot's name is made of.
+/// Returns true for a byte that a robot's name may contain.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" -_![]:".contains(&byte)
 }
 
-/// The name by which an agent calls itself a robot, and the version behind it; the surest form first, wherever it stands.
+/// Finds the name by which a user agent identifies itself as a robot, and the version after it. The most certain form is tried
+/// first, wherever it is.
 fn robot(agent: &str) -> Option<(String, Option<String>)> {
     let agent = &agent[..agent.floor_char_boundary(rules::MAX_TEXT_BYTES)];
     let small = agent.to_ascii_lowercase();
-    // Models of phones are named so, too.
+    // Models of phones have such names as well.
     let phone = small.contains("android") && !small.contains("compatible;") && !small.contains("http");
-    // Who says another name first says nothing more by the name of a page or a mail box.
+    // If the user agent begins with another name, the address of a page or a mailbox does not identify a robot.
     let named = first_product(agent).is_some();
     let told = |place: &usize| !named || !in_address(&small, *place);
     let (name, end) = versioned(agent, &small, phone)
@@ -193,7 +195,7 @@ fn robot(agent: &str) -> Option<(String, Option<String>)> {
     (name.len() >= 3).then(|| (name.to_owned(), version(&agent.as_bytes()[end..])))
 }
 
-/// Whether a place is in the address of a page or of a mail box.
+/// Returns true if a position is in the address of a page or of a mailbox.
 fn in_address(text: &str, place: usize) -> bool {
     let ends = |byte: &u8| b" ;,()<>".contains(byte);
     let begin = text.as_bytes()[..place]
@@ -205,16 +207,16 @@ fn in_address(text: &str, place: usize) -> bool {
     word.contains('@') || word.contains("://") || word.contains("www.")
 }
 
-/// Most letters before the word that tells.
+/// The longest name before the word that identifies a robot, in bytes.
 const NAME: usize = 50;
 
-/// Where the bytes for which `fits` holds begin that end at `end`, at most [`NAME`] of them.
+/// Returns the beginning of the bytes before `end` for which `fits` is true, at most [`NAME`] of them.
 fn back(text: &str, end: usize, fits: impl Fn(u8) -> bool) -> usize {
     let bytes = text.as_bytes()[..end].iter().rev();
     end - bytes.take(NAME).take_while(|byte| fits(**byte)).count()
 }
 
-/// `Name of a Bot/1.0`: words, the last of which tells, and a number.
+/// Finds `Name of a Bot/1.0`: words, the last of which identifies a robot, and a number.
 fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
     const WORDS: [&str; 6] = ["archiver", "indexer", "scraper", "bot", "spider", "crawl"];
     let bytes = small.as_bytes();
@@ -235,10 +237,10 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
     words.sort_unstable();
     let (first, _) = *words.first()?;
     let mut begin = back(small, first, is_name_byte);
-    // All that follows without another mark between is one name.
+    // Everything up to the next other character is one name.
     let run = first + bytes[first..].iter().take_while(|byte| is_name_byte(**byte)).count();
     let (last, end) = words.into_iter().take_while(|(word, _)| *word < run).last()?;
-    // What stands before may be the rest of a version.
+    // The characters before may be the rest of a version.
     let version = back(small, begin, |byte| byte.is_ascii_alphanumeric() || byte == b'.');
     if version > 0 && bytes[version - 1] == b'/' {
         let rest = bytes[version..last].iter();
@@ -251,7 +253,7 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
     (!agent[begin..end].trim().is_empty()).then_some(begin..end)
 }
 
-/// `Name of a Bot`, without a number.
+/// Finds `Name of a Bot`, without a number.
 fn bot(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let bytes = small.as_bytes();
     let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b" -_".contains(&byte);
@@ -275,7 +277,7 @@ fn bot(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     Some(begin..last.unwrap_or(first) + 3)
 }
 
-/// A word with `spider` or `crawl` in it, and the one before.
+/// Finds a word that contains `spider` or `crawl`, and the one before it.
 fn crawler(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_[]^".contains(&byte);
     let words = ["spider", "scrape", "crawl"];
@@ -296,7 +298,7 @@ fn crawler(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     Some(begin..end)
 }
 
-/// The name that an agent begins with, when it is no browser's: `Name/1.0`.
+/// Returns the name at the beginning of a user agent, if it is not a browser's: `Name/1.0`.
 fn first_product(agent: &str) -> Option<(String, Option<String>)> {
     let (name, rest) = agent.split_once('/').unwrap_or((agent, ""));
     let fits = (2..=40).contains(&name.len()) && name.bytes().all(|byte| is_name_byte(byte) || byte == b'.');
@@ -310,7 +312,7 @@ fn first_product(agent: &str) -> Option<(String, Option<String>)> {
         .then(|| (name.to_owned(), version(rest.as_bytes())))
 }
 
-/// What client hints say, where the agent says less.
+/// Adds the client hints where the user agent gives less.
 fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     let text = |name| {
         header(name)
@@ -321,7 +323,7 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
         let version = text("sec-ch-ua-platform-version");
         let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
         match (platform, major) {
-            // Windows 11 is 13 and more (Microsoft Learn, "Detect Windows 11 using User-Agent Client Hints").
+            // Windows 11 has version 13 or higher (Microsoft Learn, "Detect Windows 11 using User-Agent Client Hints").
             ("Windows", Some(13..)) => (read.os, read.os_version) = (Some("Windows".to_owned()), Some("11".to_owned())),
             ("Windows", Some(1..)) => (read.os, read.os_version) = (Some("Windows".to_owned()), Some("10".to_owned())),
             ("Android", Some(1..)) | ("macOS", Some(11..)) => {
@@ -339,7 +341,7 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     let brands = header("sec-ch-ua-full-version-list").or_else(|| header("sec-ch-ua"));
     let chromium = read.name.as_deref().is_some_and(|name| name.starts_with("Chrome"));
     if let Some((name, version)) = brands.and_then(brand).filter(|_| chromium) {
-        // A brand that is Chrome itself adds but its version.
+        // The brand Chrome itself adds only its version.
         if name != "Chrome" {
             read.name = Some(name.to_owned());
         }
@@ -349,7 +351,7 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     }
 }
 
-/// The brand of a list that says most, and its version: `"Chromium";v="139", "Brave";v="139", "Not=A?Brand";v="8"`.
+/// Returns the most specific brand of a list, and its version: `"Chromium";v="139", "Brave";v="139", "Not=A?Brand";v="8"`.
 fn brand(list: &str) -> Option<(&'static str, &str)> {
     const BRANDS: [(&str, &str); 12] = [
         ("Microsoft Edge", "Edge"),

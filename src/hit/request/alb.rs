@@ -1,7 +1,7 @@
-//! Application Load Balancer, with single or multi-value headers.
+//! Application Load Balancer, with single-value or multi-value headers.
 //!
-//! A load balancer gives no id, no time and no address but the last entry of `X-Forwarded-For`, which it appends itself.
-//! It does not decode the query. A target group with multi-value headers must be answered with such.
+//! A load balancer gives no id, no time and no address except the last entry of `X-Forwarded-For`, which it appends itself.
+//! It does not decode the query. A target group with multi-value headers needs multi-value headers in the reply.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
@@ -61,7 +61,7 @@ fn context(headers: &Pairs, method: Option<&str>) -> Pairs {
         .collect()
 }
 
-/// The reply.
+/// Encodes the reply.
 pub(crate) fn reply(pixel: &Pixel, multi_value: bool) -> String {
     let body = if pixel.body {
         STANDARD.encode(pixel.content.bytes())
@@ -85,14 +85,14 @@ pub(crate) fn reply(pixel: &Pixel, multi_value: bool) -> String {
 
 #[cfg(feature = "cli")]
 pub(crate) mod stage {
-    //! The payload as the local stage makes it.
+    //! The payload as the local server makes it.
 
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Pairs;
     use crate::hit::request::http_request::HttpRequest;
 
-    /// The payload of a request, with the peer appended to `X-Forwarded-For` as the load balancer does.
+    /// Builds the payload of a request; appends the peer to `X-Forwarded-For` as the load balancer does.
     pub(crate) fn payload(arrived: &HttpRequest, multi_value: bool) -> Value {
         let mut headers: Pairs = arrived
             .headers

@@ -1,4 +1,4 @@
-//! HTTP API and function URL (payload 2.0). Both decode a reply's base64 on its flag alone.
+//! HTTP API and function URL (payload 2.0). Both decode the base64 of a reply if its flag is set.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Entries, Ingress, Parts, Request, last};
 use crate::hit::pixel::Pixel;
 
-/// Where payload 2.0 keeps what the passthrough template calls by these names, below `requestContext`.
+/// The paths in payload 2.0, below `requestContext`, of the values that the passthrough template gives these names.
 const CONTEXT: [(&str, &[&str]); 9] = [
     ("account-id", &["accountId"]),
     ("api-id", &["apiId"]),
@@ -19,7 +19,7 @@ const CONTEXT: [(&str, &[&str]); 9] = [
     ("user-agent", &["http", "userAgent"]),
 ];
 
-/// Decodes the payload. The query is read from `rawQueryString`, since the decoded form joins repeated names with commas.
+/// Decodes the payload. Reads the query from `rawQueryString`, since the decoded form joins repeated names with commas.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
     let mut oddities = top.oddities();
     let mut context = top
@@ -51,7 +51,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
     )
 }
 
-/// The reply.
+/// Encodes the reply.
 pub(crate) fn reply(pixel: &Pixel) -> String {
     let headers: serde_json::Map<_, _> = pixel
         .all_headers()
@@ -68,7 +68,7 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
 
 #[cfg(feature = "cli")]
 pub(crate) mod stage {
-    //! The payload as the local stage makes it.
+    //! The payload as the local server makes it.
 
     use serde_json::map::Entry;
     use serde_json::{Map, Value, json};
@@ -76,7 +76,7 @@ pub(crate) mod stage {
     use crate::hit::request::Ingress;
     use crate::hit::request::http_request::HttpRequest;
 
-    /// The payload of a request to an HTTP API or to a function URL.
+    /// Builds the payload of a request to an HTTP API or to a function URL.
     pub(crate) fn payload(ingress: Ingress, arrived: &HttpRequest) -> Value {
         let domain = match ingress {
             Ingress::FunctionUrl => "local.lambda-url.local.on.aws",
@@ -112,7 +112,7 @@ pub(crate) mod stage {
         payload
     }
 
-    /// Headers in lower case, repeated ones joined with commas.
+    /// Returns the headers in lower case, repeated ones joined with commas.
     fn joined(arrived: &HttpRequest) -> Map<String, Value> {
         let mut members = Map::<String, Value>::new();
         for (name, value) in &arrived.headers {
