@@ -120,7 +120,7 @@ fn host(url: &str) -> Option<String> {
 /// Returns whether a host shows mail in a browser: its pages are mails, wherever an image in one is loaded.
 ///
 /// ```
-/// use pixel::referrer::is_mailbox;
+/// use pixel::hit::enrich::referrer::is_mailbox;
 /// assert!(["mail.proton.me", "outlook.live.com", "webmail.shop.example"].iter().all(|host| is_mailbox(host)));
 /// assert!(!["shop.example", "mailchimp.com"].iter().any(|host| is_mailbox(host)));
 /// ```

@@ -1,8 +1,8 @@
-//! What is stored: the event document, and the one constructor that turns a [`Hit`] into it.
+//! The event document that is stored, and the only constructor that turns a [`Hit`] into it.
 //!
-//! That nothing private is stored unless the policy says so is a property of [`Event::new`] alone. Names come from the
-//! Elastic Common Schema wherever it has one. What a visitor can name never becomes a field's name: it stands in `labels`
-//! and, as the request came, in `params`, which is kept and not indexed.
+//! [`Event::new`] alone ensures that nothing private is stored unless the policy allows it. Names come from the Elastic Common
+//! Schema where it has one. A name that a visitor can choose never becomes a field's name: it is stored in `labels` and, as the
+//! request came, in `params`, which is kept and not indexed.
 
 mod code;
 pub mod fields;
@@ -27,14 +27,14 @@ use crate::hit::privacy::{AddressPolicy, Applied, Key, PrivacySignals, SignalPol
 use crate::hit::read::{Hit, Screen};
 use crate::hit::request::Oddity;
 
-/// What may be stored.
+/// The privacy policy for stored events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// What becomes of the visitor's address.
+    /// The treatment of the visitor's address.
     pub address: AddressPolicy,
-    /// What becomes of ids of users and of mail addresses.
+    /// The treatment of ids of users and of mail addresses.
     pub user: UserPolicy,
-    /// What becomes of hits whose browsers ask not to be tracked.
+    /// The treatment of hits whose browsers ask not to be tracked.
     pub signal: SignalPolicy,
     /// The key of all hashes.
     pub key: Key,
@@ -64,17 +64,17 @@ impl Default for Policy {
 pub struct Event {
     /// The id in the index.
     pub id: String,
-    /// When the request was received; decides a dated index.
+    /// The time of receipt of the request; it selects a dated index.
     pub time: DateTime<Utc>,
     /// The document.
     pub document: String,
 }
 
 impl Event {
-    /// Makes the event of a hit, `ingested` being now. The document is never larger than the policy allows: longer values
-    /// are cut, then less of the raw request is kept, and `event.cut` says where.
+    /// Makes the event of a hit at the time `ingested`. The document is never larger than the policy allows: longer values are cut,
+    /// then less of the raw request is kept, and `event.cut` lists where.
     ///
-    /// `enriched` is what was read out of the same hit.
+    /// `enriched` is the data derived from the same hit.
     pub fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>) -> Self {
         let campaign = campaign::find_campaign(&hit.request.query, &enriched.page_query);
         let parts = Parts {
@@ -97,7 +97,7 @@ impl Event {
             }
             document = encode(limits);
         }
-        // Many events may wait together, and most are half as long as was allowed for.
+        // Many events may wait together, and most take half the reserved space.
         document.shrink_to_fit();
         Self {
             id: hit.id.clone(),
@@ -106,11 +106,11 @@ impl Event {
         }
     }
 
-    /// Marks the event as one of a set of data (`event.dataset`). The word must need no escapes in JSON.
+    /// Marks the event as a member of a data set (`event.dataset`). The word must need no escapes in JSON.
     #[must_use]
     pub fn with_dataset(mut self, dataset: &str) -> Self {
         let event = r#""event":{"#;
-        // Before it stand times alone, and nothing of a visitor's.
+        // Only times come before it, and nothing of a visitor's.
         if let Some(begin) = self.document.find(event) {
             let member = format!(r#""dataset":"{dataset}","#);
             self.document.insert_str(begin + event.len(), &member);
@@ -119,18 +119,18 @@ impl Event {
     }
 }
 
-/// How much of a hit is kept.
+/// The limits on the parts of a hit that are kept.
 #[derive(Debug)]
 struct Limits {
-    /// Bytes of one value or name.
+    /// The maximum bytes of one value or name.
     text: usize,
-    /// Members of one object or list.
+    /// The maximum members of one object or list.
     items: usize,
-    /// Whether the body is kept.
+    /// True if the body is kept.
     body: bool,
 }
 
-/// From generous to what fits [`Policy::MIN_BYTES`] even when every byte needs six in JSON.
+/// Ordered from generous to what fits [`Policy::MIN_BYTES`] even if every byte needs six in JSON.
 const LIMITS: [Limits; 6] = [
     Limits {
         text: 2048,
@@ -164,11 +164,11 @@ const LIMITS: [Limits; 6] = [
     },
 ];
 
-/// The bytes of most documents.
+/// The typical size of a document.
 const EXPECTED_BYTES: usize = 4096;
 
-/// Deepest body that is kept. Readers of JSON stop at a depth, serde's at 128, and the event, or the log line that holds
-/// it, puts a few levels around the body.
+/// The depth of the deepest body that is kept. Readers of JSON have a limit, serde's is 128, and the event, or the log line that
+/// holds it, adds a few levels around the body.
 const MAX_BODY_DEPTH: usize = 100;
 
 /// An index ignores longer keywords.
@@ -246,7 +246,7 @@ impl<'a> PixelFields<'a> {
         let code = hit.code.as_deref();
         let signature = signature.name();
         let campaign = keeper.optional("pixel.campaign", contents.campaign.as_deref());
-        // A code for one person is as good as her name, and so may be the second in which her mail was sent.
+        // A code for one person is as good as the person's name, and so may be the second in which the mail was sent.
         if keeper.anonymous && code.is_some_and(|code| hit.checked.may_name_person(code)) {
             return Self {
                 code: None,
@@ -373,7 +373,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Returns the host and path by which a page is listed. The URL is redacted already. A mailbox in a browser is no page.
+/// Returns the host and path by which a page is listed. The URL is already redacted. A mailbox in a browser is not a page.
 fn page_key(url: &Url<'_>) -> Option<String> {
     let web = matches!(url.scheme.as_deref(), Some("http" | "https"));
     let host = url.domain.as_deref().filter(|host| web && !is_mailbox(host))?;
@@ -456,10 +456,10 @@ struct Params<'a> {
     header: Members<'a>,
 }
 
-/// Names and values; of names that are the same after cleaning, the last counts.
+/// Names and values; of names that become equal after cleaning, the last is kept.
 type Members<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 
-/// What an event is made of.
+/// The sources of an event.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     hit: &'a Hit,
@@ -551,7 +551,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// ISO 8601 with milliseconds, in UTC.
+/// Formats a time in ISO 8601 with milliseconds, in UTC.
 pub fn format_iso(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

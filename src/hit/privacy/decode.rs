@@ -1,14 +1,14 @@
-//! Reads a text as somebody would who decodes it again and again until nothing is left to decode.
+//! Decodes a text repeatedly until nothing is left to decode.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// A text decoded to a fixed point, each byte with its place in the text as it came.
+/// A text decoded to a fixed point, with the original position of each byte.
 ///
 /// Percent-encoding (however often), `\uXXXX` of JSON, numeric HTML entities and fullwidth forms are decoded, in one pass.
 pub(super) struct View<'t> {
     bytes: Cow<'t, [u8]>,
-    /// Where each byte begins in the text, and how often it was encoded; none where nothing is encoded.
+    /// The original position of each byte, and how often it was encoded; none if nothing is encoded.
     origins: Option<Vec<(u32, u8)>>,
     length: usize,
 }
@@ -58,7 +58,7 @@ impl<'t> View<'t> {
         self.origins.as_ref().map_or(0, |origins| origins[place].1)
     }
 
-    /// Returns where a range of decoded bytes stands in the text as it came.
+    /// Returns the original range of decoded bytes.
     pub(super) fn origin(&self, range: &Range<usize>) -> Range<usize> {
         let place = |place: usize| match &self.origins {
             None => place,
@@ -73,8 +73,7 @@ impl<'t> View<'t> {
     }
 }
 
-/// What is decoded so far. Each new byte may complete an escape with those before it, which makes a byte that may
-/// complete another one.
+/// The bytes decoded so far. Each new byte may complete an escape with those before it; the decoded byte may complete another.
 struct Stack {
     bytes: Vec<u8>,
     origins: Vec<(u32, u8)>,
@@ -101,7 +100,7 @@ impl Stack {
             self.origins.truncate(begin);
             match decoded {
                 Decoded::Byte(decoded) => byte = decoded,
-                // Nothing that is more than one byte completes an escape.
+                // A character of more than one byte completes no escape.
                 Decoded::Character(character) => {
                     let mut buffer = [0; 4];
                     for part in character.encode_utf8(&mut buffer).bytes() {
@@ -129,7 +128,7 @@ impl From<char> for Decoded {
     }
 }
 
-/// Returns what the last bytes stand for, and how many of them.
+/// Returns the decoded form of the last bytes, and how many bytes it replaces.
 fn decoded_end(bytes: &[u8]) -> Option<(usize, Decoded)> {
     match bytes {
         [.., b'%', high, low] => Some((3, Decoded::Byte(hex(*high)? * 16 + hex(*low)?))),

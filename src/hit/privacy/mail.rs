@@ -1,17 +1,17 @@
-//! Finds mail addresses in decoded texts, and brings each into one form.
+//! Finds mail addresses in decoded texts, and normalizes each.
 
 use std::borrow::Cow;
 
 use super::decode::View;
 use crate::hit::privacy::redact::Found;
 
-/// Nobody's address is longer before its `@` (RFC 5321 allows 64 bytes); farther back no quote or blank is looked for.
+/// The longest part before `@` (RFC 5321 allows 64 bytes); a quote or blank farther back is ignored.
 const MAX_LOCAL_BYTES: usize = 256;
 
 /// An ambiguous text is hashed as at most this many addresses.
 const MAX_READINGS: usize = 4;
 
-/// Returns an address as it is hashed: in small letters, the host in its ASCII form, and `+` where it arrived as a blank.
+/// Returns an address as it is hashed: in lower case, the host in its ASCII form, and `+` where it arrived as a blank.
 pub(super) fn normalize_address(address: &str) -> String {
     let small = address.trim().to_lowercase();
     let bare = small.strip_prefix("mailto:").unwrap_or(&small);
@@ -39,8 +39,8 @@ fn ascii_domain(domain: &str) -> Option<String> {
     url.host_str().map(ToOwned::to_owned)
 }
 
-/// Finds mail addresses. What may be read in more than one way is replaced by the hashes of all of them, so that nothing of
-/// it is readable and each is found again.
+/// Finds mail addresses. An ambiguous text is replaced by the hashes of all its readings, so that nothing of it is readable and
+/// each address can be found again.
 pub(super) fn find_addresses(view: &View<'_>, blanks: bool, hash: &dyn Fn(&str) -> String) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found: Vec<Found> = Vec::new();
@@ -72,13 +72,13 @@ pub(super) fn find_addresses(view: &View<'_>, blanks: bool, hash: &dyn Fn(&str) 
     found
 }
 
-/// What stands before `@`.
+/// The local part of an address, before `@`.
 struct Local {
-    /// Where what is replaced begins.
+    /// The beginning of the replaced range.
     begin: usize,
-    /// Where the address may begin.
+    /// The possible beginnings of the address.
     readings: Vec<usize>,
-    /// Whether a user's name stands before it, as in `user:password@host`.
+    /// True if a user's name comes before it, as in `user:password@host`.
     user: bool,
 }
 
@@ -99,7 +99,7 @@ impl Local {
                 user: false,
             });
         }
-        // A blank before `@` is allowed, and no sentence has it before a host.
+        // A blank before `@` is allowed, and never occurs before a host in a sentence.
         while run_end > least && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
             run_end -= 1;
         }
@@ -137,7 +137,7 @@ impl Local {
     }
 }
 
-/// Returns where an address may begin between two places: at the first, and behind the last places where it can be split.
+/// Returns the possible beginnings of an address in a range: the first position, and those after the last separators.
 fn readings(bytes: &[u8], begin: usize, end: usize, split: &[u8]) -> Vec<usize> {
     let splits = |place: &usize| split.contains(&bytes[*place - 1]) && !split.contains(&bytes[*place]);
     let mut places: Vec<usize> = (begin + 1..end).rev().filter(splits).take(MAX_READINGS - 1).collect();
@@ -146,7 +146,7 @@ fn readings(bytes: &[u8], begin: usize, end: usize, split: &[u8]) -> Vec<usize> 
     places
 }
 
-/// Returns where the address begins in a run of characters that is the rest of a URL or a path; none where it is not.
+/// Returns where the address begins in a run of characters that is the rest of a URL or a path; none if it is not one.
 fn begin_in_url(view: &View<'_>, least: usize, run: usize, end: usize) -> Option<usize> {
     let bytes = view.bytes();
     let port = bytes[run..end].iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -182,7 +182,7 @@ fn begin_in_url(view: &View<'_>, least: usize, run: usize, end: usize) -> Option
     Some(begin)
 }
 
-/// Returns where the address begins in a run of characters that is in no URL.
+/// Returns where the address begins in a run of characters that is not in a URL.
 fn begin_in_text(view: &View<'_>, run: usize, end: usize) -> usize {
     let bytes = view.bytes();
     let mut begin = run;
@@ -288,7 +288,7 @@ const fn is_local_part_byte(byte: u8) -> bool {
         )
 }
 
-/// Returns where the domain ends that begins at `begin`: labels with dots between them, one label that is no number, or an
+/// Returns the end of the domain that begins at `begin`: labels with dots between them, one label that is not a number, or an
 /// address in brackets.
 fn domain_end(text: &[u8], begin: usize) -> Option<usize> {
     if text.get(begin) == Some(&b'[') {
