@@ -166,43 +166,43 @@ pub fn explain_ignored(why: Ignored) -> String {
 }
 
 /// Makes the event of an accepted request.
-pub fn event(request: Request, circumstances: &RequestContext, config: &Config) -> Event {
-    event_listed(request, circumstances, config, Listing::None)
+pub fn event(request: Request, context: &RequestContext, config: &Config) -> Event {
+    event_listed(request, context, config, Listing::None)
 }
 
 /// Makes the event of a request whose code was looked up in the list.
 pub fn event_listed(
     request: Request,
-    circumstances: &RequestContext,
+    context: &RequestContext,
     config: &Config,
     status: impl Into<CodeStatus>,
 ) -> Event {
     let status = status.into();
-    event_known(request, circumstances, config, |_| Place::default(), |_| status.clone())
+    event_known(request, context, config, |_| Place::default(), |_| status.clone())
 }
 
 /// Makes the event of a request with a server's look-ups: `place` locates the visitor's whole address, for edges that do not
 /// name its location; `status` returns the status of a code in the list.
 pub fn event_known(
     request: Request,
-    circumstances: &RequestContext,
+    context: &RequestContext,
     config: &Config,
     place: impl Fn(IpAddr) -> Place,
     status: impl Fn(&str) -> CodeStatus,
 ) -> Event {
-    let mut hit = Hit::read(request, circumstances);
+    let mut hit = Hit::read(request, context);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
         let status = status(code);
         hit.checked.signature = hit.checked.signature.with(status.listing);
         hit.listed_campaign = status.campaign;
     }
-    let beside = EnrichContext {
+    let enrich_context = EnrichContext {
         seconds_since_sent: hit.seconds_since_sent(),
         place: hit.address.map(place).unwrap_or_default(),
     };
-    let enriched = Enriched::new(&hit, beside);
-    Event::new(&hit, &enriched, &config.policy, circumstances.now)
+    let enriched = Enriched::new(&hit, enrich_context);
+    Event::new(&hit, &enriched, &config.policy, context.now)
 }
 
 #[cfg(test)]

@@ -387,13 +387,13 @@ impl Keys {
         let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
         let short = encoded.len() + 1 == SHORT_LENGTH;
         let (id, tag) = if short { (0, SHORT_TAG) } else { (1, LONG_TAG) };
-        let (said, tag) = bytes.split_at_checked(bytes.len().checked_sub(tag)?)?;
-        let id = *said.get(id)?;
+        let (signed, tag) = bytes.split_at_checked(bytes.len().checked_sub(tag)?)?;
+        let id = *signed.get(id)?;
         let key = self.0.iter().find(|key| key.id == id)?;
-        if !key.made(said, tag) {
+        if !key.made(signed, tag) {
             return None;
         }
-        if short { Some(Contents::default()) } else { read(said) }
+        if short { Some(Contents::default()) } else { read(signed) }
     }
 }
 
@@ -409,8 +409,8 @@ pub fn can_name_person(code: &str) -> bool {
     looks_signed(code) && code.len() > SHORT_LENGTH
 }
 
-fn read(said: &[u8]) -> Option<Contents> {
-    let (&form, rest) = said.split_first()?;
+fn read(signed: &[u8]) -> Option<Contents> {
+    let (&form, rest) = signed.split_first()?;
     let mut rest = rest.get(1..)?;
     if form & !(SENT | EXPIRES | RECIPIENT) != 0 {
         return None;
@@ -530,10 +530,10 @@ mod tests {
             ("1:not base64 at all!!!!!!!!!!", "base64"),
             ("1:MDEyMzQ1Njc4OWFiY2RlZg,1:ZmVkY2JhOTg3NjU0MzIxMA", "two keys 1"),
         ] {
-            let told = Keys::parse(text).expect_err(text).to_string();
+            let message = Keys::parse(text).expect_err(text).to_string();
             assert!(
-                told.contains(says) && !told.contains("hush") && !told.contains("MDEy"),
-                "{text}: {told}"
+                message.contains(says) && !message.contains("hush") && !message.contains("MDEy"),
+                "{text}: {message}"
             );
         }
         assert!(Keys::parse(" , ").is_ok_and(|keys| keys.is_empty()));

@@ -95,9 +95,9 @@ pub struct RequestContext {
 
 impl Hit {
     /// Reads a hit from a request.
-    pub fn read(mut request: Request, circumstances: &RequestContext) -> Self {
-        let received = read_time(&mut request, circumstances.now);
-        let address = read_address(&mut request, circumstances.trusted_hops);
+    pub fn read(mut request: Request, context: &RequestContext) -> Self {
+        let received = read_time(&mut request, context.now);
+        let address = read_address(&mut request, context.trusted_hops);
         note_text_oddities(&mut request);
         let parameter = |names: &[&str]| {
             let value = names
@@ -114,7 +114,7 @@ impl Hit {
         });
         let action = parameter(&["action", "event"]).and_then(|word| parse_action(&word));
         Self {
-            id: choose_id(&request).unwrap_or_else(|| circumstances.invocation.clone()),
+            id: choose_id(&request).unwrap_or_else(|| context.invocation.clone()),
             action: action.unwrap_or_else(|| if page.is_some() { "view" } else { "open" }.to_owned()),
             origin: parameter(&["referrer", "urlref", "ref"]),
             user: parameter(&["userid", "user_id", "uid", "email-id"]),
@@ -197,15 +197,15 @@ pub fn find_route(path: &str) -> Option<Route> {
 /// assert_eq!(["mail-1", "mail-1.gif", "mail-1.GIF", " mail-1 ", "mail-1 .Png\n"].map(normalize_code), ["mail-1"; 5]);
 /// ```
 pub fn normalize_code(code: &str) -> &str {
-    let around = |character: char| character.is_whitespace() || character.is_control();
-    let code = code.trim_matches(around);
+    let is_blank = |character: char| character.is_whitespace() || character.is_control();
+    let code = code.trim_matches(is_blank);
     let place = code.len().checked_sub(4).filter(|place| code.is_char_boundary(*place));
     let bare = place.map(|place| code.split_at(place)).filter(|(_, extension)| {
         [".gif", ".png"]
             .iter()
             .any(|known| extension.eq_ignore_ascii_case(known))
     });
-    bare.map_or(code, |(bare, _)| bare.trim_matches(around))
+    bare.map_or(code, |(bare, _)| bare.trim_matches(is_blank))
 }
 
 /// Finds the route of a request. API Gateway passes on only the paths that its owner has routed to the pixel, whatever the
@@ -282,8 +282,8 @@ fn choose_id(request: &Request) -> Option<String> {
 fn read_time(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
     let epoch = request.context("request-time-epoch").and_then(|text| text.parse().ok());
     let known = epoch.and_then(DateTime::from_timestamp_millis).filter(plausible);
-    let timed = !matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
-    if known.is_none() && timed {
+    let has_time = !matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
+    if known.is_none() && has_time {
         request.oddities.push(Oddity::NoTime);
     }
     known.unwrap_or(now)
@@ -320,8 +320,8 @@ fn read_address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
     if trusted_hops == 0 && peer.is_some_and(is_private_address) && names_another {
         request.oddities.push(Oddity::ProxyAddress);
     }
-    let believed = find_address(&request.headers, peer, trusted_hops);
-    if believed.is_none() {
+    let trusted = find_address(&request.headers, peer, trusted_hops);
+    if trusted.is_none() {
         let short = peer.is_some() && trusted_hops > 0;
         request.oddities.push(if short {
             Oddity::ShortForwardedFor
@@ -329,7 +329,7 @@ fn read_address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
             Oddity::NoAddress
         });
     }
-    believed.or(peer)
+    trusted.or(peer)
 }
 
 /// Finds the visitor's address in the chain of trusted proxies; none if the chain is too short.

@@ -84,9 +84,9 @@ pub fn find(touches: &[Touch]) -> HashSet<u64> {
     found
 }
 
-/// Marks those events of `(who, time, what, event)` that are in a window of [`WINDOW`] with at least `fewest` different
+/// Marks those events of `(who, time, what, event)` that are in a window of [`WINDOW`] with at least `min_different` different
 /// `what`s.
-fn mark(mut touches: Vec<(u64, i64, u64, u64)>, fewest: usize, found: &mut HashSet<u64>) {
+fn mark(mut touches: Vec<(u64, i64, u64, u64)>, min_different: usize, found: &mut HashSet<u64>) {
     touches.sort_unstable();
     for group in touches.chunk_by(|before, next| before.0 == next.0) {
         let mut within: HashMap<u64, usize> = HashMap::new();
@@ -102,7 +102,7 @@ fn mark(mut touches: Vec<(u64, i64, u64, u64)>, fewest: usize, found: &mut HashS
                 }
                 begin += 1;
             }
-            if within.len() >= fewest {
+            if within.len() >= min_different {
                 // An earlier window has marked the others, so each event is visited once.
                 found.extend(group[begin.max(marked)..=end].iter().map(|touch| touch.3));
                 marked = end + 1;

@@ -47,14 +47,14 @@ pub const PURPOSE_HEADERS: [&str; 4] = ["sec-purpose", "purpose", "x-purpose", "
 
 impl Enriched {
     /// Derives everything from a hit.
-    pub fn new(hit: &Hit, beside: EnrichContext) -> Self {
+    pub fn new(hit: &Hit, context: EnrichContext) -> Self {
         let request = &hit.request;
         let agent = request.header("user-agent");
         let found = rules::agents().search(agent.unwrap_or_default());
         let edge = geo::read_headers(|name| request.header(name));
         let place = Place {
-            country: edge.country.or(beside.place.country),
-            network: edge.network.or(beside.place.network),
+            country: edge.country.or(context.place.country),
+            network: edge.network.or(context.place.network),
         };
         let accepts = ["accept", "accept-encoding", "accept-language"];
         let signals = Signals {
@@ -62,7 +62,7 @@ impl Enriched {
             purpose: PURPOSE_HEADERS.iter().find_map(|name| request.header(name)),
             accepts: accepts.iter().any(|name| request.header(name).is_some()),
             network: place.network,
-            seconds_since_sent: beside.seconds_since_sent,
+            seconds_since_sent: context.seconds_since_sent,
             burst: false,
         };
         let origin = hit.origin.as_deref().or_else(|| {

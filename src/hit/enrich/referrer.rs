@@ -97,11 +97,11 @@ pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
         Some(origin) => host(origin).map(|origin| judge(&origin, page.as_deref())),
         None => {
             let source = judge(&trail.header.and_then(host)?, page.as_deref());
-            let told = matches!(
+            let is_informative = matches!(
                 source.medium,
                 Medium::Search | Medium::Social | Medium::Email | Medium::Ai
             );
-            told.then_some(source)
+            is_informative.then_some(source)
         }
     }
 }

@@ -187,10 +187,10 @@ fn robot(agent: &str) -> Option<(String, Option<String>)> {
     let phone = small.contains("android") && !small.contains("compatible;") && !small.contains("http");
     // If the user agent begins with another name, the address of a page or a mailbox does not identify a robot.
     let named = first_product(agent).is_some();
-    let told = |place: &usize| !named || !in_address(&small, *place);
+    let identifies = |place: &usize| !named || !in_address(&small, *place);
     let (name, end) = versioned(agent, &small, phone)
-        .or_else(|| (!phone).then(|| bot(&small, told)).flatten())
-        .or_else(|| (!phone).then(|| crawler(&small, told)).flatten())
+        .or_else(|| (!phone).then(|| bot(&small, identifies)).flatten())
+        .or_else(|| (!phone).then(|| crawler(&small, identifies)).flatten())
         .map(|range| (agent[range.clone()].trim_matches([' ', ':', '-', '[', '!']), range.end))?;
     (name.len() >= 3).then(|| (name.to_owned(), version(&agent.as_bytes()[end..])))
 }
@@ -254,14 +254,14 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
 }
 
 /// Finds `Name of a Bot`, without a number.
-fn bot(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+fn bot(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let bytes = small.as_bytes();
     let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b" -_".contains(&byte);
     let ends = |end: usize| {
         let next = bytes.get(end).copied();
         !next.is_some_and(|next| next.is_ascii_alphanumeric() || b"_.@".contains(&next))
     };
-    let mut places = small.match_indices("bot").map(|(place, _)| place).filter(told);
+    let mut places = small.match_indices("bot").map(|(place, _)| place).filter(identifies);
     let first = places.find(|place| ends(place + 3) && *place >= 2 && !small[..*place].ends_with("cu"))?;
     let begin = back(small, first, in_name);
     let begin = begin
@@ -278,11 +278,11 @@ fn bot(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
 }
 
 /// Finds a word that contains `spider` or `crawl`, and the one before it.
-fn crawler(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+fn crawler(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_[]^".contains(&byte);
     let words = ["spider", "scrape", "crawl"];
     let places = |word| small.match_indices(word).map(|(place, _)| place);
-    let first = words.into_iter().flat_map(places).filter(told).min()?;
+    let first = words.into_iter().flat_map(places).filter(identifies).min()?;
     let word = small[..first].strip_suffix(" the ").map_or(first, str::len);
     let before = small[..word].strip_suffix(' ').map_or(word, str::len);
     let of_many = back(small, before, |byte| {

@@ -241,13 +241,13 @@ struct PixelFields<'a> {
 }
 
 impl<'a> PixelFields<'a> {
-    fn new(hit: &'a Hit, keeper: &mut Redactor<'_>) -> Self {
+    fn new(hit: &'a Hit, redactor: &mut Redactor<'_>) -> Self {
         let Checked { signature, contents } = &hit.checked;
         let code = hit.code.as_deref();
         let signature = signature.name();
-        let campaign = keeper.optional("pixel.campaign", contents.campaign.as_deref());
+        let campaign = redactor.optional("pixel.campaign", contents.campaign.as_deref());
         // A code for one person is as good as the person's name, and so may be the second in which the mail was sent.
-        if keeper.anonymous && code.is_some_and(|code| hit.checked.may_name_person(code)) {
+        if redactor.anonymous && code.is_some_and(|code| hit.checked.may_name_person(code)) {
             return Self {
                 code: None,
                 signature,
@@ -258,7 +258,7 @@ impl<'a> PixelFields<'a> {
             };
         }
         Self {
-            code: keeper.optional("pixel.code", code),
+            code: redactor.optional("pixel.code", code),
             signature,
             sent: contents.sent.map(format_iso),
             seconds_since_sent: hit.seconds_since_sent(),
@@ -479,25 +479,25 @@ impl<'a> Document<'a> {
             ingested,
         } = parts;
         let request = &hit.request;
-        let wishes = PrivacySignals::from_request(request);
-        let anonymous = policy.signal != SignalPolicy::Record && wishes.against_tracking();
-        let mut keeper = Redactor::new(hit, policy, limits, anonymous);
-        let client = hit.address.and_then(|address| keeper.address(address));
-        let user_agent = keeper.user_agent(request.header("user-agent"), enriched);
-        let context = keeper.context(&request.context);
-        let (labels, querystring) = keeper.query(&request.query);
+        let signals = PrivacySignals::from_request(request);
+        let anonymous = policy.signal != SignalPolicy::Record && signals.against_tracking();
+        let mut redactor = Redactor::new(hit, policy, limits, anonymous);
+        let client = hit.address.and_then(|address| redactor.address(address));
+        let user_agent = redactor.user_agent(request.header("user-agent"), enriched);
+        let context = redactor.context(&request.context);
+        let (labels, querystring) = redactor.query(&request.query);
         let mut document = Self {
             timestamp: format_iso(hit.received),
             date: hit.received.timestamp_millis(),
             event: EventFields {
                 id: &hit.id,
-                action: keeper.text("event.action", &hit.action),
+                action: redactor.text("event.action", &hit.action),
                 ingested: format_iso(ingested),
                 ingress: request.ingress.name(),
                 cut: BTreeSet::new(),
                 oddities: Vec::new(),
             },
-            pixel: PixelFields::new(hit, &mut keeper),
+            pixel: PixelFields::new(hit, &mut redactor),
             client: Client::from_address(client, enriched),
             user_agent,
             visit: Visit {
@@ -505,8 +505,8 @@ impl<'a> Document<'a> {
                 reasons: &enriched.visit.reasons,
                 rules: classify::RULES,
             },
-            visitor: keeper.visitor(hit, policy),
-            user: keeper.user(hit.user.as_deref()),
+            visitor: redactor.visitor(hit, policy),
+            user: redactor.user(hit.user.as_deref()),
             url: None,
             page: None,
             browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
@@ -515,38 +515,38 @@ impl<'a> Document<'a> {
             }),
             http: Http {
                 request: HttpRequestFields {
-                    method: keeper.text("http.request.method", &request.method),
-                    referrer: keeper.referrer(request.header("referer")),
+                    method: redactor.text("http.request.method", &request.method),
+                    referrer: redactor.referrer(request.header("referer")),
                 },
             },
             referrer: enriched.referrer.as_ref().map(|source| Referrer {
-                domain: keeper.optional("referrer.domain", source.domain.as_deref()),
+                domain: redactor.optional("referrer.domain", source.domain.as_deref()),
                 medium: source.medium.name(),
                 name: source.name,
             }),
-            campaign: keeper.campaign(campaign, hit.code_campaign()),
+            campaign: redactor.campaign(campaign, hit.code_campaign()),
             labels,
             privacy: Privacy {
-                gpc: wishes.gpc.filter(|asked| *asked),
-                dnt: wishes.dnt,
+                gpc: signals.gpc.filter(|asked| *asked),
+                dnt: signals.dnt,
                 applied: Vec::new(),
             },
             params: Params {
-                path: keeper.members("params.path", &request.path_parameters),
+                path: redactor.members("params.path", &request.path_parameters),
                 querystring,
-                header: keeper.headers(&request.headers),
+                header: redactor.headers(&request.headers),
             },
-            stage_variables: keeper.members("stage-variables", &request.stage_variables),
+            stage_variables: redactor.members("stage-variables", &request.stage_variables),
             context,
-            body: keeper.body(request.body.as_deref()),
+            body: redactor.body(request.body.as_deref()),
         };
-        document.url = keeper.url(hit.page.as_deref());
-        let title = keeper.optional("page.title", hit.title.as_deref());
+        document.url = redactor.url(hit.page.as_deref());
+        let title = redactor.optional("page.title", hit.title.as_deref());
         document.page = Page::new(document.url.as_ref(), title);
-        let more = keeper.too_many.then_some(Oddity::TooMany);
+        let more = redactor.too_many.then_some(Oddity::TooMany);
         document.event.oddities = request.oddities.iter().copied().chain(more).map(Oddity::name).collect();
-        document.event.cut = keeper.cut;
-        document.privacy.applied = keeper.applied.into_iter().map(Applied::name).collect();
+        document.event.cut = redactor.cut;
+        document.privacy.applied = redactor.applied.into_iter().map(Applied::name).collect();
         document
     }
 }

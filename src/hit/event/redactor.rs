@@ -33,8 +33,8 @@ pub(super) struct Redactor<'a> {
 
 impl<'a> Redactor<'a> {
     pub(super) fn new(hit: &Hit, policy: &Policy, limits: &'a Limits, anonymous: bool) -> Self {
-        let told = hit.request.context("source-ip").map(ToOwned::to_owned);
-        let own = hit.address.iter().map(ToString::to_string).chain(told).collect();
+        let source_ip = hit.request.context("source-ip").map(ToOwned::to_owned);
+        let own = hit.address.iter().map(ToString::to_string).chain(source_ip).collect();
         let code = hit.code.as_deref();
         let of_mail = code.filter(|code| !hit.checked.may_name_person(code));
         Self {

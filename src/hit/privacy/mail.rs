@@ -44,13 +44,13 @@ fn ascii_domain(domain: &str) -> Option<String> {
 pub(super) fn find_addresses(view: &View<'_>, blanks: bool, hash: &dyn Fn(&str) -> String) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found: Vec<Found> = Vec::new();
-    let mut least = 0;
+    let mut lower_bound = 0;
     for at in 0..bytes.len() {
-        if bytes[at] != b'@' || at < least {
+        if bytes[at] != b'@' || at < lower_bound {
             continue;
         }
         let Some(end) = domain_end(bytes, at + 1) else { continue };
-        let Some(local) = Local::find(view, least, at, end, blanks) else {
+        let Some(local) = Local::find(view, lower_bound, at, end, blanks) else {
             continue;
         };
         let address = |begin: usize| view.text(&(begin..end)).into_owned();
@@ -67,7 +67,7 @@ pub(super) fn find_addresses(view: &View<'_>, blanks: bool, hash: &dyn Fn(&str) 
             with.push_str(&hashed);
         }
         found.push((local.begin..end, with));
-        least = end;
+        lower_bound = end;
     }
     found
 }
@@ -83,16 +83,16 @@ struct Local {
 }
 
 impl Local {
-    fn find(view: &View<'_>, least: usize, at: usize, end: usize, blanks: bool) -> Option<Self> {
+    fn find(view: &View<'_>, lower_bound: usize, at: usize, end: usize, blanks: bool) -> Option<Self> {
         let bytes = view.bytes();
-        let least = least.max(at.saturating_sub(MAX_LOCAL_BYTES * 4));
+        let lower_bound = lower_bound.max(at.saturating_sub(MAX_LOCAL_BYTES * 4));
         let mut run_end = at;
         // `anna(home)@shop.example`
-        if bytes[least..at].last() == Some(&b')') {
-            run_end = least + bytes[least..at].iter().rposition(|byte| *byte == b'(')?;
+        if bytes[lower_bound..at].last() == Some(&b')') {
+            run_end = lower_bound + bytes[lower_bound..at].iter().rposition(|byte| *byte == b'(')?;
         }
-        if bytes[least..run_end].last() == Some(&b'"') {
-            let begin = quoted_begin(bytes, least, run_end);
+        if bytes[lower_bound..run_end].last() == Some(&b'"') {
+            let begin = quoted_begin(bytes, lower_bound, run_end);
             return Some(Self {
                 begin,
                 readings: vec![begin],
@@ -100,13 +100,13 @@ impl Local {
             });
         }
         // A blank before `@` is allowed, and never occurs before a host in a sentence.
-        while run_end > least && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
+        while run_end > lower_bound && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
             run_end -= 1;
         }
-        let stop = bytes[least..run_end]
+        let stop = bytes[lower_bound..run_end]
             .iter()
             .rposition(|byte| !is_local_part_byte(*byte));
-        let run = stop.map_or(least, |place| least + place + 1);
+        let run = stop.map_or(lower_bound, |place| lower_bound + place + 1);
         let run = run
             + bytes[run..run_end]
                 .iter()
@@ -115,11 +115,11 @@ impl Local {
         if run == run_end {
             return None;
         }
-        let (begin, split): (usize, &[u8]) = if let Some(begin) = begin_in_url(view, least, run, run_end) {
+        let (begin, split): (usize, &[u8]) = if let Some(begin) = begin_in_url(view, lower_bound, run, run_end) {
             (begin, b"/=&?#")
         } else {
             let begin = begin_in_text(view, run, run_end);
-            if blanks && let Some(begin) = begin_with_blanks(bytes, least, begin, end) {
+            if blanks && let Some(begin) = begin_with_blanks(bytes, lower_bound, begin, end) {
                 (begin, b" ")
             } else {
                 (begin, b"/=&?")
@@ -128,7 +128,7 @@ impl Local {
         if begin >= run_end {
             return None;
         }
-        let user = user_begin(bytes, least, begin);
+        let user = user_begin(bytes, lower_bound, begin);
         Some(Self {
             begin: user.unwrap_or(begin),
             readings: readings(bytes, begin, run_end, split),
@@ -147,10 +147,10 @@ fn readings(bytes: &[u8], begin: usize, end: usize, split: &[u8]) -> Vec<usize> 
 }
 
 /// Returns where the address begins in a run of characters that is the rest of a URL or a path; none if it is not one.
-fn begin_in_url(view: &View<'_>, least: usize, run: usize, end: usize) -> Option<usize> {
+fn begin_in_url(view: &View<'_>, lower_bound: usize, run: usize, end: usize) -> Option<usize> {
     let bytes = view.bytes();
     let port = bytes[run..end].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let after_port = run > least && bytes[run - 1] == b':' && port > 0 && bytes.get(run + port) == Some(&b'/');
+    let after_port = run > lower_bound && bytes[run - 1] == b':' && port > 0 && bytes.get(run + port) == Some(&b'/');
     if !matches!(bytes[run], b'/' | b'?') && !after_port {
         return None;
     }
@@ -203,9 +203,9 @@ fn begin_in_text(view: &View<'_>, run: usize, end: usize) -> usize {
 }
 
 /// Returns where a quoted local part begins that ends at `end`.
-fn quoted_begin(bytes: &[u8], least: usize, end: usize) -> usize {
+fn quoted_begin(bytes: &[u8], lower_bound: usize, end: usize) -> usize {
     let slashes = |place: usize| {
-        bytes[least..place]
+        bytes[lower_bound..place]
             .iter()
             .rev()
             .take_while(|byte| **byte == b'\\')
@@ -213,7 +213,7 @@ fn quoted_begin(bytes: &[u8], least: usize, end: usize) -> usize {
     };
     let own = slashes(end - 1);
     let mut place = (end - 1).saturating_sub(own);
-    while place > least {
+    while place > lower_bound {
         place -= 1;
         if bytes[place] == b'"' {
             let before = slashes(place);
@@ -223,35 +223,35 @@ fn quoted_begin(bytes: &[u8], least: usize, end: usize) -> usize {
             place -= before;
         }
     }
-    let stop = bytes[least..end].iter().rposition(|byte| *byte == b' ');
-    stop.map_or(least, |place| least + place + 1)
+    let stop = bytes[lower_bound..end].iter().rposition(|byte| *byte == b' ');
+    stop.map_or(lower_bound, |place| lower_bound + place + 1)
 }
 
 /// Returns where the words begin before an address whose `+` arrived as a blank: the whole value is words and the address.
-fn begin_with_blanks(bytes: &[u8], least: usize, run: usize, end: usize) -> Option<usize> {
-    if run == least || bytes[run - 1] != b' ' || !matches!(bytes.get(end), None | Some(b'&' | b'"' | b'#' | b';')) {
+fn begin_with_blanks(bytes: &[u8], lower_bound: usize, run: usize, end: usize) -> Option<usize> {
+    if run == lower_bound || bytes[run - 1] != b' ' || !matches!(bytes.get(end), None | Some(b'&' | b'"' | b'#' | b';')) {
         return None;
     }
     let of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || b" ._-+'~!$*".contains(&byte);
-    let stop = bytes[least..run].iter().rposition(|byte| !of_word(*byte));
-    let begin = stop.map_or(least, |place| least + place + 1);
+    let stop = bytes[lower_bound..run].iter().rposition(|byte| !of_word(*byte));
+    let begin = stop.map_or(lower_bound, |place| lower_bound + place + 1);
     let begin = begin + bytes[begin..run].iter().take_while(|byte| **byte == b' ').count();
-    let is_value = begin == 0 || begin > least && matches!(bytes[begin - 1], b'=' | b'"' | b':' | b' ');
+    let is_value = begin == 0 || begin > lower_bound && matches!(bytes[begin - 1], b'=' | b'"' | b':' | b' ');
     (is_value && begin < run).then_some(begin)
 }
 
 /// Returns where a user's name begins that stands before a colon: `user:password@host`.
-fn user_begin(bytes: &[u8], least: usize, run: usize) -> Option<usize> {
+fn user_begin(bytes: &[u8], lower_bound: usize, run: usize) -> Option<usize> {
     const KNOWN: [&[u8]; 13] = [
         b"mailto", b"to", b"from", b"cc", b"bcc", b"mail", b"email", b"e-mail", b"sip", b"sips", b"xmpp", b"acct",
         b"contact",
     ];
-    if run == least || bytes[run - 1] != b':' {
+    if run == lower_bound || bytes[run - 1] != b':' {
         return None;
     }
     let of_word = |byte: u8| byte.is_ascii_graphic() && !b"/\"'=&?<>(){}[],;".contains(&byte) || byte >= 0x80;
-    let stop = bytes[least..run].iter().rposition(|byte| !of_word(*byte));
-    let begin = stop.map_or(least, |place| least + place + 1);
+    let stop = bytes[lower_bound..run].iter().rposition(|byte| !of_word(*byte));
+    let begin = stop.map_or(lower_bound, |place| lower_bound + place + 1);
     let word = &bytes[begin..run - 1];
     let text = String::from_utf8_lossy(word);
     let known = KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known))

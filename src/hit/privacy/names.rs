@@ -5,7 +5,7 @@
 
 use super::decode::View;
 
-/// The length from which a name that may hold a secret word is treated as secret without a closer look, in bytes.
+/// The maximum length of a name, in bytes; a longer one that may hold a secret word is treated as secret without a closer look.
 const MAX_NAME_BYTES: usize = 512;
 
 /// Words that make a name a secret's name wherever they occur in a part of it.

@@ -479,17 +479,17 @@ const fn is_key_byte(byte: u8) -> bool {
 
 /// Returns the name before a colon, and whether it stands in quotes, as in JSON.
 fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
-    let least = colon.saturating_sub(MAX_KEY_BYTES);
+    let lower_bound = colon.saturating_sub(MAX_KEY_BYTES);
     let mut end = colon;
-    while end > least && bytes[end - 1] == b' ' {
+    while end > lower_bound && bytes[end - 1] == b' ' {
         end -= 1;
     }
-    let quote = bytes[least..end]
+    let quote = bytes[lower_bound..end]
         .last()
         .copied()
         .filter(|byte| matches!(byte, b'"' | b'\''));
     let Some(quote) = quote else {
-        let length = bytes[least..end]
+        let length = bytes[lower_bound..end]
             .iter()
             .rev()
             .take_while(|byte| is_key_byte(**byte))
@@ -500,10 +500,10 @@ fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
         return (length > 0 && !other).then_some((begin..end, false));
     };
     end -= 1;
-    while end > least && bytes[end - 1] == b'\\' {
+    while end > lower_bound && bytes[end - 1] == b'\\' {
         end -= 1;
     }
-    let begin = least + bytes[least..end].iter().rposition(|byte| *byte == quote)? + 1;
+    let begin = lower_bound + bytes[lower_bound..end].iter().rposition(|byte| *byte == quote)? + 1;
     Some((begin..end, true))
 }
 

@@ -93,20 +93,20 @@ pub(crate) mod stage {
     use crate::hit::request::http_request::HttpRequest;
 
     /// Builds the payload of a request; appends the peer to `X-Forwarded-For` as the load balancer does.
-    pub(crate) fn payload(arrived: &HttpRequest, multi_value: bool) -> Value {
-        let mut headers: Pairs = arrived
+    pub(crate) fn payload(request: &HttpRequest, multi_value: bool) -> Value {
+        let mut headers: Pairs = request
             .headers
             .iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
             .collect();
-        forward(&mut headers, &arrived.peer_text());
-        let query: Pairs = arrived.raw_query().collect();
+        forward(&mut headers, &request.peer_text());
+        let query: Pairs = request.raw_query().collect();
         let mut payload = json!({
             "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:local:123456789012:targetgroup/local/0"}},
-            "httpMethod": arrived.method,
-            "path": arrived.path,
-            "body": arrived.body_text().unwrap_or_default(),
-            "isBase64Encoded": arrived.body.is_some(),
+            "httpMethod": request.method,
+            "path": request.path,
+            "body": request.body_text().unwrap_or_default(),
+            "isBase64Encoded": request.body.is_some(),
         });
         let (query_key, headers_key) = if multi_value {
             ("multiValueQueryStringParameters", "multiValueHeaders")

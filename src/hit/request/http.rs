@@ -77,45 +77,45 @@ pub(crate) mod stage {
     use crate::hit::request::http_request::HttpRequest;
 
     /// Builds the payload of a request to an HTTP API or to a function URL.
-    pub(crate) fn payload(ingress: Ingress, arrived: &HttpRequest) -> Value {
+    pub(crate) fn payload(ingress: Ingress, request: &HttpRequest) -> Value {
         let domain = match ingress {
             Ingress::FunctionUrl => "local.lambda-url.local.on.aws",
-            _ => arrived.header("host").unwrap_or_default(),
+            _ => request.header("host").unwrap_or_default(),
         };
         let mut payload = json!({
             "version": "2.0",
             "routeKey": "$default",
-            "rawPath": arrived.path,
-            "rawQueryString": arrived.query,
-            "headers": joined(arrived),
+            "rawPath": request.path,
+            "rawQueryString": request.query,
+            "headers": joined(request),
             "requestContext": {
                 "accountId": "123456789012",
                 "apiId": "local",
                 "domainName": domain,
                 "http": {
-                    "method": arrived.method,
-                    "path": arrived.path,
+                    "method": request.method,
+                    "path": request.path,
                     "protocol": "HTTP/1.1",
-                    "sourceIp": arrived.peer_text(),
-                    "userAgent": arrived.header("user-agent"),
+                    "sourceIp": request.peer_text(),
+                    "userAgent": request.header("user-agent"),
                 },
-                "requestId": arrived.id,
+                "requestId": request.id,
                 "routeKey": "$default",
                 "stage": "$default",
-                "timeEpoch": arrived.time.timestamp_millis(),
+                "timeEpoch": request.time.timestamp_millis(),
             },
-            "isBase64Encoded": arrived.body.is_some(),
+            "isBase64Encoded": request.body.is_some(),
         });
-        if let Some(body) = arrived.body_text() {
+        if let Some(body) = request.body_text() {
             payload["body"] = body.into();
         }
         payload
     }
 
     /// Returns the headers in lower case, repeated ones joined with commas.
-    fn joined(arrived: &HttpRequest) -> Map<String, Value> {
+    fn joined(request: &HttpRequest) -> Map<String, Value> {
         let mut members = Map::<String, Value>::new();
-        for (name, value) in &arrived.headers {
+        for (name, value) in &request.headers {
             match members.entry(name.to_ascii_lowercase()) {
                 Entry::Occupied(mut before) => {
                     if let Value::String(joined) = before.get_mut() {

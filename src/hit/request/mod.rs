@@ -67,12 +67,12 @@ impl Ingress {
 
     /// Returns the ingress of a payload that has an ingress's distinctive members.
     fn marked(top: &Entries<'_>) -> Option<Self> {
-        let unnoted = &mut Vec::new();
-        let context = top.object("requestContext", unnoted);
+        let ignored = &mut Vec::new();
+        let context = top.object("requestContext", ignored);
         let has = |name| top.get(name).is_some();
         let multi_value = has("multiValueHeaders");
-        if top.text("version", unnoted).as_deref() == Some("2.0") && has("requestContext") {
-            let domain = context.text("domainName", unnoted).unwrap_or_default();
+        if top.text("version", ignored).as_deref() == Some("2.0") && has("requestContext") {
+            let domain = context.text("domainName", ignored).unwrap_or_default();
             return Some(if domain.contains(".lambda-url.") {
                 Self::FunctionUrl
             } else {

@@ -99,14 +99,14 @@ pub(crate) mod stage {
     use crate::hit::request::http_request::HttpRequest;
 
     /// Builds the payload of a request.
-    pub(crate) fn payload(arrived: &HttpRequest) -> Value {
-        let query = arrived.decoded_query();
+    pub(crate) fn payload(request: &HttpRequest) -> Value {
+        let query = request.decoded_query();
         json!({
             "resource": "/{proxy+}",
-            "path": arrived.path,
-            "httpMethod": arrived.method,
-            "headers": last(&arrived.headers),
-            "multiValueHeaders": all(&arrived.headers),
+            "path": request.path,
+            "httpMethod": request.method,
+            "headers": last(&request.headers),
+            "multiValueHeaders": all(&request.headers),
             "queryStringParameters": last(&query),
             "multiValueQueryStringParameters": all(&query),
             "pathParameters": null,
@@ -115,16 +115,16 @@ pub(crate) mod stage {
                 "accountId": "123456789012",
                 "apiId": "local",
                 "stage": "local",
-                "httpMethod": arrived.method,
+                "httpMethod": request.method,
                 "resourcePath": "/{proxy+}",
-                "domainName": arrived.header("host"),
-                "requestId": arrived.id,
-                "extendedRequestId": arrived.id,
-                "requestTimeEpoch": arrived.time.timestamp_millis(),
-                "identity": {"sourceIp": arrived.peer_text(), "userAgent": arrived.header("user-agent")},
+                "domainName": request.header("host"),
+                "requestId": request.id,
+                "extendedRequestId": request.id,
+                "requestTimeEpoch": request.time.timestamp_millis(),
+                "identity": {"sourceIp": request.peer_text(), "userAgent": request.header("user-agent")},
             },
-            "body": arrived.body_text(),
-            "isBase64Encoded": arrived.body.is_some(),
+            "body": request.body_text(),
+            "isBase64Encoded": request.body.is_some(),
         })
     }
 
