@@ -1,7 +1,8 @@
-//! Signed codes: the code of a pixel that contains its campaign, recipient and time of sending, and that nobody else can make.
+//! Signed codes: the code of a pixel that contains its campaign, recipient and time of sending, and that nobody else
+//! can make.
 //!
-//! Checking a code needs its key and no look-up, so a hit does not wait for a store. A signed code begins with [`MARK`]; every
-//! other code is the owner's own word, and has no signature to check.
+//! Checking a code needs its key and no look-up, so a hit does not wait for a store. A signed code begins with
+//! [`MARK`]; every other code is the owner's own word, and has no signature to check.
 //!
 //! ```text
 //! _ base64url( form 1 | key 1 | sent 4? | expires 4? | recipient 8? | campaign 0 to 64 | authentication 10 )
@@ -9,8 +10,8 @@
 //! ```
 //!
 //! Times are seconds since 1970, big-endian. The authentication is the beginning of an HMAC-SHA-256 over everything before
-//! it: 80 bits, the minimum that RFC 2104 recommends, since each guess must be a request. The short form only proves that it is
-//! genuine, is issued one at a time and is kept in a list; it has 48 bits.
+//! it: 80 bits, the minimum that RFC 2104 recommends, since each guess must be a request. The short form only proves
+//! that it is genuine, is issued one at a time and is kept in a list; it has 48 bits.
 
 use std::fmt;
 
@@ -24,16 +25,16 @@ use sha2::Sha256;
 pub const MARK: char = '_';
 
 /// The characters of a code in the short form; all others are longer.
-pub const SHORT_LENGTH: usize = 16;
+pub const SHORT_CODE_BYTES: usize = 16;
 
 /// The maximum length of a campaign's name, in bytes.
 pub const CAMPAIGN_BYTES: usize = 64;
 
 /// The minimum length of a secret, in bytes.
-pub const SECRET_BYTES: usize = 16;
+pub const MIN_SECRET_BYTES: usize = 16;
 
-const LONG_TAG: usize = 10;
-const SHORT_TAG: usize = 6;
+const LONG_TAG_BYTES: usize = 10;
+const SHORT_TAG_BYTES: usize = 6;
 
 /// The bits of the form: the parts that are present. All others are zero.
 const SENT: u8 = 1;
@@ -51,7 +52,7 @@ pub struct Contents {
     pub recipient: Option<Recipient>,
     /// The time of sending, in seconds.
     pub sent: Option<DateTime<Utc>>,
-    /// The last second of validity.
+    /// The time of expiry, in seconds.
     pub expires: Option<DateTime<Utc>>,
 }
 
@@ -169,8 +170,8 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Returns true if this code may identify one person: it names a recipient, or it has the form that can, and none of our keys
-    /// shows that it does not. The owner's own words and the short form identify mails.
+    /// Returns true if this code may identify one person: it names a recipient, or it has the form that can, and none
+    /// of our keys shows that it does not. The owner's own words and the short form identify mails.
     pub fn may_name_person(&self, code: &str) -> bool {
         let is_ours = matches!(self.signature, Signature::Valid | Signature::Expired);
         let is_read = is_ours || self.contents != Contents::default();
@@ -196,7 +197,7 @@ impl fmt::Debug for Key {
 impl Key {
     fn new(id: u8, secret: &[u8]) -> Self {
         // Each purpose has a key of its own, derived from the one secret.
-        let purpose = |purpose: &[u8]| keyed(&keyed(secret).chain_update(purpose).finalize().into_bytes());
+        let purpose = |purpose: &[u8]| new_hmac(&new_hmac(secret).chain_update(purpose).finalize().into_bytes());
         Self {
             id,
             sign: purpose(b"pixel code v1: authentication"),
@@ -204,7 +205,7 @@ impl Key {
         }
     }
 
-    fn signed(&self, mut bytes: Vec<u8>, tag: usize) -> String {
+    fn sign_bytes(&self, mut bytes: Vec<u8>, tag: usize) -> String {
         let whole = self.sign.clone().chain_update(&bytes).finalize().into_bytes();
         bytes.extend_from_slice(&whole[..tag]);
         let mut code = String::with_capacity(1 + bytes.len().div_ceil(3) * 4);
@@ -213,7 +214,7 @@ impl Key {
         code
     }
 
-    fn recipient_of(&self, recipient: &str) -> Recipient {
+    fn hash_recipient(&self, recipient: &str) -> Recipient {
         let named = self.recipient.clone().chain_update(recipient.trim().to_lowercase());
         let mut beginning = [0; 8];
         beginning.copy_from_slice(&named.finalize().into_bytes()[..8]);
@@ -221,12 +222,12 @@ impl Key {
     }
 
     /// Checks the authentication in constant time, regardless of how much of it is right.
-    fn made(&self, bytes: &[u8], tag: &[u8]) -> bool {
+    fn verify(&self, bytes: &[u8], tag: &[u8]) -> bool {
         self.sign.clone().chain_update(bytes).verify_truncated_left(tag).is_ok()
     }
 }
 
-fn keyed(key: &[u8]) -> HmacSha256 {
+fn new_hmac(key: &[u8]) -> HmacSha256 {
     HmacSha256::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"))
 }
 
@@ -274,9 +275,9 @@ impl Keys {
             let decoded = STANDARD_NO_PAD
                 .decode(secret)
                 .or_else(|_| URL_SAFE_NO_PAD.decode(secret));
-            let Some(secret) = decoded.ok().filter(|secret| secret.len() >= SECRET_BYTES) else {
+            let Some(secret) = decoded.ok().filter(|secret| secret.len() >= MIN_SECRET_BYTES) else {
                 return error(format!(
-                    "the secret of key {id} must be base64 of at least {SECRET_BYTES} bytes"
+                    "the secret of key {id} must be base64 of at least {MIN_SECRET_BYTES} bytes"
                 ));
             };
             if keys.iter().any(|key| key.id == id) {
@@ -304,12 +305,12 @@ impl Keys {
     ///
     /// Fails if there is no key.
     pub fn recipient(&self, recipient: &str) -> Result<Recipient, CodeError> {
-        Ok(self.first()?.recipient_of(recipient))
+        Ok(self.first()?.hash_recipient(recipient))
     }
 
     /// Returns the keyed hashes of a recipient, one for each key.
     pub fn recipients(&self, recipient: &str) -> Vec<Recipient> {
-        self.0.iter().map(|key| key.recipient_of(recipient)).collect()
+        self.0.iter().map(|key| key.hash_recipient(recipient)).collect()
     }
 
     /// Signs a code.
@@ -344,7 +345,7 @@ impl Keys {
         }
         bytes.extend_from_slice(campaign.as_bytes());
         bytes[0] = form;
-        Ok(key.signed(bytes, LONG_TAG))
+        Ok(key.sign_bytes(bytes, LONG_TAG_BYTES))
     }
 
     /// Signs a code of the short form, of 16 characters; `random` must not have been used before.
@@ -355,7 +356,7 @@ impl Keys {
     pub fn short(&self, random: [u8; 4]) -> Result<String, CodeError> {
         let key = self.first()?;
         let bytes = [&[key.id][..], &random].concat();
-        Ok(key.signed(bytes, SHORT_TAG))
+        Ok(key.sign_bytes(bytes, SHORT_TAG_BYTES))
     }
 
     /// Checks the code of a hit that was received at the time `at`.
@@ -366,7 +367,7 @@ impl Keys {
         let Some(encoded) = marked else {
             return Checked::default();
         };
-        match self.open(encoded) {
+        match self.decode(encoded) {
             None => Checked {
                 signature: Signature::Invalid,
                 contents: Contents::default(),
@@ -383,33 +384,41 @@ impl Keys {
     }
 
     /// Returns the contents of an encoded code if one of our keys made it.
-    fn open(&self, encoded: &str) -> Option<Contents> {
+    fn decode(&self, encoded: &str) -> Option<Contents> {
         let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
-        let short = encoded.len() + 1 == SHORT_LENGTH;
-        let (id, tag) = if short { (0, SHORT_TAG) } else { (1, LONG_TAG) };
+        let short = encoded.len() + 1 == SHORT_CODE_BYTES;
+        let (id, tag) = if short {
+            (0, SHORT_TAG_BYTES)
+        } else {
+            (1, LONG_TAG_BYTES)
+        };
         let (signed, tag) = bytes.split_at_checked(bytes.len().checked_sub(tag)?)?;
         let id = *signed.get(id)?;
         let key = self.0.iter().find(|key| key.id == id)?;
-        if !key.made(signed, tag) {
+        if !key.verify(signed, tag) {
             return None;
         }
-        if short { Some(Contents::default()) } else { read(signed) }
+        if short {
+            Some(Contents::default())
+        } else {
+            parse_contents(signed)
+        }
     }
 }
 
-/// Returns true if a code has the length and characters of a signed one. An owner's own word of this form is marked as invalid
-/// if there are keys, and counted anyway.
+/// Returns true if a code has the length and characters of a signed one. An owner's own word of this form is marked as
+/// invalid if there are keys, and counted anyway.
 pub fn looks_signed(code: &str) -> bool {
     let encoded = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    code.starts_with(MARK) && code.len() >= SHORT_LENGTH && code.bytes().all(encoded)
+    code.starts_with(MARK) && code.len() >= SHORT_CODE_BYTES && code.bytes().all(encoded)
 }
 
 /// Returns true if a code has a form that can contain a recipient.
 pub fn can_name_person(code: &str) -> bool {
-    looks_signed(code) && code.len() > SHORT_LENGTH
+    looks_signed(code) && code.len() > SHORT_CODE_BYTES
 }
 
-fn read(signed: &[u8]) -> Option<Contents> {
+fn parse_contents(signed: &[u8]) -> Option<Contents> {
     let (&form, rest) = signed.split_first()?;
     let mut rest = rest.get(1..)?;
     if form & !(SENT | EXPIRES | RECIPIENT) != 0 {
@@ -481,7 +490,7 @@ mod tests {
         let old = keys(FIRST);
         let code = old.sign(&Contents::default()).expect("a key");
         let short = old.short([9; 4]).expect("a key");
-        assert_eq!(short.len(), SHORT_LENGTH);
+        assert_eq!(short.len(), SHORT_CODE_BYTES);
         for code in [&code, &short] {
             let by = |text: &str| keys(text).check(code, time(0)).signature;
             assert_eq!(by(FIRST), Signature::Valid);
@@ -578,7 +587,7 @@ mod tests {
         fn what_was_signed_is_read_again(contents in contents()) {
             let keys = keys(FIRST);
             let code = keys.sign(&contents).expect("it fits");
-            prop_assert!(code.len() >= SHORT_LENGTH && looks_signed(&code), "{}", code);
+            prop_assert!(code.len() >= SHORT_CODE_BYTES && looks_signed(&code), "{}", code);
             prop_assert_eq!(keys.check(&code, time(0)), Checked { signature: Signature::Valid, contents });
         }
 

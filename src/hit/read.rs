@@ -23,7 +23,8 @@ pub struct Hit {
     pub received: DateTime<Utc>,
     /// The code of the pixel, if one was requested.
     pub code: Option<String>,
-    /// The result of checking the code's signature, and the contents of a signed code; empty until it is checked with the keys.
+    /// The result of checking the code's signature, and the contents of a signed code; empty until it is checked with
+    /// the keys.
     pub checked: Checked,
     /// The campaign that the owner's list gives for the code; none until the list is read.
     pub listed_campaign: Option<String>,
@@ -226,8 +227,8 @@ pub fn request_route(request: &Request) -> Option<Route> {
     })
 }
 
-/// Returns true if a request is for `/pixel.js`, also below a prefix. A non-proxy API declares the media type of each resource,
-/// so there only the resource of this name can be it.
+/// Returns true if a request is for `/pixel.js`, also below a prefix. A non-proxy API declares the media type of each
+/// resource, so there only the resource of this name can be it.
 pub fn asks_for_script(request: &Request) -> bool {
     let path = match request.ingress {
         Ingress::Passthrough => request.context("resource-path").unwrap_or(&request.path),
@@ -257,10 +258,10 @@ pub(crate) fn code_of(request: &Request) -> Option<String> {
             .map(str::trim)
             .filter(|code| !code.is_empty())
     };
-    path_code(request).or_else(|| parameter().map(ToOwned::to_owned))
+    find_path_code(request).or_else(|| parameter().map(ToOwned::to_owned))
 }
 
-fn path_code(request: &Request) -> Option<String> {
+fn find_path_code(request: &Request) -> Option<String> {
     let named = last(&request.path_parameters, "code");
     let route = request_route(request).and_then(|route| route.code);
     route.or_else(|| {
@@ -281,7 +282,9 @@ fn choose_id(request: &Request) -> Option<String> {
 
 fn read_time(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
     let epoch = request.context("request-time-epoch").and_then(|text| text.parse().ok());
-    let known = epoch.and_then(DateTime::from_timestamp_millis).filter(plausible);
+    let known = epoch
+        .and_then(DateTime::from_timestamp_millis)
+        .filter(is_plausible_time);
     let has_time = !matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
     if known.is_none() && has_time {
         request.oddities.push(Oddity::NoTime);
@@ -290,7 +293,7 @@ fn read_time(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// Returns true if a time can be one of a hit: the year has four digits, so that every index can read it.
-fn plausible(time: &DateTime<Utc>) -> bool {
+fn is_plausible_time(time: &DateTime<Utc>) -> bool {
     (0..253_402_300_800).contains(&time.timestamp())
 }
 
@@ -310,8 +313,8 @@ fn is_language(tag: &str) -> bool {
 
 /// Returns the visitor's address.
 ///
-/// Each proxy appends the address of its client to `X-Forwarded-For`, so only as many entries from the right are trustworthy as
-/// there are proxies run by the owner; the others are the visitor's claim.
+/// Each proxy appends the address of its client to `X-Forwarded-For`, so only as many entries from the right are
+/// trustworthy as there are proxies run by the owner; the others are the visitor's claim.
 fn read_address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
     let peer = request.context("source-ip").and_then(parse_address);
     let chain = forwarded_chain(&request.headers, peer);
@@ -391,8 +394,8 @@ fn note_text_oddities(request: &mut Request) {
     request.oddities.dedup();
 }
 
-/// Returns whether an address belongs to the same machine or a private network, such as that of a proxy before the server. No
-/// visitor from the Internet has one.
+/// Returns whether an address belongs to the same machine or a private network, such as that of a proxy before the
+/// server. No visitor from the Internet has one.
 pub fn is_private_address(address: IpAddr) -> bool {
     // The stored form of `::1` is `::`.
     match address.to_canonical() {

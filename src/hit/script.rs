@@ -1,7 +1,7 @@
 //! `/pixel.js`: page views and events of a web page, for owners who need more than the image reports.
 //!
-//! The script sends its data in the query of a beacon without a body (`POST /pixel?…`), or of the image where a beacon is not
-//! possible, so that both are the same request to every ingress.
+//! The script sends its data in the query of a beacon without a body (`POST /pixel?…`), or of the image where a beacon
+//! is not possible, so that both are the same request to every ingress.
 
 use std::sync::LazyLock;
 
@@ -44,7 +44,7 @@ struct Served {
 }
 
 static SERVED: LazyLock<Served> = LazyLock::new(|| {
-    let text = stripped(include_str!("script/pixel.js"));
+    let text = strip_source(include_str!("script/pixel.js"));
     let digest = Sha256::digest(&text);
     let mut start = [0; 8];
     start.copy_from_slice(&digest[..8]);
@@ -55,7 +55,7 @@ static SERVED: LazyLock<Served> = LazyLock::new(|| {
 });
 
 /// Removes comment lines, indentation and empty lines; line ends stay, so no statement runs into the next.
-fn stripped(source: &str) -> String {
+fn strip_source(source: &str) -> String {
     let lines = source.lines().map(str::trim);
     let kept = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
     kept.flat_map(|line| [line, "\n"]).collect()

@@ -1,8 +1,9 @@
 //! Bursts: a gateway's scanner fetches every image and link of a mail, or of many people's copies of it, within seconds.
 //!
-//! No single hit shows that, so the function cannot detect it; `pixel reclassify` checks all stored hits, and `pixel serve` the
-//! latest ones in its file. Only hits of mail count, which name no page: a page may contain many pixels. And only those that
-//! look like people's: mail proxies fetch many mails at once for one person, and robots are known without this.
+//! No single hit shows that, so the function cannot detect it; `pixel reclassify` checks all stored hits, and `pixel
+//! serve` the latest ones in its file. Only hits of mail count, which name no page: a page may contain many pixels. And
+//! only those that look like people's: mail proxies fetch many mails at once for one person, and robots are known
+//! without this.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,15 +14,15 @@ use crate::hit::read::is_private_address;
 use crate::hit::request::Oddity;
 
 /// The longest burst, in milliseconds.
-pub const WINDOW: i64 = 10_000;
+pub const BURST_WINDOW: i64 = 10_000;
 
-/// The number of different codes within [`WINDOW`] that no person opens: a mail holds one or two pixels, and each mail takes a
-/// moment to read.
+/// The number of different codes within [`BURST_WINDOW`] that no person opens: a mail holds one or two pixels, and each mail
+/// takes a moment to read.
 pub const BURST_CODES: usize = 5;
 
-/// The number of different people within [`WINDOW`] who do not open a mail from one address with one program, even in an office
-/// where addresses and programs are the same.
-pub const PEOPLE: usize = 20;
+/// The number of different people within [`BURST_WINDOW`] who do not open a mail from one address with one program, even in
+/// an office where addresses and programs are the same.
+pub const BURST_PEOPLE: usize = 20;
 
 /// The parts of a stored event that matter for bursts; texts as hashes, so that millions fit in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,25 +76,25 @@ pub fn find(touches: &[Touch]) -> HashSet<u64> {
         let who = touch.person.or(touch.visitor)?;
         Some((who, touch.time, touch.code, touch.event))
     });
-    mark(one.collect(), BURST_CODES, &mut found);
+    collect_bursts(one.collect(), BURST_CODES, &mut found);
     // Many people's copies, all fetched by one visitor.
     let many = touches
         .iter()
         .filter_map(|touch| Some((touch.visitor?, touch.time, touch.person?, touch.event)));
-    mark(many.collect(), PEOPLE, &mut found);
+    collect_bursts(many.collect(), BURST_PEOPLE, &mut found);
     found
 }
 
-/// Marks those events of `(who, time, what, event)` that are in a window of [`WINDOW`] with at least `min_different` different
-/// `what`s.
-fn mark(mut touches: Vec<(u64, i64, u64, u64)>, min_different: usize, found: &mut HashSet<u64>) {
+/// Marks those events of `(who, time, what, event)` that are in a window of [`BURST_WINDOW`] with at least `min_different`
+/// different `what`s.
+fn collect_bursts(mut touches: Vec<(u64, i64, u64, u64)>, min_different: usize, found: &mut HashSet<u64>) {
     touches.sort_unstable();
     for group in touches.chunk_by(|before, next| before.0 == next.0) {
         let mut within: HashMap<u64, usize> = HashMap::new();
         let (mut begin, mut marked) = (0, 0);
         for (end, (_, time, what, _)) in group.iter().enumerate() {
             *within.entry(*what).or_default() += 1;
-            while time.saturating_sub(group[begin].1) > WINDOW {
+            while time.saturating_sub(group[begin].1) > BURST_WINDOW {
                 if let Some(count) = within.get_mut(&group[begin].2) {
                     *count -= 1;
                     if *count == 0 {
@@ -207,7 +208,7 @@ mod tests {
                 .flat_map(|first| {
                     let window: Vec<_> = touches
                         .iter()
-                        .filter(|other| other.person == first.person && (0..=WINDOW).contains(&(other.time - first.time)))
+                        .filter(|other| other.person == first.person && (0..=BURST_WINDOW).contains(&(other.time - first.time)))
                         .collect();
                     let codes: HashSet<_> = window.iter().map(|touch| touch.code).collect();
                     let events: Vec<_> = window.iter().map(|touch| touch.event).collect();

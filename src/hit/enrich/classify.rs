@@ -1,9 +1,9 @@
 //! Classifies a visit as a person, a mail proxy, automated or a prefetch, and gives the reasons.
 //!
-//! The user agent decides most visits (`src/hit/enrich/rules/visits.rules`). The other signs of a machine (the network of a data
-//! centre, a mail opened at the moment of its sending, missing headers that every browser sends) are always among the reasons,
-//! and change the class only together: people use such networks as well, and open mail at once. Only a [`burst`] over the codes
-//! of many mails is enough by itself, and shows only when several hits are compared.
+//! The user agent decides most visits (`src/hit/enrich/rules/visits.rules`). The other signs of a machine (the network
+//! of a data centre, a mail opened at the moment of its sending, missing headers that every browser sends) are always
+//! among the reasons, and change the class only together: people use such networks as well, and open mail at once. Only
+//! a [`burst`] over the codes of many mails is enough by itself, and shows only when several hits are compared.
 
 use crate::hit::enrich::rules;
 use crate::hit::enrich::rules::RuleMatches;
@@ -38,7 +38,7 @@ impl Class {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
@@ -70,7 +70,7 @@ pub struct Visit {
 }
 
 /// The seconds after sending in which hardly anybody but a gateway's scanner opens a mail.
-const AT_ONCE: std::ops::Range<i64> = 0..10;
+const SCANNER_SECONDS: std::ops::Range<i64> = 0..10;
 
 /// Networks of data centres, where machines are rented and few people browse. Those of privacy relays are not listed.
 const DATA_CENTERS: [u32; 34] = [
@@ -81,7 +81,7 @@ const DATA_CENTERS: [u32; 34] = [
 
 /// Classifies a visit; `found` holds the matches in its user agent.
 pub fn classify(signals: &Signals<'_>, found: &RuleMatches<'_>) -> Visit {
-    let (mut class, reason) = by_agent(signals, found);
+    let (mut class, reason) = classify_agent(signals, found);
     let mut reasons = vec![reason];
     let ahead = signals.purpose.is_some_and(|purpose| {
         let purpose = purpose.to_ascii_lowercase();
@@ -102,7 +102,7 @@ pub fn classify(signals: &Signals<'_>, found: &RuleMatches<'_>) -> Visit {
     let rented = signals.network.is_some_and(|network| DATA_CENTERS.contains(&network));
     let at_once = signals
         .seconds_since_sent
-        .is_some_and(|seconds| AT_ONCE.contains(&seconds));
+        .is_some_and(|seconds| SCANNER_SECONDS.contains(&seconds));
     let bare = !signals.accepts && reason == "browser";
     let doubts = [
         (rented, "data_center_network"),
@@ -118,12 +118,12 @@ pub fn classify(signals: &Signals<'_>, found: &RuleMatches<'_>) -> Visit {
     Visit { class, reasons }
 }
 
-fn by_agent(signals: &Signals<'_>, found: &RuleMatches<'_>) -> (Class, &'static str) {
+fn classify_agent(signals: &Signals<'_>, found: &RuleMatches<'_>) -> (Class, &'static str) {
     if signals.agent.is_none_or(|agent| agent.trim().is_empty()) {
         return (Class::Automation, "no_agent");
     }
     let known = found.meaning(rules::VISITS).and_then(|meaning| meaning.split_once(' '));
     known
-        .and_then(|(class, reason)| Some((Class::named(class)?, reason)))
+        .and_then(|(class, reason)| Some((Class::parse(class)?, reason)))
         .unwrap_or((Class::Automation, "unknown_program"))
 }

@@ -1,10 +1,11 @@
 //! The registrable domain of a host: its public suffix and one more label.
 //!
 //! `src/hit/enrich/rules/suffixes.txt` holds the rules of the public suffix list that have more than one label
-//! (publicsuffix.org; the list is under the Mozilla Public License 2.0) in another form: one line per suffix, with the labels
-//! that may come before it. `*` is any label. After a label, `+` marks a rule of the list's private section, where the owner of
-//! a domain gives away names below it; `!` an exception to the previous rule; `~` a label that is not a suffix itself. The lines
-//! are sorted, and so are the labels of a line: the text is its own index, and a look-up builds nothing.
+//! (publicsuffix.org; the list is under the Mozilla Public License 2.0) in another form: one line per suffix, with the
+//! labels that may come before it. `*` is any label. After a label, `+` marks a rule of the list's private section,
+//! where the owner of a domain gives away names below it; `!` an exception to the previous rule; `~` a label that is
+//! not a suffix itself. The lines are sorted, and so are the labels of a line: the text is its own index, and a look-up
+//! builds nothing.
 
 const SUFFIXES: &str = include_str!("rules/suffixes.txt");
 
@@ -43,10 +44,10 @@ pub fn registrable(host: &str) -> Option<Registrable<'_>> {
     while let Some(rest) = before(path) {
         let next = longer(rest);
         let label = &next[..next.len() - path.len() - 1];
-        match children(path).and_then(|labels| kind(labels, label)) {
-            Some(Kind::Suffix { private: is_private }) => (suffix, private) = (next, is_private),
-            Some(Kind::Between) => {}
-            Some(Kind::Exception) => {
+        match children(path).and_then(|labels| find_kind(labels, label)) {
+            Some(LabelKind::Suffix { private: is_private }) => (suffix, private) = (next, is_private),
+            Some(LabelKind::Between) => {}
+            Some(LabelKind::Exception) => {
                 suffix = path;
                 break;
             }
@@ -89,18 +90,18 @@ fn search(
 }
 
 /// The effect of a label on a suffix.
-enum Kind {
+enum LabelKind {
     Suffix { private: bool },
     Between,
     Exception,
 }
 
-fn kind(labels: &'static str, label: &str) -> Option<Kind> {
+fn find_kind(labels: &'static str, label: &str) -> Option<LabelKind> {
     let key = |entry: &'static str| entry.trim_end_matches(['+', '!', '~']);
     let of = |entry: &str| match entry.as_bytes().last() {
-        Some(b'~') => Kind::Between,
-        Some(b'!') => Kind::Exception,
-        last => Kind::Suffix {
+        Some(b'~') => LabelKind::Between,
+        Some(b'!') => LabelKind::Exception,
+        last => LabelKind::Suffix {
             private: last == Some(&b'+'),
         },
     };
@@ -111,7 +112,7 @@ fn kind(labels: &'static str, label: &str) -> Option<Kind> {
         (key(first) == "*").then(|| of(first))
     };
     match own {
-        None | Some(Kind::Between) => any().or(own),
+        None | Some(LabelKind::Between) => any().or(own),
         known => known,
     }
 }

@@ -79,7 +79,8 @@ pub struct Trail<'a> {
 ///
 /// ```
 /// use pixel::hit::enrich::referrer::{Medium, Trail, find_referrer};
-/// let visit = find_referrer(Trail { origin: Some("https://www.google.co.uk/"), page: Some("https://shop.example/"), header: None });
+/// let trail = Trail { origin: Some("https://www.google.co.uk/"), page: Some("https://shop.example/"), header: None };
+/// let visit = find_referrer(trail);
 /// assert_eq!(visit.map(|source| (source.medium, source.name)), Some((Medium::Search, Some("Google"))));
 /// ```
 pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
@@ -94,9 +95,9 @@ pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
             name: None,
             domain: None,
         }),
-        Some(origin) => host(origin).map(|origin| judge(&origin, page.as_deref())),
+        Some(origin) => host(origin).map(|origin| classify_host(&origin, page.as_deref())),
         None => {
-            let source = judge(&trail.header.and_then(host)?, page.as_deref());
+            let source = classify_host(&trail.header.and_then(host)?, page.as_deref());
             let is_informative = matches!(
                 source.medium,
                 Medium::Search | Medium::Social | Medium::Email | Medium::Ai
@@ -128,14 +129,14 @@ pub fn is_mailbox(host: &str) -> bool {
     let own = ["webmail.", "mail.", "roundcube.", "owa."]
         .iter()
         .any(|label| host.starts_with(label));
-    own || find(host).is_some_and(|(medium, _)| medium == Medium::Email)
+    own || look_up(host).is_some_and(|(medium, _)| medium == Medium::Email)
 }
 
-fn judge(host: &str, page: Option<&str>) -> Referrer {
+fn classify_host(host: &str, page: Option<&str>) -> Referrer {
     let registered = registrable(host);
     let domain = registered.map_or(host, |domain| domain.name);
     let same = |page: &str| page == host || registered.is_some() && registrable(page) == registered;
-    let (medium, name) = match known(host, registered) {
+    let (medium, name) = match find_known(host, registered) {
         _ if page.is_some_and(same) => (Medium::Internal, None),
         Some((medium, name)) => (medium, Some(name)),
         None => (Medium::Referral, None),
@@ -160,18 +161,18 @@ struct Entry {
 
 /// Returns the longest known name at the end of the host, else the longest with any suffix. A name below somebody else's
 /// domain, such as `google.blogspot.com`, is not known.
-fn known(host: &str, domain: Option<Registrable<'_>>) -> Option<Known> {
+fn find_known(host: &str, domain: Option<Registrable<'_>>) -> Option<Known> {
     let host = host.strip_prefix("www.").unwrap_or(host);
-    find(host).or_else(|| {
+    look_up(host).or_else(|| {
         let Registrable { name, .. } = domain.filter(|domain| !domain.private)?;
         let suffix = &name[name.find('.')?..];
-        find(&format!("{}.*", host.strip_suffix(suffix)?))
+        look_up(&format!("{}.*", host.strip_suffix(suffix)?))
     })
 }
 
-fn find(host: &str) -> Option<Known> {
+fn look_up(host: &str) -> Option<Known> {
     static TABLE: OnceLock<HashMap<&'static str, Entry>> = OnceLock::new();
-    let table = TABLE.get_or_init(table);
+    let table = TABLE.get_or_init(parse_table);
     let mut rest = Some(host);
     while let Some(name) = rest {
         if let Some(entry) = table.get(name).filter(|entry| !entry.alone || name == host) {
@@ -182,7 +183,7 @@ fn find(host: &str) -> Option<Known> {
     None
 }
 
-fn table() -> HashMap<&'static str, Entry> {
+fn parse_table() -> HashMap<&'static str, Entry> {
     let mut table = HashMap::new();
     for line in include_str!("rules/referrers.rules").lines() {
         let Some((what, hosts)) = line.split_once(": ").filter(|_| !line.starts_with('#')) else {

@@ -6,9 +6,10 @@
 //! Edge: <edg/ | <edge/ & !xbox
 //! ```
 //!
-//! Lines are ranked: the first that matches is the result. The patterns of a line are alternatives; `&` joins words that must all
-//! occur, `!` marks one that must not occur, and `@` the one before the version (without `@`, the first of the pattern).
-//! Letters match either case. In a word, `^` and `$` mean the ends of the text, `<` and `>` the ends of a word.
+//! Lines are ranked: the first that matches is the result. The patterns of a line are alternatives; `&` joins words
+//! that must all occur, `!` marks one that must not occur, and `@` the one before the version (without `@`, the first
+//! of the pattern). Letters match either case. In a word, `^` and `$` mean the ends of the text, `<` and `>` the ends
+//! of a word.
 //!
 //! There are no regular expressions here: a search takes time in proportion to the length of the text, which is limited to
 //! [`MAX_TEXT_BYTES`], and nothing is built before the first search.
@@ -30,8 +31,8 @@ pub const SYSTEMS: usize = 3;
 /// The table of devices.
 pub const DEVICES: usize = 4;
 
-/// Returns all tables for user agents. They are parsed at the first user agent, which the function reads only after its first
-/// reply.
+/// Returns all tables for user agents. They are parsed at the first user agent, which the function reads only after its
+/// first reply.
 pub fn agents() -> &'static Rules {
     static AGENTS: OnceLock<Rules> = OnceLock::new();
     AGENTS.get_or_init(|| {
@@ -127,7 +128,7 @@ struct Rule {
 }
 
 /// Returns an index of a table as a small number.
-fn small(number: usize) -> u16 {
+fn to_index(number: usize) -> u16 {
     u16::try_from(number).unwrap_or_else(|_| unreachable!("few thousand words"))
 }
 
@@ -161,7 +162,7 @@ impl Table {
     }
 
     /// Returns the rules whose first required needle is this one.
-    fn needing(&self, needle: u16) -> impl Iterator<Item = u16> {
+    fn rules_for_needle(&self, needle: u16) -> impl Iterator<Item = u16> {
         let begin = self.needed.partition_point(|(known, _)| *known < needle);
         let found = self.needed[begin..]
             .iter()
@@ -215,20 +216,20 @@ impl Rules {
             for (meaning, patterns) in lines().filter_map(|line| line.split_once(": ")) {
                 table.meanings.push(meaning.trim());
                 for pattern in patterns.split(" | ") {
-                    let begin = small(table.terms.len());
+                    let begin = to_index(table.terms.len());
                     let mut version = None;
                     for term in pattern.split(" & ") {
                         let (wanted, word) = term.strip_prefix('!').map_or((true, term), |word| (false, word));
                         let (marked, word) = word.strip_prefix('@').map_or((false, word), |word| (true, word));
-                        let needle = rules.number(Needle::parse(word));
+                        let needle = rules.add_needle(Needle::parse(word));
                         table.terms.push((needle, wanted));
                         if marked || version.is_none() {
                             version = Some(needle);
                         }
                     }
                     table.rules.push(Rule {
-                        meaning: small(table.meanings.len() - 1),
-                        terms: begin..small(table.terms.len()),
+                        meaning: to_index(table.meanings.len() - 1),
+                        terms: begin..to_index(table.terms.len()),
                         version: version.unwrap_or_default(),
                     });
                 }
@@ -252,13 +253,13 @@ impl Rules {
     }
 
     /// Returns the number of a needle, and adds it if it is new.
-    fn number(&mut self, needle: Needle) -> u16 {
+    fn add_needle(&mut self, needle: Needle) -> u16 {
         assert!(needle.bytes.len() >= KEY, "too short: {needle:?}");
         let key = needle.key();
         if let Some((number, _)) = self.needles_with_hash(key).find(|(_, known)| known.is_same(&needle)) {
             return number;
         }
-        let number = small(self.needles.len());
+        let number = to_index(self.needles.len());
         let next = std::mem::replace(&mut self.starts[key], number);
         self.needles.push(Needle { next, ..needle });
         number
@@ -330,13 +331,13 @@ impl RuleMatches<'_> {
     }
 
     /// Returns the first rule that matches, and its meaning.
-    fn rule(&self, table: usize) -> Option<(&Rule, &'static str)> {
+    fn find_rule(&self, table: usize) -> Option<(&Rule, &'static str)> {
         let table = &self.rules.tables[table];
         let fits = |number: &u16| {
             let mut terms = table.terms(&table.rules[usize::from(*number)]).iter();
             terms.all(|(needle, wanted)| self.has(*needle) == *wanted)
         };
-        let candidates = self.needles().flat_map(|needle| table.needing(needle));
+        let candidates = self.needles().flat_map(|needle| table.rules_for_needle(needle));
         let first = candidates.chain(table.free.iter().copied()).filter(fits).min()?;
         let rule = table.rules.get(usize::from(first))?;
         Some((rule, table.meanings[usize::from(rule.meaning)]))
@@ -349,12 +350,12 @@ impl RuleMatches<'_> {
 
     /// Returns the meaning of the first line of a table that matches.
     pub fn meaning(&self, table: usize) -> Option<&'static str> {
-        self.rule(table).map(|(_, meaning)| meaning)
+        self.find_rule(table).map(|(_, meaning)| meaning)
     }
 
     /// Returns the meaning of the first line of a table that matches, and the version after its word.
     pub fn first_match(&self, table: usize) -> Option<RuleMatch> {
-        let (rule, meaning) = self.rule(table)?;
+        let (rule, meaning) = self.find_rule(table)?;
         let needle = self.rules.needles[usize::from(rule.version)];
         let version = needle
             .find(&self.text)
@@ -363,7 +364,7 @@ impl RuleMatches<'_> {
     }
 }
 
-/// Parses the version at the beginning of a text, after a few separators: up to four numbers, with dots between them.
+/// Parses the version at the beginning of a text, after at most two separators: up to four numbers, with dots between them.
 pub(crate) fn version(text: &[u8]) -> Option<String> {
     let marks: &[u8] = b"/ -_:=;(v";
     let begin = text.iter().take(3).position(|byte| !marks.contains(byte))?;

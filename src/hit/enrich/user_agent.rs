@@ -1,9 +1,9 @@
 //! Reads program, operating system and kind of device from a user agent.
 //!
-//! Names follow the reference list of user agents (`uap-core`), so that reports can be compared. The tables are our own: ranked
-//! words instead of regular expressions, all searched in one pass, because building the reference's expressions takes a hundred
-//! times as long as reading a thousand user agents does here. A user agent in no table is named by its own first word, or by
-//! the word in it that identifies it as a robot.
+//! Names follow the reference list of user agents (`uap-core`), so that reports can be compared. The tables are our
+//! own: ranked words instead of regular expressions, all searched in one pass, because building the reference's
+//! expressions takes a hundred times as long as reading a thousand user agents does here. A user agent in no table is
+//! named by its own first word, or by the word in it that identifies it as a robot.
 //!
 //! Where a browser has frozen its user agent, its client hints (`Sec-CH-UA…`) are used (WICG, User-Agent Client Hints).
 
@@ -79,7 +79,7 @@ impl Device {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|device| device.name() == name)
     }
 }
@@ -92,14 +92,14 @@ pub fn parse_user_agent<'h>(
 ) -> UserAgent {
     let browser = found
         .first_match(rules::PROGRAMS)
-        .map(owned)
-        .or_else(|| robot(agent))
+        .map(to_name_and_version)
+        .or_else(|| find_robot(agent))
         .or_else(|| {
             found
                 .first_match(rules::BROWSERS)
-                .map(|answer| owned(explorer(answer, agent)))
+                .map(|matched| to_name_and_version(correct_explorer_version(matched, agent)))
         })
-        .or_else(|| first_product(agent));
+        .or_else(|| parse_first_product(agent));
     let system = found.first_match(rules::SYSTEMS);
     let (name, version) = browser.unzip();
     let mut read = UserAgent {
@@ -107,25 +107,25 @@ pub fn parse_user_agent<'h>(
         version: version.flatten(),
         os: system.as_ref().map(|system| system.meaning.to_owned()),
         os_version: system.and_then(|system| system_version(&system, agent)),
-        device: found.meaning(rules::DEVICES).and_then(Device::named),
+        device: found.meaning(rules::DEVICES).and_then(Device::parse),
     };
-    hints(&mut read, header);
+    apply_client_hints(&mut read, header);
     read
 }
 
 /// Corrects the version of Internet Explorer, which pretends to be an older one for some pages; its engine does not.
-fn explorer(mut answer: RuleMatch, agent: &str) -> RuleMatch {
-    if answer.meaning == "IE"
+fn correct_explorer_version(mut matched: RuleMatch, agent: &str) -> RuleMatch {
+    if matched.meaning == "IE"
         && let Some((_, engine)) = agent.split_once("Trident/")
         && let Some(engine @ 4..=7) = engine.split('.').next().and_then(|engine| engine.parse::<u32>().ok())
     {
-        answer.version = Some(format!("{}.0", engine + 4));
+        matched.version = Some(format!("{}.0", engine + 4));
     }
-    answer
+    matched
 }
 
-fn owned(answer: RuleMatch) -> (String, Option<String>) {
-    (answer.meaning.to_owned(), answer.version)
+fn to_name_and_version(matched: RuleMatch) -> (String, Option<String>) {
+    (matched.meaning.to_owned(), matched.version)
 }
 
 /// Returns the version of the system: Windows numbers its kernels differently, and many of Apple's programs report only the
@@ -135,7 +135,7 @@ fn system_version(system: &RuleMatch, agent: &str) -> Option<String> {
         .split_once(" Darwin/")
         .and_then(|(_, kernel)| kernel.split('.').next()?.parse().ok());
     if let Some(kernel) = kernel {
-        return darwin(system.meaning, kernel);
+        return darwin_system_version(system.meaning, kernel);
     }
     let version = system.version.as_deref()?;
     if system.meaning != "Windows" {
@@ -157,7 +157,7 @@ fn system_version(system: &RuleMatch, agent: &str) -> Option<String> {
 }
 
 /// Returns the version of an Apple system by the major version of its kernel.
-fn darwin(system: &str, kernel: u32) -> Option<String> {
+fn darwin_system_version(system: &str, kernel: u32) -> Option<String> {
     match (system, kernel) {
         ("iOS", 10) => Some("4".to_owned()),
         ("iOS", 11) => Some("5".to_owned()),
@@ -178,19 +178,19 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" -_![]:".contains(&byte)
 }
 
-/// Finds the name by which a user agent identifies itself as a robot, and the version after it. The most certain form is tried
-/// first, wherever it is.
-fn robot(agent: &str) -> Option<(String, Option<String>)> {
+/// Finds the name by which a user agent identifies itself as a robot, and the version after it. The most certain form
+/// is tried first, wherever it is.
+fn find_robot(agent: &str) -> Option<(String, Option<String>)> {
     let agent = &agent[..agent.floor_char_boundary(rules::MAX_TEXT_BYTES)];
     let small = agent.to_ascii_lowercase();
     // Models of phones have such names as well.
     let phone = small.contains("android") && !small.contains("compatible;") && !small.contains("http");
     // If the user agent begins with another name, the address of a page or a mailbox does not identify a robot.
-    let named = first_product(agent).is_some();
+    let named = parse_first_product(agent).is_some();
     let identifies = |place: &usize| !named || !in_address(&small, *place);
-    let (name, end) = versioned(agent, &small, phone)
-        .or_else(|| (!phone).then(|| bot(&small, identifies)).flatten())
-        .or_else(|| (!phone).then(|| crawler(&small, identifies)).flatten())
+    let (name, end) = find_versioned_robot(agent, &small, phone)
+        .or_else(|| (!phone).then(|| find_bot(&small, identifies)).flatten())
+        .or_else(|| (!phone).then(|| find_crawler(&small, identifies)).flatten())
         .map(|range| (agent[range.clone()].trim_matches([' ', ':', '-', '[', '!']), range.end))?;
     (name.len() >= 3).then(|| (name.to_owned(), version(&agent.as_bytes()[end..])))
 }
@@ -208,16 +208,16 @@ fn in_address(text: &str, place: usize) -> bool {
 }
 
 /// The longest name before the word that identifies a robot, in bytes.
-const NAME: usize = 50;
+const MAX_NAME_BYTES: usize = 50;
 
-/// Returns the beginning of the bytes before `end` for which `fits` is true, at most [`NAME`] of them.
-fn back(text: &str, end: usize, fits: impl Fn(u8) -> bool) -> usize {
+/// Returns the beginning of the bytes before `end` for which `fits` is true, at most [`MAX_NAME_BYTES`] of them.
+fn find_begin(text: &str, end: usize, fits: impl Fn(u8) -> bool) -> usize {
     let bytes = text.as_bytes()[..end].iter().rev();
-    end - bytes.take(NAME).take_while(|byte| fits(**byte)).count()
+    end - bytes.take(MAX_NAME_BYTES).take_while(|byte| fits(**byte)).count()
 }
 
 /// Finds `Name of a Bot/1.0`: words, the last of which identifies a robot, and a number.
-fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
+fn find_versioned_robot(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
     const WORDS: [&str; 6] = ["archiver", "indexer", "scraper", "bot", "spider", "crawl"];
     let bytes = small.as_bytes();
     let numbered = |end: usize| {
@@ -236,12 +236,12 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
         .collect();
     words.sort_unstable();
     let (first, _) = *words.first()?;
-    let mut begin = back(small, first, is_name_byte);
+    let mut begin = find_begin(small, first, is_name_byte);
     // Everything up to the next other character is one name.
     let run = first + bytes[first..].iter().take_while(|byte| is_name_byte(**byte)).count();
     let (last, end) = words.into_iter().take_while(|(word, _)| *word < run).last()?;
     // The characters before may be the rest of a version.
-    let version = back(small, begin, |byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    let version = find_begin(small, begin, |byte| byte.is_ascii_alphanumeric() || byte == b'.');
     if version > 0 && bytes[version - 1] == b'/' {
         let rest = bytes[version..last].iter();
         let behind = version
@@ -254,7 +254,7 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
 }
 
 /// Finds `Name of a Bot`, without a number.
-fn bot(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+fn find_bot(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let bytes = small.as_bytes();
     let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b" -_".contains(&byte);
     let ends = |end: usize| {
@@ -263,7 +263,7 @@ fn bot(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>>
     };
     let mut places = small.match_indices("bot").map(|(place, _)| place).filter(identifies);
     let first = places.find(|place| ends(place + 3) && *place >= 2 && !small[..*place].ends_with("cu"))?;
-    let begin = back(small, first, in_name);
+    let begin = find_begin(small, first, in_name);
     let begin = begin
         + bytes[begin..first]
             .iter()
@@ -278,18 +278,18 @@ fn bot(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>>
 }
 
 /// Finds a word that contains `spider` or `crawl`, and the one before it.
-fn crawler(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+fn find_crawler(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_[]^".contains(&byte);
     let words = ["spider", "scrape", "crawl"];
     let places = |word| small.match_indices(word).map(|(place, _)| place);
     let first = words.into_iter().flat_map(places).filter(identifies).min()?;
     let word = small[..first].strip_suffix(" the ").map_or(first, str::len);
     let before = small[..word].strip_suffix(' ').map_or(word, str::len);
-    let of_many = back(small, before, |byte| {
+    let of_many = find_begin(small, before, |byte| {
         byte.is_ascii_alphabetic() || b"_[]^-".contains(&byte)
     });
     let of_many = if of_many < before { of_many } else { word };
-    let begin = back(small, word, of_word).min(of_many);
+    let begin = find_begin(small, word, of_word).min(of_many);
     let end = first
         + small.as_bytes()[first..]
             .iter()
@@ -299,7 +299,7 @@ fn crawler(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usi
 }
 
 /// Returns the name at the beginning of a user agent, if it is not a browser's: `Name/1.0`.
-fn first_product(agent: &str) -> Option<(String, Option<String>)> {
+fn parse_first_product(agent: &str) -> Option<(String, Option<String>)> {
     let (name, rest) = agent.split_once('/').unwrap_or((agent, ""));
     let fits = (2..=40).contains(&name.len()) && name.bytes().all(|byte| is_name_byte(byte) || byte == b'.');
     let general = ["Mozilla", "Dalvik", "http:", "https:"].contains(&name);
@@ -313,7 +313,7 @@ fn first_product(agent: &str) -> Option<(String, Option<String>)> {
 }
 
 /// Adds the client hints where the user agent gives less.
-fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
+fn apply_client_hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     let text = |name| {
         header(name)
             .map(|value| value.trim_matches('"'))
@@ -340,7 +340,7 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     }
     let brands = header("sec-ch-ua-full-version-list").or_else(|| header("sec-ch-ua"));
     let chromium = read.name.as_deref().is_some_and(|name| name.starts_with("Chrome"));
-    if let Some((name, version)) = brands.and_then(brand).filter(|_| chromium) {
+    if let Some((name, version)) = brands.and_then(find_brand).filter(|_| chromium) {
         // The brand Chrome itself adds only its version.
         if name != "Chrome" {
             read.name = Some(name.to_owned());
@@ -352,7 +352,7 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
 }
 
 /// Returns the most specific brand of a list, and its version: `"Chromium";v="139", "Brave";v="139", "Not=A?Brand";v="8"`.
-fn brand(list: &str) -> Option<(&'static str, &str)> {
+fn find_brand(list: &str) -> Option<(&'static str, &str)> {
     const BRANDS: [(&str, &str); 12] = [
         ("Microsoft Edge", "Edge"),
         ("Opera", "Opera"),

@@ -32,7 +32,7 @@ struct Pixel<'a> {
 }
 
 /// Returns the document's text from `pixel` on, and its parsed value.
-fn pixel(document: &str) -> Option<(&str, Pixel<'_>)> {
+fn parse_pixel(document: &str) -> Option<(&str, Pixel<'_>)> {
     let Top { pixel, .. } = serde_json::from_str(document).ok()?;
     let text = pixel.get();
     // Serde would read an array as the values of an object.
@@ -43,7 +43,7 @@ fn pixel(document: &str) -> Option<(&str, Pixel<'_>)> {
 impl Event {
     /// Returns the code as it is stored: if the hit's code named a person, the stored one differs.
     pub fn code(&self) -> Option<String> {
-        let (_, Pixel { code, .. }) = pixel(&self.document)?;
+        let (_, Pixel { code, .. }) = parse_pixel(&self.document)?;
         code.map(Cow::into_owned)
     }
 
@@ -53,7 +53,7 @@ impl Event {
             self.name_campaign(campaign);
         }
         let listing = status.listing;
-        let Some((text, Pixel { signature, .. })) = pixel(&self.document) else {
+        let Some((text, Pixel { signature, .. })) = parse_pixel(&self.document) else {
             return;
         };
         let written = signature.and_then(|text| serde_json::from_str(text.get()).ok());

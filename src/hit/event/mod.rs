@@ -1,8 +1,8 @@
 //! The event document that is stored, and the only constructor that turns a [`Hit`] into it.
 //!
-//! [`Event::new`] alone ensures that nothing private is stored unless the policy allows it. Names come from the Elastic Common
-//! Schema where it has one. A name that a visitor can choose never becomes a field's name: it is stored in `labels` and, as the
-//! request came, in `params`, which is kept and not indexed.
+//! [`Event::new`] alone ensures that nothing private is stored unless the policy allows it. Names come from the Elastic
+//! Common Schema where it has one. A name that a visitor can choose never becomes a field's name: it is stored in
+//! `labels` and, as the request came, in `params`, which is kept and not indexed.
 
 mod code;
 pub mod fields;
@@ -71,8 +71,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// Makes the event of a hit at the time `ingested`. The document is never larger than the policy allows: longer values are cut,
-    /// then less of the raw request is kept, and `event.cut` lists where.
+    /// Makes the event of a hit at the time `ingested`. The document is never larger than the policy allows: longer
+    /// values are cut, then less of the raw request is kept, and `event.cut` lists where.
     ///
     /// `enriched` is the data derived from the same hit.
     pub fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>) -> Self {
@@ -167,8 +167,8 @@ const LIMITS: [Limits; 6] = [
 /// The typical size of a document.
 const EXPECTED_BYTES: usize = 4096;
 
-/// The depth of the deepest body that is kept. Readers of JSON have a limit, serde's is 128, and the event, or the log line that
-/// holds it, adds a few levels around the body.
+/// The depth of the deepest body that is kept. Readers of JSON have a limit, serde's is 128, and the event, or the log
+/// line that holds it, adds a few levels around the body.
 const MAX_BODY_DEPTH: usize = 100;
 
 /// An index ignores longer keywords.

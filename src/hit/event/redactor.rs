@@ -11,7 +11,7 @@ use crate::hit::enrich::Enriched;
 use crate::hit::enrich::campaign;
 use crate::hit::enrich::user_agent::Device;
 use crate::hit::privacy;
-use crate::hit::privacy::names::{Harmless, is_plain, judge_parameter};
+use crate::hit::privacy::names::{ParameterPolicy, classify_parameter, is_plain};
 use crate::hit::privacy::redact;
 use crate::hit::privacy::redact::{Anonymous, Cleaner};
 use crate::hit::privacy::{AddressPolicy, Applied, HeaderPolicy, UserPolicy};
@@ -259,10 +259,10 @@ impl<'a> Redactor<'a> {
         let (mut labels, mut members) = (Vec::with_capacity(query.len()), Members::new());
         for (name, value) in self.first(PLACE, query) {
             let value = if self.anonymous {
-                match judge_parameter(name, value) {
-                    Harmless::Value => value,
-                    Harmless::Address => redact::without_query(value),
-                    Harmless::No => continue,
+                match classify_parameter(name, value) {
+                    ParameterPolicy::Value => value,
+                    ParameterPolicy::Address => redact::without_query(value),
+                    ParameterPolicy::No => continue,
                 }
             } else {
                 value

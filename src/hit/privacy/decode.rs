@@ -73,7 +73,8 @@ impl<'t> View<'t> {
     }
 }
 
-/// The bytes decoded so far. Each new byte may complete an escape with those before it; the decoded byte may complete another.
+/// The bytes decoded so far. Each new byte may complete an escape with those before it; the decoded byte may complete
+/// another.
 struct Stack {
     bytes: Vec<u8>,
     origins: Vec<(u32, u8)>,
@@ -85,7 +86,7 @@ impl Stack {
         loop {
             self.bytes.push(byte);
             self.origins.push((origin, depth));
-            let Some((length, decoded)) = decoded_end(&self.bytes) else {
+            let Some((length, decoded)) = decode_end(&self.bytes) else {
                 return;
             };
             let begin = self.bytes.len() - length;
@@ -129,17 +130,17 @@ impl From<char> for Decoded {
 }
 
 /// Returns the decoded form of the last bytes, and how many bytes it replaces.
-fn decoded_end(bytes: &[u8]) -> Option<(usize, Decoded)> {
+fn decode_end(bytes: &[u8]) -> Option<(usize, Decoded)> {
     match bytes {
-        [.., b'%', high, low] => Some((3, Decoded::Byte(hex(*high)? * 16 + hex(*low)?))),
-        [.., b'\\', b'u', a, b, c, d] if hex(*d).is_some() => {
+        [.., b'%', high, low] => Some((3, Decoded::Byte(parse_hex_digit(*high)? * 16 + parse_hex_digit(*low)?))),
+        [.., b'\\', b'u', a, b, c, d] if parse_hex_digit(*d).is_some() => {
             let mut number = 0;
             for digit in [a, b, c, d] {
-                number = number * 16 + u32::from(hex(*digit)?);
+                number = number * 16 + u32::from(parse_hex_digit(*digit)?);
             }
             Some((6, char::from_u32(number)?.into()))
         }
-        [.., b';'] => entity(bytes),
+        [.., b';'] => decode_entity(bytes),
         // Fullwidth forms of ASCII, and the small commercial at.
         [.., 0xEF, 0xBC, last @ 0x81..=0xBF] => Some((3, Decoded::Byte(last - 0x81 + b'!'))),
         [.., 0xEF, 0xBD, last @ 0x80..=0x9E] => Some((3, Decoded::Byte(last - 0x80 + b'`'))),
@@ -150,7 +151,7 @@ fn decoded_end(bytes: &[u8]) -> Option<(usize, Decoded)> {
 }
 
 /// Returns the character of a numeric entity (`&#64;`, `&#x40;`) at the end.
-fn entity(bytes: &[u8]) -> Option<(usize, Decoded)> {
+fn decode_entity(bytes: &[u8]) -> Option<(usize, Decoded)> {
     let begin = bytes.len().saturating_sub(10);
     let place = begin + bytes[begin..].iter().rposition(|byte| *byte == b'&')?;
     let number = std::str::from_utf8(&bytes[place..bytes.len() - 1])
@@ -163,7 +164,7 @@ fn entity(bytes: &[u8]) -> Option<(usize, Decoded)> {
     Some((bytes.len() - place, char::from_u32(number.ok()?)?.into()))
 }
 
-const fn hex(digit: u8) -> Option<u8> {
+const fn parse_hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

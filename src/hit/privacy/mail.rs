@@ -39,8 +39,8 @@ fn ascii_domain(domain: &str) -> Option<String> {
     url.host_str().map(ToOwned::to_owned)
 }
 
-/// Finds mail addresses. An ambiguous text is replaced by the hashes of all its readings, so that nothing of it is readable and
-/// each address can be found again.
+/// Finds mail addresses. An ambiguous text is replaced by the hashes of all its readings, so that nothing of it is
+/// readable and each address can be found again.
 pub(super) fn find_addresses(view: &View<'_>, blanks: bool, hash: &dyn Fn(&str) -> String) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found: Vec<Found> = Vec::new();
@@ -229,7 +229,8 @@ fn quoted_begin(bytes: &[u8], lower_bound: usize, end: usize) -> usize {
 
 /// Returns where the words begin before an address whose `+` arrived as a blank: the whole value is words and the address.
 fn begin_with_blanks(bytes: &[u8], lower_bound: usize, run: usize, end: usize) -> Option<usize> {
-    if run == lower_bound || bytes[run - 1] != b' ' || !matches!(bytes.get(end), None | Some(b'&' | b'"' | b'#' | b';')) {
+    if run == lower_bound || bytes[run - 1] != b' ' || !matches!(bytes.get(end), None | Some(b'&' | b'"' | b'#' | b';'))
+    {
         return None;
     }
     let of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || b" ._-+'~!$*".contains(&byte);
@@ -288,8 +289,8 @@ const fn is_local_part_byte(byte: u8) -> bool {
         )
 }
 
-/// Returns the end of the domain that begins at `begin`: labels with dots between them, one label that is not a number, or an
-/// address in brackets.
+/// Returns the end of the domain that begins at `begin`: labels with dots between them, one label that is not a number,
+/// or an address in brackets.
 fn domain_end(text: &[u8], begin: usize) -> Option<usize> {
     if text.get(begin) == Some(&b'[') {
         let length = text[begin..].iter().take(64).position(|byte| *byte == b']')?;

@@ -1,8 +1,9 @@
 //! Decides what must not be stored, and removes it.
 //!
-//! Names decide if there are any: a visitor's software shows by the name of a header or parameter that its value is a secret, an
-//! address or a person's id. Otherwise the form decides: a mail address, a token or the visitor's own address. The only place
-//! that applies these rules is [`crate::hit::event::Event::new`]; [`find_refusal`] decides whether a hit may be stored at all.
+//! Names decide if there are any: a visitor's software shows by the name of a header or parameter that its value is a
+//! secret, an address or a person's id. Otherwise the form decides: a mail address, a token or the visitor's own
+//! address. The only place that applies these rules is [`crate::hit::event::Event::new`]; [`find_refusal`] decides
+//! whether a hit may be stored at all.
 
 mod decode;
 mod mail;
@@ -159,7 +160,8 @@ impl Key {
         Self(key)
     }
 
-    /// Returns a random key, the same for the life of the process: hashes from before and after a restart cannot be compared.
+    /// Returns a random key, the same for the life of the process: hashes from before and after a restart cannot be
+    /// compared.
     ///
     /// # Panics
     ///
@@ -190,8 +192,8 @@ impl Key {
         hex
     }
 
-    /// Returns the hash of a user's id or a mail address. Case, blanks around it and the notation of an address make no difference
-    /// ([`crate::hit::privacy::redact::normalize_user`]).
+    /// Returns the hash of a user's id or a mail address. Case, blanks around it and the notation of an address make no
+    /// difference ([`crate::hit::privacy::redact::normalize_user`]).
     pub fn user(&self, id: &str) -> String {
         self.hash_user(&crate::hit::privacy::redact::normalize_user(id))
     }

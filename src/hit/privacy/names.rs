@@ -1,11 +1,12 @@
 //! Recognizes by its name a parameter, header or member that holds a secret or a person's id.
 //!
-//! A name is decoded, then compared in lower case: distinctive words (`token`, `password`) anywhere in it, short ones (`sid`,
-//! `otp`) only as a whole word, since they also occur in harmless words.
+//! A name is decoded, then compared in lower case: distinctive words (`token`, `password`) anywhere in it, short ones
+//! (`sid`, `otp`) only as a whole word, since they also occur in harmless words.
 
 use super::decode::View;
 
-/// The maximum length of a name, in bytes; a longer one that may hold a secret word is treated as secret without a closer look.
+/// The maximum length of a name, in bytes; a longer one that may hold a secret word is treated as secret without a
+/// closer look.
 const MAX_NAME_BYTES: usize = 512;
 
 /// Words that make a name a secret's name wherever they occur in a part of it.
@@ -312,7 +313,7 @@ const HARMLESS_SESSIONS: [&str; 23] = [
 /// ```
 pub fn is_secret(name: &str) -> bool {
     if needs_decoding(name) {
-        let decoded = readable(name);
+        let decoded = decode_name(name);
         return may_be_secret(decoded.as_bytes()) && names_secret(&decoded);
     }
     may_be_secret(name.as_bytes()) && names_secret(name)
@@ -323,7 +324,7 @@ fn needs_decoding(name: &str) -> bool {
 }
 
 /// Decodes a name, and removes invisible characters.
-fn readable(name: &str) -> String {
+fn decode_name(name: &str) -> String {
     let view = View::new(name);
     let decoded = String::from_utf8_lossy(view.bytes());
     decoded
@@ -335,8 +336,8 @@ fn readable(name: &str) -> String {
         .collect()
 }
 
-/// Returns whether a name contains what every secret's name contains. Most names do not, so splitting them into words would be
-/// in vain. Every name of every hit is checked here, so most of its letters are read only once.
+/// Returns whether a name contains what every secret's name contains. Most names do not, so splitting them into words
+/// would be in vain. Every name of every hit is checked here, so most of its letters are read only once.
 pub(super) fn may_be_secret(name: &[u8]) -> bool {
     let mut before = 0;
     for (place, byte) in name.iter().enumerate() {
@@ -702,7 +703,7 @@ pub fn names_person(name: &str) -> bool {
         }
     };
     if needs_decoding(name) {
-        readable(name).bytes().for_each(&mut push);
+        decode_name(name).bytes().for_each(&mut push);
     } else {
         name.bytes().for_each(&mut push);
     }
@@ -758,8 +759,8 @@ fn is_person_name(letters: &str) -> bool {
         })
 }
 
-/// Parameters that are stored although the visitor asks not to be tracked: they show where a page or a mail was shown and what
-/// happened, and do not distinguish visitors. Addresses are stored without their query.
+/// Parameters that are stored although the visitor asks not to be tracked: they show where a page or a mail was shown
+/// and what happened, and do not distinguish visitors. Addresses are stored without their query.
 const HARMLESS_PARAMETERS: [&str; 40] = [
     "action",
     "code",
@@ -808,7 +809,7 @@ const ADDRESS_PARAMETERS: [&str; 5] = ["dl", "ref", "referrer", "url", "urlref"]
 
 /// The treatment of a parameter of an anonymous visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Harmless {
+pub(crate) enum ParameterPolicy {
     /// The parameter is stored.
     Value,
     /// The parameter is stored without its query.
@@ -818,15 +819,15 @@ pub(crate) enum Harmless {
 }
 
 /// Returns the treatment of a parameter of an anonymous visitor.
-pub(crate) fn judge_parameter(name: &str, value: &str) -> Harmless {
+pub(crate) fn classify_parameter(name: &str, value: &str) -> ParameterPolicy {
     if HARMLESS_PARAMETERS.binary_search(&name).is_err() {
-        Harmless::No
+        ParameterPolicy::No
     } else if ADDRESS_PARAMETERS.contains(&name) {
-        Harmless::Address
+        ParameterPolicy::Address
     } else if matches!(name, "dt" | "title" | "code") || is_plain(value) {
-        Harmless::Value
+        ParameterPolicy::Value
     } else {
-        Harmless::No
+        ParameterPolicy::No
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::decode::View;
 use super::mail::{self, normalize_address};
-use super::names::{Harmless, judge_parameter, may_be_secret};
+use super::names::{ParameterPolicy, classify_parameter, may_be_secret};
 use super::{AddressPolicy, Applied, Key, REPLACEMENT, UserPolicy, is_secret, names_person};
 use crate::hit::code;
 use crate::hit::code::can_name_person;
@@ -65,13 +65,13 @@ impl Cleaner {
         if !marks.any() {
             return cleaned;
         }
-        if marks.structure()
-            && let Some(changed) = self.structure(kind, &cleaned, marks, applied)
+        if marks.has_structure()
+            && let Some(changed) = self.clean_structure(kind, &cleaned, marks, applied)
         {
             cleaned = Cow::Owned(changed);
         }
-        if marks.addresses()
-            && let Some(changed) = self.addresses(kind, &cleaned, applied)
+        if marks.may_have_addresses()
+            && let Some(changed) = self.clean_addresses(kind, &cleaned, applied)
         {
             cleaned = Cow::Owned(changed);
         }
@@ -95,13 +95,14 @@ impl Cleaner {
         }
     }
 
-    /// Removes users of URLs, values under names of secrets and persons, tokens and mail addresses from the fully decoded text.
-    fn structure(&self, kind: Kind, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
+    /// Removes users of URLs, values under names of secrets and persons, tokens and mail addresses from the fully
+    /// decoded text.
+    fn clean_structure(&self, kind: Kind, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
         let mut changed: Option<String> = None;
         let encoded = marks.has(PERCENT | ENCODED);
         if marks.has(AT) || encoded {
             replace_found(text, &mut changed, |view| {
-                let users = users_of_urls(view);
+                let users = find_url_users(view);
                 if !users.is_empty() {
                     applied.insert(Applied::SecretParameters);
                 }
@@ -131,11 +132,11 @@ impl Cleaner {
             changed = Some(bare);
         }
         if marks.has(EQUALS | NAMED) || encoded {
-            replace_found(text, &mut changed, |view| named_values(view, self, kind, applied));
+            replace_found(text, &mut changed, |view| find_named_values(view, self, kind, applied));
         }
         if marks.has(TOKEN | EQUALS | NAMED) || encoded {
             replace_found(text, &mut changed, |view| {
-                let tokens = token_places(view);
+                let tokens = find_tokens(view);
                 if !tokens.is_empty() {
                     applied.insert(Applied::TokensReplaced);
                 }
@@ -157,11 +158,11 @@ impl Cleaner {
         if names_person(name) {
             return self.person(value, applied);
         }
-        let kept = self.anonymous.is_none() || !in_query || judge_parameter(name, value) != Harmless::No;
+        let kept = self.anonymous.is_none() || !in_query || classify_parameter(name, value) != ParameterPolicy::No;
         (!kept).then(|| REPLACEMENT.to_owned())
     }
 
-    fn addresses(&self, kind: Kind, text: &str, applied: &mut Changes) -> Option<String> {
+    fn clean_addresses(&self, kind: Kind, text: &str, applied: &mut Changes) -> Option<String> {
         if self.address == AddressPolicy::Full {
             return None;
         }
@@ -170,7 +171,7 @@ impl Cleaner {
             let (kept, _) = parsed.map_or((None, None), |address| self.address.apply(address));
             kept.map_or_else(|| REPLACEMENT.to_owned(), |kept| kept.to_string())
         };
-        let found = addresses(kind, text, &self.own);
+        let found = find_ip_addresses(kind, text, &self.own);
         replace(text, &found, short).inspect(|_| {
             applied.insert(Applied::AddressTexts);
         })
@@ -262,21 +263,21 @@ impl Marks {
         self.seen & class != 0
     }
 
-    const fn structure(self) -> bool {
+    const fn has_structure(self) -> bool {
         self.has(EQUALS | HASH | AT | PERCENT | TOKEN | ENCODED | NAMED)
     }
 
-    const fn addresses(self) -> bool {
+    const fn may_have_addresses(self) -> bool {
         self.dots >= 3 || self.colons >= 2
     }
 
     const fn any(self) -> bool {
-        self.structure() || self.addresses()
+        self.has_structure() || self.may_have_addresses()
     }
 }
 
-/// Returns true if a parameter's name and value, each clean by itself, are also clean as `name=value`: the name is one word, and
-/// the value has no character of any pattern.
+/// Returns true if a parameter's name and value, each clean by itself, are also clean as `name=value`: the name is one
+/// word, and the value has no character of any pattern.
 pub fn is_clean_pair(name: &str, value: &str) -> bool {
     let marks = Marks::new(name);
     let one_word = !marks.any() && !marks.has(BETWEEN) && marks.dots + marks.colons == 0;
@@ -351,8 +352,8 @@ pub fn user_forms(id: &str) -> Vec<(&'static str, String)> {
     forms
 }
 
-/// Returns the id as it is hashed: without blanks around it, in lower case; a mail address in its normal form, which does not
-/// depend on how it was written.
+/// Returns the id as it is hashed: without blanks around it, in lower case; a mail address in its normal form, which
+/// does not depend on how it was written.
 pub fn normalize_user(id: &str) -> Cow<'_, str> {
     let id = id.trim();
     let simple = |byte: u8| byte.is_ascii_graphic() && !b"%\\&<:\"".contains(&byte);
@@ -387,7 +388,8 @@ fn replace(text: &str, places: &[Range<usize>], with: impl Fn(&str) -> String) -
     (replaced != text).then_some(replaced)
 }
 
-/// Returns a URL, or any text with parameters in it, without user information, secret parameters or a fragment of parameters.
+/// Returns a URL, or any text with parameters in it, without user information, secret parameters or a fragment of
+/// parameters.
 ///
 /// ```
 /// use pixel::hit::privacy::clean_url;
@@ -400,7 +402,7 @@ fn replace(text: &str, places: &[Range<usize>], with: impl Fn(&str) -> String) -
 pub fn clean_url(text: &str) -> Cow<'_, str> {
     let mut bare = without_fragment(Cow::Borrowed(text));
     let view = View::new(&bare);
-    if let Some(changed) = apply(&bare, &view, &users_of_urls(&view)) {
+    if let Some(changed) = apply(&bare, &view, &find_url_users(&view)) {
         bare = Cow::Owned(changed);
     }
     let cleaner = Cleaner {
@@ -411,7 +413,7 @@ pub fn clean_url(text: &str) -> Cow<'_, str> {
         anonymous: None,
     };
     let view = View::new(&bare);
-    let found = named_values(&view, &cleaner, Kind::Any, &mut Changes::new());
+    let found = find_named_values(&view, &cleaner, Kind::Any, &mut Changes::new());
     apply(&bare, &view, &found).map_or(bare, Cow::Owned)
 }
 
@@ -436,7 +438,7 @@ fn without_fragment(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// Finds the user information of every URL, also of one without a scheme (`//user:password@host/`).
-fn users_of_urls(view: &View<'_>) -> Vec<Found> {
+fn find_url_users(view: &View<'_>) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found: Vec<Found> = Vec::new();
     // The beginning of an authority, and true if a query began before it: there, the next parameter ends it.
@@ -595,9 +597,9 @@ fn closing_bracket(bytes: &[u8], begin: usize) -> usize {
     bytes.len()
 }
 
-/// Finds the values of `name=value`, `name: value` and `"name":"value"` whose names show that they may not be stored unchanged,
-/// wherever such a pair can occur, also within the encoded values of others.
-fn named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Changes) -> Vec<Found> {
+/// Finds the values of `name=value`, `name: value` and `"name":"value"` whose names show that they may not be stored
+/// unchanged, wherever such a pair can occur, also within the encoded values of others.
+fn find_named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Changes) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found = Vec::new();
     let (mut name, mut place) = (0, 0);
@@ -642,14 +644,14 @@ fn named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Ch
 
 /// Removes the codes that may identify one person.
 fn without_codes(text: &str, anonymous: &Anonymous) -> Option<String> {
-    let found = codes(text, |code| {
+    let found = find_codes(text, |code| {
         can_name_person(code) && anonymous.of_mail.as_deref() != Some(code)
     });
     replace(text, &found, |_| REPLACEMENT.to_owned())
 }
 
 /// Returns the ranges of signed codes, plain or encoded, that are `wanted`.
-fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
+fn find_codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let (mut found, mut place) = (Vec::new(), 0);
     while place < bytes.len() {
@@ -663,7 +665,7 @@ fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
         }
         // The two digits after `%` are not part of what follows.
         place = match bytes.get(end) {
-            Some(b'%') => end + escape(&bytes[end..]),
+            Some(b'%') => end + escape_length(&bytes[end..]),
             _ => end + 1,
         };
     }
@@ -675,7 +677,7 @@ fn decode_code_character(text: &[u8]) -> Option<(char, usize)> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     match text {
         [b'%', ..] => {
-            let length = escape(text);
+            let length = escape_length(text);
             let byte = hex(*text.get(length.checked_sub(2)?)?, *text.get(length - 1)?)?;
             is_part(byte).then_some((char::from(byte), length))
         }
@@ -685,7 +687,7 @@ fn decode_code_character(text: &[u8]) -> Option<(char, usize)> {
 }
 
 /// Returns the length of an encoded character, however often it is encoded; that of `%` alone if it is not one.
-fn escape(text: &[u8]) -> usize {
+fn escape_length(text: &[u8]) -> usize {
     let mut length = 1;
     while text[length..].starts_with(b"25") {
         length += 2;
@@ -718,7 +720,7 @@ const SCHEMES: [&[u8]; 12] = [
 ];
 
 /// Returns the scheme at the beginning, without a blank behind it.
-fn scheme(bytes: &[u8]) -> Option<&'static [u8]> {
+fn find_scheme(bytes: &[u8]) -> Option<&'static [u8]> {
     let first = bytes.first()?.to_ascii_lowercase();
     if !matches!(first, b'a' | b'b' | b'd' | b'h' | b'k' | b'n' | b's' | b't') {
         return None;
@@ -732,11 +734,11 @@ fn scheme(bytes: &[u8]) -> Option<&'static [u8]> {
 }
 
 fn begins_with_scheme(bytes: &[u8]) -> bool {
-    scheme(bytes).is_some_and(|scheme| matches!(bytes.get(scheme.len()), Some(b' ' | b'+' | b':' | b'%')))
+    find_scheme(bytes).is_some_and(|scheme| matches!(bytes.get(scheme.len()), Some(b' ' | b'+' | b':' | b'%')))
 }
 
 /// Finds tokens that are recognizable by form: JSON Web Tokens, and words after `Bearer`, `Basic`, `Token` and the like.
-fn token_places(view: &View<'_>) -> Vec<Range<usize>> {
+fn find_tokens(view: &View<'_>) -> Vec<Range<usize>> {
     let bytes = view.bytes();
     let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=~".contains(byte);
     let mut found: Vec<Range<usize>> = Vec::new();
@@ -754,7 +756,7 @@ fn token_places(view: &View<'_>) -> Vec<Range<usize>> {
                 push(place..place + length);
             }
         }
-        if starts && let Some(scheme) = scheme(&bytes[place..]) {
+        if starts && let Some(scheme) = find_scheme(&bytes[place..]) {
             let blank = place + scheme.len();
             if matches!(bytes.get(blank), Some(b' ' | b'+' | b':')) {
                 let blanks = bytes[blank + 1..].iter().take_while(|byte| **byte == b' ').count();
@@ -810,7 +812,7 @@ fn is_version(before: &str) -> bool {
 }
 
 /// Returns the ranges of IP addresses that are not the host of a URL: the visitor's own, and those recognizable by form.
-fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<Range<usize>> {
+fn find_ip_addresses(kind: Kind, text: &str, own: &[String]) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let of_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
     let mut found = Vec::new();

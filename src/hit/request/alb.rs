@@ -99,7 +99,7 @@ pub(crate) mod stage {
             .iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
             .collect();
-        forward(&mut headers, &request.peer_text());
+        append_forwarded(&mut headers, &request.peer_text());
         let query: Pairs = request.raw_query().collect();
         let mut payload = json!({
             "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:local:123456789012:targetgroup/local/0"}},
@@ -118,7 +118,7 @@ pub(crate) mod stage {
         payload
     }
 
-    fn forward(headers: &mut Pairs, peer: &str) {
+    fn append_forwarded(headers: &mut Pairs, peer: &str) {
         match headers.iter_mut().rev().find(|(name, _)| name == "x-forwarded-for") {
             Some((_, value)) => *value = format!("{value}, {peer}"),
             None => headers.push(("x-forwarded-for".to_owned(), peer.to_owned())),

@@ -1,4 +1,4 @@
-//! HTTP API and function URL (payload 2.0). Both decode the base64 of a reply if its flag is set.
+//! HTTP API and function URL (payload 2.0). Both decode a base64 reply by its flag alone.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
@@ -24,7 +24,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
     let mut oddities = top.oddities();
     let mut context = top
         .object("requestContext", &mut oddities)
-        .picked(&CONTEXT, &mut oddities);
+        .pick(&CONTEXT, &mut oddities);
     if let Some(route) = top.text("routeKey", &mut oddities) {
         let path = route.split_once(' ').map_or(route.as_str(), |(_, path)| path);
         context.push(("resource-path".to_owned(), path.to_owned()));
@@ -87,7 +87,7 @@ pub(crate) mod stage {
             "routeKey": "$default",
             "rawPath": request.path,
             "rawQueryString": request.query,
-            "headers": joined(request),
+            "headers": join_headers(request),
             "requestContext": {
                 "accountId": "123456789012",
                 "apiId": "local",
@@ -113,7 +113,7 @@ pub(crate) mod stage {
     }
 
     /// Returns the headers in lower case, repeated ones joined with commas.
-    fn joined(request: &HttpRequest) -> Map<String, Value> {
+    fn join_headers(request: &HttpRequest) -> Map<String, Value> {
         let mut members = Map::<String, Value>::new();
         for (name, value) in &request.headers {
             match members.entry(name.to_ascii_lowercase()) {

@@ -1,7 +1,7 @@
 //! An HTTP request in one form for every ingress.
 //!
-//! Each ingress has a file of its own that decodes its payload and encodes its reply; their common parts are here. Nothing in
-//! this module reads a clock or judges a visitor's data: [`crate::hit::read`] does.
+//! Each ingress has a file of its own that decodes its payload and encodes its reply; their common parts are here.
+//! Nothing in this module reads a clock or judges a visitor's data: [`crate::hit::read`] does.
 
 pub(crate) mod alb;
 pub(crate) mod http;
@@ -62,11 +62,11 @@ impl Ingress {
     /// Recognizes the ingress of a payload by its distinctive members alone, for payloads that cannot be decoded.
     pub fn recognise(payload: &[u8]) -> Self {
         let entries = serde_json::from_slice::<Entries<'_>>(payload).ok();
-        entries.and_then(|top| Self::marked(&top)).unwrap_or(Self::Passthrough)
+        entries.and_then(|top| Self::detect(&top)).unwrap_or(Self::Passthrough)
     }
 
     /// Returns the ingress of a payload that has an ingress's distinctive members.
-    fn marked(top: &Entries<'_>) -> Option<Self> {
+    fn detect(top: &Entries<'_>) -> Option<Self> {
         let ignored = &mut Vec::new();
         let context = top.object("requestContext", ignored);
         let has = |name| top.get(name).is_some();
@@ -122,7 +122,8 @@ pub struct Request {
     pub method: String,
     /// The path, percent-decoded, without the prefix that the ingress added if it reports one.
     pub path: String,
-    /// The decoded query, sorted by name; repeated names keep their order, because not every ingress keeps the order of the names.
+    /// The decoded query, sorted by name; repeated names keep their order, because not every ingress keeps the order of
+    /// the names.
     pub query: Pairs,
     /// The headers, names in lower case, sorted like the query.
     pub headers: Pairs,
@@ -167,10 +168,10 @@ impl Request {
                 Ok(_) => DecodeError::NotAnObject,
                 Err(_) => DecodeError::NotJson,
             })?;
-        if let Some(service) = foreign(&top) {
+        if let Some(service) = detect_foreign_service(&top) {
             return Err(DecodeError::Foreign(service));
         }
-        match Ingress::marked(&top) {
+        match Ingress::detect(&top) {
             Some(Ingress::Passthrough) => Ok(passthrough::decode(&top)),
             Some(Ingress::Rest) => Ok(rest::decode(&top)),
             Some(Ingress::Http | Ingress::FunctionUrl) => Ok(http::decode(&top)),
@@ -259,8 +260,8 @@ pub fn last<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
 pub enum Oddity {
     /// A part of the payload has a different type than the ingress uses.
     WrongType,
-    /// A key occurred twice in one object of the payload; the first was kept, since API Gateway's own keys come before those that a
-    /// visitor can inject.
+    /// A key occurred twice in one object of the payload; the first was kept, since API Gateway's own keys come before
+    /// those that a visitor can inject.
     DuplicateKey,
     /// A percent-escape or text is not UTF-8 and was replaced by U+FFFD; or a `%` begins no escape and was kept.
     InvalidEncoding,
@@ -337,7 +338,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 /// Recognizes events that are not HTTP requests by the members that AWS documents for them.
-fn foreign(top: &Entries<'_>) -> Option<&'static str> {
+fn detect_foreign_service(top: &Entries<'_>) -> Option<&'static str> {
     if let Some(records) = top.get("Records") {
         let known = [
             ("\"aws:s3\"", "S3"),
@@ -371,8 +372,8 @@ const FEW_NAMES: usize = 32;
 
 /// The members of a JSON object in their order, with unparsed values.
 ///
-/// `serde_json::Value` would keep the last of two equal keys without a trace of the first; a visitor who can inject a key could
-/// then replace API Gateway's.
+/// `serde_json::Value` would keep the last of two equal keys without a trace of the first; a visitor who can inject a
+/// key could then replace API Gateway's.
 #[derive(Debug, Default)]
 pub(crate) struct Entries<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -441,7 +442,7 @@ impl<'a> Entries<'a> {
     }
 
     /// Returns the members at these paths, under these names.
-    pub(crate) fn picked(&self, wanted: &[(&str, &[&str])], oddities: &mut Vec<Oddity>) -> Pairs {
+    pub(crate) fn pick(&self, wanted: &[(&str, &[&str])], oddities: &mut Vec<Oddity>) -> Pairs {
         let mut pairs = Pairs::new();
         for (name, path) in wanted {
             let found = match path {

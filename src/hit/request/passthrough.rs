@@ -1,8 +1,8 @@
 //! The passthrough document of a non-proxy REST integration, and its reply.
 //!
 //! `mapping-templates/passthrough.vtl` makes the document; [`document`] makes the same one natively for the local server.
-//! The reply is the bare base64 string that the integration response's `CONVERT_TO_BINARY` decodes: its status and headers are
-//! constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
+//! The reply is the bare base64 string that the integration response's `CONVERT_TO_BINARY` decodes: its status and
+//! headers are constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
 
 use std::collections::BTreeMap;
 
@@ -161,8 +161,8 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Keeps the last of repeated names. They are sorted: readers treat names that differ only in case as one name, and the order
-/// decides which of them is last.
+/// Keeps the last of repeated names. They are sorted: readers treat names that differ only in case as one name, and the
+/// order decides which of them is last.
 fn object(pairs: &Pairs) -> Object<'_> {
     let kept: BTreeMap<_, _> = pairs
         .iter()

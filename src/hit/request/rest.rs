@@ -46,7 +46,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
     let mut oddities = top.oddities();
     let context = top
         .object("requestContext", &mut oddities)
-        .picked(&CONTEXT, &mut oddities);
+        .pick(&CONTEXT, &mut oddities);
     let query = top.repeated_pairs(
         "multiValueQueryStringParameters",
         "queryStringParameters",
