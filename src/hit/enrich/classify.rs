@@ -3,7 +3,7 @@
 //! The user agent decides most visits (`src/hit/enrich/rules/visits.rules`). The other signs of a machine (the network
 //! of a data centre, a mail opened at the moment of its sending, missing headers that every browser sends) are always
 //! among the reasons, and change the class only together: people use such networks as well, and open mail at once. Only
-//! a [`burst`] over the codes of many mails is enough by itself, and shows only when several hits are compared.
+//! a [`super::burst`] over the codes of many mails is enough by itself, and shows only when several hits are compared.
 
 use crate::hit::enrich::rules;
 use crate::hit::enrich::rules::RuleMatches;
@@ -56,7 +56,7 @@ pub struct Signals<'a> {
     pub network: Option<u32>,
     /// Seconds from the sending of the mail to this hit, if its code contains the time of sending.
     pub seconds_since_sent: Option<i64>,
-    /// True if the hit is part of a burst over many codes, which a single hit cannot show: see [`burst`].
+    /// True if the hit is part of a burst over many codes, which a single hit cannot show: see [`super::burst`].
     pub burst: bool,
 }
 
