@@ -241,7 +241,7 @@ fn begin_with_blanks(bytes: &[u8], lower_bound: usize, run: usize, end: usize) -
     (is_value && begin < run).then_some(begin)
 }
 
-/// Returns where a user's name begins that stands before a colon: `user:password@host`.
+/// Returns where a user's name before a colon begins: `user:password@host`.
 fn user_begin(bytes: &[u8], lower_bound: usize, run: usize) -> Option<usize> {
     const KNOWN: [&[u8]; 13] = [
         b"mailto", b"to", b"from", b"cc", b"bcc", b"mail", b"email", b"e-mail", b"sip", b"sips", b"xmpp", b"acct",

@@ -479,7 +479,7 @@ const fn is_key_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// Returns the name before a colon, and whether it stands in quotes, as in JSON.
+/// Returns the name before a colon, and whether it is in quotes, as in JSON.
 fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
     let lower_bound = colon.saturating_sub(MAX_KEY_BYTES);
     let mut end = colon;
