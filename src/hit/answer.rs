@@ -1,6 +1,6 @@
-//! The role `capture`: a request becomes the pixel, and an event.
+//! The role `capture`: turns a request into the pixel and an event.
 //!
-//! Everything here is a function of its arguments; waiting and connecting is the shell's part.
+//! Everything here is a function of its arguments; the shell waits and connects.
 
 use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
@@ -17,26 +17,26 @@ use crate::hit::privacy::Consent;
 use crate::hit::read::{Hit, RequestContext, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::hit::request::{DecodeError, Ingress, Request};
 
-/// What is to be done with one payload.
+/// The result of handling one payload: the reply, and the request to store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// The visitor gets the reply, and the hit is to be stored.
     Accepted {
         /// The reply as JSON text.
         reply: String,
-        /// The request to make the event of.
+        /// The request from which the event is made.
         request: Box<Request>,
     },
     /// The visitor gets the reply, and nothing is stored.
     Ignored {
         /// The reply as JSON text.
         reply: String,
-        /// Through which ingress it came, as far as that is known.
+        /// The ingress of the payload, as far as it is known.
         ingress: Ingress,
-        /// Why.
+        /// The reason for storing nothing.
         why: Ignored,
     },
-    /// Nobody is waiting for an image: the caller gets an error.
+    /// Nobody waits for an image: the caller gets an error.
     Refused(DecodeError),
 }
 
@@ -45,13 +45,13 @@ pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
     answer_under(payload, config, config.consent())
 }
 
-/// The same where more is known of who is not to be counted.
+/// Answers a payload under a configuration and the given consent, which may know more codes that have opted out.
 pub fn answer_under(payload: &[u8], config: &Config, consent: Consent<'_>) -> Answer {
     let cors = config.cors_origin.as_deref();
     answer_at(payload, cors, config.any_path).under(consent, cors)
 }
 
-/// Answers a payload; the image is where it is by default.
+/// Answers a payload; only the default paths are the pixel.
 pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
     answer_at(payload, cors_origin, false)
 }
@@ -78,7 +78,7 @@ fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answe
 }
 
 impl Answer {
-    /// The answer under the owner's policy: a hit that must not be stored is answered all the same, and ignored.
+    /// Applies the owner's policy: a hit that must not be stored still gets its reply, and is ignored.
     #[must_use]
     pub fn under(self, consent: Consent<'_>, cors_origin: Option<&str>) -> Self {
         let Self::Accepted { request, .. } = &self else {
@@ -87,7 +87,7 @@ impl Answer {
         let Some(why) = privacy::find_refusal(request, consent) else {
             return self;
         };
-        // It was accepted, so its path is one of the pixel.
+        // The hit was accepted, so its path is a path of the pixel.
         let (accepted, _) = build_pixel(request, true);
         let mut pixel = Pixel::new(accepted.status, accepted.content, explain_ignored(why)).with_cors(cors_origin);
         pixel.body = accepted.body;
@@ -99,8 +99,8 @@ impl Answer {
     }
 }
 
-/// The answer of `answer`, which is to be [`answer`] for this payload; should that panic, the image all the same, in the form
-/// of the payload's ingress.
+/// Returns the result of `answer`, which must be [`answer`] for this payload; if it panics, returns the image in the form of
+/// the payload's ingress.
 pub fn catch_panic(payload: &[u8], answer: impl FnOnce() -> Answer + UnwindSafe) -> Answer {
     catch_unwind(answer).unwrap_or_else(|_| {
         let ingress = catch_unwind(|| Ingress::recognise(payload)).unwrap_or(Ingress::Passthrough);
@@ -108,7 +108,7 @@ pub fn catch_panic(payload: &[u8], answer: impl FnOnce() -> Answer + UnwindSafe)
     })
 }
 
-/// The image for a request that could not be read, in the form of its ingress.
+/// Returns the image for a request that could not be read, in the form of its ingress.
 pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
     let pixel = Pixel::new(Status::Ok, Image::Gif, explain_ignored(why));
     Answer::Ignored {
@@ -151,7 +151,7 @@ fn build_pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
     }
 }
 
-/// The methods that a path of the pixel knows, as the header `Allow` lists them.
+/// Returns the methods that a path of the pixel supports, as the header `Allow` lists them.
 pub fn allowed_methods(path: &str) -> &'static str {
     if takes_beacons(path) {
         "GET, HEAD, POST, OPTIONS"
@@ -160,49 +160,49 @@ pub fn allowed_methods(path: &str) -> &'static str {
     }
 }
 
-/// The `X-Pixel` header's words for a hit that is not stored.
+/// Returns the value of the `X-Pixel` header for a hit that is not stored.
 pub fn explain_ignored(why: Ignored) -> String {
     format!("ignored; reason={}", why.name())
 }
 
-/// The event of an accepted request.
-pub fn event(request: Request, circumstances: &RequestContext, config: &Config) -> Event {
-    event_listed(request, circumstances, config, Listing::None)
+/// Makes the event of an accepted request.
+pub fn event(request: Request, context: &RequestContext, config: &Config) -> Event {
+    event_listed(request, context, config, Listing::None)
 }
 
-/// The same for a request whose code was looked up in the list.
+/// Makes the event of a request whose code was looked up in the list.
 pub fn event_listed(
     request: Request,
-    circumstances: &RequestContext,
+    context: &RequestContext,
     config: &Config,
     status: impl Into<CodeStatus>,
 ) -> Event {
     let status = status.into();
-    event_known(request, circumstances, config, |_| Place::default(), |_| status.clone())
+    event_known(request, context, config, |_| Place::default(), |_| status.clone())
 }
 
-/// The same with what a server knows that stays up: the place of the visitor's whole address, for the edges that do not tell
-/// it, and how a code stands in the list.
+/// Makes the event of a request with a server's look-ups: `place` locates the visitor's whole address, for edges that do not
+/// name its location; `status` returns the status of a code in the list.
 pub fn event_known(
     request: Request,
-    circumstances: &RequestContext,
+    context: &RequestContext,
     config: &Config,
     place: impl Fn(IpAddr) -> Place,
     status: impl Fn(&str) -> CodeStatus,
 ) -> Event {
-    let mut hit = Hit::read(request, circumstances);
+    let mut hit = Hit::read(request, context);
     if let Some(code) = &hit.code {
         hit.checked = config.code_keys.check(code, hit.received);
         let status = status(code);
         hit.checked.signature = hit.checked.signature.with(status.listing);
         hit.listed_campaign = status.campaign;
     }
-    let beside = EnrichContext {
+    let enrich_context = EnrichContext {
         seconds_since_sent: hit.seconds_since_sent(),
         place: hit.address.map(place).unwrap_or_default(),
     };
-    let enriched = Enriched::new(&hit, beside);
-    Event::new(&hit, &enriched, &config.policy, circumstances.now)
+    let enriched = Enriched::new(&hit, enrich_context);
+    Event::new(&hit, &enriched, &config.policy, context.now)
 }
 
 #[cfg(test)]

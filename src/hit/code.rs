@@ -1,8 +1,8 @@
-//! Signed codes: a pixel's code that says by itself for which campaign, for whom and when it was sent, and that nobody else
+//! Signed codes: the code of a pixel that contains its campaign, recipient and time of sending, and that nobody else
 //! can make.
 //!
-//! Checking one needs its key and no lookup, so no store stands in the way of a hit. A signed code begins with [`MARK`];
-//! every other code is the owner's own word, and has no signature to check.
+//! Checking a code needs its key and no look-up, so a hit does not wait for a store. A signed code begins with
+//! [`MARK`]; every other code is the owner's own word, and has no signature to check.
 //!
 //! ```text
 //! _ base64url( form 1 | key 1 | sent 4? | expires 4? | recipient 8? | campaign 0 to 64 | authentication 10 )
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Times are seconds since 1970, big-endian. The authentication is the beginning of an HMAC-SHA-256 over everything before
-//! it: 80 bits, the least that RFC 2104 recommends, since each guess has to be a request. The short form has nothing to say
-//! but that it is genuine, is issued one at a time and is kept in a list; it has 48 bits.
+//! it: 80 bits, the minimum that RFC 2104 recommends, since each guess must be a request. The short form only proves
+//! that it is genuine, is issued one at a time and is kept in a list; it has 48 bits.
 
 use std::fmt;
 
@@ -24,39 +24,39 @@ use sha2::Sha256;
 /// The first character of every signed code.
 pub const MARK: char = '_';
 
-/// The characters of a code of the short form; all others are longer.
-pub const SHORT_LENGTH: usize = 16;
+/// The characters of a code in the short form; all others are longer.
+pub const SHORT_CODE_BYTES: usize = 16;
 
-/// The longest name of a campaign, in bytes.
+/// The maximum length of a campaign's name, in bytes.
 pub const CAMPAIGN_BYTES: usize = 64;
 
-/// The shortest secret, in bytes.
-pub const SECRET_BYTES: usize = 16;
+/// The minimum length of a secret, in bytes.
+pub const MIN_SECRET_BYTES: usize = 16;
 
-const LONG_TAG: usize = 10;
-const SHORT_TAG: usize = 6;
+const LONG_TAG_BYTES: usize = 10;
+const SHORT_TAG_BYTES: usize = 6;
 
-/// The bits of the form: which parts are there. All others are zero.
+/// The bits of the form: the parts that are present. All others are zero.
 const SENT: u8 = 1;
 const EXPIRES: u8 = 2;
 const RECIPIENT: u8 = 4;
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// What a signed code says.
+/// The contents of a signed code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// The campaign, at most [`CAMPAIGN_BYTES`], without control characters.
     pub campaign: Option<String>,
-    /// Who it was sent to, as a keyed hash.
+    /// The recipient, as a keyed hash.
     pub recipient: Option<Recipient>,
-    /// When it was sent, in seconds.
+    /// The time of sending, in seconds.
     pub sent: Option<DateTime<Utc>>,
-    /// Until when it is good, in seconds.
+    /// The time of expiry, in seconds.
     pub expires: Option<DateTime<Utc>>,
 }
 
-/// A recipient's keyed hash; shown as 16 hexadecimal digits.
+/// A recipient's keyed hash; displayed as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipient([u8; 8]);
 
@@ -66,46 +66,46 @@ impl fmt::Display for Recipient {
     }
 }
 
-/// What became of checking a code.
+/// The result of checking a code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Signature {
-    /// There is nothing to check: the code is the owner's own word, or there is no key.
+    /// No check is possible: the code is the owner's own word, or there is no key.
     #[default]
     None,
-    /// A key of ours made it.
+    /// One of our keys made it.
     Valid,
-    /// A key of ours made it, and its time is over.
+    /// One of our keys made it, and it has expired.
     Expired,
-    /// It looks like a signed code, and no key of ours made it.
+    /// It looks like a signed code, but none of our keys made it.
     Invalid,
-    /// Its owner has revoked it, signed or not; known to who keeps the list of codes.
+    /// Its owner has revoked it, signed or not; known only where the list of codes is kept.
     Revoked,
-    /// There is nothing to check, and it stands in its owner's list.
+    /// No check is possible, and it is in its owner's list.
     Listed,
-    /// There is nothing to check, and its owner's list, which is not empty, does not have it.
+    /// No check is possible, and its owner's list, which is not empty, does not contain it.
     Unknown,
 }
 
-/// How a code stands in its owner's list.
+/// The status of a code in its owner's list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Listing {
-    /// No list is known, or nothing stands in it: codes are the owner's own words.
+    /// There is no list, or it is empty: codes are the owner's own words.
     #[default]
     None,
-    /// It is there.
+    /// The code is in the list.
     Listed,
-    /// It is there, and revoked.
+    /// The code is in the list, and revoked.
     Revoked,
-    /// Others are there.
+    /// The code is not in the list, but others are.
     Missing,
 }
 
-/// What its owner's list says of a code.
+/// The entry of a code in its owner's list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CodeStatus {
-    /// How it stands there.
+    /// The status of the code.
     pub listing: Listing,
-    /// The campaign that was noted with it.
+    /// The campaign noted with the code.
     pub campaign: Option<String>,
 }
 
@@ -119,7 +119,7 @@ impl From<Listing> for CodeStatus {
 }
 
 impl Signature {
-    /// All of them.
+    /// Every result.
     pub const ALL: [Self; 7] = [
         Self::None,
         Self::Valid,
@@ -130,7 +130,7 @@ impl Signature {
         Self::Unknown,
     ];
 
-    /// The word in an event.
+    /// Returns the word stored in an event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -143,12 +143,12 @@ impl Signature {
         }
     }
 
-    /// The one of this word.
+    /// Returns the result with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|signature| signature.name() == name)
     }
 
-    /// With what the list says. A signature that was checked says more, unless the code is revoked.
+    /// Combines the result with the list's status. A checked signature takes precedence, unless the code is revoked.
     #[must_use]
     pub const fn with(self, listing: Listing) -> Self {
         match (listing, self) {
@@ -160,18 +160,18 @@ impl Signature {
     }
 }
 
-/// A checked code. What an invalid one says is not believed, so it is not here.
+/// A checked code. The contents of an invalid one are not trusted, so they are not here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// What became of checking it.
+    /// The result of the check.
     pub signature: Signature,
-    /// What it says; nothing unless it is valid or expired.
+    /// The contents; empty unless the code is valid or expired.
     pub contents: Contents,
 }
 
 impl Checked {
-    /// Whether this code may stand for one person: it names a recipient, or it has the form that can, and no key of ours
-    /// tells that it does not. The owner's own words and the short form are those of mails.
+    /// Returns true if this code may identify one person: it names a recipient, or it has the form that can, and none
+    /// of our keys shows that it does not. The owner's own words and the short form identify mails.
     pub fn may_name_person(&self, code: &str) -> bool {
         let is_ours = matches!(self.signature, Signature::Valid | Signature::Expired);
         let is_read = is_ours || self.contents != Contents::default();
@@ -179,11 +179,11 @@ impl Checked {
     }
 }
 
-/// One key.
+/// One key, derived for each purpose.
 #[derive(Clone)]
 struct Key {
     id: u8,
-    /// Each with its key worked in already.
+    /// The HMAC states, already keyed.
     sign: HmacSha256,
     recipient: HmacSha256,
 }
@@ -196,8 +196,8 @@ impl fmt::Debug for Key {
 
 impl Key {
     fn new(id: u8, secret: &[u8]) -> Self {
-        // One secret, and a key of its own for each purpose.
-        let purpose = |purpose: &[u8]| keyed(&keyed(secret).chain_update(purpose).finalize().into_bytes());
+        // Each purpose has a key of its own, derived from the one secret.
+        let purpose = |purpose: &[u8]| new_hmac(&new_hmac(secret).chain_update(purpose).finalize().into_bytes());
         Self {
             id,
             sign: purpose(b"pixel code v1: authentication"),
@@ -205,7 +205,7 @@ impl Key {
         }
     }
 
-    fn signed(&self, mut bytes: Vec<u8>, tag: usize) -> String {
+    fn sign_bytes(&self, mut bytes: Vec<u8>, tag: usize) -> String {
         let whole = self.sign.clone().chain_update(&bytes).finalize().into_bytes();
         bytes.extend_from_slice(&whole[..tag]);
         let mut code = String::with_capacity(1 + bytes.len().div_ceil(3) * 4);
@@ -214,28 +214,28 @@ impl Key {
         code
     }
 
-    fn recipient_of(&self, recipient: &str) -> Recipient {
+    fn hash_recipient(&self, recipient: &str) -> Recipient {
         let named = self.recipient.clone().chain_update(recipient.trim().to_lowercase());
         let mut beginning = [0; 8];
         beginning.copy_from_slice(&named.finalize().into_bytes()[..8]);
         Recipient(beginning)
     }
 
-    /// In a time that does not depend on how much of the authentication is right.
-    fn made(&self, bytes: &[u8], tag: &[u8]) -> bool {
+    /// Checks the authentication in constant time, regardless of how much of it is right.
+    fn verify(&self, bytes: &[u8], tag: &[u8]) -> bool {
         self.sign.clone().chain_update(bytes).verify_truncated_left(tag).is_ok()
     }
 }
 
-fn keyed(key: &[u8]) -> HmacSha256 {
+fn new_hmac(key: &[u8]) -> HmacSha256 {
     HmacSha256::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"))
 }
 
-/// The keys: the first signs, all of them check, so that keys can follow each other.
+/// The keys: the first one signs, all of them check, so that keys can be replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Keys(Vec<Key>);
 
-/// Why keys, or what is to be signed, cannot be used.
+/// The reason why keys, or the contents to sign, cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeError(String);
 
@@ -252,16 +252,16 @@ fn error<T>(message: impl Into<String>) -> Result<T, CodeError> {
 }
 
 impl Keys {
-    /// One key.
+    /// Creates a set of one key.
     pub fn new(id: u8, secret: [u8; 32]) -> Self {
         Self(vec![Key::new(id, &secret)])
     }
 
-    /// Reads `ID:SECRET,ID:SECRET`: ids from 0 to 255, secrets in base64.
+    /// Parses `ID:SECRET,ID:SECRET`: ids from 0 to 255, secrets in base64.
     ///
     /// # Errors
     ///
-    /// [`CodeError`], which quotes no secret.
+    /// [`CodeError`], which does not quote a secret.
     pub fn parse(text: &str) -> Result<Self, CodeError> {
         let mut keys: Vec<Key> = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -275,9 +275,9 @@ impl Keys {
             let decoded = STANDARD_NO_PAD
                 .decode(secret)
                 .or_else(|_| URL_SAFE_NO_PAD.decode(secret));
-            let Some(secret) = decoded.ok().filter(|secret| secret.len() >= SECRET_BYTES) else {
+            let Some(secret) = decoded.ok().filter(|secret| secret.len() >= MIN_SECRET_BYTES) else {
                 return error(format!(
-                    "the secret of key {id} must be base64 of at least {SECRET_BYTES} bytes"
+                    "the secret of key {id} must be base64 of at least {MIN_SECRET_BYTES} bytes"
                 ));
             };
             if keys.iter().any(|key| key.id == id) {
@@ -288,7 +288,7 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// Whether nothing can be signed or checked.
+    /// Returns true if nothing can be signed or checked.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -299,25 +299,25 @@ impl Keys {
         self.0.first().ok_or_else(none)
     }
 
-    /// The keyed hash of a recipient, letters in lower case and without spaces around it. It differs from key to key.
+    /// Returns the keyed hash of a recipient, in lower case and without spaces around it. It differs between keys.
     ///
     /// # Errors
     ///
-    /// When there is no key.
+    /// Fails if there is no key.
     pub fn recipient(&self, recipient: &str) -> Result<Recipient, CodeError> {
-        Ok(self.first()?.recipient_of(recipient))
+        Ok(self.first()?.hash_recipient(recipient))
     }
 
-    /// The keyed hashes of a recipient, of every key.
+    /// Returns the keyed hashes of a recipient, one for each key.
     pub fn recipients(&self, recipient: &str) -> Vec<Recipient> {
-        self.0.iter().map(|key| key.recipient_of(recipient)).collect()
+        self.0.iter().map(|key| key.hash_recipient(recipient)).collect()
     }
 
-    /// Makes a code.
+    /// Signs a code.
     ///
     /// # Errors
     ///
-    /// When there is no key, a time does not fit (1970 to 2106), or the campaign's name is too long or holds control
+    /// Fails if there is no key, a time is out of range (1970 to 2106), or the campaign's name is too long or has control
     /// characters.
     pub fn sign(&self, contents: &Contents) -> Result<String, CodeError> {
         let key = self.first()?;
@@ -345,21 +345,21 @@ impl Keys {
         }
         bytes.extend_from_slice(campaign.as_bytes());
         bytes[0] = form;
-        Ok(key.signed(bytes, LONG_TAG))
+        Ok(key.sign_bytes(bytes, LONG_TAG_BYTES))
     }
 
-    /// Makes a code of the short form, of 16 characters; `random` must not have been used before.
+    /// Signs a code of the short form, of 16 characters; `random` must not have been used before.
     ///
     /// # Errors
     ///
-    /// When there is no key.
+    /// Fails if there is no key.
     pub fn short(&self, random: [u8; 4]) -> Result<String, CodeError> {
         let key = self.first()?;
         let bytes = [&[key.id][..], &random].concat();
-        Ok(key.signed(bytes, SHORT_TAG))
+        Ok(key.sign_bytes(bytes, SHORT_TAG_BYTES))
     }
 
-    /// Checks the code of a hit that was received `at`.
+    /// Checks the code of a hit that was received at the time `at`.
     pub fn check(&self, code: &str, at: DateTime<Utc>) -> Checked {
         let marked = code
             .strip_prefix(MARK)
@@ -367,7 +367,7 @@ impl Keys {
         let Some(encoded) = marked else {
             return Checked::default();
         };
-        match self.open(encoded) {
+        match self.decode(encoded) {
             None => Checked {
                 signature: Signature::Invalid,
                 contents: Contents::default(),
@@ -383,35 +383,43 @@ impl Keys {
         }
     }
 
-    /// What an encoded code says, when a key of ours made it.
-    fn open(&self, encoded: &str) -> Option<Contents> {
+    /// Returns the contents of an encoded code if one of our keys made it.
+    fn decode(&self, encoded: &str) -> Option<Contents> {
         let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
-        let short = encoded.len() + 1 == SHORT_LENGTH;
-        let (id, tag) = if short { (0, SHORT_TAG) } else { (1, LONG_TAG) };
-        let (said, tag) = bytes.split_at_checked(bytes.len().checked_sub(tag)?)?;
-        let id = *said.get(id)?;
+        let short = encoded.len() + 1 == SHORT_CODE_BYTES;
+        let (id, tag) = if short {
+            (0, SHORT_TAG_BYTES)
+        } else {
+            (1, LONG_TAG_BYTES)
+        };
+        let (signed, tag) = bytes.split_at_checked(bytes.len().checked_sub(tag)?)?;
+        let id = *signed.get(id)?;
         let key = self.0.iter().find(|key| key.id == id)?;
-        if !key.made(said, tag) {
+        if !key.verify(signed, tag) {
             return None;
         }
-        if short { Some(Contents::default()) } else { read(said) }
+        if short {
+            Some(Contents::default())
+        } else {
+            parse_contents(signed)
+        }
     }
 }
 
-/// Whether a code has the length and characters of a signed one. A word of the owner's that happens to is marked as invalid
-/// where there are keys, and counted all the same.
+/// Returns true if a code has the length and characters of a signed one. An owner's own word of this form is marked as
+/// invalid if there are keys, and counted anyway.
 pub fn looks_signed(code: &str) -> bool {
     let encoded = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    code.starts_with(MARK) && code.len() >= SHORT_LENGTH && code.bytes().all(encoded)
+    code.starts_with(MARK) && code.len() >= SHORT_CODE_BYTES && code.bytes().all(encoded)
 }
 
-/// Whether a code has the form in which a recipient can stand.
+/// Returns true if a code has a form that can contain a recipient.
 pub fn can_name_person(code: &str) -> bool {
-    looks_signed(code) && code.len() > SHORT_LENGTH
+    looks_signed(code) && code.len() > SHORT_CODE_BYTES
 }
 
-fn read(said: &[u8]) -> Option<Contents> {
-    let (&form, rest) = said.split_first()?;
+fn parse_contents(signed: &[u8]) -> Option<Contents> {
+    let (&form, rest) = signed.split_first()?;
     let mut rest = rest.get(1..)?;
     if form & !(SENT | EXPIRES | RECIPIENT) != 0 {
         return None;
@@ -440,7 +448,7 @@ fn read(said: &[u8]) -> Option<Contents> {
     })
 }
 
-/// A key in the form that [`Keys::parse`] reads.
+/// Returns a key in the form that [`Keys::parse`] reads.
 pub fn key_text(id: u8, secret: [u8; 32]) -> String {
     format!("{id}:{}", URL_SAFE_NO_PAD.encode(secret))
 }
@@ -461,7 +469,7 @@ mod tests {
     const FIRST: &str = "1:MDEyMzQ1Njc4OWFiY2RlZg==";
     const SECOND: &str = "2:ZmVkY2JhOTg3NjU0MzIxMA";
 
-    /// What was issued once must be good for ever. These were made by another program, with Python's `hmac`.
+    /// Codes once issued must stay valid for ever. These were made by another program, with Python's `hmac`.
     #[test]
     fn codes_that_were_issued_stay_good() {
         let keys = keys(FIRST);
@@ -482,7 +490,7 @@ mod tests {
         let old = keys(FIRST);
         let code = old.sign(&Contents::default()).expect("a key");
         let short = old.short([9; 4]).expect("a key");
-        assert_eq!(short.len(), SHORT_LENGTH);
+        assert_eq!(short.len(), SHORT_CODE_BYTES);
         for code in [&code, &short] {
             let by = |text: &str| keys(text).check(code, time(0)).signature;
             assert_eq!(by(FIRST), Signature::Valid);
@@ -531,10 +539,10 @@ mod tests {
             ("1:not base64 at all!!!!!!!!!!", "base64"),
             ("1:MDEyMzQ1Njc4OWFiY2RlZg,1:ZmVkY2JhOTg3NjU0MzIxMA", "two keys 1"),
         ] {
-            let told = Keys::parse(text).expect_err(text).to_string();
+            let message = Keys::parse(text).expect_err(text).to_string();
             assert!(
-                told.contains(says) && !told.contains("hush") && !told.contains("MDEy"),
-                "{text}: {told}"
+                message.contains(says) && !message.contains("hush") && !message.contains("MDEy"),
+                "{text}: {message}"
             );
         }
         assert!(Keys::parse(" , ").is_ok_and(|keys| keys.is_empty()));
@@ -579,7 +587,7 @@ mod tests {
         fn what_was_signed_is_read_again(contents in contents()) {
             let keys = keys(FIRST);
             let code = keys.sign(&contents).expect("it fits");
-            prop_assert!(code.len() >= SHORT_LENGTH && looks_signed(&code), "{}", code);
+            prop_assert!(code.len() >= SHORT_CODE_BYTES && looks_signed(&code), "{}", code);
             prop_assert_eq!(keys.check(&code, time(0)), Checked { signature: Signature::Valid, contents });
         }
 

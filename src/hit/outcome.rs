@@ -2,27 +2,27 @@
 
 use std::fmt;
 
-/// What became of a hit. Every hit has exactly one.
+/// The final result of a hit. Every hit has exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Stored in the destination.
+    /// The event was stored in the destination.
     Indexed,
-    /// Taken by a queue or a stream, from where it goes on to the destination.
+    /// A queue or a stream accepted the event and passes it on to the destination.
     Queued,
-    /// It was there already, under the same id: success.
+    /// An event with the same id was already stored: a success.
     Duplicate,
-    /// Not a hit to store.
+    /// The request is not a hit to store.
     Ignored(Ignored),
-    /// Not delivered to the destination, but to the fallback.
+    /// The destination did not accept the event, but the fallback did.
     Fallback(Failure),
-    /// Left in the queue that it came from, which delivers it again.
+    /// The event was left in its source queue, which delivers it again.
     Returned(Failure),
-    /// Stored nowhere but in the log, whole, from where it can be replayed.
+    /// The event was stored nowhere but in the log, in full, from where it can be replayed.
     Failed(Failure),
 }
 
 impl Outcome {
-    /// The name used in logs and metrics.
+    /// Returns the name used in logs and metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Indexed => "indexed",
@@ -48,33 +48,33 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a request is not a hit to store.
+/// The reason for not storing a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
-    /// No path of the pixel.
+    /// The path is not a path of the pixel.
     UnknownPath,
-    /// Neither `GET` nor `HEAD`, nor a beacon's `POST`.
+    /// The method is neither `GET` nor `HEAD`, nor a beacon's `POST`.
     WrongMethod,
-    /// A page fetching the script; what it tells is the hit.
+    /// A page fetches the script; the script's own report is the hit.
     Script,
-    /// A browser asking which methods are allowed.
+    /// A browser asks which methods are allowed.
     Preflight,
-    /// A load balancer asking how the function does.
+    /// A load balancer checks the function's health.
     HealthCheck,
     /// The payload could not be read as a request.
     Unreadable(&'static str),
-    /// Reading it failed by a fault of ours.
+    /// A bug of ours made reading the request fail.
     Panic,
     /// The owner has switched recording off.
     RecordingOff,
     /// The visitor, or the code's recipient, has opted out.
     OptedOut,
-    /// The browser asks not to be tracked, and the owner's policy is to follow by storing nothing.
+    /// The browser asks not to be tracked, and the owner's policy is to store nothing then.
     PrivacySignal,
 }
 
 impl Ignored {
-    /// The name used in logs, metrics and the `X-Pixel` header.
+    /// Returns the name used in logs, metrics and the `X-Pixel` header.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UnknownPath => "unknown_path",
@@ -91,28 +91,28 @@ impl Ignored {
     }
 }
 
-/// Why an event was not delivered.
+/// The reason for a failed delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// In words, with the server's own where it gave some.
+    /// A description, with the server's own message if it gave one.
     pub reason: String,
-    /// Whether the same event may be accepted later.
+    /// True if the same event may be accepted later.
     pub temporary: bool,
 }
 
-/// What became of one event, and what it cost.
+/// The outcome of one event, and the effort it took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// The circuit breaker's state afterwards.
+    /// The state of the circuit breaker afterwards.
     pub breaker: &'static str,
 }
 
 impl Delivered {
-    /// What was not tried at all, and may be later.
+    /// Returns a temporary failure of an event that was never sent.
     pub fn not_tried(reason: impl Into<String>) -> Self {
         let failure = Failure {
             reason: reason.into(),

@@ -1,4 +1,4 @@
-//! What the visitor sees: the image, and the headers of the ingresses that carry them.
+//! The response that the visitor gets: the image, and the headers that the ingresses send with it.
 
 use std::borrow::Cow;
 
@@ -27,27 +27,27 @@ pub const PNG: [u8; 68] = [
     0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82, // end
 ];
 
-/// Re-opens must reach us: Gmail's image proxy and browsers ask again for what may not be stored.
+/// Every repeated open must reach us: Gmail's image proxy and browsers ask again for what may not be stored.
 pub const CACHE_CONTROL: &str = "no-store, no-cache, max-age=0, private";
 
-/// The image's format.
+/// The format of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Image {
     /// The default.
     #[default]
     Gif,
-    /// Where the path ends in `.png`, and below `/image/`, whose pictures have been PNG since there were codes.
+    /// For paths that end in `.png`, and below `/image/`, whose images have been PNG since the first codes.
     Png,
 }
 
 impl Image {
-    /// The format that a path asks for by its ending.
+    /// Returns the format for a path's ending.
     pub fn from_path(path: &str) -> Self {
         let png = path.len() >= 4 && path.as_bytes()[path.len() - 4..].eq_ignore_ascii_case(b".png");
         if png { Self::Png } else { Self::Gif }
     }
 
-    /// The file.
+    /// Returns the bytes of the image file.
     pub const fn bytes(self) -> &'static [u8] {
         match self {
             Self::Gif => &GIF,
@@ -55,7 +55,7 @@ impl Image {
         }
     }
 
-    /// Its media type.
+    /// Returns the media type of the format.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Gif => "image/gif",
@@ -64,7 +64,7 @@ impl Image {
     }
 }
 
-/// What an answer holds.
+/// The content of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// The pixel itself, which every hit gets.
@@ -74,7 +74,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// The file.
+    /// Returns the bytes of the file.
     pub fn bytes(self) -> &'static [u8] {
         match self {
             Self::Image(image) => image.bytes(),
@@ -82,7 +82,7 @@ impl Content {
         }
     }
 
-    /// Its media type.
+    /// Returns the media type of the content.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Image(image) => image.media_type(),
@@ -97,23 +97,23 @@ impl From<Image> for Content {
     }
 }
 
-/// The HTTP statuses of an answer.
+/// The HTTP status of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// The image or the script.
+    /// The response is the image or the script.
     Ok,
-    /// To a preflight.
+    /// The answer to a preflight.
     NoContent,
-    /// To who has the script.
+    /// The browser already has the script.
     NotModified,
-    /// The image all the same.
+    /// The path is not a path of the pixel; the response is the image anyway.
     NotFound,
-    /// The image all the same.
+    /// The method is not allowed; the response is the image anyway.
     MethodNotAllowed,
 }
 
 impl Status {
-    /// All of them.
+    /// Every status.
     pub const ALL: [Self; 5] = [
         Self::Ok,
         Self::NoContent,
@@ -122,7 +122,7 @@ impl Status {
         Self::MethodNotAllowed,
     ];
 
-    /// The number.
+    /// Returns the number.
     pub const fn code(self) -> u16 {
         match self {
             Self::Ok => 200,
@@ -133,7 +133,7 @@ impl Status {
         }
     }
 
-    /// The number and the reason phrase, as in a status line.
+    /// Returns the number and the reason phrase, as in a status line.
     pub const fn line(self) -> &'static str {
         match self {
             Self::Ok => "200 OK",
@@ -144,27 +144,27 @@ impl Status {
         }
     }
 
-    /// Whether HTTP lets it have a body.
+    /// Returns true if HTTP allows a body with this status.
     const fn has_body(self) -> bool {
         !matches!(self, Self::NoContent | Self::NotModified)
     }
 }
 
-/// The answer to one request.
+/// The response to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixel {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: Status,
-    /// What it holds.
+    /// The content, sent only if `body` is true.
     pub content: Content,
-    /// Whether the answer has a body: not to `HEAD`, nor with status 204 or 304.
+    /// True if the response has a body: not for `HEAD`, nor with status 204 or 304.
     pub body: bool,
-    /// Headers beside `Content-Type`.
+    /// The headers other than `Content-Type`.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Pixel {
-    /// An answer with the headers that every answer has. `explanation` is what became of the hit, for people with curl.
+    /// Creates a response with the common headers. `explanation` states the outcome of the hit, for people who use curl.
     ///
     /// There is no `ETag` and no `Last-Modified`: a revalidation costs a round trip and saves no bytes.
     pub fn new(status: Status, content: impl Into<Content>, explanation: impl Into<Cow<'static, str>>) -> Self {
@@ -174,14 +174,14 @@ impl Pixel {
             body: status.has_body(),
             headers: vec![
                 ("Cache-Control", Cow::Borrowed(CACHE_CONTROL)),
-                // A page with strict defaults may embed the image nevertheless.
+                // Lets a page with strict defaults embed the image.
                 ("Cross-Origin-Resource-Policy", Cow::Borrowed("cross-origin")),
                 ("X-Pixel", explanation.into()),
             ],
         }
     }
 
-    /// The script, or that the browser has it already, as its `If-None-Match` says.
+    /// Returns the script, or 304 if `If-None-Match` shows that the browser already has it.
     pub fn script(if_none_match: Option<&str>, explanation: impl Into<Cow<'static, str>>) -> Self {
         let known = if_none_match.is_some_and(script::matches);
         Self {
@@ -213,14 +213,14 @@ impl Pixel {
         self
     }
 
-    /// The same answer without its body, as `HEAD` asks.
+    /// Removes the body, for a request with `HEAD`.
     #[must_use]
     pub fn without_body(mut self) -> Self {
         self.body = false;
         self
     }
 
-    /// All headers, `Content-Type` first. A 204 and a 304 have none.
+    /// Returns all headers, `Content-Type` first; a 204 and a 304 have no `Content-Type`.
     pub fn all_headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let media_type = self
             .status

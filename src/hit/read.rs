@@ -1,7 +1,7 @@
-//! What the visitor's software told us, before any policy.
+//! Reads what the visitor's software reports, before any policy.
 //!
-//! Nothing in this module can fail: what is odd about a hit is listed in it. Nothing here is stored as it is either; only
-//! [`crate::hit::event::Event::new`] decides that.
+//! Nothing in this module can fail: the oddities of a hit are listed in it. Nothing here is stored directly either; only
+//! [`crate::hit::event::Event::new`] decides what is.
 
 use std::net::IpAddr;
 
@@ -12,56 +12,57 @@ use crate::hit::pixel::Image;
 use crate::hit::request::{Ingress, Oddity, Pairs, Request, last};
 use crate::hit::script;
 
-/// One hit.
+/// A request for the image, with everything read from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// The request it was read from.
+    /// The request from which the hit was read.
     pub request: Request,
-    /// Identifies the hit; nothing of it can be chosen by the visitor.
+    /// The id of the hit; the visitor cannot choose any part of it.
     pub id: String,
-    /// When the ingress received the request.
+    /// The time at which the ingress received the request.
     pub received: DateTime<Utc>,
-    /// The code of the pixel, when one was asked for.
+    /// The code of the pixel, if one was requested.
     pub code: Option<String>,
-    /// What the code's signature is worth, and what a signed code says; nothing before it is checked with the keys.
+    /// The result of checking the code's signature, and the contents of a signed code; empty until it is checked with
+    /// the keys.
     pub checked: Checked,
-    /// The campaign that the owner's list names for the code; none before the list is asked.
+    /// The campaign that the owner's list gives for the code; none until the list is read.
     pub listed_campaign: Option<String>,
     /// The visitor's address, as far as it can be trusted.
     pub address: Option<IpAddr>,
-    /// What the visitor did: the caller's word, else `view` on a page and `open` elsewhere.
+    /// The visitor's action: the caller's word, else `view` on a page and `open` elsewhere.
     pub action: String,
     /// The tracked page: the parameter `url`, else the page that shows the image.
     pub page: Option<String>,
-    /// Where the page's visitor came from, as a script on the page says (`ref`, `referrer`, `urlref`).
+    /// The referrer of the page, as a script on the page reports it (`ref`, `referrer`, `urlref`).
     pub origin: Option<String>,
-    /// `userid`, `user_id`, `uid` or `email-id`.
+    /// The user's id: `userid`, `user_id`, `uid` or `email-id`.
     pub user: Option<String>,
     /// The page's title (`title`, `dt`).
     pub title: Option<String>,
     /// The language that the visitor's browser prefers (`language`, `ul`), a tag of BCP 47.
     pub language: Option<String>,
-    /// How wide the visitor's screen is (`screen`).
+    /// The width class of the visitor's screen (`screen`).
     pub screen: Option<Screen>,
 }
 
-/// How wide a screen is, told coarsely so that it does not tell visitors apart: the window size classes of Material Design.
+/// The width class of a screen, too coarse to identify a visitor: the window size classes of Material Design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Screen {
     /// Below 600 CSS pixels: a phone.
     Compact,
-    /// Below 840: a tablet upright.
+    /// Below 840 CSS pixels: a tablet in portrait orientation.
     Medium,
-    /// Below 1200: a tablet on its side.
+    /// Below 1200 CSS pixels: a tablet in landscape orientation.
     Expanded,
-    /// Below 1600: a laptop.
+    /// Below 1600 CSS pixels: a laptop.
     Large,
-    /// 1600 and more.
+    /// At least 1600 CSS pixels.
     ExtraLarge,
 }
 
 impl Screen {
-    /// All of them, with their names.
+    /// Every class with its name.
     pub const ALL: [(&'static str, Self); 5] = [
         ("compact", Self::Compact),
         ("medium", Self::Medium),
@@ -70,34 +71,34 @@ impl Screen {
         ("extra-large", Self::ExtraLarge),
     ];
 
-    /// The class of this name.
+    /// Returns the class of this name.
     pub fn parse(name: &str) -> Option<Self> {
         let found = Self::ALL.into_iter().find(|(known, _)| *known == name);
         found.map(|(_, screen)| screen)
     }
 
-    /// Its name.
+    /// Returns the name of the class.
     pub const fn name(self) -> &'static str {
         Self::ALL[self as usize].0
     }
 }
 
-/// What the function knows beside the payload.
+/// The facts that the function knows in addition to the payload.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
-    /// The function's clock, for ingresses that tell no time.
+    /// The function's clock, for ingresses that report no time.
     pub now: DateTime<Utc>,
-    /// Identifies the invocation and is kept over its retries; for ingresses that give no id of their own.
+    /// The id of the invocation, the same for its retries; for ingresses that give no id of their own.
     pub invocation: String,
-    /// How many proxies of the owner stand between visitors and the ingress.
+    /// The number of the owner's proxies between visitors and the ingress.
     pub trusted_hops: usize,
 }
 
 impl Hit {
-    /// Reads a request.
-    pub fn read(mut request: Request, circumstances: &RequestContext) -> Self {
-        let received = read_time(&mut request, circumstances.now);
-        let address = read_address(&mut request, circumstances.trusted_hops);
+    /// Reads a hit from a request.
+    pub fn read(mut request: Request, context: &RequestContext) -> Self {
+        let received = read_time(&mut request, context.now);
+        let address = read_address(&mut request, context.trusted_hops);
         note_text_oddities(&mut request);
         let parameter = |names: &[&str]| {
             let value = names
@@ -114,7 +115,7 @@ impl Hit {
         });
         let action = parameter(&["action", "event"]).and_then(|word| parse_action(&word));
         Self {
-            id: choose_id(&request).unwrap_or_else(|| circumstances.invocation.clone()),
+            id: choose_id(&request).unwrap_or_else(|| context.invocation.clone()),
             action: action.unwrap_or_else(|| if page.is_some() { "view" } else { "open" }.to_owned()),
             origin: parameter(&["referrer", "urlref", "ref"]),
             user: parameter(&["userid", "user_id", "uid", "email-id"]),
@@ -133,35 +134,35 @@ impl Hit {
 }
 
 impl Hit {
-    /// Returns the campaign of the code: what the code itself says when it is signed, else what the owner's list says.
+    /// Returns the campaign of the code: that of the code itself if it is signed, else that of the owner's list.
     pub fn code_campaign(&self) -> Option<&str> {
         let signed = self.checked.contents.campaign.as_deref();
         signed.or(self.listed_campaign.as_deref())
     }
 
-    /// Seconds from sending to this hit, where a genuine code says when it was sent.
+    /// Returns the seconds from sending to this hit, if a genuine code contains the time of sending.
     pub fn seconds_since_sent(&self) -> Option<i64> {
         let sent = self.checked.contents.sent?;
         Some((self.received - sent).num_seconds())
     }
 }
 
-/// What a path asks for.
+/// The code and image format that a path requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The code in it.
+    /// The code in the path.
     pub code: Option<String>,
-    /// The format of the answer.
+    /// The format of the image.
     pub image: Image,
 }
 
-/// The route of a path, also below a prefix such as a stage's name; none when it is no path of the pixel.
+/// Finds the route of a path, also below a prefix such as a stage's name; none if it is not a path of the pixel.
 ///
 /// ```
-/// use pixel::{hit::route, pixel::Image};
-/// let found = route("/prod/image/abc.png").expect("a path of the pixel");
+/// use pixel::hit::{pixel::Image, read::find_route};
+/// let found = find_route("/prod/image/abc.png").expect("a path of the pixel");
 /// assert_eq!((found.code.as_deref(), found.image), (Some("abc"), Image::Png));
-/// assert_eq!(route("/favicon.ico"), None);
+/// assert_eq!(find_route("/favicon.ico"), None);
 /// ```
 pub fn find_route(path: &str) -> Option<Route> {
     let mut segments = path.rsplit('/');
@@ -193,28 +194,29 @@ pub fn find_route(path: &str) -> Option<Route> {
 /// of an image in any case.
 ///
 /// ```
-/// use pixel::hit::normalize_code;
+/// use pixel::hit::read::normalize_code;
 /// assert_eq!(["mail-1", "mail-1.gif", "mail-1.GIF", " mail-1 ", "mail-1 .Png\n"].map(normalize_code), ["mail-1"; 5]);
 /// ```
 pub fn normalize_code(code: &str) -> &str {
-    let around = |character: char| character.is_whitespace() || character.is_control();
-    let code = code.trim_matches(around);
+    let is_blank = |character: char| character.is_whitespace() || character.is_control();
+    let code = code.trim_matches(is_blank);
     let place = code.len().checked_sub(4).filter(|place| code.is_char_boundary(*place));
     let bare = place.map(|place| code.split_at(place)).filter(|(_, extension)| {
         [".gif", ".png"]
             .iter()
             .any(|known| extension.eq_ignore_ascii_case(known))
     });
-    bare.map_or(code, |(bare, _)| bare.trim_matches(around))
+    bare.map_or(code, |(bare, _)| bare.trim_matches(is_blank))
 }
 
-/// The route of a request. API Gateway passes on only what its owner has routed to the pixel, whatever the resource is called.
+/// Finds the route of a request. API Gateway passes on only the paths that its owner has routed to the pixel, whatever the
+/// resource is called.
 pub fn request_route(request: &Request) -> Option<Route> {
     let found = find_route(&request.path);
     if request.ingress != Ingress::Passthrough {
         return found;
     }
-    // The API declares one media type for each resource, whatever a visitor's code ends in.
+    // The API declares one media type for each resource, regardless of the ending of a visitor's code.
     let declared = request.context("resource-path").and_then(find_route);
     let image = declared
         .or_else(|| found.clone())
@@ -225,8 +227,8 @@ pub fn request_route(request: &Request) -> Option<Route> {
     })
 }
 
-/// Whether a request is for `/pixel.js`, also below a prefix. A non-proxy API declares the media type of each resource, so
-/// there only the resource of this name can be it.
+/// Returns true if a request is for `/pixel.js`, also below a prefix. A non-proxy API declares the media type of each
+/// resource, so there only the resource of this name can be it.
 pub fn asks_for_script(request: &Request) -> bool {
     let path = match request.ingress {
         Ingress::Passthrough => request.context("resource-path").unwrap_or(&request.path),
@@ -235,12 +237,12 @@ pub fn asks_for_script(request: &Request) -> bool {
     path.rsplit('/').next() == Some(script::NAME)
 }
 
-/// Whether a path takes the script's beacons, which are `POST`s.
+/// Returns true if a path accepts the script's beacons, which are `POST`s.
 pub fn takes_beacons(path: &str) -> bool {
     path.rsplit('/').next() == Some("pixel")
 }
 
-/// Whether it is a load balancer asking how the function does.
+/// Returns true if the request is a load balancer's health check.
 pub fn is_health_check(request: &Request) -> bool {
     let balanced = matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
     balanced
@@ -249,17 +251,17 @@ pub fn is_health_check(request: &Request) -> bool {
             .is_some_and(|agent| agent.starts_with("ELB-HealthChecker/"))
 }
 
-/// The code of a request, in its path or its query.
+/// Returns the code of a request, from its path or its query.
 pub(crate) fn code_of(request: &Request) -> Option<String> {
     let parameter = || {
         last(&request.query, "code")
             .map(str::trim)
             .filter(|code| !code.is_empty())
     };
-    path_code(request).or_else(|| parameter().map(ToOwned::to_owned))
+    find_path_code(request).or_else(|| parameter().map(ToOwned::to_owned))
 }
 
-fn path_code(request: &Request) -> Option<String> {
+fn find_path_code(request: &Request) -> Option<String> {
     let named = last(&request.path_parameters, "code");
     let route = request_route(request).and_then(|route| route.code);
     route.or_else(|| {
@@ -268,10 +270,10 @@ fn path_code(request: &Request) -> Option<String> {
     })
 }
 
-/// API Gateway's own request id. A client can override `request-id`, but not this one
+/// Returns API Gateway's own request id. A client can override `request-id`, but not this one
 /// (API Gateway developer guide, mapping template reference).
 fn choose_id(request: &Request) -> Option<String> {
-    // An index refuses ids of more than 512 bytes.
+    // An index rejects ids of more than 512 bytes.
     request
         .context("extended-request-id")
         .filter(|id| id.len() <= 512)
@@ -280,20 +282,22 @@ fn choose_id(request: &Request) -> Option<String> {
 
 fn read_time(request: &mut Request, now: DateTime<Utc>) -> DateTime<Utc> {
     let epoch = request.context("request-time-epoch").and_then(|text| text.parse().ok());
-    let known = epoch.and_then(DateTime::from_timestamp_millis).filter(plausible);
-    let timed = !matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
-    if known.is_none() && timed {
+    let known = epoch
+        .and_then(DateTime::from_timestamp_millis)
+        .filter(is_plausible_time);
+    let has_time = !matches!(request.ingress, Ingress::Alb | Ingress::AlbMultiValue);
+    if known.is_none() && has_time {
         request.oddities.push(Oddity::NoTime);
     }
     known.unwrap_or(now)
 }
 
-/// Whether a time can be one of a hit: years have four digits, so that every index can read them.
-fn plausible(time: &DateTime<Utc>) -> bool {
+/// Returns true if a time can be one of a hit: the year has four digits, so that every index can read it.
+fn is_plausible_time(time: &DateTime<Utc>) -> bool {
     (0..253_402_300_800).contains(&time.timestamp())
 }
 
-/// The caller's word for what happened: at most 64 of letters, digits, `_`, `.`, `:` and `-`, in lower case.
+/// Parses the caller's word for the action: at most 64 letters, digits, `_`, `.`, `:` and `-`; returns it in lower case.
 fn parse_action(word: &str) -> Option<String> {
     let fits = word.len() <= 64
         && word
@@ -302,25 +306,25 @@ fn parse_action(word: &str) -> Option<String> {
     fits.then(|| word.to_ascii_lowercase())
 }
 
-/// Whether a text can be a language tag: at most 35 letters, digits and hyphens (RFC 5646, 4.4.1).
+/// Returns true if a text can be a language tag: at most 35 letters, digits and hyphens (RFC 5646, 4.4.1).
 fn is_language(tag: &str) -> bool {
     tag.len() <= 35 && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// The visitor's address.
+/// Returns the visitor's address.
 ///
-/// Each proxy appends the address that it was connected from to `X-Forwarded-For`, so only as many entries from the right
-/// can be believed as there are proxies that the owner runs; the rest is what the visitor claims.
+/// Each proxy appends the address of its client to `X-Forwarded-For`, so only as many entries from the right are
+/// trustworthy as there are proxies run by the owner; the others are the visitor's claim.
 fn read_address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
     let peer = request.context("source-ip").and_then(parse_address);
     let chain = forwarded_chain(&request.headers, peer);
-    // A load balancer's own word of its visitor is no word of a proxy's.
+    // A load balancer's own entry for its visitor is not a proxy's.
     let names_another = chain.len() > 1 || request.header("forwarded").is_some();
     if trusted_hops == 0 && peer.is_some_and(is_private_address) && names_another {
         request.oddities.push(Oddity::ProxyAddress);
     }
-    let believed = find_address(&request.headers, peer, trusted_hops);
-    if believed.is_none() {
+    let trusted = find_address(&request.headers, peer, trusted_hops);
+    if trusted.is_none() {
         let short = peer.is_some() && trusted_hops > 0;
         request.oddities.push(if short {
             Oddity::ShortForwardedFor
@@ -328,10 +332,10 @@ fn read_address(request: &mut Request, trusted_hops: usize) -> Option<IpAddr> {
             Oddity::NoAddress
         });
     }
-    believed.or(peer)
+    trusted.or(peer)
 }
 
-/// Finds the visitor's address in the chain of proxies, as far as they are trusted; none where the chain is too short.
+/// Finds the visitor's address in the chain of trusted proxies; none if the chain is too short.
 pub fn find_address(headers: &[(String, String)], peer: Option<IpAddr>, trusted_hops: usize) -> Option<IpAddr> {
     let chain = forwarded_chain(headers, peer);
     match peer {
@@ -357,7 +361,7 @@ fn forwarded_chain(headers: &[(String, String)], peer: Option<IpAddr>) -> Vec<Ip
     chain
 }
 
-/// An address as it stands in headers: plain, with a port, in brackets or quotes. IPv4 in IPv6 is IPv4.
+/// Parses an address as written in headers: plain, with a port, in brackets or quotes. IPv4 in IPv6 is IPv4.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = text
@@ -390,10 +394,10 @@ fn note_text_oddities(request: &mut Request) {
     request.oddities.dedup();
 }
 
-/// Returns whether an address is one of the same machine or of a private network, such as a proxy's before the server. No visitor
-/// from the Internet has one.
+/// Returns whether an address belongs to the same machine or a private network, such as that of a proxy before the
+/// server. No visitor from the Internet has one.
 pub fn is_private_address(address: IpAddr) -> bool {
-    // As it is stored, `::1` is `::`.
+    // The stored form of `::1` is `::`.
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
         IpAddr::V6(address) => {

@@ -1,37 +1,37 @@
-//! `/pixel.js`: page views and events of a web page, for those who want more than the image tells.
+//! `/pixel.js`: page views and events of a web page, for owners who need more than the image reports.
 //!
-//! It sends what it knows in the query of a beacon without a body (`POST /pixel?…`), or of the image where there can be no
-//! beacon, so that both are the same request to every ingress.
+//! The script sends its data in the query of a beacon without a body (`POST /pixel?…`), or of the image where a beacon
+//! is not possible, so that both are the same request to every ingress.
 
 use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
-/// The script's last segment in a path.
+/// The last path segment of the script.
 pub const NAME: &str = "pixel.js";
 
-/// Its media type.
+/// The media type of the script.
 pub const MEDIA_TYPE: &str = "text/javascript; charset=utf-8";
 
-/// A browser asks for it again after an hour, and meanwhile uses what it has.
+/// A browser asks again after an hour and uses its copy until then.
 pub const CACHE_CONTROL: &str = "public, max-age=3600, stale-while-revalidate=86400";
 
-/// The script as it is served.
+/// Returns the script as it is served.
 pub fn text() -> &'static str {
     &SERVED.text
 }
 
-/// Its entity tag, quotes included.
+/// Returns the entity tag of the script, quotes included.
 pub fn etag() -> &'static str {
     &SERVED.etag
 }
 
-/// Whether a value of `If-None-Match` names the script that is served.
+/// Returns true if a value of `If-None-Match` names the script that is served.
 ///
 /// ```
-/// let tag = pixel::script::etag();
-/// assert!(pixel::script::matches(tag) && pixel::script::matches(&format!("\"other\", W/{tag}")));
-/// assert!(pixel::script::matches("*") && !pixel::script::matches("\"other\""));
+/// let tag = pixel::hit::script::etag();
+/// assert!(pixel::hit::script::matches(tag) && pixel::hit::script::matches(&format!("\"other\", W/{tag}")));
+/// assert!(pixel::hit::script::matches("*") && !pixel::hit::script::matches("\"other\""));
 /// ```
 pub fn matches(if_none_match: &str) -> bool {
     let mut tags = if_none_match.split(',').map(str::trim);
@@ -44,7 +44,7 @@ struct Served {
 }
 
 static SERVED: LazyLock<Served> = LazyLock::new(|| {
-    let text = stripped(include_str!("script/pixel.js"));
+    let text = strip_source(include_str!("script/pixel.js"));
     let digest = Sha256::digest(&text);
     let mut start = [0; 8];
     start.copy_from_slice(&digest[..8]);
@@ -54,8 +54,8 @@ static SERVED: LazyLock<Served> = LazyLock::new(|| {
     }
 });
 
-/// Without lines of comment, indentation and empty lines; line ends stay, so no statement runs into the next.
-fn stripped(source: &str) -> String {
+/// Removes comment lines, indentation and empty lines; line ends stay, so no statement runs into the next.
+fn strip_source(source: &str) -> String {
     let lines = source.lines().map(str::trim);
     let kept = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
     kept.flat_map(|line| [line, "\n"]).collect()

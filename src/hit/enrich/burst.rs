@@ -1,8 +1,9 @@
 //! Bursts: a gateway's scanner fetches every image and link of a mail, or of many people's copies of it, within seconds.
 //!
-//! No single hit shows that, so the function cannot tell; `pixel reclassify` looks at all stored hits, and `pixel serve` at
-//! the latest of its file. Only hits of mail count, which name no page: a page may well hold many pixels. And only those that
-//! look like people's: proxies of mail fetch many mails at once for one person, and robots are known without this.
+//! No single hit shows that, so the function cannot detect it; `pixel reclassify` checks all stored hits, and `pixel
+//! serve` the latest ones in its file. Only hits of mail count, which name no page: a page may contain many pixels. And
+//! only those that look like people's: mail proxies fetch many mails at once for one person, and robots are known
+//! without this.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,33 +13,33 @@ use serde_json::Value;
 use crate::hit::read::is_private_address;
 use crate::hit::request::Oddity;
 
-/// A burst is no longer than this many milliseconds.
-pub const WINDOW: i64 = 10_000;
+/// The longest burst, in milliseconds.
+pub const BURST_WINDOW: i64 = 10_000;
 
-/// So many different codes within [`WINDOW`] no person opens: a mail holds one or two pixels, and each mail takes a moment to
-/// be looked at.
+/// The number of different codes within [`BURST_WINDOW`] that no person opens: a mail holds one or two pixels, and each mail
+/// takes a moment to read.
 pub const BURST_CODES: usize = 5;
 
-/// So many different people within [`WINDOW`] do not open a mail behind one address with one program, as the people of an
-/// office do whose addresses and programs are the same.
-pub const PEOPLE: usize = 20;
+/// The number of different people within [`BURST_WINDOW`] who do not open a mail from one address with one program, even in
+/// an office where addresses and programs are the same.
+pub const BURST_PEOPLE: usize = 20;
 
-/// What of a stored hit matters for bursts; texts as hashes, so that millions can be held.
+/// The parts of a stored event that matter for bursts; texts as hashes, so that millions fit in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Touch {
-    /// When it was received, in milliseconds.
+    /// The time of receipt, in milliseconds.
     pub time: i64,
-    /// The event.
+    /// The hash of the event's id.
     pub event: u64,
-    /// Who it was for: the recipient of a signed code or the user.
+    /// The hash of the addressee: the recipient of a signed code, or the user.
     pub person: Option<u64>,
-    /// The visitor of the day.
+    /// The hash of the visitor id of the day.
     pub visitor: Option<u64>,
-    /// The code.
+    /// The hash of the code.
     pub code: u64,
 }
 
-/// The hash by which a [`Touch`] names a text; the same within one run of the program.
+/// Returns the hash of a text for a [`Touch`]; it is stable only within one run of the program.
 pub fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
@@ -46,11 +47,11 @@ pub fn hash(text: &str) -> u64 {
 }
 
 impl Touch {
-    /// Of a stored event; none when it cannot be part of a burst, as it came from a page or says no code, or not who.
+    /// Reads a stored event; returns none if it cannot be part of a burst: it came from a page, or has no code or no person.
     pub fn from_document(document: &Value) -> Option<Self> {
         let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
         let hashed = |pointer: &str| text(pointer).map(hash);
-        // Behind such an address there may be all visitors, who are no one visitor.
+        // Such an address may belong to all visitors, so it does not identify one.
         let is_private = text("/client/ip").is_some_and(|ip| ip.parse().is_ok_and(is_private_address));
         let oddities = document.pointer("/event/oddities").and_then(Value::as_array);
         let of_proxy =
@@ -67,33 +68,33 @@ impl Touch {
     }
 }
 
-/// The events that are part of a burst.
+/// Returns the events that are part of a burst.
 pub fn find(touches: &[Touch]) -> HashSet<u64> {
     let mut found = HashSet::new();
-    // One person's mail: by whom it was for and, where it says that of nobody, by the visitor.
+    // One person's mail: grouped by addressee, or by visitor if there is none.
     let one = touches.iter().filter_map(|touch| {
         let who = touch.person.or(touch.visitor)?;
         Some((who, touch.time, touch.code, touch.event))
     });
-    mark(one.collect(), BURST_CODES, &mut found);
-    // Many people's copies, which one visitor has fetched.
+    collect_bursts(one.collect(), BURST_CODES, &mut found);
+    // Many people's copies, all fetched by one visitor.
     let many = touches
         .iter()
         .filter_map(|touch| Some((touch.visitor?, touch.time, touch.person?, touch.event)));
-    mark(many.collect(), PEOPLE, &mut found);
+    collect_bursts(many.collect(), BURST_PEOPLE, &mut found);
     found
 }
 
-/// Marks the events of `(who, time, what, event)` that are within [`WINDOW`] of so many others that there are `fewest`
-/// different `what`.
-fn mark(mut touches: Vec<(u64, i64, u64, u64)>, fewest: usize, found: &mut HashSet<u64>) {
+/// Marks those events of `(who, time, what, event)` that are in a window of [`BURST_WINDOW`] with at least `min_different`
+/// different `what`s.
+fn collect_bursts(mut touches: Vec<(u64, i64, u64, u64)>, min_different: usize, found: &mut HashSet<u64>) {
     touches.sort_unstable();
     for group in touches.chunk_by(|before, next| before.0 == next.0) {
         let mut within: HashMap<u64, usize> = HashMap::new();
         let (mut begin, mut marked) = (0, 0);
         for (end, (_, time, what, _)) in group.iter().enumerate() {
             *within.entry(*what).or_default() += 1;
-            while time.saturating_sub(group[begin].1) > WINDOW {
+            while time.saturating_sub(group[begin].1) > BURST_WINDOW {
                 if let Some(count) = within.get_mut(&group[begin].2) {
                     *count -= 1;
                     if *count == 0 {
@@ -102,8 +103,8 @@ fn mark(mut touches: Vec<(u64, i64, u64, u64)>, fewest: usize, found: &mut HashS
                 }
                 begin += 1;
             }
-            if within.len() >= fewest {
-                // What an earlier window has marked is not marked again, so this takes each event once.
+            if within.len() >= min_different {
+                // An earlier window has marked the others, so each event is visited once.
                 found.extend(group[begin.max(marked)..=end].iter().map(|touch| touch.3));
                 marked = end + 1;
             }
@@ -126,7 +127,7 @@ mod tests {
         }
     }
 
-    /// Touches every so many milliseconds, each of another code.
+    /// Returns touches `step` milliseconds apart, each of another code.
     fn every(step: i64, count: u64, person: Option<u64>, visitor: Option<u64>) -> Vec<Touch> {
         let times = std::iter::successors(Some(0), |time| Some(time + step));
         (0..count)
@@ -195,7 +196,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// As somebody would say it who has time: an event is in a burst when some window of the length around it has enough.
+        /// The slow definition: an event is in a burst if some window of that length around it has enough others.
         #[test]
         fn bursts_are_what_every_window_says(given in proptest::collection::vec((0_u64..3, 0_i64..40_000, 0_u64..8), 0..60)) {
             let touches: Vec<_> = (0..)
@@ -207,7 +208,7 @@ mod tests {
                 .flat_map(|first| {
                     let window: Vec<_> = touches
                         .iter()
-                        .filter(|other| other.person == first.person && (0..=WINDOW).contains(&(other.time - first.time)))
+                        .filter(|other| other.person == first.person && (0..=BURST_WINDOW).contains(&(other.time - first.time)))
                         .collect();
                     let codes: HashSet<_> = window.iter().map(|touch| touch.code).collect();
                     let events: Vec<_> = window.iter().map(|touch| touch.event).collect();

@@ -1,29 +1,29 @@
-//! Which campaign a visit belongs to, and the ad click that brought it.
+//! The campaign of a visit, and the ad click that brought it.
 
 use std::borrow::Cow;
 
 use crate::hit::request::{Pairs, last};
 
-/// What is named of a campaign; what is not is absent.
+/// The campaign parameters of a hit; those not given are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Campaign<'a> {
-    /// Where it ran.
+    /// The place where the campaign ran.
     pub source: Option<Cow<'a, str>>,
-    /// How it reached people.
+    /// The channel by which it reached people.
     pub medium: Option<Cow<'a, str>>,
-    /// What it is called.
+    /// The name of the campaign.
     pub name: Option<Cow<'a, str>>,
-    /// The words searched for.
+    /// The search words.
     pub term: Option<Cow<'a, str>>,
-    /// Which of its links or pictures.
+    /// The link or picture of the campaign.
     pub content: Option<Cow<'a, str>>,
-    /// Its id.
+    /// The id of the campaign.
     pub id: Option<Cow<'a, str>>,
-    /// The ad clicks' ids, by the name of their parameter.
+    /// The ids of ad clicks, by the names of their parameters.
     pub clicks: Vec<(&'static str, Cow<'a, str>)>,
 }
 
-/// The parameters in which ad networks send a click's id.
+/// The parameters in which ad networks send the id of a click.
 pub const CLICK_IDS: [&str; 10] = [
     "gclid",
     "fbclid",
@@ -37,18 +37,18 @@ pub const CLICK_IDS: [&str; 10] = [
     "yclid",
 ];
 
-/// Whether a parameter of this name holds a click's id.
+/// Returns true if a parameter of this name holds the id of a click.
 pub fn is_click_id(name: &str) -> bool {
     CLICK_IDS.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Reads a campaign from the hit's query, else from that of the tracked page: Google's names, Matomo's, and the plain ones
-/// `source` and `ref`. A `ref` that is a URL says where the page's visitor came from instead.
+/// `source` and `ref`. A `ref` that is a URL names the page's referrer instead.
 ///
 /// ```
 /// let query = [("mtm_campaign".to_owned(), "spring".to_owned())];
 /// let page = [("ref".to_owned(), "partner".to_owned())];
-/// let campaign = pixel::campaign::of(&query, &page);
+/// let campaign = pixel::hit::enrich::campaign::find_campaign(&query, &page);
 /// assert_eq!((campaign.name.as_deref(), campaign.source.as_deref()), (Some("spring"), Some("partner")));
 /// ```
 pub fn find_campaign<'a>(query: &'a [(String, String)], page: &'a [(String, String)]) -> Campaign<'a> {
@@ -72,7 +72,7 @@ pub fn find_campaign<'a>(query: &'a [(String, String)], page: &'a [(String, Stri
     }
 }
 
-/// The decoded query of a page.
+/// Returns the decoded query of a page.
 pub fn page_query(page: Option<&str>) -> Pairs {
     let query = page
         .and_then(|page| page.split_once('?'))
@@ -124,7 +124,7 @@ mod tests {
                     None,
                     "{name} without a value"
                 );
-                // Of several names the first in the list counts.
+                // The first name in the list takes precedence.
                 for later in &names[place + 1..] {
                     let both = pairs(&[(later, "later"), (name, "first")]);
                     assert_eq!(part(&find_campaign(&both, &[])), Some("first"), "{name} before {later}");

@@ -1,26 +1,27 @@
-//! The registrable domain of a host: its public suffix and one label more.
+//! The registrable domain of a host: its public suffix and one more label.
 //!
-//! `src/rules/suffixes.txt` holds the rules of the public suffix list that have more than one label (publicsuffix.org; the
-//! list is under the Mozilla Public License 2.0), in another form: a line per suffix with the labels that may stand before
-//! it. `*` is any label. After a label, `+` says that the rule is of the list's private section, where whoever has a domain
-//! gives away names below it; `!` that the rule before does not hold for it, `~` that it is no suffix itself. Lines are
-//! sorted, and so are a line's labels: the text is its own index, and nothing is built to look something up.
+//! `src/hit/enrich/rules/suffixes.txt` holds the rules of the public suffix list that have more than one label
+//! (publicsuffix.org; the list is under the Mozilla Public License 2.0) in another form: one line per suffix, with the
+//! labels that may come before it. `*` is any label. After a label, `+` marks a rule of the list's private section,
+//! where the owner of a domain gives away names below it; `!` an exception to the previous rule; `~` a label that is
+//! not a suffix itself. The lines are sorted, and so are the labels of a line: the text is its own index, and a look-up
+//! builds nothing.
 
 const SUFFIXES: &str = include_str!("rules/suffixes.txt");
 
-/// A host's registrable domain.
+/// The registrable domain of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registrable<'a> {
-    /// The domain.
+    /// The name of the domain.
     pub name: &'a str,
-    /// Whether the suffix is of the list's private section, so that the label before it says nothing of its owner's name.
+    /// True if the suffix is in the list's private section: the label before it is then not its owner's name.
     pub private: bool,
 }
 
-/// The registrable domain of a host in small letters, as URLs have it; none for addresses, single labels and suffixes.
+/// Returns the registrable domain of a lower-case host, as in URLs; none for addresses, single labels and suffixes.
 ///
 /// ```
-/// use pixel::domain::registrable;
+/// use pixel::hit::enrich::domain::registrable;
 /// let name = |host| registrable(host).map(|domain| domain.name);
 /// assert_eq!(name("www.shop.example.co.uk"), Some("example.co.uk"));
 /// assert_eq!(name("news.example"), Some("news.example"));
@@ -36,17 +37,17 @@ pub fn registrable(host: &str) -> Option<Registrable<'_>> {
     }
     let before = |suffix: &str| host[..host.len() - suffix.len()].strip_suffix('.');
     let longer = |rest: &str| &host[rest.rfind('.').map_or(0, |dot| dot + 1)..];
-    // The last label is a suffix in any case.
+    // The last label is always a suffix.
     let mut suffix = &host[host.rfind('.').map_or(0, |dot| dot + 1)..];
     let mut private = false;
     let mut path = suffix;
     while let Some(rest) = before(path) {
         let next = longer(rest);
         let label = &next[..next.len() - path.len() - 1];
-        match children(path).and_then(|labels| kind(labels, label)) {
-            Some(Kind::Suffix { private: is_private }) => (suffix, private) = (next, is_private),
-            Some(Kind::Between) => {}
-            Some(Kind::Exception) => {
+        match children(path).and_then(|labels| find_kind(labels, label)) {
+            Some(LabelKind::Suffix { private: is_private }) => (suffix, private) = (next, is_private),
+            Some(LabelKind::Between) => {}
+            Some(LabelKind::Exception) => {
                 suffix = path;
                 break;
             }
@@ -58,7 +59,7 @@ pub fn registrable(host: &str) -> Option<Registrable<'_>> {
     Some(Registrable { name, private })
 }
 
-/// The labels that may stand before a suffix.
+/// Returns the labels that may come before a suffix.
 fn children(suffix: &str) -> Option<&'static str> {
     let key = |line: &'static str| line.split_once(' ').map_or(line, |(key, _)| key);
     search(SUFFIXES, '\n', suffix, key)?
@@ -66,7 +67,7 @@ fn children(suffix: &str) -> Option<&'static str> {
         .map(|(_, labels)| labels)
 }
 
-/// The entry of a sorted text whose key is this one.
+/// Returns the entry of a sorted text that has this key.
 fn search(
     text: &'static str,
     between: char,
@@ -88,30 +89,30 @@ fn search(
     None
 }
 
-/// What a label makes of a suffix.
-enum Kind {
+/// The effect of a label on a suffix.
+enum LabelKind {
     Suffix { private: bool },
     Between,
     Exception,
 }
 
-fn kind(labels: &'static str, label: &str) -> Option<Kind> {
+fn find_kind(labels: &'static str, label: &str) -> Option<LabelKind> {
     let key = |entry: &'static str| entry.trim_end_matches(['+', '!', '~']);
     let of = |entry: &str| match entry.as_bytes().last() {
-        Some(b'~') => Kind::Between,
-        Some(b'!') => Kind::Exception,
-        last => Kind::Suffix {
+        Some(b'~') => LabelKind::Between,
+        Some(b'!') => LabelKind::Exception,
+        last => LabelKind::Suffix {
             private: last == Some(&b'+'),
         },
     };
     let own = search(labels, ' ', label, key).map(of);
-    // Sorted before all others.
+    // It is sorted before all others.
     let any = || {
         let first = labels.split(' ').next()?;
         (key(first) == "*").then(|| of(first))
     };
     match own {
-        None | Some(Kind::Between) => any().or(own),
+        None | Some(LabelKind::Between) => any().or(own),
         known => known,
     }
 }

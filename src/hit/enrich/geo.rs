@@ -1,14 +1,14 @@
-//! From which country and network a visitor came.
+//! The country and network of a visitor.
 //!
-//! The edge before the pixel says so in headers of its own (`CloudFront`, Cloudflare, App Engine, Vercel). Without an
-//! edge a visitor can send such headers, too: then they are a claim.
+//! The edge before the pixel (`CloudFront`, Cloudflare, App Engine, Vercel) names them in headers of its own. Without an
+//! edge, a visitor can send such headers as well: then they are only a claim.
 
-/// What is known of a visitor's place.
+/// The known location of a visitor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The country: two capital letters (ISO 3166-1).
     pub country: Option<String>,
-    /// The network's number.
+    /// The number of the network (autonomous system).
     pub network: Option<u32>,
 }
 
@@ -25,7 +25,7 @@ pub const COUNTRY_HEADERS: [&str; 6] = [
 /// The headers in which edges name the network.
 pub const NETWORK_HEADERS: [&str; 2] = ["cloudfront-viewer-asn", "x-vercel-ip-as-number"];
 
-/// Reads the edge's headers, given by their names in small letters.
+/// Reads the edge's headers; `header` is called with names in lower case.
 pub fn read_headers<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Place {
     Place {
         country: COUNTRY_HEADERS.iter().find_map(|name| country(header(name)?)),
@@ -35,7 +35,7 @@ pub fn read_headers<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Place {
     }
 }
 
-/// A country's letters; Cloudflare's `XX` and `T1` and App Engine's `ZZ` are none.
+/// Parses a country's two letters; Cloudflare's `XX` and `T1` and App Engine's `ZZ` are not countries.
 pub fn country(text: &str) -> Option<String> {
     let text = text.trim();
     let letters = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic());

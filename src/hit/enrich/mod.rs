@@ -1,6 +1,6 @@
-//! What is read out of a hit beside what it says in so many words: class of visit, program, place, source.
+//! Derives from a hit the class of visit, program, location and source, which it does not state directly.
 //!
-//! Nothing here decides what is stored: that is [`crate::hit::event::Event::new`]'s part.
+//! Nothing here decides what is stored: [`crate::hit::event::Event::new`] does.
 
 pub mod burst;
 pub mod campaign;
@@ -18,43 +18,43 @@ use crate::hit::enrich::user_agent::UserAgent;
 use crate::hit::read::Hit;
 use crate::hit::request::{Pairs, last};
 
-/// What was read out of a hit.
+/// The data derived from a hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enriched {
-    /// Who it was.
+    /// The class of visit: a person, a mail proxy, automated or a prefetch.
     pub visit: Visit,
-    /// With which program.
+    /// The program, system and device.
     pub agent: UserAgent,
-    /// From where.
+    /// The country and network.
     pub place: Place,
-    /// By which way.
+    /// The source of the visit.
     pub referrer: Option<Referrer>,
-    /// The query of the tracked page, in which campaigns are named, too.
+    /// The query of the tracked page, which can name campaigns as well.
     pub page_query: Pairs,
 }
 
-/// What the hit itself does not say.
+/// The facts that the hit itself does not contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnrichContext {
-    /// Seconds from the sending of the mail to the hit, where a code says when that was.
+    /// Seconds from the sending of the mail to the hit, if a code contains the time of sending.
     pub seconds_since_sent: Option<i64>,
-    /// The place of the visitor's address, where a file of places was asked; the edge's word counts more.
+    /// The location of the visitor's address from the owner's location file; the edge's headers take precedence.
     pub place: Place,
 }
 
-/// Headers in which browsers say that nobody looks yet.
+/// The headers in which browsers announce a prefetch.
 pub const PURPOSE_HEADERS: [&str; 4] = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
 
 impl Enriched {
-    /// Reads a hit.
-    pub fn new(hit: &Hit, beside: EnrichContext) -> Self {
+    /// Derives everything from a hit.
+    pub fn new(hit: &Hit, context: EnrichContext) -> Self {
         let request = &hit.request;
         let agent = request.header("user-agent");
         let found = rules::agents().search(agent.unwrap_or_default());
         let edge = geo::read_headers(|name| request.header(name));
         let place = Place {
-            country: edge.country.or(beside.place.country),
-            network: edge.network.or(beside.place.network),
+            country: edge.country.or(context.place.country),
+            network: edge.network.or(context.place.network),
         };
         let accepts = ["accept", "accept-encoding", "accept-language"];
         let signals = Signals {
@@ -62,7 +62,7 @@ impl Enriched {
             purpose: PURPOSE_HEADERS.iter().find_map(|name| request.header(name)),
             accepts: accepts.iter().any(|name| request.header(name).is_some()),
             network: place.network,
-            seconds_since_sent: beside.seconds_since_sent,
+            seconds_since_sent: context.seconds_since_sent,
             burst: false,
         };
         let origin = hit.origin.as_deref().or_else(|| {

@@ -1,4 +1,4 @@
-//! Where a page's visitor came from: medium, name and registrable domain.
+//! The source of a page's visitor: medium, name and registrable domain.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -7,27 +7,27 @@ use reqwest::Url;
 
 use crate::hit::enrich::domain::{Registrable, registrable};
 
-/// The kind of source.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Medium {
     /// A search engine.
     Search,
-    /// A social network, a messenger, a forum.
+    /// A social network, a messenger or a forum.
     Social,
-    /// Mail in a browser.
+    /// A mailbox in a browser.
     Email,
-    /// An assistant.
+    /// An AI assistant.
     Ai,
-    /// The same site.
+    /// The tracked site itself.
     Internal,
     /// Another site.
     Referral,
-    /// Nowhere, as the page itself says.
+    /// No source, as the page itself reports.
     Direct,
 }
 
 impl Medium {
-    /// All of them.
+    /// Every medium.
     pub const ALL: [Self; 7] = [
         Self::Search,
         Self::Social,
@@ -38,7 +38,7 @@ impl Medium {
         Self::Direct,
     ];
 
-    /// The name stored with the event.
+    /// Returns the name stored with the event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Search => "search",
@@ -52,38 +52,39 @@ impl Medium {
     }
 }
 
-/// A source.
+/// The source of a visit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrer {
-    /// Its kind.
+    /// The kind of the source.
     pub medium: Medium,
-    /// Its name, when it is a known one.
+    /// The name of a known source.
     pub name: Option<&'static str>,
-    /// Its registrable domain; its host where that has none, as addresses.
+    /// The registrable domain; the host if it has none, as with addresses.
     pub domain: Option<String>,
 }
 
-/// What a hit says of where its visitor was.
+/// The addresses in a hit that show its source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trail<'a> {
-    /// Where the page's visitor came from, as the page says; empty when it says nowhere.
+    /// The referrer as the page's script reports it; empty if the page has none.
     pub origin: Option<&'a str>,
     /// The tracked page.
     pub page: Option<&'a str>,
-    /// The `Referer` header of the image's request, which is the page that shows it.
+    /// The `Referer` header of the image's request: the page that shows the image.
     pub header: Option<&'a str>,
 }
 
-/// The source of a visit, as far as something is known: what the page says, else the page that shows the image when it is
-/// another than the tracked one or a known source, such as a mailbox in a browser.
+/// Finds the source of a visit: the page's own report, else the page that shows the image if it is not the tracked one or if
+/// it is a known source, such as a mailbox in a browser.
 ///
 /// ```
-/// use pixel::referrer::{Medium, Trail, of};
-/// let visit = of(Trail { origin: Some("https://www.google.co.uk/"), page: Some("https://shop.example/"), header: None });
+/// use pixel::hit::enrich::referrer::{Medium, Trail, find_referrer};
+/// let trail = Trail { origin: Some("https://www.google.co.uk/"), page: Some("https://shop.example/"), header: None };
+/// let visit = find_referrer(trail);
 /// assert_eq!(visit.map(|source| (source.medium, source.name)), Some((Medium::Search, Some("Google"))));
 /// ```
 pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
-    // A page shows its own image: most hits of pages.
+    // A page shows its own image in most hits.
     if trail.origin.is_none() && trail.header == trail.page {
         return None;
     }
@@ -94,22 +95,22 @@ pub fn find_referrer(trail: Trail<'_>) -> Option<Referrer> {
             name: None,
             domain: None,
         }),
-        Some(origin) => host(origin).map(|origin| judge(&origin, page.as_deref())),
+        Some(origin) => host(origin).map(|origin| classify_host(&origin, page.as_deref())),
         None => {
-            let source = judge(&trail.header.and_then(host)?, page.as_deref());
-            let told = matches!(
+            let source = classify_host(&trail.header.and_then(host)?, page.as_deref());
+            let is_informative = matches!(
                 source.medium,
                 Medium::Search | Medium::Social | Medium::Email | Medium::Ai
             );
-            told.then_some(source)
+            is_informative.then_some(source)
         }
     }
 }
 
-/// No name in the DNS is longer (RFC 1035, 3.1).
+/// Names in the DNS are not longer (RFC 1035, 3.1).
 const MAX_HOST_BYTES: usize = 253;
 
-/// The host of a URL, or of an app as Android's browsers write it (`android-app://com.example/`).
+/// Returns the host of a URL, or of an app as Android's browsers write it (`android-app://com.example/`).
 fn host(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     url.host_str()
@@ -120,7 +121,7 @@ fn host(url: &str) -> Option<String> {
 /// Returns whether a host shows mail in a browser: its pages are mails, wherever an image in one is loaded.
 ///
 /// ```
-/// use pixel::referrer::is_mailbox;
+/// use pixel::hit::enrich::referrer::is_mailbox;
 /// assert!(["mail.proton.me", "outlook.live.com", "webmail.shop.example"].iter().all(|host| is_mailbox(host)));
 /// assert!(!["shop.example", "mailchimp.com"].iter().any(|host| is_mailbox(host)));
 /// ```
@@ -128,14 +129,14 @@ pub fn is_mailbox(host: &str) -> bool {
     let own = ["webmail.", "mail.", "roundcube.", "owa."]
         .iter()
         .any(|label| host.starts_with(label));
-    own || find(host).is_some_and(|(medium, _)| medium == Medium::Email)
+    own || look_up(host).is_some_and(|(medium, _)| medium == Medium::Email)
 }
 
-fn judge(host: &str, page: Option<&str>) -> Referrer {
+fn classify_host(host: &str, page: Option<&str>) -> Referrer {
     let registered = registrable(host);
     let domain = registered.map_or(host, |domain| domain.name);
     let same = |page: &str| page == host || registered.is_some() && registrable(page) == registered;
-    let (medium, name) = match known(host, registered) {
+    let (medium, name) = match find_known(host, registered) {
         _ if page.is_some_and(same) => (Medium::Internal, None),
         Some((medium, name)) => (medium, Some(name)),
         None => (Medium::Referral, None),
@@ -147,31 +148,31 @@ fn judge(host: &str, page: Option<&str>) -> Referrer {
     }
 }
 
-/// A source's kind and name.
+/// The kind and name of a source.
 type Known = (Medium, &'static str);
 
-/// What the table says of a name.
+/// The table's entry of a name.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     known: Known,
-    /// It says nothing of the names below it.
+    /// True if the entry does not apply to names below it.
     alone: bool,
 }
 
-/// The longest known name that the host ends in, else the longest with any suffix. A name below somebody else's domain, such
-/// as `google.blogspot.com`, is nobody's.
-fn known(host: &str, domain: Option<Registrable<'_>>) -> Option<Known> {
+/// Returns the longest known name at the end of the host, else the longest with any suffix. A name below somebody else's
+/// domain, such as `google.blogspot.com`, is not known.
+fn find_known(host: &str, domain: Option<Registrable<'_>>) -> Option<Known> {
     let host = host.strip_prefix("www.").unwrap_or(host);
-    find(host).or_else(|| {
+    look_up(host).or_else(|| {
         let Registrable { name, .. } = domain.filter(|domain| !domain.private)?;
         let suffix = &name[name.find('.')?..];
-        find(&format!("{}.*", host.strip_suffix(suffix)?))
+        look_up(&format!("{}.*", host.strip_suffix(suffix)?))
     })
 }
 
-fn find(host: &str) -> Option<Known> {
+fn look_up(host: &str) -> Option<Known> {
     static TABLE: OnceLock<HashMap<&'static str, Entry>> = OnceLock::new();
-    let table = TABLE.get_or_init(table);
+    let table = TABLE.get_or_init(parse_table);
     let mut rest = Some(host);
     while let Some(name) = rest {
         if let Some(entry) = table.get(name).filter(|entry| !entry.alone || name == host) {
@@ -182,7 +183,7 @@ fn find(host: &str) -> Option<Known> {
     None
 }
 
-fn table() -> HashMap<&'static str, Entry> {
+fn parse_table() -> HashMap<&'static str, Entry> {
     let mut table = HashMap::new();
     for line in include_str!("rules/referrers.rules").lines() {
         let Some((what, hosts)) = line.split_once(": ").filter(|_| !line.starts_with('#')) else {

@@ -1,27 +1,28 @@
-//! Tables of words that say something about a text, and the search for all of them at once.
+//! Tables of words that classify a text, and the search for all of them at once.
 //!
-//! The tables are text files of ours in `src/rules/`. A line says what is meant and by which patterns it shows:
+//! The tables are text files in `src/hit/enrich/rules/`. A line gives a meaning and the patterns that show it:
 //!
 //! ```text
 //! Edge: <edg/ | <edge/ & !xbox
 //! ```
 //!
-//! Lines are ranked: the first that fits is the answer. A line's patterns are alternatives; `&` joins words that must all be
-//! there, `!` marks one that must not be there, and `@` the one that a version follows (else it is the pattern's first).
-//! Letters mean either case. In a word `^` and `$` stand for the text's ends, `<` and `>` for a word's.
+//! Lines are ranked: the first that matches is the result. The patterns of a line are alternatives; `&` joins words
+//! that must all occur, `!` marks one that must not occur, and `@` the one before the version (without `@`, the first
+//! of the pattern). Letters match either case. In a word, `^` and `$` mean the ends of the text, `<` and `>` the ends
+//! of a word.
 //!
-//! Nothing here is a regular expression, so every text takes time in proportion to its length, which is limited to
-//! [`LONGEST`], and nothing is built before the first text is looked at.
+//! There are no regular expressions here: a search takes time in proportion to the length of the text, which is limited to
+//! [`MAX_TEXT_BYTES`], and nothing is built before the first search.
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// No more bytes of a text are looked at.
+/// The rest of a longer text is not searched.
 pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// The table of classes of visit.
 pub const VISITS: usize = 0;
-/// The table of programs that say their name.
+/// The table of programs that name themselves.
 pub const PROGRAMS: usize = 1;
 /// The table of browsers.
 pub const BROWSERS: usize = 2;
@@ -30,8 +31,8 @@ pub const SYSTEMS: usize = 3;
 /// The table of devices.
 pub const DEVICES: usize = 4;
 
-/// All tables of what agents say. They are read when the first agent is looked at, which the function does after its first
-/// reply.
+/// Returns all tables for user agents. They are parsed at the first user agent, which the function reads only after its
+/// first reply.
 pub fn agents() -> &'static Rules {
     static AGENTS: OnceLock<Rules> = OnceLock::new();
     AGENTS.get_or_init(|| {
@@ -45,18 +46,18 @@ pub fn agents() -> &'static Rules {
     })
 }
 
-/// What must be at one end of a word.
+/// The condition at one end of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Border {
-    /// Anything.
+    /// Anything may be next to the word.
     Open,
-    /// No letter and no digit.
+    /// The next character is not a letter or digit.
     Word,
-    /// Nothing.
+    /// The text ends here.
     Text,
 }
 
-/// A word to look for.
+/// A word to search for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Needle {
     bytes: &'static [u8],
@@ -66,7 +67,7 @@ struct Needle {
     next: u16,
 }
 
-/// In place of a needle's number: there is none.
+/// The number that stands for no needle.
 const NONE: u16 = u16::MAX;
 
 impl Needle {
@@ -89,7 +90,7 @@ impl Needle {
         }
     }
 
-    /// The hash of its first bytes.
+    /// Returns the hash of the first bytes.
     const fn key(&self) -> usize {
         hash([self.bytes[0], self.bytes[1], self.bytes[2]])
     }
@@ -98,7 +99,7 @@ impl Needle {
         (self.bytes, self.before, self.behind) == (other.bytes, other.before, other.behind)
     }
 
-    /// Whether it stands at `place` of a text in small letters.
+    /// Returns true if the needle is at `place` of a lower-case text.
     fn is_at(&self, text: &[u8], place: usize) -> bool {
         let fits = |border, next: Option<&u8>| match border {
             Border::Open => true,
@@ -115,19 +116,19 @@ impl Needle {
     }
 }
 
-/// One pattern of a line. There are thousands, which the function keeps in memory; hence the small numbers.
+/// One pattern of a line. There are thousands, which the function keeps in memory, so the numbers are small.
 #[derive(Debug)]
 struct Rule {
-    /// The place in [`Table::meanings`].
+    /// The index in [`Table::meanings`].
     meaning: u16,
-    /// Of [`Table::terms`]: the needle, and whether it must be there.
+    /// The range in [`Table::terms`]: the needle, and true if it must occur.
     terms: Range<u16>,
-    /// The needle that a version follows.
+    /// The needle before the version.
     version: u16,
 }
 
-/// A place or a number in a table of ours.
-fn small(number: usize) -> u16 {
+/// Returns an index of a table as a small number.
+fn to_index(number: usize) -> u16 {
     u16::try_from(number).unwrap_or_else(|_| unreachable!("few thousand words"))
 }
 
@@ -137,9 +138,9 @@ struct Table {
     meanings: Vec<&'static str>,
     rules: Vec<Rule>,
     terms: Vec<(u16, bool)>,
-    /// The first needle that must be there, and the rule's number; in this order. Few rules are tried for a text.
+    /// The first needle that must occur, and the number of the rule, sorted; few rules are tried for a text.
     needed: Vec<(u16, u16)>,
-    /// The rules that need none.
+    /// The rules that need no needle.
     free: Vec<u16>,
 }
 
@@ -160,8 +161,8 @@ impl Table {
         self.needed.sort_unstable();
     }
 
-    /// The rules whose first needed needle is this.
-    fn needing(&self, needle: u16) -> impl Iterator<Item = u16> {
+    /// Returns the rules whose first required needle is this one.
+    fn rules_for_needle(&self, needle: u16) -> impl Iterator<Item = u16> {
         let begin = self.needed.partition_point(|(known, _)| *known < needle);
         let found = self.needed[begin..]
             .iter()
@@ -170,19 +171,19 @@ impl Table {
     }
 }
 
-/// Tables that are searched together.
+/// A set of tables that are searched together.
 #[derive(Debug)]
 pub struct Rules {
     needles: Vec<Needle>,
     tables: Vec<Table>,
-    /// By the hash of their first bytes, the first needle of each, or [`NONE`]; it names the next.
+    /// The first needle for each hash of first bytes, or [`NONE`]; each needle names the next one.
     starts: Vec<u16>,
 }
 
-/// Many enough that most places of a text meet no needle.
+/// The number of hashes: enough that most positions of a text match no needle.
 const HASHES: usize = 4096;
 
-/// Needles begin with at least so many letters, so that few are tried in vain.
+/// The minimum length of a needle in bytes, so that few are tried in vain.
 const KEY: usize = 3;
 
 const fn hash(bytes: [u8; KEY]) -> usize {
@@ -191,7 +192,7 @@ const fn hash(bytes: [u8; KEY]) -> usize {
 }
 
 impl Rules {
-    /// Reads the tables. Empty lines and those that begin with `#` say nothing.
+    /// Parses the tables. Empty lines and those that begin with `#` are skipped.
     ///
     /// # Panics
     ///
@@ -215,20 +216,20 @@ impl Rules {
             for (meaning, patterns) in lines().filter_map(|line| line.split_once(": ")) {
                 table.meanings.push(meaning.trim());
                 for pattern in patterns.split(" | ") {
-                    let begin = small(table.terms.len());
+                    let begin = to_index(table.terms.len());
                     let mut version = None;
                     for term in pattern.split(" & ") {
                         let (wanted, word) = term.strip_prefix('!').map_or((true, term), |word| (false, word));
                         let (marked, word) = word.strip_prefix('@').map_or((false, word), |word| (true, word));
-                        let needle = rules.number(Needle::parse(word));
+                        let needle = rules.add_needle(Needle::parse(word));
                         table.terms.push((needle, wanted));
                         if marked || version.is_none() {
                             version = Some(needle);
                         }
                     }
                     table.rules.push(Rule {
-                        meaning: small(table.meanings.len() - 1),
-                        terms: begin..small(table.terms.len()),
+                        meaning: to_index(table.meanings.len() - 1),
+                        terms: begin..to_index(table.terms.len()),
                         version: version.unwrap_or_default(),
                     });
                 }
@@ -240,7 +241,7 @@ impl Rules {
         rules
     }
 
-    /// The needles whose first bytes have this hash.
+    /// Returns the needles whose first bytes have this hash.
     fn needles_with_hash(&self, key: usize) -> impl Iterator<Item = (u16, &Needle)> {
         let mut next = self.starts[key];
         std::iter::from_fn(move || {
@@ -251,20 +252,20 @@ impl Rules {
         })
     }
 
-    /// The number of a needle, which is added where it is new.
-    fn number(&mut self, needle: Needle) -> u16 {
+    /// Returns the number of a needle, and adds it if it is new.
+    fn add_needle(&mut self, needle: Needle) -> u16 {
         assert!(needle.bytes.len() >= KEY, "too short: {needle:?}");
         let key = needle.key();
         if let Some((number, _)) = self.needles_with_hash(key).find(|(_, known)| known.is_same(&needle)) {
             return number;
         }
-        let number = small(self.needles.len());
+        let number = to_index(self.needles.len());
         let next = std::mem::replace(&mut self.starts[key], number);
         self.needles.push(Needle { next, ..needle });
         number
     }
 
-    /// Looks for all words in a text.
+    /// Searches a text for all words.
     pub fn search<'a>(&'a self, text: &str) -> RuleMatches<'a> {
         let mut bytes = text.as_bytes()[..text.len().min(MAX_TEXT_BYTES)].to_vec();
         bytes.make_ascii_lowercase();
@@ -288,23 +289,23 @@ impl Rules {
     }
 }
 
-/// What was found in a text.
+/// The matches found in a text.
 #[derive(Debug)]
 pub struct RuleMatches<'a> {
     rules: &'a Rules,
-    /// In small letters.
+    /// The text in lower case.
     text: Vec<u8>,
-    /// A bit for each word.
+    /// One bit for each word.
     words: Vec<u64>,
     tried: usize,
 }
 
-/// The answer of one table.
+/// The result of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleMatch {
-    /// What the line says.
+    /// The meaning of the line.
     pub meaning: &'static str,
-    /// The version that follows, when there is one: numbers with dots.
+    /// The version after the word, if there is one: numbers with dots.
     pub version: Option<String>,
 }
 
@@ -314,7 +315,7 @@ impl RuleMatches<'_> {
         self.words[number / 64] >> (number % 64) & 1 == 1
     }
 
-    /// The needles that were found.
+    /// Returns the needles that were found.
     fn needles(&self) -> impl Iterator<Item = u16> {
         let words = self.words.iter().zip((0..).step_by(64));
         words.flat_map(|(word, first)| {
@@ -329,32 +330,32 @@ impl RuleMatches<'_> {
         })
     }
 
-    /// The first rule that fits, and its meaning.
-    fn rule(&self, table: usize) -> Option<(&Rule, &'static str)> {
+    /// Returns the first rule that matches, and its meaning.
+    fn find_rule(&self, table: usize) -> Option<(&Rule, &'static str)> {
         let table = &self.rules.tables[table];
         let fits = |number: &u16| {
             let mut terms = table.terms(&table.rules[usize::from(*number)]).iter();
             terms.all(|(needle, wanted)| self.has(*needle) == *wanted)
         };
-        let candidates = self.needles().flat_map(|needle| table.needing(needle));
+        let candidates = self.needles().flat_map(|needle| table.rules_for_needle(needle));
         let first = candidates.chain(table.free.iter().copied()).filter(fits).min()?;
         let rule = table.rules.get(usize::from(first))?;
         Some((rule, table.meanings[usize::from(rule.meaning)]))
     }
 
-    /// How many words were held against the text, which is what a search costs: few for each of its bytes.
+    /// Returns the number of words compared with the text, which is the cost of a search: a few for each of its bytes.
     pub const fn tried(&self) -> usize {
         self.tried
     }
 
-    /// The meaning of the first line of a table that fits.
+    /// Returns the meaning of the first line of a table that matches.
     pub fn meaning(&self, table: usize) -> Option<&'static str> {
-        self.rule(table).map(|(_, meaning)| meaning)
+        self.find_rule(table).map(|(_, meaning)| meaning)
     }
 
-    /// The first line of a table that fits, and the version behind its word.
+    /// Returns the meaning of the first line of a table that matches, and the version after its word.
     pub fn first_match(&self, table: usize) -> Option<RuleMatch> {
-        let (rule, meaning) = self.rule(table)?;
+        let (rule, meaning) = self.find_rule(table)?;
         let needle = self.rules.needles[usize::from(rule.version)];
         let version = needle
             .find(&self.text)
@@ -363,7 +364,7 @@ impl RuleMatches<'_> {
     }
 }
 
-/// The version that a text begins with, after at most one mark: up to four numbers, with dots between them.
+/// Parses the version at the beginning of a text, after at most two separators: up to four numbers, with dots between them.
 pub(crate) fn version(text: &[u8]) -> Option<String> {
     let marks: &[u8] = b"/ -_:=;(v";
     let begin = text.iter().take(3).position(|byte| !marks.contains(byte))?;

@@ -1,57 +1,57 @@
-//! Which program, system and kind of device an agent names.
+//! Reads program, operating system and kind of device from a user agent.
 //!
-//! Names follow what the reference list of agents (`uap-core`) calls them, so that reports can be compared. The tables are
-//! ours: words with ranks instead of regular expressions, all searched in one pass, because building the reference's
-//! expressions takes a hundred times as long as looking at a thousand agents does here. What is in no table is named by
-//! the agent's own first word, or by the word in it that calls itself a robot.
+//! Names follow the reference list of user agents (`uap-core`), so that reports can be compared. The tables are our
+//! own: ranked words instead of regular expressions, all searched in one pass, because building the reference's
+//! expressions takes a hundred times as long as reading a thousand user agents does here. A user agent in no table is
+//! named by its own first word, or by the word in it that identifies it as a robot.
 //!
-//! Where a browser has frozen its agent, its client hints (`Sec-CH-UA…`) say what it is (WICG, User-Agent Client Hints).
+//! Where a browser has frozen its user agent, its client hints (`Sec-CH-UA…`) are used (WICG, User-Agent Client Hints).
 
 use std::ops::Range;
 
 use crate::hit::enrich::rules;
 use crate::hit::enrich::rules::{RuleMatch, RuleMatches, version};
 
-/// What an agent says of itself. What it does not say is absent.
+/// The properties that a user agent reports; those not reported are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserAgent {
-    /// The browser or program.
+    /// The name of the browser or program.
     pub name: Option<String>,
-    /// Its version: numbers with dots.
+    /// The version of the program: numbers with dots.
     pub version: Option<String>,
-    /// The operating system.
+    /// The name of the operating system.
     pub os: Option<String>,
-    /// Its version.
+    /// The version of the operating system.
     pub os_version: Option<String>,
-    /// What it runs on.
+    /// The kind of device.
     pub device: Option<Device>,
 }
 
-/// Kinds of devices.
+/// The kind of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Device {
-    /// On a desk or a lap.
+    /// A desktop computer or a laptop.
     Desktop,
-    /// In a hand.
+    /// A mobile phone.
     Phone,
-    /// In two hands.
+    /// A tablet computer.
     Tablet,
-    /// A television, or a box below one.
+    /// A television, or a set-top box.
     Tv,
     /// A game console.
     Console,
-    /// A watch, or glasses.
+    /// A watch or glasses.
     Wearable,
-    /// A loudspeaker.
+    /// A smart speaker.
     Speaker,
-    /// In a car.
+    /// A car.
     Car,
-    /// A reader of electronic books.
+    /// An e-book reader.
     Reader,
 }
 
 impl Device {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 9] = [
         Self::Desktop,
         Self::Phone,
@@ -64,7 +64,7 @@ impl Device {
         Self::Reader,
     ];
 
-    /// The name stored with the event.
+    /// Returns the name stored with the event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Desktop => "desktop",
@@ -79,12 +79,12 @@ impl Device {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|device| device.name() == name)
     }
 }
 
-/// Reads an agent, in which `found` was found. `header` gives headers by their names in small letters.
+/// Parses a user agent; `found` holds its matches. `header` returns headers by their names in lower case.
 pub fn parse_user_agent<'h>(
     agent: &str,
     found: &RuleMatches<'_>,
@@ -92,14 +92,14 @@ pub fn parse_user_agent<'h>(
 ) -> UserAgent {
     let browser = found
         .first_match(rules::PROGRAMS)
-        .map(owned)
-        .or_else(|| robot(agent))
+        .map(to_name_and_version)
+        .or_else(|| find_robot(agent))
         .or_else(|| {
             found
                 .first_match(rules::BROWSERS)
-                .map(|answer| owned(explorer(answer, agent)))
+                .map(|matched| to_name_and_version(correct_explorer_version(matched, agent)))
         })
-        .or_else(|| first_product(agent));
+        .or_else(|| parse_first_product(agent));
     let system = found.first_match(rules::SYSTEMS);
     let (name, version) = browser.unzip();
     let mut read = UserAgent {
@@ -107,34 +107,35 @@ pub fn parse_user_agent<'h>(
         version: version.flatten(),
         os: system.as_ref().map(|system| system.meaning.to_owned()),
         os_version: system.and_then(|system| system_version(&system, agent)),
-        device: found.meaning(rules::DEVICES).and_then(Device::named),
+        device: found.meaning(rules::DEVICES).and_then(Device::parse),
     };
-    hints(&mut read, header);
+    apply_client_hints(&mut read, header);
     read
 }
 
-/// Internet Explorer shows itself as an older one to some pages; its engine does not.
-fn explorer(mut answer: RuleMatch, agent: &str) -> RuleMatch {
-    if answer.meaning == "IE"
+/// Corrects the version of Internet Explorer, which pretends to be an older one for some pages; its engine does not.
+fn correct_explorer_version(mut matched: RuleMatch, agent: &str) -> RuleMatch {
+    if matched.meaning == "IE"
         && let Some((_, engine)) = agent.split_once("Trident/")
         && let Some(engine @ 4..=7) = engine.split('.').next().and_then(|engine| engine.parse::<u32>().ok())
     {
-        answer.version = Some(format!("{}.0", engine + 4));
+        matched.version = Some(format!("{}.0", engine + 4));
     }
-    answer
+    matched
 }
 
-fn owned(answer: RuleMatch) -> (String, Option<String>) {
-    (answer.meaning.to_owned(), answer.version)
+fn to_name_and_version(matched: RuleMatch) -> (String, Option<String>) {
+    (matched.meaning.to_owned(), matched.version)
 }
 
-/// Windows counts its kernels otherwise than its names, and many of Apple's programs tell only the kernel's version.
+/// Returns the version of the system: Windows numbers its kernels differently, and many of Apple's programs report only the
+/// kernel's version.
 fn system_version(system: &RuleMatch, agent: &str) -> Option<String> {
     let kernel = agent
         .split_once(" Darwin/")
         .and_then(|(_, kernel)| kernel.split('.').next()?.parse().ok());
     if let Some(kernel) = kernel {
-        return darwin(system.meaning, kernel);
+        return darwin_system_version(system.meaning, kernel);
     }
     let version = system.version.as_deref()?;
     if system.meaning != "Windows" {
@@ -155,8 +156,8 @@ fn system_version(system: &RuleMatch, agent: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// The version of a system of Apple's by the major version of its kernel.
-fn darwin(system: &str, kernel: u32) -> Option<String> {
+/// Returns the version of an Apple system by the major version of its kernel.
+fn darwin_system_version(system: &str, kernel: u32) -> Option<String> {
     match (system, kernel) {
         ("iOS", 10) => Some("4".to_owned()),
         ("iOS", 11) => Some("5".to_owned()),
@@ -166,34 +167,35 @@ fn darwin(system: &str, kernel: u32) -> Option<String> {
         ("iOS", 16..=24) => Some((kernel - 6).to_string()),
         ("Mac OS X", 8..=19) => Some(format!("10.{}", kernel - 4)),
         ("Mac OS X", 20..=24) => Some((kernel - 9).to_string()),
-        // Since 2025 all of Apple's systems are counted by the year.
+        // Since 2025 all of Apple's systems are numbered by year.
         (_, 25..100) => Some((kernel + 1).to_string()),
         _ => None,
     }
 }
 
-/// Letters that a robot's name is made of.
+/// Returns true for a byte that a robot's name may contain.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" -_![]:".contains(&byte)
 }
 
-/// The name by which an agent calls itself a robot, and the version behind it; the surest form first, wherever it stands.
-fn robot(agent: &str) -> Option<(String, Option<String>)> {
+/// Finds the name by which a user agent identifies itself as a robot, and the version after it. The most certain form
+/// is tried first, wherever it is.
+fn find_robot(agent: &str) -> Option<(String, Option<String>)> {
     let agent = &agent[..agent.floor_char_boundary(rules::MAX_TEXT_BYTES)];
     let small = agent.to_ascii_lowercase();
-    // Models of phones are named so, too.
+    // Models of phones have such names as well.
     let phone = small.contains("android") && !small.contains("compatible;") && !small.contains("http");
-    // Who says another name first says nothing more by the name of a page or a mail box.
-    let named = first_product(agent).is_some();
-    let told = |place: &usize| !named || !in_address(&small, *place);
-    let (name, end) = versioned(agent, &small, phone)
-        .or_else(|| (!phone).then(|| bot(&small, told)).flatten())
-        .or_else(|| (!phone).then(|| crawler(&small, told)).flatten())
+    // If the user agent begins with another name, the address of a page or a mailbox does not identify a robot.
+    let named = parse_first_product(agent).is_some();
+    let identifies = |place: &usize| !named || !in_address(&small, *place);
+    let (name, end) = find_versioned_robot(agent, &small, phone)
+        .or_else(|| (!phone).then(|| find_bot(&small, identifies)).flatten())
+        .or_else(|| (!phone).then(|| find_crawler(&small, identifies)).flatten())
         .map(|range| (agent[range.clone()].trim_matches([' ', ':', '-', '[', '!']), range.end))?;
     (name.len() >= 3).then(|| (name.to_owned(), version(&agent.as_bytes()[end..])))
 }
 
-/// Whether a place is in the address of a page or of a mail box.
+/// Returns true if a position is in the address of a page or of a mailbox.
 fn in_address(text: &str, place: usize) -> bool {
     let ends = |byte: &u8| b" ;,()<>".contains(byte);
     let begin = text.as_bytes()[..place]
@@ -205,17 +207,17 @@ fn in_address(text: &str, place: usize) -> bool {
     word.contains('@') || word.contains("://") || word.contains("www.")
 }
 
-/// Most letters before the word that tells.
-const NAME: usize = 50;
+/// The longest name before the word that identifies a robot, in bytes.
+const MAX_NAME_BYTES: usize = 50;
 
-/// Where the bytes for which `fits` holds begin that end at `end`, at most [`NAME`] of them.
-fn back(text: &str, end: usize, fits: impl Fn(u8) -> bool) -> usize {
+/// Returns the beginning of the bytes before `end` for which `fits` is true, at most [`MAX_NAME_BYTES`] of them.
+fn find_begin(text: &str, end: usize, fits: impl Fn(u8) -> bool) -> usize {
     let bytes = text.as_bytes()[..end].iter().rev();
-    end - bytes.take(NAME).take_while(|byte| fits(**byte)).count()
+    end - bytes.take(MAX_NAME_BYTES).take_while(|byte| fits(**byte)).count()
 }
 
-/// `Name of a Bot/1.0`: words, the last of which tells, and a number.
-fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
+/// Finds `Name of a Bot/1.0`: words, the last of which identifies a robot, and a number.
+fn find_versioned_robot(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
     const WORDS: [&str; 6] = ["archiver", "indexer", "scraper", "bot", "spider", "crawl"];
     let bytes = small.as_bytes();
     let numbered = |end: usize| {
@@ -234,12 +236,12 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
         .collect();
     words.sort_unstable();
     let (first, _) = *words.first()?;
-    let mut begin = back(small, first, is_name_byte);
-    // All that follows without another mark between is one name.
+    let mut begin = find_begin(small, first, is_name_byte);
+    // Everything up to the next other character is one name.
     let run = first + bytes[first..].iter().take_while(|byte| is_name_byte(**byte)).count();
     let (last, end) = words.into_iter().take_while(|(word, _)| *word < run).last()?;
-    // What stands before may be the rest of a version.
-    let version = back(small, begin, |byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    // The characters before may be the rest of a version.
+    let version = find_begin(small, begin, |byte| byte.is_ascii_alphanumeric() || byte == b'.');
     if version > 0 && bytes[version - 1] == b'/' {
         let rest = bytes[version..last].iter();
         let behind = version
@@ -251,17 +253,17 @@ fn versioned(agent: &str, small: &str, phone: bool) -> Option<Range<usize>> {
     (!agent[begin..end].trim().is_empty()).then_some(begin..end)
 }
 
-/// `Name of a Bot`, without a number.
-fn bot(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+/// Finds `Name of a Bot`, without a number.
+fn find_bot(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let bytes = small.as_bytes();
     let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b" -_".contains(&byte);
     let ends = |end: usize| {
         let next = bytes.get(end).copied();
         !next.is_some_and(|next| next.is_ascii_alphanumeric() || b"_.@".contains(&next))
     };
-    let mut places = small.match_indices("bot").map(|(place, _)| place).filter(told);
+    let mut places = small.match_indices("bot").map(|(place, _)| place).filter(identifies);
     let first = places.find(|place| ends(place + 3) && *place >= 2 && !small[..*place].ends_with("cu"))?;
-    let begin = back(small, first, in_name);
+    let begin = find_begin(small, first, in_name);
     let begin = begin
         + bytes[begin..first]
             .iter()
@@ -275,19 +277,19 @@ fn bot(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     Some(begin..last.unwrap_or(first) + 3)
 }
 
-/// A word with `spider` or `crawl` in it, and the one before.
-fn crawler(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
+/// Finds a word that contains `spider` or `crawl`, and the one before it.
+fn find_crawler(small: &str, identifies: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     let of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_[]^".contains(&byte);
     let words = ["spider", "scrape", "crawl"];
     let places = |word| small.match_indices(word).map(|(place, _)| place);
-    let first = words.into_iter().flat_map(places).filter(told).min()?;
+    let first = words.into_iter().flat_map(places).filter(identifies).min()?;
     let word = small[..first].strip_suffix(" the ").map_or(first, str::len);
     let before = small[..word].strip_suffix(' ').map_or(word, str::len);
-    let of_many = back(small, before, |byte| {
+    let of_many = find_begin(small, before, |byte| {
         byte.is_ascii_alphabetic() || b"_[]^-".contains(&byte)
     });
     let of_many = if of_many < before { of_many } else { word };
-    let begin = back(small, word, of_word).min(of_many);
+    let begin = find_begin(small, word, of_word).min(of_many);
     let end = first
         + small.as_bytes()[first..]
             .iter()
@@ -296,8 +298,8 @@ fn crawler(small: &str, told: impl Fn(&usize) -> bool) -> Option<Range<usize>> {
     Some(begin..end)
 }
 
-/// The name that an agent begins with, when it is no browser's: `Name/1.0`.
-fn first_product(agent: &str) -> Option<(String, Option<String>)> {
+/// Returns the name at the beginning of a user agent, if it is not a browser's: `Name/1.0`.
+fn parse_first_product(agent: &str) -> Option<(String, Option<String>)> {
     let (name, rest) = agent.split_once('/').unwrap_or((agent, ""));
     let fits = (2..=40).contains(&name.len()) && name.bytes().all(|byte| is_name_byte(byte) || byte == b'.');
     let general = ["Mozilla", "Dalvik", "http:", "https:"].contains(&name);
@@ -310,8 +312,8 @@ fn first_product(agent: &str) -> Option<(String, Option<String>)> {
         .then(|| (name.to_owned(), version(rest.as_bytes())))
 }
 
-/// What client hints say, where the agent says less.
-fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
+/// Adds the client hints where the user agent gives less.
+fn apply_client_hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     let text = |name| {
         header(name)
             .map(|value| value.trim_matches('"'))
@@ -321,7 +323,7 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
         let version = text("sec-ch-ua-platform-version");
         let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
         match (platform, major) {
-            // Windows 11 is 13 and more (Microsoft Learn, "Detect Windows 11 using User-Agent Client Hints").
+            // Windows 11 has version 13 or higher (Microsoft Learn, "Detect Windows 11 using User-Agent Client Hints").
             ("Windows", Some(13..)) => (read.os, read.os_version) = (Some("Windows".to_owned()), Some("11".to_owned())),
             ("Windows", Some(1..)) => (read.os, read.os_version) = (Some("Windows".to_owned()), Some("10".to_owned())),
             ("Android", Some(1..)) | ("macOS", Some(11..)) => {
@@ -338,8 +340,8 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     }
     let brands = header("sec-ch-ua-full-version-list").or_else(|| header("sec-ch-ua"));
     let chromium = read.name.as_deref().is_some_and(|name| name.starts_with("Chrome"));
-    if let Some((name, version)) = brands.and_then(brand).filter(|_| chromium) {
-        // A brand that is Chrome itself adds but its version.
+    if let Some((name, version)) = brands.and_then(find_brand).filter(|_| chromium) {
+        // The brand Chrome itself adds only its version.
         if name != "Chrome" {
             read.name = Some(name.to_owned());
         }
@@ -349,8 +351,8 @@ fn hints<'h>(read: &mut UserAgent, header: impl Fn(&str) -> Option<&'h str>) {
     }
 }
 
-/// The brand of a list that says most, and its version: `"Chromium";v="139", "Brave";v="139", "Not=A?Brand";v="8"`.
-fn brand(list: &str) -> Option<(&'static str, &str)> {
+/// Returns the most specific brand of a list, and its version: `"Chromium";v="139", "Brave";v="139", "Not=A?Brand";v="8"`.
+fn find_brand(list: &str) -> Option<(&'static str, &str)> {
     const BRANDS: [(&str, &str); 12] = [
         ("Microsoft Edge", "Edge"),
         ("Opera", "Opera"),

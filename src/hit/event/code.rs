@@ -1,4 +1,4 @@
-//! The code in an event that is made already, and the mark that it gets by how its code stands in its owner's list.
+//! Reads the code of a finished event, and marks the event by the status of that code in its owner's list.
 
 use std::borrow::Cow;
 
@@ -31,29 +31,29 @@ struct Pixel<'a> {
     signature: Option<&'a RawValue>,
 }
 
-/// What the document says of its pixel.
-fn pixel(document: &str) -> Option<(&str, Pixel<'_>)> {
+/// Returns the document's text from `pixel` on, and its parsed value.
+fn parse_pixel(document: &str) -> Option<(&str, Pixel<'_>)> {
     let Top { pixel, .. } = serde_json::from_str(document).ok()?;
     let text = pixel.get();
-    // An array would be taken for an object's values.
+    // Serde would read an array as the values of an object.
     let read = text.starts_with('{').then(|| serde_json::from_str(text).ok());
     Some((text, read.flatten()?))
 }
 
 impl Event {
-    /// The code of its hit, as it is stored: where it named a person, it is something else than the hit's.
+    /// Returns the code as it is stored: if the hit's code named a person, the stored one differs.
     pub fn code(&self) -> Option<String> {
-        let (_, Pixel { code, .. }) = pixel(&self.document)?;
+        let (_, Pixel { code, .. }) = parse_pixel(&self.document)?;
         code.map(Cow::into_owned)
     }
 
-    /// Marks it by what the list says of its code. Nothing else of the document changes.
+    /// Marks the event by its code's status in the list. Nothing else in the document changes.
     pub fn mark(&mut self, status: &CodeStatus) {
         if let Some(campaign) = &status.campaign {
             self.name_campaign(campaign);
         }
         let listing = status.listing;
-        let Some((text, Pixel { signature, .. })) = pixel(&self.document) else {
+        let Some((text, Pixel { signature, .. })) = parse_pixel(&self.document) else {
             return;
         };
         let written = signature.and_then(|text| serde_json::from_str(text.get()).ok());
@@ -74,7 +74,7 @@ impl Event {
         self.document.replace_range(range, &mark);
     }
 
-    /// Names the campaign, unless the event names one already.
+    /// Adds the name of the campaign, unless the event already has one.
     fn name_campaign(&mut self, campaign: &str) {
         let Ok(Top { pixel, campaign: known }) = serde_json::from_str(&self.document) else {
             return;

@@ -1,27 +1,27 @@
-//! The fields of the event document: name, type, meaning. Declared once; the index template, the reference in the
-//! documentation and the checks are made of this table, and a test holds it equal to what [`super::Event::new`] writes.
+//! The fields of the event document: name, type, meaning. They are declared once: the index template, the reference in the
+//! documentation and the checks use this table, and a test compares it with the output of [`super::Event::new`].
 
-/// How an index treats a field.
+/// The type of a field in an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// ISO 8601 with milliseconds.
+    /// A time in ISO 8601 with milliseconds.
     Date,
     /// Milliseconds since 1970.
     EpochMillis,
-    /// A text searched as a whole; longer ones than this many characters are kept and not searched.
+    /// A text searched as a whole; a text of more characters than this is kept but not searched.
     Keyword(u16),
-    /// An address.
+    /// An IP address.
     Ip,
     /// A whole number.
     Long,
     /// True or false.
     Boolean,
-    /// An object that is kept as it came and never looked into.
+    /// An object that is kept as received and not indexed.
     Raw,
 }
 
 impl Kind {
-    /// The name of the type in a mapping.
+    /// Returns the name of the type in a mapping.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Date | Self::EpochMillis => "date",
@@ -34,14 +34,14 @@ impl Kind {
     }
 }
 
-/// One field.
+/// One field of the event document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name with dots.
+    /// The name, with dots between its parts.
     pub name: &'static str,
-    /// How an index treats it.
+    /// The type in an index.
     pub kind: Kind,
-    /// What it says.
+    /// A description of the content.
     pub meaning: &'static str,
 }
 
@@ -52,7 +52,7 @@ const fn field(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
 const SHORT: Kind = Kind::Keyword(256);
 const LONG: Kind = Kind::Keyword(1024);
 
-/// All fields, in the order of the documentation.
+/// Every field, in the order of the documentation.
 pub const FIELDS: [Field; 67] = [
     field("@timestamp", Kind::Date, "when the request was received"),
     field("date", Kind::EpochMillis, "the same"),

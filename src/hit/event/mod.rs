@@ -1,8 +1,8 @@
-//! What is stored: the event document, and the one constructor that turns a [`Hit`] into it.
+//! The event document that is stored, and the only constructor that turns a [`Hit`] into it.
 //!
-//! That nothing private is stored unless the policy says so is a property of [`Event::new`] alone. Names come from the
-//! Elastic Common Schema wherever it has one. What a visitor can name never becomes a field's name: it stands in `labels`
-//! and, as the request came, in `params`, which is kept and not indexed.
+//! [`Event::new`] alone ensures that nothing private is stored unless the policy allows it. Names come from the Elastic
+//! Common Schema where it has one. A name that a visitor can choose never becomes a field's name: it is stored in
+//! `labels` and, as the request came, in `params`, which is kept and not indexed.
 
 mod code;
 pub mod fields;
@@ -27,14 +27,14 @@ use crate::hit::privacy::{AddressPolicy, Applied, Key, PrivacySignals, SignalPol
 use crate::hit::read::{Hit, Screen};
 use crate::hit::request::Oddity;
 
-/// What may be stored.
+/// The privacy policy for stored events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// What becomes of the visitor's address.
+    /// The treatment of the visitor's address.
     pub address: AddressPolicy,
-    /// What becomes of ids of users and of mail addresses.
+    /// The treatment of ids of users and of mail addresses.
     pub user: UserPolicy,
-    /// What becomes of hits whose browsers ask not to be tracked.
+    /// The treatment of hits whose browsers ask not to be tracked.
     pub signal: SignalPolicy,
     /// The key of all hashes.
     pub key: Key,
@@ -64,17 +64,17 @@ impl Default for Policy {
 pub struct Event {
     /// The id in the index.
     pub id: String,
-    /// When the request was received; decides a dated index.
+    /// The time of receipt of the request; it selects a dated index.
     pub time: DateTime<Utc>,
     /// The document.
     pub document: String,
 }
 
 impl Event {
-    /// Makes the event of a hit, `ingested` being now. The document is never larger than the policy allows: longer values
-    /// are cut, then less of the raw request is kept, and `event.cut` says where.
+    /// Makes the event of a hit at the time `ingested`. The document is never larger than the policy allows: longer
+    /// values are cut, then less of the raw request is kept, and `event.cut` lists where.
     ///
-    /// `enriched` is what was read out of the same hit.
+    /// `enriched` is the data derived from the same hit.
     pub fn new(hit: &Hit, enriched: &Enriched, policy: &Policy, ingested: DateTime<Utc>) -> Self {
         let campaign = campaign::find_campaign(&hit.request.query, &enriched.page_query);
         let parts = Parts {
@@ -97,7 +97,7 @@ impl Event {
             }
             document = encode(limits);
         }
-        // Many events may wait together, and most are half as long as was allowed for.
+        // Many events may wait together, and most take half the reserved space.
         document.shrink_to_fit();
         Self {
             id: hit.id.clone(),
@@ -106,11 +106,11 @@ impl Event {
         }
     }
 
-    /// Marks the event as one of a set of data (`event.dataset`). The word must need no escapes in JSON.
+    /// Marks the event as a member of a data set (`event.dataset`). The word must need no escapes in JSON.
     #[must_use]
     pub fn with_dataset(mut self, dataset: &str) -> Self {
         let event = r#""event":{"#;
-        // Before it stand times alone, and nothing of a visitor's.
+        // Only times come before it, and nothing of a visitor's.
         if let Some(begin) = self.document.find(event) {
             let member = format!(r#""dataset":"{dataset}","#);
             self.document.insert_str(begin + event.len(), &member);
@@ -119,18 +119,18 @@ impl Event {
     }
 }
 
-/// How much of a hit is kept.
+/// The limits on the parts of a hit that are kept.
 #[derive(Debug)]
 struct Limits {
-    /// Bytes of one value or name.
+    /// The maximum bytes of one value or name.
     text: usize,
-    /// Members of one object or list.
+    /// The maximum members of one object or list.
     items: usize,
-    /// Whether the body is kept.
+    /// True if the body is kept.
     body: bool,
 }
 
-/// From generous to what fits [`Policy::MIN_BYTES`] even when every byte needs six in JSON.
+/// Ordered from generous to what fits [`Policy::MIN_BYTES`] even if every byte needs six in JSON.
 const LIMITS: [Limits; 6] = [
     Limits {
         text: 2048,
@@ -164,11 +164,11 @@ const LIMITS: [Limits; 6] = [
     },
 ];
 
-/// The bytes of most documents.
+/// The typical size of a document.
 const EXPECTED_BYTES: usize = 4096;
 
-/// Deepest body that is kept. Readers of JSON stop at a depth, serde's at 128, and the event, or the log line that holds
-/// it, puts a few levels around the body.
+/// The depth of the deepest body that is kept. Readers of JSON have a limit, serde's is 128, and the event, or the log
+/// line that holds it, adds a few levels around the body.
 const MAX_BODY_DEPTH: usize = 100;
 
 /// An index ignores longer keywords.
@@ -241,13 +241,13 @@ struct PixelFields<'a> {
 }
 
 impl<'a> PixelFields<'a> {
-    fn new(hit: &'a Hit, keeper: &mut Redactor<'_>) -> Self {
+    fn new(hit: &'a Hit, redactor: &mut Redactor<'_>) -> Self {
         let Checked { signature, contents } = &hit.checked;
         let code = hit.code.as_deref();
         let signature = signature.name();
-        let campaign = keeper.optional("pixel.campaign", contents.campaign.as_deref());
-        // A code for one person is as good as her name, and so may be the second in which her mail was sent.
-        if keeper.anonymous && code.is_some_and(|code| hit.checked.may_name_person(code)) {
+        let campaign = redactor.optional("pixel.campaign", contents.campaign.as_deref());
+        // A code for one person is as good as the person's name, and so may be the second in which the mail was sent.
+        if redactor.anonymous && code.is_some_and(|code| hit.checked.may_name_person(code)) {
             return Self {
                 code: None,
                 signature,
@@ -258,7 +258,7 @@ impl<'a> PixelFields<'a> {
             };
         }
         Self {
-            code: keeper.optional("pixel.code", code),
+            code: redactor.optional("pixel.code", code),
             signature,
             sent: contents.sent.map(format_iso),
             seconds_since_sent: hit.seconds_since_sent(),
@@ -373,7 +373,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Returns the host and path by which a page is listed. The URL is redacted already. A mailbox in a browser is no page.
+/// Returns the host and path by which a page is listed. The URL is already redacted. A mailbox in a browser is not a page.
 fn page_key(url: &Url<'_>) -> Option<String> {
     let web = matches!(url.scheme.as_deref(), Some("http" | "https"));
     let host = url.domain.as_deref().filter(|host| web && !is_mailbox(host))?;
@@ -456,10 +456,10 @@ struct Params<'a> {
     header: Members<'a>,
 }
 
-/// Names and values; of names that are the same after cleaning, the last counts.
+/// Names and values; of names that become equal after cleaning, the last is kept.
 type Members<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 
-/// What an event is made of.
+/// The sources of an event.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     hit: &'a Hit,
@@ -479,25 +479,25 @@ impl<'a> Document<'a> {
             ingested,
         } = parts;
         let request = &hit.request;
-        let wishes = PrivacySignals::from_request(request);
-        let anonymous = policy.signal != SignalPolicy::Record && wishes.against_tracking();
-        let mut keeper = Redactor::new(hit, policy, limits, anonymous);
-        let client = hit.address.and_then(|address| keeper.address(address));
-        let user_agent = keeper.user_agent(request.header("user-agent"), enriched);
-        let context = keeper.context(&request.context);
-        let (labels, querystring) = keeper.query(&request.query);
+        let signals = PrivacySignals::from_request(request);
+        let anonymous = policy.signal != SignalPolicy::Record && signals.against_tracking();
+        let mut redactor = Redactor::new(hit, policy, limits, anonymous);
+        let client = hit.address.and_then(|address| redactor.address(address));
+        let user_agent = redactor.user_agent(request.header("user-agent"), enriched);
+        let context = redactor.context(&request.context);
+        let (labels, querystring) = redactor.query(&request.query);
         let mut document = Self {
             timestamp: format_iso(hit.received),
             date: hit.received.timestamp_millis(),
             event: EventFields {
                 id: &hit.id,
-                action: keeper.text("event.action", &hit.action),
+                action: redactor.text("event.action", &hit.action),
                 ingested: format_iso(ingested),
                 ingress: request.ingress.name(),
                 cut: BTreeSet::new(),
                 oddities: Vec::new(),
             },
-            pixel: PixelFields::new(hit, &mut keeper),
+            pixel: PixelFields::new(hit, &mut redactor),
             client: Client::from_address(client, enriched),
             user_agent,
             visit: Visit {
@@ -505,8 +505,8 @@ impl<'a> Document<'a> {
                 reasons: &enriched.visit.reasons,
                 rules: classify::RULES,
             },
-            visitor: keeper.visitor(hit, policy),
-            user: keeper.user(hit.user.as_deref()),
+            visitor: redactor.visitor(hit, policy),
+            user: redactor.user(hit.user.as_deref()),
             url: None,
             page: None,
             browser: (hit.language.is_some() || hit.screen.is_some()).then(|| Browser {
@@ -515,43 +515,43 @@ impl<'a> Document<'a> {
             }),
             http: Http {
                 request: HttpRequestFields {
-                    method: keeper.text("http.request.method", &request.method),
-                    referrer: keeper.referrer(request.header("referer")),
+                    method: redactor.text("http.request.method", &request.method),
+                    referrer: redactor.referrer(request.header("referer")),
                 },
             },
             referrer: enriched.referrer.as_ref().map(|source| Referrer {
-                domain: keeper.optional("referrer.domain", source.domain.as_deref()),
+                domain: redactor.optional("referrer.domain", source.domain.as_deref()),
                 medium: source.medium.name(),
                 name: source.name,
             }),
-            campaign: keeper.campaign(campaign, hit.code_campaign()),
+            campaign: redactor.campaign(campaign, hit.code_campaign()),
             labels,
             privacy: Privacy {
-                gpc: wishes.gpc.filter(|asked| *asked),
-                dnt: wishes.dnt,
+                gpc: signals.gpc.filter(|asked| *asked),
+                dnt: signals.dnt,
                 applied: Vec::new(),
             },
             params: Params {
-                path: keeper.members("params.path", &request.path_parameters),
+                path: redactor.members("params.path", &request.path_parameters),
                 querystring,
-                header: keeper.headers(&request.headers),
+                header: redactor.headers(&request.headers),
             },
-            stage_variables: keeper.members("stage-variables", &request.stage_variables),
+            stage_variables: redactor.members("stage-variables", &request.stage_variables),
             context,
-            body: keeper.body(request.body.as_deref()),
+            body: redactor.body(request.body.as_deref()),
         };
-        document.url = keeper.url(hit.page.as_deref());
-        let title = keeper.optional("page.title", hit.title.as_deref());
+        document.url = redactor.url(hit.page.as_deref());
+        let title = redactor.optional("page.title", hit.title.as_deref());
         document.page = Page::new(document.url.as_ref(), title);
-        let more = keeper.too_many.then_some(Oddity::TooMany);
+        let more = redactor.too_many.then_some(Oddity::TooMany);
         document.event.oddities = request.oddities.iter().copied().chain(more).map(Oddity::name).collect();
-        document.event.cut = keeper.cut;
-        document.privacy.applied = keeper.applied.into_iter().map(Applied::name).collect();
+        document.event.cut = redactor.cut;
+        document.privacy.applied = redactor.applied.into_iter().map(Applied::name).collect();
         document
     }
 }
 
-/// ISO 8601 with milliseconds, in UTC.
+/// Formats a time in ISO 8601 with milliseconds, in UTC.
 pub fn format_iso(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

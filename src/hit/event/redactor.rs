@@ -1,4 +1,4 @@
-//! What of a hit may be kept: every text of a document goes through here.
+//! Redacts the texts of a hit: every text of a document passes through here.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,20 +11,20 @@ use crate::hit::enrich::Enriched;
 use crate::hit::enrich::campaign;
 use crate::hit::enrich::user_agent::Device;
 use crate::hit::privacy;
-use crate::hit::privacy::names::{Harmless, is_plain, judge_parameter};
+use crate::hit::privacy::names::{ParameterPolicy, classify_parameter, is_plain};
 use crate::hit::privacy::redact;
 use crate::hit::privacy::redact::{Anonymous, Cleaner};
 use crate::hit::privacy::{AddressPolicy, Applied, HeaderPolicy, UserPolicy};
 use crate::hit::read::Hit;
 use crate::hit::request::{Pairs, passthrough};
 
-/// Lets through what may be kept, and remembers what it did.
+/// The privacy policy applied to each value; it records what was removed.
 pub(super) struct Redactor<'a> {
     limits: &'a Limits,
     cleaner: Cleaner,
-    /// Nothing that tells this visitor from others.
+    /// True if nothing may be stored that distinguishes this visitor from others.
     pub(super) anonymous: bool,
-    /// The visitor's user agent, where there is nothing in it to clean; it stands in several places.
+    /// The visitor's user agent if nothing in it needs cleaning; it occurs in several places.
     clean_agent: Option<&'a str>,
     pub(super) applied: BTreeSet<Applied>,
     pub(super) cut: BTreeSet<&'static str>,
@@ -33,8 +33,8 @@ pub(super) struct Redactor<'a> {
 
 impl<'a> Redactor<'a> {
     pub(super) fn new(hit: &Hit, policy: &Policy, limits: &'a Limits, anonymous: bool) -> Self {
-        let told = hit.request.context("source-ip").map(ToOwned::to_owned);
-        let own = hit.address.iter().map(ToString::to_string).chain(told).collect();
+        let source_ip = hit.request.context("source-ip").map(ToOwned::to_owned);
+        let own = hit.address.iter().map(ToString::to_string).chain(source_ip).collect();
         let code = hit.code.as_deref();
         let of_mail = code.filter(|code| !hit.checked.may_name_person(code));
         Self {
@@ -71,7 +71,7 @@ impl<'a> Redactor<'a> {
         kept.map(|id| Id { id })
     }
 
-    /// Tells visitors of a day apart, by the whole address before it was shortened.
+    /// Returns an id that distinguishes the visitors of a day, by the whole address before it was shortened.
     pub(super) fn visitor(&self, hit: &Hit, policy: &Policy) -> Option<Id<'static>> {
         let agent = hit.request.header("user-agent").unwrap_or_default();
         let id = |address| policy.key.visitor(hit.received, address, agent);
@@ -101,7 +101,7 @@ impl<'a> Redactor<'a> {
         })
     }
 
-    /// A referrer without its query: what a person searched for, or a mailbox's address.
+    /// Removes the query of a referrer, which may hold a person's search words or a mailbox's address.
     pub(super) fn without_query<'t>(&mut self, referrer: &'t str) -> &'t str {
         let bare = referrer.split(['?', '#']).next().unwrap_or_default();
         if bare.len() < referrer.len() {
@@ -115,13 +115,13 @@ impl<'a> Redactor<'a> {
         self.optional("http.request.referrer", Some(bare))
     }
 
-    /// A text, cut to the limit, without secrets that stand in a URL's query.
+    /// Returns a text truncated to the limit, without secrets in a URL's query.
     pub(super) fn text<'t>(&mut self, place: &'static str, text: &'t str) -> Cow<'t, str> {
         let cleaned = self.cleaner.clean(text, &mut self.applied);
         self.truncate(place, cleaned, self.limits.text)
     }
 
-    /// What software says of itself.
+    /// Returns a text by which software describes itself, cleaned and truncated.
     pub(super) fn agent<'t>(&mut self, place: &'static str, text: &'t str) -> Cow<'t, str> {
         let cleaned = if self.clean_agent == Some(text) {
             Cow::Borrowed(text)
@@ -150,7 +150,7 @@ impl<'a> Redactor<'a> {
         text.filter(|text| !text.is_empty()).map(|text| self.text(place, text))
     }
 
-    /// A value under a name that a visitor may have chosen.
+    /// Returns a value, redacted by its name, which the visitor may have chosen.
     pub(super) fn value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
         if privacy::is_secret(name) {
             self.applied.insert(Applied::SecretParameters);
@@ -164,7 +164,7 @@ impl<'a> Redactor<'a> {
         self.clean_known_value(place, name, value)
     }
 
-    /// A value whose name is neither a secret's nor a person's.
+    /// Returns a value whose name is neither a secret's nor a person's.
     pub(super) fn clean_known_value<'t>(&mut self, place: &'static str, name: &str, value: &'t str) -> Cow<'t, str> {
         match name {
             "user-agent" => self.agent(place, value),
@@ -219,7 +219,7 @@ impl<'a> Redactor<'a> {
         kept
     }
 
-    /// The context without the caller's identity; the address in it obeys the policy like `client.ip`.
+    /// Returns the context without the caller's identity; the policy applies to its address as to `client.ip`.
     pub(super) fn context<'t>(&mut self, context: &'t Pairs) -> Members<'t> {
         let mut kept = Members::new();
         for (name, value) in self.first("context", context) {
@@ -252,17 +252,17 @@ impl<'a> Redactor<'a> {
         kept
     }
 
-    /// Every query parameter once as `name=value`, repeated names kept; and the parameters by name.
+    /// Returns every query parameter as `name=value`, with repeated names, and the parameters by name.
     pub(super) fn query<'t>(&mut self, query: &'t Pairs) -> (Vec<String>, Members<'t>) {
         const PLACE: &str = "params.querystring";
         let limit = self.limits.text.min(MAX_LABEL_BYTES);
         let (mut labels, mut members) = (Vec::with_capacity(query.len()), Members::new());
         for (name, value) in self.first(PLACE, query) {
             let value = if self.anonymous {
-                match judge_parameter(name, value) {
-                    Harmless::Value => value,
-                    Harmless::Address => redact::without_query(value),
-                    Harmless::No => continue,
+                match classify_parameter(name, value) {
+                    ParameterPolicy::Value => value,
+                    ParameterPolicy::Address => redact::without_query(value),
+                    ParameterPolicy::No => continue,
                 }
             } else {
                 value
@@ -270,7 +270,7 @@ impl<'a> Redactor<'a> {
             let value = self.value(PLACE, name, value);
             let named = self.text(PLACE, name);
             let label = format!("{name}={value}");
-            // A name may be a code, too.
+            // A name may be a code as well.
             let is_clean = !self.anonymous && redact::is_clean_pair(name, &value);
             let cleaned = if is_clean {
                 Cow::Owned(label)
@@ -309,7 +309,7 @@ impl<'a> Redactor<'a> {
         })
     }
 
-    /// The campaign that the hit names, else the one of its code.
+    /// Returns the campaign that the hit names, else the one of its code.
     pub(super) fn campaign<'t>(
         &mut self,
         campaign: &'t campaign::Campaign<'_>,
@@ -335,7 +335,7 @@ impl<'a> Redactor<'a> {
         kept
     }
 
-    /// A click's id tells one visitor from others.
+    /// Returns the ids of clicks; the id of a click distinguishes one visitor from others.
     pub(super) fn clicks<'t>(
         &mut self,
         clicks: &'t [(&'static str, Cow<'_, str>)],
@@ -346,9 +346,9 @@ impl<'a> Redactor<'a> {
             .collect()
     }
 
-    /// The body with every text in it kept by the same rules; one that is too deep to read is left out.
+    /// Returns the body with every text redacted by the same rules; a body too deep to read is left out.
     pub(super) fn body(&mut self, body: Option<&str>) -> Option<Value> {
-        // It is no place for a campaign's words, and may hold anything.
+        // A body may contain anything, and a campaign's words are not expected there.
         let body = body.filter(|_| !self.anonymous)?;
         let kept = self.limits.body.then(|| serde_json::from_str(body).ok()).flatten();
         let kept = kept.filter(|value| depth(value) <= MAX_BODY_DEPTH);
@@ -385,7 +385,7 @@ impl<'a> Redactor<'a> {
     }
 }
 
-/// How deep lists and objects stand in each other.
+/// Returns the nesting depth of lists and objects.
 fn depth(value: &Value) -> usize {
     let deepest = |values: &mut dyn Iterator<Item = &Value>| 1 + values.map(depth).max().unwrap_or(0);
     match value {

@@ -1,5 +1,5 @@
-//! The shape of a document that comes from elsewhere: each field that it has must be of its declared type, or whoever lists
-//! events later cannot show it.
+//! Checks the shape of a document from elsewhere: each field that it has must be of its declared type, or a later list of
+//! events cannot show it.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::fields::{FIELDS, Field, Kind};
 ///
 /// # Errors
 ///
-/// The first field of another type, in words.
+/// A description of the first field of another type.
 pub fn check_shape(document: &Value) -> Result<(), String> {
     FIELDS.iter().try_for_each(|field| check_field(document, field))
 }
@@ -32,7 +32,7 @@ fn check_field(document: &Value, field: &Field) -> Result<(), String> {
         Kind::Date => (Value::is_string, "text"),
         Kind::EpochMillis | Kind::Long => (|value| value.is_i64() || value.is_u64(), "a whole number"),
         Kind::Boolean => (Value::is_boolean, "true or false"),
-        // A body may be anything.
+        // A body may have any type.
         Kind::Raw if field.name == "body-json" => return Ok(()),
         Kind::Raw => (Value::is_object, "an object"),
     };
@@ -43,7 +43,7 @@ fn check_field(document: &Value, field: &Field) -> Result<(), String> {
     }
 }
 
-/// Text, or a list of texts.
+/// Returns true for a text or a list of texts.
 fn is_text(value: &Value) -> bool {
     match value {
         Value::Array(values) => values.iter().all(Value::is_string),

@@ -1,14 +1,14 @@
-//! Reads a text as somebody would who decodes it again and again until nothing is left to decode.
+//! Decodes a text repeatedly until nothing is left to decode.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// A text decoded to a fixed point, each byte with its place in the text as it came.
+/// A text decoded to a fixed point, with the original position of each byte.
 ///
 /// Percent-encoding (however often), `\uXXXX` of JSON, numeric HTML entities and fullwidth forms are decoded, in one pass.
 pub(super) struct View<'t> {
     bytes: Cow<'t, [u8]>,
-    /// Where each byte begins in the text, and how often it was encoded; none where nothing is encoded.
+    /// The original position of each byte, and how often it was encoded; none if nothing is encoded.
     origins: Option<Vec<(u32, u8)>>,
     length: usize,
 }
@@ -58,7 +58,7 @@ impl<'t> View<'t> {
         self.origins.as_ref().map_or(0, |origins| origins[place].1)
     }
 
-    /// Returns where a range of decoded bytes stands in the text as it came.
+    /// Returns the original range of decoded bytes.
     pub(super) fn origin(&self, range: &Range<usize>) -> Range<usize> {
         let place = |place: usize| match &self.origins {
             None => place,
@@ -73,8 +73,8 @@ impl<'t> View<'t> {
     }
 }
 
-/// What is decoded so far. Each new byte may complete an escape with those before it, which makes a byte that may
-/// complete another one.
+/// The bytes decoded so far. Each new byte may complete an escape with those before it; the decoded byte may complete
+/// another.
 struct Stack {
     bytes: Vec<u8>,
     origins: Vec<(u32, u8)>,
@@ -86,7 +86,7 @@ impl Stack {
         loop {
             self.bytes.push(byte);
             self.origins.push((origin, depth));
-            let Some((length, decoded)) = decoded_end(&self.bytes) else {
+            let Some((length, decoded)) = decode_end(&self.bytes) else {
                 return;
             };
             let begin = self.bytes.len() - length;
@@ -101,7 +101,7 @@ impl Stack {
             self.origins.truncate(begin);
             match decoded {
                 Decoded::Byte(decoded) => byte = decoded,
-                // Nothing that is more than one byte completes an escape.
+                // A character of more than one byte completes no escape.
                 Decoded::Character(character) => {
                     let mut buffer = [0; 4];
                     for part in character.encode_utf8(&mut buffer).bytes() {
@@ -129,18 +129,18 @@ impl From<char> for Decoded {
     }
 }
 
-/// Returns what the last bytes stand for, and how many of them.
-fn decoded_end(bytes: &[u8]) -> Option<(usize, Decoded)> {
+/// Returns the decoded form of the last bytes, and how many bytes it replaces.
+fn decode_end(bytes: &[u8]) -> Option<(usize, Decoded)> {
     match bytes {
-        [.., b'%', high, low] => Some((3, Decoded::Byte(hex(*high)? * 16 + hex(*low)?))),
-        [.., b'\\', b'u', a, b, c, d] if hex(*d).is_some() => {
+        [.., b'%', high, low] => Some((3, Decoded::Byte(parse_hex_digit(*high)? * 16 + parse_hex_digit(*low)?))),
+        [.., b'\\', b'u', a, b, c, d] if parse_hex_digit(*d).is_some() => {
             let mut number = 0;
             for digit in [a, b, c, d] {
-                number = number * 16 + u32::from(hex(*digit)?);
+                number = number * 16 + u32::from(parse_hex_digit(*digit)?);
             }
             Some((6, char::from_u32(number)?.into()))
         }
-        [.., b';'] => entity(bytes),
+        [.., b';'] => decode_entity(bytes),
         // Fullwidth forms of ASCII, and the small commercial at.
         [.., 0xEF, 0xBC, last @ 0x81..=0xBF] => Some((3, Decoded::Byte(last - 0x81 + b'!'))),
         [.., 0xEF, 0xBD, last @ 0x80..=0x9E] => Some((3, Decoded::Byte(last - 0x80 + b'`'))),
@@ -151,7 +151,7 @@ fn decoded_end(bytes: &[u8]) -> Option<(usize, Decoded)> {
 }
 
 /// Returns the character of a numeric entity (`&#64;`, `&#x40;`) at the end.
-fn entity(bytes: &[u8]) -> Option<(usize, Decoded)> {
+fn decode_entity(bytes: &[u8]) -> Option<(usize, Decoded)> {
     let begin = bytes.len().saturating_sub(10);
     let place = begin + bytes[begin..].iter().rposition(|byte| *byte == b'&')?;
     let number = std::str::from_utf8(&bytes[place..bytes.len() - 1])
@@ -164,7 +164,7 @@ fn entity(bytes: &[u8]) -> Option<(usize, Decoded)> {
     Some((bytes.len() - place, char::from_u32(number.ok()?)?.into()))
 }
 
-const fn hex(digit: u8) -> Option<u8> {
+const fn parse_hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -1,17 +1,17 @@
-//! Finds mail addresses in decoded texts, and brings each into one form.
+//! Finds mail addresses in decoded texts, and normalizes each.
 
 use std::borrow::Cow;
 
 use super::decode::View;
 use crate::hit::privacy::redact::Found;
 
-/// Nobody's address is longer before its `@` (RFC 5321 allows 64 bytes); farther back no quote or blank is looked for.
+/// The longest part before `@` (RFC 5321 allows 64 bytes); a quote or blank farther back is ignored.
 const MAX_LOCAL_BYTES: usize = 256;
 
 /// An ambiguous text is hashed as at most this many addresses.
 const MAX_READINGS: usize = 4;
 
-/// Returns an address as it is hashed: in small letters, the host in its ASCII form, and `+` where it arrived as a blank.
+/// Returns an address as it is hashed: in lower case, the host in its ASCII form, and `+` where it arrived as a blank.
 pub(super) fn normalize_address(address: &str) -> String {
     let small = address.trim().to_lowercase();
     let bare = small.strip_prefix("mailto:").unwrap_or(&small);
@@ -39,18 +39,18 @@ fn ascii_domain(domain: &str) -> Option<String> {
     url.host_str().map(ToOwned::to_owned)
 }
 
-/// Finds mail addresses. What may be read in more than one way is replaced by the hashes of all of them, so that nothing of
-/// it is readable and each is found again.
+/// Finds mail addresses. An ambiguous text is replaced by the hashes of all its readings, so that nothing of it is
+/// readable and each address can be found again.
 pub(super) fn find_addresses(view: &View<'_>, blanks: bool, hash: &dyn Fn(&str) -> String) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found: Vec<Found> = Vec::new();
-    let mut least = 0;
+    let mut lower_bound = 0;
     for at in 0..bytes.len() {
-        if bytes[at] != b'@' || at < least {
+        if bytes[at] != b'@' || at < lower_bound {
             continue;
         }
         let Some(end) = domain_end(bytes, at + 1) else { continue };
-        let Some(local) = Local::find(view, least, at, end, blanks) else {
+        let Some(local) = Local::find(view, lower_bound, at, end, blanks) else {
             continue;
         };
         let address = |begin: usize| view.text(&(begin..end)).into_owned();
@@ -67,46 +67,46 @@ pub(super) fn find_addresses(view: &View<'_>, blanks: bool, hash: &dyn Fn(&str) 
             with.push_str(&hashed);
         }
         found.push((local.begin..end, with));
-        least = end;
+        lower_bound = end;
     }
     found
 }
 
-/// What stands before `@`.
+/// The local part of an address, before `@`.
 struct Local {
-    /// Where what is replaced begins.
+    /// The beginning of the replaced range.
     begin: usize,
-    /// Where the address may begin.
+    /// The possible beginnings of the address.
     readings: Vec<usize>,
-    /// Whether a user's name stands before it, as in `user:password@host`.
+    /// True if a user's name comes before it, as in `user:password@host`.
     user: bool,
 }
 
 impl Local {
-    fn find(view: &View<'_>, least: usize, at: usize, end: usize, blanks: bool) -> Option<Self> {
+    fn find(view: &View<'_>, lower_bound: usize, at: usize, end: usize, blanks: bool) -> Option<Self> {
         let bytes = view.bytes();
-        let least = least.max(at.saturating_sub(MAX_LOCAL_BYTES * 4));
+        let lower_bound = lower_bound.max(at.saturating_sub(MAX_LOCAL_BYTES * 4));
         let mut run_end = at;
         // `anna(home)@shop.example`
-        if bytes[least..at].last() == Some(&b')') {
-            run_end = least + bytes[least..at].iter().rposition(|byte| *byte == b'(')?;
+        if bytes[lower_bound..at].last() == Some(&b')') {
+            run_end = lower_bound + bytes[lower_bound..at].iter().rposition(|byte| *byte == b'(')?;
         }
-        if bytes[least..run_end].last() == Some(&b'"') {
-            let begin = quoted_begin(bytes, least, run_end);
+        if bytes[lower_bound..run_end].last() == Some(&b'"') {
+            let begin = quoted_begin(bytes, lower_bound, run_end);
             return Some(Self {
                 begin,
                 readings: vec![begin],
                 user: false,
             });
         }
-        // A blank before `@` is allowed, and no sentence has it before a host.
-        while run_end > least && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
+        // A blank before `@` is allowed, and never occurs before a host in a sentence.
+        while run_end > lower_bound && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
             run_end -= 1;
         }
-        let stop = bytes[least..run_end]
+        let stop = bytes[lower_bound..run_end]
             .iter()
             .rposition(|byte| !is_local_part_byte(*byte));
-        let run = stop.map_or(least, |place| least + place + 1);
+        let run = stop.map_or(lower_bound, |place| lower_bound + place + 1);
         let run = run
             + bytes[run..run_end]
                 .iter()
@@ -115,11 +115,11 @@ impl Local {
         if run == run_end {
             return None;
         }
-        let (begin, split): (usize, &[u8]) = if let Some(begin) = begin_in_url(view, least, run, run_end) {
+        let (begin, split): (usize, &[u8]) = if let Some(begin) = begin_in_url(view, lower_bound, run, run_end) {
             (begin, b"/=&?#")
         } else {
             let begin = begin_in_text(view, run, run_end);
-            if blanks && let Some(begin) = begin_with_blanks(bytes, least, begin, end) {
+            if blanks && let Some(begin) = begin_with_blanks(bytes, lower_bound, begin, end) {
                 (begin, b" ")
             } else {
                 (begin, b"/=&?")
@@ -128,7 +128,7 @@ impl Local {
         if begin >= run_end {
             return None;
         }
-        let user = user_begin(bytes, least, begin);
+        let user = user_begin(bytes, lower_bound, begin);
         Some(Self {
             begin: user.unwrap_or(begin),
             readings: readings(bytes, begin, run_end, split),
@@ -137,7 +137,7 @@ impl Local {
     }
 }
 
-/// Returns where an address may begin between two places: at the first, and behind the last places where it can be split.
+/// Returns the possible beginnings of an address in a range: the first position, and those after the last separators.
 fn readings(bytes: &[u8], begin: usize, end: usize, split: &[u8]) -> Vec<usize> {
     let splits = |place: &usize| split.contains(&bytes[*place - 1]) && !split.contains(&bytes[*place]);
     let mut places: Vec<usize> = (begin + 1..end).rev().filter(splits).take(MAX_READINGS - 1).collect();
@@ -146,11 +146,11 @@ fn readings(bytes: &[u8], begin: usize, end: usize, split: &[u8]) -> Vec<usize> 
     places
 }
 
-/// Returns where the address begins in a run of characters that is the rest of a URL or a path; none where it is not.
-fn begin_in_url(view: &View<'_>, least: usize, run: usize, end: usize) -> Option<usize> {
+/// Returns where the address begins in a run of characters that is the rest of a URL or a path; none if it is not one.
+fn begin_in_url(view: &View<'_>, lower_bound: usize, run: usize, end: usize) -> Option<usize> {
     let bytes = view.bytes();
     let port = bytes[run..end].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let after_port = run > least && bytes[run - 1] == b':' && port > 0 && bytes.get(run + port) == Some(&b'/');
+    let after_port = run > lower_bound && bytes[run - 1] == b':' && port > 0 && bytes.get(run + port) == Some(&b'/');
     if !matches!(bytes[run], b'/' | b'?') && !after_port {
         return None;
     }
@@ -182,7 +182,7 @@ fn begin_in_url(view: &View<'_>, least: usize, run: usize, end: usize) -> Option
     Some(begin)
 }
 
-/// Returns where the address begins in a run of characters that is in no URL.
+/// Returns where the address begins in a run of characters that is not in a URL.
 fn begin_in_text(view: &View<'_>, run: usize, end: usize) -> usize {
     let bytes = view.bytes();
     let mut begin = run;
@@ -203,9 +203,9 @@ fn begin_in_text(view: &View<'_>, run: usize, end: usize) -> usize {
 }
 
 /// Returns where a quoted local part begins that ends at `end`.
-fn quoted_begin(bytes: &[u8], least: usize, end: usize) -> usize {
+fn quoted_begin(bytes: &[u8], lower_bound: usize, end: usize) -> usize {
     let slashes = |place: usize| {
-        bytes[least..place]
+        bytes[lower_bound..place]
             .iter()
             .rev()
             .take_while(|byte| **byte == b'\\')
@@ -213,7 +213,7 @@ fn quoted_begin(bytes: &[u8], least: usize, end: usize) -> usize {
     };
     let own = slashes(end - 1);
     let mut place = (end - 1).saturating_sub(own);
-    while place > least {
+    while place > lower_bound {
         place -= 1;
         if bytes[place] == b'"' {
             let before = slashes(place);
@@ -223,35 +223,36 @@ fn quoted_begin(bytes: &[u8], least: usize, end: usize) -> usize {
             place -= before;
         }
     }
-    let stop = bytes[least..end].iter().rposition(|byte| *byte == b' ');
-    stop.map_or(least, |place| least + place + 1)
+    let stop = bytes[lower_bound..end].iter().rposition(|byte| *byte == b' ');
+    stop.map_or(lower_bound, |place| lower_bound + place + 1)
 }
 
 /// Returns where the words begin before an address whose `+` arrived as a blank: the whole value is words and the address.
-fn begin_with_blanks(bytes: &[u8], least: usize, run: usize, end: usize) -> Option<usize> {
-    if run == least || bytes[run - 1] != b' ' || !matches!(bytes.get(end), None | Some(b'&' | b'"' | b'#' | b';')) {
+fn begin_with_blanks(bytes: &[u8], lower_bound: usize, run: usize, end: usize) -> Option<usize> {
+    if run == lower_bound || bytes[run - 1] != b' ' || !matches!(bytes.get(end), None | Some(b'&' | b'"' | b'#' | b';'))
+    {
         return None;
     }
     let of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || b" ._-+'~!$*".contains(&byte);
-    let stop = bytes[least..run].iter().rposition(|byte| !of_word(*byte));
-    let begin = stop.map_or(least, |place| least + place + 1);
+    let stop = bytes[lower_bound..run].iter().rposition(|byte| !of_word(*byte));
+    let begin = stop.map_or(lower_bound, |place| lower_bound + place + 1);
     let begin = begin + bytes[begin..run].iter().take_while(|byte| **byte == b' ').count();
-    let is_value = begin == 0 || begin > least && matches!(bytes[begin - 1], b'=' | b'"' | b':' | b' ');
+    let is_value = begin == 0 || begin > lower_bound && matches!(bytes[begin - 1], b'=' | b'"' | b':' | b' ');
     (is_value && begin < run).then_some(begin)
 }
 
-/// Returns where a user's name begins that stands before a colon: `user:password@host`.
-fn user_begin(bytes: &[u8], least: usize, run: usize) -> Option<usize> {
+/// Returns where a user's name before a colon begins: `user:password@host`.
+fn user_begin(bytes: &[u8], lower_bound: usize, run: usize) -> Option<usize> {
     const KNOWN: [&[u8]; 13] = [
         b"mailto", b"to", b"from", b"cc", b"bcc", b"mail", b"email", b"e-mail", b"sip", b"sips", b"xmpp", b"acct",
         b"contact",
     ];
-    if run == least || bytes[run - 1] != b':' {
+    if run == lower_bound || bytes[run - 1] != b':' {
         return None;
     }
     let of_word = |byte: u8| byte.is_ascii_graphic() && !b"/\"'=&?<>(){}[],;".contains(&byte) || byte >= 0x80;
-    let stop = bytes[least..run].iter().rposition(|byte| !of_word(*byte));
-    let begin = stop.map_or(least, |place| least + place + 1);
+    let stop = bytes[lower_bound..run].iter().rposition(|byte| !of_word(*byte));
+    let begin = stop.map_or(lower_bound, |place| lower_bound + place + 1);
     let word = &bytes[begin..run - 1];
     let text = String::from_utf8_lossy(word);
     let known = KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known))
@@ -288,8 +289,8 @@ const fn is_local_part_byte(byte: u8) -> bool {
         )
 }
 
-/// Returns where the domain ends that begins at `begin`: labels with dots between them, one label that is no number, or an
-/// address in brackets.
+/// Returns the end of the domain that begins at `begin`: labels with dots between them, one label that is not a number,
+/// or an address in brackets.
 fn domain_end(text: &[u8], begin: usize) -> Option<usize> {
     if text.get(begin) == Some(&b'[') {
         let length = text[begin..].iter().take(64).position(|byte| *byte == b']')?;

@@ -1,9 +1,9 @@
-//! What must not be stored, and how it is removed.
+//! Decides what must not be stored, and removes it.
 //!
-//! Names decide, where there are names: a visitor's software says by the name of a header or parameter that its value is a
-//! secret, an address or a person's id. Where there are none, forms decide: what looks like a mail address, a token or the
-//! visitor's own address. The one place that applies these rules is [`crate::hit::event::Event::new`]; whether a hit may be
-//! stored at all is decided in [`refusal`].
+//! Names decide if there are any: a visitor's software shows by the name of a header or parameter that its value is a
+//! secret, an address or a person's id. Otherwise the form decides: a mail address, a token or the visitor's own
+//! address. The only place that applies these rules is [`crate::hit::event::Event::new`]; [`find_refusal`] decides
+//! whether a hit may be stored at all.
 
 mod decode;
 mod mail;
@@ -23,7 +23,7 @@ pub use crate::hit::privacy::redact::clean_url;
 use crate::hit::request::Request;
 pub use names::{is_secret, names_person};
 
-/// What was removed from an event. Stored with it as `privacy.applied`.
+/// A kind of data removed from an event. Stored with it as `privacy.applied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Applied {
     /// The visitor's address was shortened to its network.
@@ -48,18 +48,18 @@ pub enum Applied {
     MailHashed,
     /// Mail addresses were left out.
     MailDropped,
-    /// What looks like a token was replaced.
+    /// Texts that look like tokens were replaced.
     TokensReplaced,
-    /// Addresses that stood in texts were shortened or left out.
+    /// Addresses in texts were shortened or left out.
     AddressTexts,
     /// The query of the referrer was left out.
     ReferrerQuery,
-    /// The visitor's browser asked not to be tracked: nothing that tells this visitor from others was stored.
+    /// The visitor's browser asked not to be tracked: nothing that distinguishes this visitor from others was stored.
     Anonymised,
 }
 
 impl Applied {
-    /// The name stored with the event.
+    /// Returns the name stored with the event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AddressShortened => "address_shortened",
@@ -81,20 +81,20 @@ impl Applied {
     }
 }
 
-/// What becomes of the visitor's address.
+/// The treatment of the visitor's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressPolicy {
-    /// Stored as its network: /24 of IPv4, /48 of IPv6.
+    /// The address is stored as its network: /24 of IPv4, /48 of IPv6.
     #[default]
     Shorten,
-    /// Stored whole.
+    /// The address is stored in full.
     Full,
-    /// Not stored.
+    /// The address is not stored.
     Drop,
 }
 
 impl AddressPolicy {
-    /// The address as it may be stored, and what was done to it.
+    /// Returns the address as it may be stored, and the change made to it.
     pub fn apply(self, address: IpAddr) -> (Option<IpAddr>, Option<Applied>) {
         match self {
             Self::Shorten => (Some(shorten(address)), Some(Applied::AddressShortened)),
@@ -104,41 +104,41 @@ impl AddressPolicy {
     }
 }
 
-/// What becomes of ids of users, and of what looks like a mail address.
+/// The treatment of ids of users, and of texts that look like mail addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserPolicy {
-    /// Stored as a keyed hash: the same person has the same hash as long as the key is the same.
+    /// The id is stored as a keyed hash: the same person has the same hash as long as the key is the same.
     #[default]
     Hash,
-    /// Stored as it came.
+    /// The id is stored as received.
     Plain,
-    /// Not stored.
+    /// The id is not stored.
     Drop,
 }
 
-/// What becomes of a hit whose browser asks not to be tracked (`Sec-GPC: 1`, `DNT: 1`).
+/// The treatment of a hit whose browser asks not to be tracked (`Sec-GPC: 1`, `DNT: 1`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SignalPolicy {
-    /// Stored like any other, with the wish.
+    /// The hit is stored like any other, with the signal.
     Record,
-    /// Stored without anything that tells this visitor from others.
+    /// The hit is stored without anything that distinguishes this visitor from others.
     #[default]
     Anonymise,
-    /// Not stored.
+    /// The hit is not stored.
     Ignore,
 }
 
-/// Whether hits are stored at all.
+/// The switch that turns the storing of hits on or off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recording {
-    /// They are.
+    /// Hits are stored.
     #[default]
     On,
     /// The pixel is served, and nothing is stored.
     Off,
 }
 
-/// The key of all hashes. It does not show itself.
+/// The key of all hashes. Its `Debug` output does not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key([u8; 32]);
 
@@ -149,10 +149,10 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// The least characters of a secret.
+    /// The minimum length of a secret, in characters.
     pub const MIN_CHARACTERS: usize = 16;
 
-    /// The key of a secret.
+    /// Derives the key from a secret.
     pub fn from_secret(secret: &str) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
         let mut key = [0; 32];
@@ -160,7 +160,8 @@ impl Key {
         Self(key)
     }
 
-    /// A random key, the same as long as the process lives: hashes of before and after a start cannot be compared.
+    /// Returns a random key, the same for the life of the process: hashes from before and after a restart cannot be
+    /// compared.
     ///
     /// # Panics
     ///
@@ -177,7 +178,7 @@ impl Key {
         })
     }
 
-    /// 128 bits of HMAC-SHA-256 over a purpose and the parts, in hexadecimal.
+    /// Returns 128 bits of HMAC-SHA-256 over a purpose and the parts, in hexadecimal.
     fn hash(&self, purpose: &str, parts: &[&str]) -> String {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.0));
         for part in std::iter::once(&purpose).chain(parts) {
@@ -191,35 +192,35 @@ impl Key {
         hex
     }
 
-    /// Returns what stands for a user's id, or a mail address. Case and blanks around it make no difference, nor does how
-    /// an address was written ([`crate::hit::privacy::redact::normalize_user`]).
+    /// Returns the hash of a user's id or a mail address. Case, blanks around it and the notation of an address make no
+    /// difference ([`crate::hit::privacy::redact::normalize_user`]).
     pub fn user(&self, id: &str) -> String {
         self.hash_user(&crate::hit::privacy::redact::normalize_user(id))
     }
 
-    /// Returns what stands for a user's id that is normalized already.
+    /// Returns the hash of a user's id that is already normalized.
     pub(crate) fn hash_user(&self, normal: &str) -> String {
         format!("u-{}", self.hash("user", &[normal]))
     }
 
-    /// Tells visitors of one day (UTC) apart; the next day the same visitor has another.
+    /// Returns an id that distinguishes the visitors of one day (UTC); the next day the same visitor has another.
     pub fn visitor(&self, received: DateTime<Utc>, address: IpAddr, agent: &str) -> String {
         let (day, address) = (received.format("%F").to_string(), address.to_canonical().to_string());
         self.hash("visitor", &[&day, &address, agent])
     }
 }
 
-/// What a browser says of its person's wishes.
+/// The privacy signals in a browser's headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrivacySignals {
-    /// `Sec-GPC` (Global Privacy Control): there is only `1`.
+    /// The value of `Sec-GPC` (Global Privacy Control); the only value is `1`.
     pub gpc: Option<bool>,
-    /// `DNT`: `1` or `0`.
+    /// The value of `DNT`: `1` or `0`.
     pub dnt: Option<bool>,
 }
 
 impl PrivacySignals {
-    /// Those of a request.
+    /// Reads the signals of a request.
     pub fn from_request(request: &Request) -> Self {
         let flag = |name| match request.header(name).map(str::trim) {
             Some("1") => Some(true),
@@ -232,7 +233,7 @@ impl PrivacySignals {
         }
     }
 
-    /// Whether not to be tracked is among them.
+    /// Returns true if a signal asks not to be tracked.
     pub const fn against_tracking(self) -> bool {
         matches!(self.gpc, Some(true)) || matches!(self.dnt, Some(true))
     }
@@ -241,24 +242,24 @@ impl PrivacySignals {
 /// The cookie that the opt-out page sets.
 pub const OPT_OUT_COOKIE: &str = "pixel-opt-out";
 
-/// Whether a visitor has opted out, by the cookie.
+/// Returns true if a visitor has opted out, by the cookie.
 pub fn opted_out(request: &Request) -> bool {
     says_opt_out(&request.headers)
 }
 
-/// The same for headers as they came.
+/// Returns true if the headers, as received, contain the opt-out cookie.
 pub fn says_opt_out(headers: &[(String, String)]) -> bool {
     let cookies = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
     let mut parts = cookies.flat_map(|(_, value)| value.split(';'));
     parts.any(|part| part.trim().split_once('=') == Some((OPT_OUT_COOKIE, "1")))
 }
 
-/// What decides whether a hit may be stored.
+/// The settings that decide whether a hit may be stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Consent<'a> {
-    /// Whether hits are stored at all.
+    /// The switch for storing hits.
     pub recording: Recording,
-    /// What becomes of hits whose browsers ask not to be tracked.
+    /// The treatment of hits whose browsers ask not to be tracked.
     pub signal: SignalPolicy,
     /// The codes whose recipients have opted out.
     pub opt_out: &'a dyn CodeSet,
@@ -276,7 +277,7 @@ impl CodeSet for BTreeSet<String> {
     }
 }
 
-/// Why a hit must not be stored, if so.
+/// Returns the reason why a hit must not be stored; none if it may be.
 pub fn find_refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> {
     if consent.recording == Recording::Off {
         return Some(Ignored::RecordingOff);
@@ -289,8 +290,8 @@ pub fn find_refusal(request: &Request, consent: Consent<'_>) -> Option<Ignored> 
     unwanted.then_some(Ignored::PrivacySignal)
 }
 
-/// The headers that are stored, beside those that begin like one of [`STORED_FAMILIES`]: what tells kinds of software and
-/// ways apart, and nothing that tells one person from another.
+/// The headers that are stored, in addition to those that begin like one of [`STORED_FAMILIES`]: they distinguish kinds of
+/// software and network paths, but not one person from another.
 const STORED_HEADERS: [&str; 32] = [
     "accept",
     "accept-encoding",
@@ -326,7 +327,7 @@ const STORED_HEADERS: [&str; 32] = [
     "x-wap-profile",
 ];
 
-/// How the names of more headers begin that are stored: what browsers send by themselves. Of other `Sec-` headers only
+/// The beginnings of further headers that are stored: those that browsers send by themselves. Of other `Sec-` headers only
 /// `Sec-GPC` and `Sec-Purpose` are stored, since anybody can invent one.
 const STORED_FAMILIES: [&str; 5] = [
     "sec-ch-",
@@ -336,21 +337,21 @@ const STORED_FAMILIES: [&str; 5] = [
     "cloudfront-viewer-asn",
 ];
 
-/// What becomes of a header.
+/// The treatment of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderPolicy {
-    /// Stored; its name is one of ours.
+    /// The header is stored; its name is one of ours.
     Stored,
-    /// Stored; a part of its name is its sender's.
+    /// The header is stored; its sender chose a part of its name.
     StoredFamily,
-    /// Not stored, and why.
+    /// The header is not stored, for this reason.
     Left(Applied),
 }
 
-/// What becomes of a header, named in small letters.
+/// Returns the treatment of a header, named in lower case.
 ///
 /// ```
-/// use pixel::privacy::{Applied, HeaderPolicy, header};
+/// use pixel::hit::privacy::{Applied, HeaderPolicy, header};
 /// assert_eq!(header("accept"), HeaderPolicy::Stored);
 /// assert_eq!(header("sec-gpc"), HeaderPolicy::Stored);
 /// assert_eq!(header("sec-ch-ua"), HeaderPolicy::StoredFamily);
@@ -373,7 +374,7 @@ pub fn header(name: &str) -> HeaderPolicy {
     }
 }
 
-/// The network of an address: its first 24 bits, of IPv6 its first 48.
+/// Returns the network of an address: its first 24 bits, of IPv6 its first 48.
 pub fn shorten(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -387,10 +388,10 @@ pub fn shorten(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Stands where a secret stood.
+/// The text stored in place of a secret.
 pub const REPLACEMENT: &str = "[redacted]";
 
-/// Headers by which proxies pass on a visitor's address, or a device tells its own.
+/// The headers in which proxies pass on a visitor's address, or a device reports its own.
 const ADDRESS_HEADERS: [&str; 24] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
@@ -418,7 +419,7 @@ const ADDRESS_HEADERS: [&str; 24] = [
     "x-real-ip",
 ];
 
-/// Keys of the passthrough's `context` that identify the caller of the API.
+/// The keys of the passthrough's `context` that identify the caller of the API.
 pub const CALLER_KEYS: [&str; 10] = [
     "api-key",
     "authorizer-principal-id",

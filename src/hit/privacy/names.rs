@@ -1,11 +1,12 @@
 //! Recognizes by its name a parameter, header or member that holds a secret or a person's id.
 //!
-//! A name is decoded, then compared in small letters: distinctive words (`token`, `password`) wherever they stand, short
-//! ones (`sid`, `otp`) only where they are a whole word, since they also occur in harmless words.
+//! A name is decoded, then compared in lower case: distinctive words (`token`, `password`) anywhere in it, short ones
+//! (`sid`, `otp`) only as a whole word, since they also occur in harmless words.
 
 use super::decode::View;
 
-/// Longer names that may hold a secret word are treated as secret without a closer look.
+/// The maximum length of a name, in bytes; a longer one that may hold a secret word is treated as secret without a
+/// closer look.
 const MAX_NAME_BYTES: usize = 512;
 
 /// Words that make a name a secret's name wherever they occur in a part of it.
@@ -45,7 +46,7 @@ const SECRET_PARTS: [&str; 33] = [
     "jwt",
 ];
 
-/// Distinctive enough to be found across the separators of a name (`pass-word`, `api_key`).
+/// Words distinctive enough to be found across the separators of a name (`pass-word`, `api_key`).
 const JOINED_PARTS: [&str; 11] = [
     "accesskey",
     "apikey",
@@ -60,7 +61,7 @@ const JOINED_PARTS: [&str; 11] = [
     "signingkey",
 ];
 
-/// Harmless words that hold one of [`SECRET_PARTS`]; they are taken out before the comparison.
+/// Harmless words that contain one of [`SECRET_PARTS`]; they are removed before the comparison.
 const HARMLESS_PARTS: [&str; 22] = [
     "acceptcookie",
     "cookieaccept",
@@ -128,7 +129,7 @@ const SECRET_WORDS: [&str; 38] = [
     "usid",
 ];
 
-/// Whose `pass`, `pw`, `pin`, `key`, `otp`, `sid` or `sig` it is, written before the word.
+/// The owners of a `pass`, `pw`, `pin`, `key`, `otp`, `sid` or `sig` that may be written directly before it.
 const OWNERS: [&str; 62] = [
     "access",
     "account",
@@ -214,7 +215,7 @@ const CODE_OWNERS: [&str; 16] = [
     "verify",
 ];
 
-/// Words before a `key` that is no secret.
+/// Words before a `key` that is not a secret.
 const HARMLESS_KEYS: [&str; 51] = [
     "ad",
     "alt",
@@ -305,14 +306,14 @@ const HARMLESS_SESSIONS: [&str; 23] = [
 /// Returns whether a header or parameter of this name carries a secret.
 ///
 /// ```
-/// use pixel::privacy::is_secret;
+/// use pixel::hit::privacy::is_secret;
 /// assert!(["Authorization", "X-Api-Key", "accessToken", "PHPSESSIONID", "__Secure-session"].iter().all(|name| is_secret(name)));
 /// assert!(["accesstoken", "AWSAccessKeyId", "oauth_verifier", "to%256ben", "user[password]"].iter().all(|name| is_secret(name)));
 /// assert!(!["author", "keyword", "utm_source", "tokenizer", "monkey"].iter().any(|name| is_secret(name)));
 /// ```
 pub fn is_secret(name: &str) -> bool {
     if needs_decoding(name) {
-        let decoded = readable(name);
+        let decoded = decode_name(name);
         return may_be_secret(decoded.as_bytes()) && names_secret(&decoded);
     }
     may_be_secret(name.as_bytes()) && names_secret(name)
@@ -322,8 +323,8 @@ fn needs_decoding(name: &str) -> bool {
     name.bytes().any(|byte| byte == b'%' || byte == b'\\' || byte >= 0x80)
 }
 
-/// Decodes a name, without the characters in it that nobody sees.
-fn readable(name: &str) -> String {
+/// Decodes a name, and removes invisible characters.
+fn decode_name(name: &str) -> String {
     let view = View::new(name);
     let decoded = String::from_utf8_lossy(view.bytes());
     decoded
@@ -335,8 +336,8 @@ fn readable(name: &str) -> String {
         .collect()
 }
 
-/// Returns whether a name holds what every secret's name holds somewhere. Most names hold none of it, so splitting them
-/// into words would be in vain. Every name of every hit comes by here, so most of its letters are looked at once.
+/// Returns whether a name contains what every secret's name contains. Most names do not, so splitting them into words
+/// would be in vain. Every name of every hit is checked here, so most of its letters are read only once.
 pub(super) fn may_be_secret(name: &[u8]) -> bool {
     let mut before = 0;
     for (place, byte) in name.iter().enumerate() {
@@ -399,7 +400,7 @@ fn names_secret(name: &str) -> bool {
         || JOINED_PARTS.iter().any(|part| segments.concat().contains(part))
 }
 
-/// Returns the parts of a name between everything that is neither a letter nor a digit, in small letters.
+/// Returns the parts of a name between characters that are neither letters nor digits, in lower case.
 fn split_at_separators(name: &str) -> Vec<String> {
     name.split(|character: char| !character.is_alphanumeric())
         .filter(|part| !part.is_empty())
@@ -407,7 +408,7 @@ fn split_at_separators(name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the words of a name: split at separators and where a capital follows a small letter (`accessToken`).
+/// Returns the words of a name: split at separators and before a capital after a small letter (`accessToken`).
 fn split_words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';
@@ -481,7 +482,7 @@ fn is_secret_word(word: &str) -> bool {
     owned || code || otp || session && bare != "session"
 }
 
-/// Looks at words together with their neighbours, where a word alone says too little.
+/// Checks words together with their neighbours, for words that are ambiguous alone.
 fn is_secret_in_context(words: &[String]) -> bool {
     let bare: Vec<&str> = words.iter().map(|word| without_digits(word)).collect();
     let has = |list: &[&str]| bare.iter().any(|word| list.contains(word));
@@ -592,7 +593,7 @@ const PERSON_NAMES: [&str; 79] = [
     "veroid",
 ];
 
-/// Whose id it is: these with one of [`ID_SUFFIXES`] behind them name a person.
+/// Nouns that name a person's id when one of [`ID_SUFFIXES`] follows.
 const PERSON_NOUNS: [&str; 50] = [
     "account",
     "advertiser",
@@ -646,7 +647,7 @@ const PERSON_NOUNS: [&str; 50] = [
     "visitor",
 ];
 
-/// What stands behind a person's noun.
+/// Words that can follow a person's noun.
 const ID_SUFFIXES: [&str; 22] = [
     "id",
     "ids",
@@ -672,7 +673,7 @@ const ID_SUFFIXES: [&str; 22] = [
     "eid",
 ];
 
-/// Names that end like a person's and are none's.
+/// Names that end like a person's but do not hold a person's id.
 const HARMLESS_PERSONS: [&str; 5] = [
     "advertiserid",
     "advertisername",
@@ -684,7 +685,7 @@ const HARMLESS_PERSONS: [&str; 5] = [
 /// Returns whether a parameter of this name holds a person's id or address.
 ///
 /// ```
-/// use pixel::privacy::names_person;
+/// use pixel::hit::privacy::names_person;
 /// assert!(["email_address", "user[id]", "customerId", "mc_eid", "phone_number"].iter().all(|name| names_person(name)));
 /// assert!(!["utm_source", "user_agent", "email_type", "campaign_id", "telemetry"].iter().any(|name| names_person(name)));
 /// ```
@@ -702,11 +703,11 @@ pub fn names_person(name: &str) -> bool {
         }
     };
     if needs_decoding(name) {
-        readable(name).bytes().for_each(&mut push);
+        decode_name(name).bytes().for_each(&mut push);
     } else {
         name.bytes().for_each(&mut push);
     }
-    // Of a longer name, its end decides; too long ones are nobody's.
+    // The end of a longer name decides; names that are too long are nobody's.
     let Some(letters) = letters
         .get(..length)
         .and_then(|letters| std::str::from_utf8(letters).ok())
@@ -716,7 +717,7 @@ pub fn names_person(name: &str) -> bool {
     is_person_name(letters)
 }
 
-/// Returns whether a name can be a person's, by its last two letters. Every name of every hit comes by here.
+/// Returns whether a name can be a person's, by its last two letters. Every name of every hit is checked here.
 fn may_name_person(name: &[u8]) -> bool {
     let mut ends = name
         .iter()
@@ -746,7 +747,7 @@ fn is_person_name(letters: &str) -> bool {
     if HARMLESS_PERSONS.iter().any(|harmless| letters.ends_with(harmless)) {
         return false;
     }
-    // `shop_email`, `billing_email_address`: an address, whosever it is.
+    // `shop_email`, `billing_email_address`: the address of some person.
     let email = ["email", "emailaddress", "mailaddress", "phonenumber", "emailhash"]
         .iter()
         .any(|end| letters.ends_with(end));
@@ -758,8 +759,8 @@ fn is_person_name(letters: &str) -> bool {
         })
 }
 
-/// Parameters that are stored although the visitor asks not to be tracked: they say where a page or a mail was shown and what
-/// happened, and tell no visitor from another. Of addresses the query is left out.
+/// Parameters that are stored although the visitor asks not to be tracked: they show where a page or a mail was shown
+/// and what happened, and do not distinguish visitors. Addresses are stored without their query.
 const HARMLESS_PARAMETERS: [&str; 40] = [
     "action",
     "code",
@@ -806,34 +807,34 @@ const HARMLESS_PARAMETERS: [&str; 40] = [
 /// Parameters of [`HARMLESS_PARAMETERS`] that hold an address; it is stored without its query.
 const ADDRESS_PARAMETERS: [&str; 5] = ["dl", "ref", "referrer", "url", "urlref"];
 
-/// What becomes of a parameter when nothing is to tell one visitor from others.
+/// The treatment of a parameter of an anonymous visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Harmless {
-    /// Stored.
+pub(crate) enum ParameterPolicy {
+    /// The parameter is stored.
     Value,
-    /// Stored without its query.
+    /// The parameter is stored without its query.
     Address,
-    /// Not stored.
+    /// The parameter is not stored.
     No,
 }
 
-/// Returns what becomes of a parameter when nothing is to tell one visitor from others.
-pub(crate) fn judge_parameter(name: &str, value: &str) -> Harmless {
+/// Returns the treatment of a parameter of an anonymous visitor.
+pub(crate) fn classify_parameter(name: &str, value: &str) -> ParameterPolicy {
     if HARMLESS_PARAMETERS.binary_search(&name).is_err() {
-        Harmless::No
+        ParameterPolicy::No
     } else if ADDRESS_PARAMETERS.contains(&name) {
-        Harmless::Address
+        ParameterPolicy::Address
     } else if matches!(name, "dt" | "title" | "code") || is_plain(value) {
-        Harmless::Value
+        ParameterPolicy::Value
     } else {
-        Harmless::No
+        ParameterPolicy::No
     }
 }
 
-/// The longest value of a campaign's parameter that is stored of a visitor who asks not to be tracked.
+/// The longest value of a campaign's parameter that is stored for a visitor who asks not to be tracked, in bytes.
 const MAX_PLAIN_BYTES: usize = 100;
 
-/// Returns whether a value reads like a word of the campaign's author and not like an id.
+/// Returns whether a value looks like a word of the campaign's author and not like an id.
 pub(crate) fn is_plain(value: &str) -> bool {
     let of_word = |character: char| character.is_alphanumeric() || " ._-+~|:,/()!".contains(character);
     if value.len() > MAX_PLAIN_BYTES || !value.chars().all(of_word) {
@@ -902,7 +903,7 @@ mod tests {
         seed_phrase SAMLResponse to%6ben to%256ben %74%6f%6b%65%6e %2574oken pass%77ord tok\u{200b}en \u{ff54}oken credentials creds \
         bearer_token private-key aCcEsStOkEn PASSWORT kennwort motdepasse mot_de_passe hub.verify_token cookie set-cookie";
 
-    /// Names that hold such letters and are harmless.
+    /// Names that contain such letters and are harmless.
     const HARMLESS: &str = "author authority authors author_id coauthor authentic tokenize tokenizer tokenized passage \
         passenger_count compass bypass passive keyboard keyword keywords keynote monkey turkey hockey donkey hotkey sort_key \
         primary_key cache_key public_key design designer signal signup sign side sidebar insider \

@@ -1,4 +1,4 @@
-//! Texts without what must not be stored in them.
+//! Removes from texts what must not be stored.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -7,50 +7,50 @@ use std::ops::Range;
 
 use super::decode::View;
 use super::mail::{self, normalize_address};
-use super::names::{Harmless, judge_parameter, may_be_secret};
+use super::names::{ParameterPolicy, classify_parameter, may_be_secret};
 use super::{AddressPolicy, Applied, Key, REPLACEMENT, UserPolicy, is_secret, names_person};
 use crate::hit::code;
 use crate::hit::code::can_name_person;
 
-/// What texts are cleaned by.
+/// The policy by which texts are cleaned.
 #[derive(Clone, Debug)]
 pub struct Cleaner {
-    /// What becomes of users and mail addresses.
+    /// The treatment of users and mail addresses.
     pub user: UserPolicy,
     /// The key of their hashes.
     pub key: Key,
-    /// What becomes of addresses.
+    /// The treatment of addresses.
     pub address: AddressPolicy,
-    /// The visitor's own addresses as texts, as far as they are known.
+    /// The visitor's own addresses as texts, if known.
     pub own: Vec<String>,
-    /// What more is removed where nothing is to tell a visitor from others.
+    /// The further removals for a visitor who must stay anonymous.
     pub anonymous: Option<Anonymous>,
 }
 
-/// Where nothing is to tell a visitor from others, ids of clicks go, and codes that may stand for one person.
+/// The additional rules for an anonymous visitor: ids of clicks are removed, and codes that may identify one person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Anonymous {
-    /// A code that is known to stand for a mail, and stays.
+    /// A code that is known to identify a mail, and is kept.
     pub of_mail: Option<String>,
 }
 
-/// What a text is.
+/// The kind of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Any,
     Agent,
 }
 
-/// Cleaning a text changed it.
+/// The changes made while cleaning a text.
 type Changes = BTreeSet<Applied>;
 
 impl Cleaner {
-    /// A text as it may be stored. What was done to it is added to `applied`. Cleaning it again changes nothing.
+    /// Returns a text as it may be stored, and adds the changes to `applied`. Cleaning it again changes nothing.
     pub fn clean<'t>(&self, text: &'t str, applied: &mut Changes) -> Cow<'t, str> {
         self.clean_as(Kind::Any, text, applied)
     }
 
-    /// The same for what software says of itself, where four numbers with dots are a version.
+    /// Cleans a text by which software describes itself, where four numbers with dots are a version.
     pub fn clean_agent<'t>(&self, text: &'t str, applied: &mut Changes) -> Cow<'t, str> {
         self.clean_as(Kind::Agent, text, applied)
     }
@@ -65,20 +65,20 @@ impl Cleaner {
         if !marks.any() {
             return cleaned;
         }
-        if marks.structure()
-            && let Some(changed) = self.structure(kind, &cleaned, marks, applied)
+        if marks.has_structure()
+            && let Some(changed) = self.clean_structure(kind, &cleaned, marks, applied)
         {
             cleaned = Cow::Owned(changed);
         }
-        if marks.addresses()
-            && let Some(changed) = self.addresses(kind, &cleaned, applied)
+        if marks.may_have_addresses()
+            && let Some(changed) = self.clean_addresses(kind, &cleaned, applied)
         {
             cleaned = Cow::Owned(changed);
         }
         cleaned
     }
 
-    /// What stands for a person's id; none where it is stored as it came.
+    /// Returns the replacement of a person's id; none if it is stored as received.
     pub fn person(&self, id: &str, applied: &mut Changes) -> Option<String> {
         match self.user {
             UserPolicy::Plain => None,
@@ -86,7 +86,7 @@ impl Cleaner {
                 applied.insert(Applied::UserDropped);
                 Some(REPLACEMENT.to_owned())
             }
-            // What is hashed already was hashed here.
+            // A hash was made here already.
             UserPolicy::Hash if holds_hash(id) || id.is_empty() => None,
             UserPolicy::Hash => {
                 applied.insert(Applied::UserHashed);
@@ -95,14 +95,14 @@ impl Cleaner {
         }
     }
 
-    /// Looks at the text decoded to the end, and removes users of URLs, values under names of secrets and persons, tokens
-    /// and mail addresses.
-    fn structure(&self, kind: Kind, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
+    /// Removes users of URLs, values under names of secrets and persons, tokens and mail addresses from the fully
+    /// decoded text.
+    fn clean_structure(&self, kind: Kind, text: &str, marks: Marks, applied: &mut Changes) -> Option<String> {
         let mut changed: Option<String> = None;
         let encoded = marks.has(PERCENT | ENCODED);
         if marks.has(AT) || encoded {
             replace_found(text, &mut changed, |view| {
-                let users = users_of_urls(view);
+                let users = find_url_users(view);
                 if !users.is_empty() {
                     applied.insert(Applied::SecretParameters);
                 }
@@ -132,11 +132,11 @@ impl Cleaner {
             changed = Some(bare);
         }
         if marks.has(EQUALS | NAMED) || encoded {
-            replace_found(text, &mut changed, |view| named_values(view, self, kind, applied));
+            replace_found(text, &mut changed, |view| find_named_values(view, self, kind, applied));
         }
         if marks.has(TOKEN | EQUALS | NAMED) || encoded {
             replace_found(text, &mut changed, |view| {
-                let tokens = token_places(view);
+                let tokens = find_tokens(view);
                 if !tokens.is_empty() {
                     applied.insert(Applied::TokensReplaced);
                 }
@@ -158,11 +158,11 @@ impl Cleaner {
         if names_person(name) {
             return self.person(value, applied);
         }
-        let kept = self.anonymous.is_none() || !in_query || judge_parameter(name, value) != Harmless::No;
+        let kept = self.anonymous.is_none() || !in_query || classify_parameter(name, value) != ParameterPolicy::No;
         (!kept).then(|| REPLACEMENT.to_owned())
     }
 
-    fn addresses(&self, kind: Kind, text: &str, applied: &mut Changes) -> Option<String> {
+    fn clean_addresses(&self, kind: Kind, text: &str, applied: &mut Changes) -> Option<String> {
         if self.address == AddressPolicy::Full {
             return None;
         }
@@ -171,15 +171,14 @@ impl Cleaner {
             let (kept, _) = parsed.map_or((None, None), |address| self.address.apply(address));
             kept.map_or_else(|| REPLACEMENT.to_owned(), |kept| kept.to_string())
         };
-        let found = addresses(kind, text, &self.own);
+        let found = find_ip_addresses(kind, text, &self.own);
         replace(text, &found, short).inspect(|_| {
             applied.insert(Applied::AddressTexts);
         })
     }
 }
 
-/// What a text may hold, by the characters without which it cannot: most texts of most hits hold nothing, and are looked at
-/// once.
+/// The marks of what a text may contain, by its characters: most texts of most hits have none, and are scanned only once.
 #[derive(Clone, Copy)]
 struct Marks {
     /// The classes of the characters in it.
@@ -195,14 +194,14 @@ const PERCENT: u16 = 8;
 const TOKEN: u16 = 16;
 const DOT: u16 = 32;
 const COLON: u16 = 64;
-/// Ends a parameter or its name.
+/// A character that ends a parameter or its name.
 const BETWEEN: u16 = 128;
 /// A fullwidth form, or an escape of JSON.
 const ENCODED: u16 = 256;
 /// A name before a colon that may be a secret's.
 const NAMED: u16 = 512;
 
-/// The class of each byte; most have none.
+/// The class of each byte; most bytes have none.
 const CLASSES: [u16; 256] = {
     let mut classes = [0; 256];
     let (between, mut place) = (b"&?;/ \t\r\n\"'{},()<>", 0);
@@ -264,28 +263,28 @@ impl Marks {
         self.seen & class != 0
     }
 
-    const fn structure(self) -> bool {
+    const fn has_structure(self) -> bool {
         self.has(EQUALS | HASH | AT | PERCENT | TOKEN | ENCODED | NAMED)
     }
 
-    const fn addresses(self) -> bool {
+    const fn may_have_addresses(self) -> bool {
         self.dots >= 3 || self.colons >= 2
     }
 
     const fn any(self) -> bool {
-        self.structure() || self.addresses()
+        self.has_structure() || self.may_have_addresses()
     }
 }
 
-/// Whether a parameter of this name and value, which are clean each by itself, is clean as `name=value`, too: the name is one
-/// word, and nothing in the value has a part in anything.
+/// Returns true if a parameter's name and value, each clean by itself, are also clean as `name=value`: the name is one
+/// word, and the value has no character of any pattern.
 pub fn is_clean_pair(name: &str, value: &str) -> bool {
     let marks = Marks::new(name);
     let one_word = !marks.any() && !marks.has(BETWEEN) && marks.dots + marks.colons == 0;
     one_word && !Marks::new(value).any()
 }
 
-/// Whether it is one of the hashes that stand for persons.
+/// Returns true if a text is one of the hashes that stand for persons.
 fn is_hash(text: &str) -> bool {
     text.strip_prefix("u-")
         .is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -297,10 +296,10 @@ fn holds_hash(text: &str) -> bool {
     is_hash(text) || text.contains("u-") && parts.all(is_hash)
 }
 
-/// What was found in a decoded text, and what is stored instead.
+/// A range found in a decoded text, and its replacement.
 pub(super) type Found = (Range<usize>, String);
 
-/// Replaces what is found in a text, or in what it was changed to.
+/// Replaces the findings in a text, or in its changed version.
 fn replace_found(text: &str, changed: &mut Option<String>, find: impl FnOnce(&View<'_>) -> Vec<Found>) {
     let before = changed.as_deref().unwrap_or(text);
     let view = View::new(before);
@@ -309,7 +308,7 @@ fn replace_found(text: &str, changed: &mut Option<String>, find: impl FnOnce(&Vi
     }
 }
 
-/// Returns the text with what was found replaced; none when that changes nothing.
+/// Returns the text with the findings replaced; none if that changes nothing.
 fn apply(text: &str, view: &View<'_>, found: &[Found]) -> Option<String> {
     if found.is_empty() {
         return None;
@@ -353,8 +352,8 @@ pub fn user_forms(id: &str) -> Vec<(&'static str, String)> {
     forms
 }
 
-/// Returns the id as it is hashed: without blanks around it, in small letters; of a mail address the one form in which it
-/// is the same however it was written.
+/// Returns the id as it is hashed: without blanks around it, in lower case; a mail address in its normal form, which
+/// does not depend on how it was written.
 pub fn normalize_user(id: &str) -> Cow<'_, str> {
     let id = id.trim();
     let simple = |byte: u8| byte.is_ascii_graphic() && !b"%\\&<:\"".contains(&byte);
@@ -373,7 +372,7 @@ pub fn normalize_user(id: &str) -> Cow<'_, str> {
     Cow::Owned(normalize_address(&decoded))
 }
 
-/// The text with these places replaced; none when there are none, or the text is as before.
+/// Returns the text with these places replaced; none if there are none, or the text does not change.
 fn replace(text: &str, places: &[Range<usize>], with: impl Fn(&str) -> String) -> Option<String> {
     if places.is_empty() {
         return None;
@@ -389,10 +388,11 @@ fn replace(text: &str, places: &[Range<usize>], with: impl Fn(&str) -> String) -
     (replaced != text).then_some(replaced)
 }
 
-/// Returns a URL, or any text with parameters in it, without user information, secret parameters or a fragment of parameters.
+/// Returns a URL, or any text with parameters in it, without user information, secret parameters or a fragment of
+/// parameters.
 ///
 /// ```
-/// use pixel::privacy::clean_url;
+/// use pixel::hit::privacy::clean_url;
 /// assert_eq!(clean_url("https://me:pw@a.example/?token=1&q=2#id_token=3"), "https://a.example/?token=[redacted]&q=2");
 /// assert_eq!(clean_url("https://a.example/?next=https://me:pw@b.example/"), "https://a.example/?next=https://b.example/");
 /// assert_eq!(clean_url("/?a=1?to%6Ben=2&next=%2F%3Ftoken%3D3"), "/?a=1?to%6Ben=[redacted]&next=%2F%3Ftoken%3D[redacted]");
@@ -402,7 +402,7 @@ fn replace(text: &str, places: &[Range<usize>], with: impl Fn(&str) -> String) -
 pub fn clean_url(text: &str) -> Cow<'_, str> {
     let mut bare = without_fragment(Cow::Borrowed(text));
     let view = View::new(&bare);
-    if let Some(changed) = apply(&bare, &view, &users_of_urls(&view)) {
+    if let Some(changed) = apply(&bare, &view, &find_url_users(&view)) {
         bare = Cow::Owned(changed);
     }
     let cleaner = Cleaner {
@@ -413,7 +413,7 @@ pub fn clean_url(text: &str) -> Cow<'_, str> {
         anonymous: None,
     };
     let view = View::new(&bare);
-    let found = named_values(&view, &cleaner, Kind::Any, &mut Changes::new());
+    let found = find_named_values(&view, &cleaner, Kind::Any, &mut Changes::new());
     apply(&bare, &view, &found).map_or(bare, Cow::Owned)
 }
 
@@ -428,24 +428,24 @@ pub(crate) fn without_query(text: &str) -> &str {
     &text[..text.floor_char_boundary(end)]
 }
 
-/// Without a fragment of parameters.
+/// Removes a fragment of parameters.
 fn without_fragment(text: Cow<'_, str>) -> Cow<'_, str> {
     match text.split_once('#') {
-        // An entity is no fragment.
+        // An entity is not a fragment.
         Some((before, fragment)) if fragment.contains('=') && !before.ends_with('&') => Cow::Owned(before.to_owned()),
         _ => text,
     }
 }
 
 /// Finds the user information of every URL, also of one without a scheme (`//user:password@host/`).
-fn users_of_urls(view: &View<'_>) -> Vec<Found> {
+fn find_url_users(view: &View<'_>) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found: Vec<Found> = Vec::new();
-    // Where an authority begins, and whether a query began before it: there, the next parameter ends it.
+    // The beginning of an authority, and true if a query began before it: there, the next parameter ends it.
     let (mut authority, mut query): (Option<usize>, bool) = (None, false);
     for (place, byte) in bytes.iter().enumerate() {
         match byte {
-            // What is removed before a slash brings another slash to it.
+            // A removal before a slash can create a double slash.
             b'/' if place > 0
                 && (bytes[place - 1] == b'/' && !(place > 1 && bytes[place - 2].is_ascii_alphanumeric())
                     || found.last().is_some_and(|(last, _)| last.end == place)) =>
@@ -472,26 +472,26 @@ fn users_of_urls(view: &View<'_>) -> Vec<Found> {
     found
 }
 
-/// The longest name before a colon.
+/// The longest name before a colon, in bytes.
 const MAX_KEY_BYTES: usize = 64;
 
 const fn is_key_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// Returns the name before a colon, and whether it stands in quotes, as in JSON.
+/// Returns the name before a colon, and whether it is in quotes, as in JSON.
 fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
-    let least = colon.saturating_sub(MAX_KEY_BYTES);
+    let lower_bound = colon.saturating_sub(MAX_KEY_BYTES);
     let mut end = colon;
-    while end > least && bytes[end - 1] == b' ' {
+    while end > lower_bound && bytes[end - 1] == b' ' {
         end -= 1;
     }
-    let quote = bytes[least..end]
+    let quote = bytes[lower_bound..end]
         .last()
         .copied()
         .filter(|byte| matches!(byte, b'"' | b'\''));
     let Some(quote) = quote else {
-        let length = bytes[least..end]
+        let length = bytes[lower_bound..end]
             .iter()
             .rev()
             .take_while(|byte| is_key_byte(**byte))
@@ -502,10 +502,10 @@ fn key_before(bytes: &[u8], colon: usize) -> Option<(Range<usize>, bool)> {
         return (length > 0 && !other).then_some((begin..end, false));
     };
     end -= 1;
-    while end > least && bytes[end - 1] == b'\\' {
+    while end > lower_bound && bytes[end - 1] == b'\\' {
         end -= 1;
     }
-    let begin = least + bytes[least..end].iter().rposition(|byte| *byte == quote)? + 1;
+    let begin = lower_bound + bytes[lower_bound..end].iter().rposition(|byte| *byte == quote)? + 1;
     Some((begin..end, true))
 }
 
@@ -518,7 +518,7 @@ fn may_be_named(bytes: &[u8], colon: usize) -> bool {
     }
 }
 
-/// Returns whether a text begins with the quote that ends a name: then what stands before it is a part of the name.
+/// Returns whether a text begins with the quote that ends a name: then the characters before it are part of the name.
 fn ends_name(text: &[u8]) -> bool {
     let slashes = text.iter().take_while(|byte| **byte == b'\\').count();
     let quoted = text.get(slashes).is_some_and(|byte| matches!(byte, b'"' | b'\''));
@@ -597,9 +597,9 @@ fn closing_bracket(bytes: &[u8], begin: usize) -> usize {
     bytes.len()
 }
 
-/// Finds values of `name=value`, `name: value` and `"name":"value"` whose names say that they may not be stored as they are,
-/// wherever such a pair can stand, also within the encoded values of others.
-fn named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Changes) -> Vec<Found> {
+/// Finds the values of `name=value`, `name: value` and `"name":"value"` whose names show that they may not be stored
+/// unchanged, wherever such a pair can occur, also within the encoded values of others.
+fn find_named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Changes) -> Vec<Found> {
     let bytes = view.bytes();
     let mut found = Vec::new();
     let (mut name, mut place) = (0, 0);
@@ -642,16 +642,16 @@ fn named_values(view: &View<'_>, cleaner: &Cleaner, kind: Kind, applied: &mut Ch
     found
 }
 
-/// Without the codes that may stand for one person.
+/// Removes the codes that may identify one person.
 fn without_codes(text: &str, anonymous: &Anonymous) -> Option<String> {
-    let found = codes(text, |code| {
+    let found = find_codes(text, |code| {
         can_name_person(code) && anonymous.of_mail.as_deref() != Some(code)
     });
     replace(text, &found, |_| REPLACEMENT.to_owned())
 }
 
-/// Where signed codes stand, plain or encoded, that are `wanted`.
-fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
+/// Returns the ranges of signed codes, plain or encoded, that are `wanted`.
+fn find_codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let (mut found, mut place) = (Vec::new(), 0);
     while place < bytes.len() {
@@ -663,21 +663,21 @@ fn codes(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
         if code.starts_with(code::MARK) && wanted(&code) {
             found.push(place..end);
         }
-        // The two digits behind `%` are no part of what follows.
+        // The two digits after `%` are not part of what follows.
         place = match bytes.get(end) {
-            Some(b'%') => end + escape(&bytes[end..]),
+            Some(b'%') => end + escape_length(&bytes[end..]),
             _ => end + 1,
         };
     }
     found
 }
 
-/// The character of a code at the beginning of a text, plain or encoded, and its length there.
+/// Returns the character of a code at the beginning of a text, plain or encoded, and its encoded length.
 fn decode_code_character(text: &[u8]) -> Option<(char, usize)> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     match text {
         [b'%', ..] => {
-            let length = escape(text);
+            let length = escape_length(text);
             let byte = hex(*text.get(length.checked_sub(2)?)?, *text.get(length - 1)?)?;
             is_part(byte).then_some((char::from(byte), length))
         }
@@ -686,8 +686,8 @@ fn decode_code_character(text: &[u8]) -> Option<(char, usize)> {
     }
 }
 
-/// The length of what an encoded character is written as, however often it is encoded; that of `%` alone where it is none.
-fn escape(text: &[u8]) -> usize {
+/// Returns the length of an encoded character, however often it is encoded; that of `%` alone if it is not one.
+fn escape_length(text: &[u8]) -> usize {
     let mut length = 1;
     while text[length..].starts_with(b"25") {
         length += 2;
@@ -703,7 +703,7 @@ fn hex(high: u8, low: u8) -> Option<u8> {
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// What stands before a secret in headers.
+/// The words before a secret in headers.
 const SCHEMES: [&[u8]; 12] = [
     b"bearer",
     b"basic",
@@ -720,7 +720,7 @@ const SCHEMES: [&[u8]; 12] = [
 ];
 
 /// Returns the scheme at the beginning, without a blank behind it.
-fn scheme(bytes: &[u8]) -> Option<&'static [u8]> {
+fn find_scheme(bytes: &[u8]) -> Option<&'static [u8]> {
     let first = bytes.first()?.to_ascii_lowercase();
     if !matches!(first, b'a' | b'b' | b'd' | b'h' | b'k' | b'n' | b's' | b't') {
         return None;
@@ -734,11 +734,11 @@ fn scheme(bytes: &[u8]) -> Option<&'static [u8]> {
 }
 
 fn begins_with_scheme(bytes: &[u8]) -> bool {
-    scheme(bytes).is_some_and(|scheme| matches!(bytes.get(scheme.len()), Some(b' ' | b'+' | b':' | b'%')))
+    find_scheme(bytes).is_some_and(|scheme| matches!(bytes.get(scheme.len()), Some(b' ' | b'+' | b':' | b'%')))
 }
 
-/// Finds tokens that show themselves by their form: JSON Web Tokens, and what follows `Bearer`, `Basic`, `Token` and the like.
-fn token_places(view: &View<'_>) -> Vec<Range<usize>> {
+/// Finds tokens that are recognizable by form: JSON Web Tokens, and words after `Bearer`, `Basic`, `Token` and the like.
+fn find_tokens(view: &View<'_>) -> Vec<Range<usize>> {
     let bytes = view.bytes();
     let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/=~".contains(byte);
     let mut found: Vec<Range<usize>> = Vec::new();
@@ -751,12 +751,12 @@ fn token_places(view: &View<'_>) -> Vec<Range<usize>> {
     for place in 0..bytes.len() {
         if bytes[place..].starts_with(b"eyJ") {
             let length = bytes[place..].iter().take_while(|byte| of_token(byte)).count();
-            // What was looked at once is not looked at again.
+            // A token that was examined once is not examined again.
             if length >= 20 {
                 push(place..place + length);
             }
         }
-        if starts && let Some(scheme) = scheme(&bytes[place..]) {
+        if starts && let Some(scheme) = find_scheme(&bytes[place..]) {
             let blank = place + scheme.len();
             if matches!(bytes.get(blank), Some(b' ' | b'+' | b':')) {
                 let blanks = bytes[blank + 1..].iter().take_while(|byte| **byte == b' ').count();
@@ -774,7 +774,7 @@ fn token_places(view: &View<'_>) -> Vec<Range<usize>> {
     found
 }
 
-/// Returns whether a word behind a scheme is a secret, and no word of a sentence.
+/// Returns whether a word after a scheme is a secret, and not a word of a sentence.
 fn is_token(scheme: &[u8], written: &[u8], word: &[u8], alone: bool) -> bool {
     let digits = word.iter().any(u8::is_ascii_digit);
     let small = word.iter().all(u8::is_ascii_lowercase);
@@ -797,7 +797,7 @@ fn is_token(scheme: &[u8], written: &[u8], word: &[u8], alone: bool) -> bool {
     }
 }
 
-/// Whether what follows is the version of a program: `Name/` or `v="` stands before it.
+/// Returns true if the text before a number shows that it is a program's version: it ends in `Name/` or `v="`.
 fn is_version(before: &str) -> bool {
     if before.ends_with("v=\"") {
         return true;
@@ -811,8 +811,8 @@ fn is_version(before: &str) -> bool {
     begins_word && before[ahead.len()..].starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
-/// Where addresses of the Internet stand that are no host of a URL: the visitor's own, and what has the form of one.
-fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<Range<usize>> {
+/// Returns the ranges of IP addresses that are not the host of a URL: the visitor's own, and those recognizable by form.
+fn find_ip_addresses(kind: Kind, text: &str, own: &[String]) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let of_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
     let mut found = Vec::new();
@@ -831,7 +831,7 @@ fn addresses(kind: Kind, text: &str, own: &[String]) -> Vec<Range<usize>> {
         }
         let length = bytes[place..].iter().take_while(|byte| of_address(**byte)).count();
         let word = text[place..place + length].trim_end_matches(['.', ':']);
-        // A port behind an address of four numbers is none of it.
+        // A port after an IPv4 address is not part of it.
         let bare = match word.split_once(':') {
             Some((bare, port)) if bare.contains('.') && !port.contains(':') => bare,
             _ => word,

@@ -1,7 +1,7 @@
-//! Application Load Balancer, with single or multi-value headers.
+//! Application Load Balancer, with single-value or multi-value headers.
 //!
-//! A load balancer gives no id, no time and no address but the last entry of `X-Forwarded-For`, which it appends itself.
-//! It does not decode the query. A target group with multi-value headers must be answered with such.
+//! A load balancer gives no id, no time and no address except the last entry of `X-Forwarded-For`, which it appends itself.
+//! It does not decode the query. A target group with multi-value headers needs multi-value headers in the reply.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
@@ -61,7 +61,7 @@ fn context(headers: &Pairs, method: Option<&str>) -> Pairs {
         .collect()
 }
 
-/// The reply.
+/// Encodes the reply.
 pub(crate) fn reply(pixel: &Pixel, multi_value: bool) -> String {
     let body = if pixel.body {
         STANDARD.encode(pixel.content.bytes())
@@ -85,28 +85,28 @@ pub(crate) fn reply(pixel: &Pixel, multi_value: bool) -> String {
 
 #[cfg(feature = "cli")]
 pub(crate) mod stage {
-    //! The payload as the local stage makes it.
+    //! The payload as the local server makes it.
 
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Pairs;
     use crate::hit::request::http_request::HttpRequest;
 
-    /// The payload of a request, with the peer appended to `X-Forwarded-For` as the load balancer does.
-    pub(crate) fn payload(arrived: &HttpRequest, multi_value: bool) -> Value {
-        let mut headers: Pairs = arrived
+    /// Builds the payload of a request; appends the peer to `X-Forwarded-For` as the load balancer does.
+    pub(crate) fn payload(request: &HttpRequest, multi_value: bool) -> Value {
+        let mut headers: Pairs = request
             .headers
             .iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
             .collect();
-        forward(&mut headers, &arrived.peer_text());
-        let query: Pairs = arrived.raw_query().collect();
+        append_forwarded(&mut headers, &request.peer_text());
+        let query: Pairs = request.raw_query().collect();
         let mut payload = json!({
             "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:local:123456789012:targetgroup/local/0"}},
-            "httpMethod": arrived.method,
-            "path": arrived.path,
-            "body": arrived.body_text().unwrap_or_default(),
-            "isBase64Encoded": arrived.body.is_some(),
+            "httpMethod": request.method,
+            "path": request.path,
+            "body": request.body_text().unwrap_or_default(),
+            "isBase64Encoded": request.body.is_some(),
         });
         let (query_key, headers_key) = if multi_value {
             ("multiValueQueryStringParameters", "multiValueHeaders")
@@ -118,7 +118,7 @@ pub(crate) mod stage {
         payload
     }
 
-    fn forward(headers: &mut Pairs, peer: &str) {
+    fn append_forwarded(headers: &mut Pairs, peer: &str) {
         match headers.iter_mut().rev().find(|(name, _)| name == "x-forwarded-for") {
             Some((_, value)) => *value = format!("{value}, {peer}"),
             None => headers.push(("x-forwarded-for".to_owned(), peer.to_owned())),

@@ -1,4 +1,4 @@
-//! HTTP API and function URL (payload 2.0). Both decode a reply's base64 on its flag alone.
+//! HTTP API and function URL (payload 2.0). Both decode a base64 reply by its flag alone.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Entries, Ingress, Parts, Request, last};
 use crate::hit::pixel::Pixel;
 
-/// Where payload 2.0 keeps what the passthrough template calls by these names, below `requestContext`.
+/// The paths in payload 2.0, below `requestContext`, of the values that the passthrough template gives these names.
 const CONTEXT: [(&str, &[&str]); 9] = [
     ("account-id", &["accountId"]),
     ("api-id", &["apiId"]),
@@ -19,12 +19,12 @@ const CONTEXT: [(&str, &[&str]); 9] = [
     ("user-agent", &["http", "userAgent"]),
 ];
 
-/// Decodes the payload. The query is read from `rawQueryString`, since the decoded form joins repeated names with commas.
+/// Decodes the payload. Reads the query from `rawQueryString`, since the decoded form joins repeated names with commas.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
     let mut oddities = top.oddities();
     let mut context = top
         .object("requestContext", &mut oddities)
-        .picked(&CONTEXT, &mut oddities);
+        .pick(&CONTEXT, &mut oddities);
     if let Some(route) = top.text("routeKey", &mut oddities) {
         let path = route.split_once(' ').map_or(route.as_str(), |(_, path)| path);
         context.push(("resource-path".to_owned(), path.to_owned()));
@@ -51,7 +51,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
     )
 }
 
-/// The reply.
+/// Encodes the reply.
 pub(crate) fn reply(pixel: &Pixel) -> String {
     let headers: serde_json::Map<_, _> = pixel
         .all_headers()
@@ -68,7 +68,7 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
 
 #[cfg(feature = "cli")]
 pub(crate) mod stage {
-    //! The payload as the local stage makes it.
+    //! The payload as the local server makes it.
 
     use serde_json::map::Entry;
     use serde_json::{Map, Value, json};
@@ -76,46 +76,46 @@ pub(crate) mod stage {
     use crate::hit::request::Ingress;
     use crate::hit::request::http_request::HttpRequest;
 
-    /// The payload of a request to an HTTP API or to a function URL.
-    pub(crate) fn payload(ingress: Ingress, arrived: &HttpRequest) -> Value {
+    /// Builds the payload of a request to an HTTP API or to a function URL.
+    pub(crate) fn payload(ingress: Ingress, request: &HttpRequest) -> Value {
         let domain = match ingress {
             Ingress::FunctionUrl => "local.lambda-url.local.on.aws",
-            _ => arrived.header("host").unwrap_or_default(),
+            _ => request.header("host").unwrap_or_default(),
         };
         let mut payload = json!({
             "version": "2.0",
             "routeKey": "$default",
-            "rawPath": arrived.path,
-            "rawQueryString": arrived.query,
-            "headers": joined(arrived),
+            "rawPath": request.path,
+            "rawQueryString": request.query,
+            "headers": join_headers(request),
             "requestContext": {
                 "accountId": "123456789012",
                 "apiId": "local",
                 "domainName": domain,
                 "http": {
-                    "method": arrived.method,
-                    "path": arrived.path,
+                    "method": request.method,
+                    "path": request.path,
                     "protocol": "HTTP/1.1",
-                    "sourceIp": arrived.peer_text(),
-                    "userAgent": arrived.header("user-agent"),
+                    "sourceIp": request.peer_text(),
+                    "userAgent": request.header("user-agent"),
                 },
-                "requestId": arrived.id,
+                "requestId": request.id,
                 "routeKey": "$default",
                 "stage": "$default",
-                "timeEpoch": arrived.time.timestamp_millis(),
+                "timeEpoch": request.time.timestamp_millis(),
             },
-            "isBase64Encoded": arrived.body.is_some(),
+            "isBase64Encoded": request.body.is_some(),
         });
-        if let Some(body) = arrived.body_text() {
+        if let Some(body) = request.body_text() {
             payload["body"] = body.into();
         }
         payload
     }
 
-    /// Headers in lower case, repeated ones joined with commas.
-    fn joined(arrived: &HttpRequest) -> Map<String, Value> {
+    /// Returns the headers in lower case, repeated ones joined with commas.
+    fn join_headers(request: &HttpRequest) -> Map<String, Value> {
         let mut members = Map::<String, Value>::new();
-        for (name, value) in &arrived.headers {
+        for (name, value) in &request.headers {
             match members.entry(name.to_ascii_lowercase()) {
                 Entry::Occupied(mut before) => {
                     if let Value::String(joined) = before.get_mut() {

@@ -1,7 +1,7 @@
-//! One HTTP request, whichever way it came to us.
+//! An HTTP request in one form for every ingress.
 //!
-//! Each ingress has a file of its own that decodes its payload and encodes its reply; what they share is here. Nothing in
-//! this module reads a clock, and nothing in it judges what a visitor said: that is [`crate::hit::read`]'s work.
+//! Each ingress has a file of its own that decodes its payload and encodes its reply; their common parts are here.
+//! Nothing in this module reads a clock or judges a visitor's data: [`crate::hit::read`] does.
 
 pub(crate) mod alb;
 pub(crate) mod http;
@@ -37,7 +37,7 @@ pub enum Ingress {
 }
 
 impl Ingress {
-    /// All of them, in the order of the documentation.
+    /// Every ingress, in the order of the documentation.
     pub const ALL: [Self; 6] = [
         Self::Passthrough,
         Self::Rest,
@@ -47,7 +47,7 @@ impl Ingress {
         Self::AlbMultiValue,
     ];
 
-    /// The name used in logs, events and on the command line.
+    /// Returns the name used in logs, events and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Passthrough => "passthrough",
@@ -59,20 +59,20 @@ impl Ingress {
         }
     }
 
-    /// The ingress that a payload came through, told by its decisive marks alone, for when the payload cannot be decoded.
+    /// Recognizes the ingress of a payload by its distinctive members alone, for payloads that cannot be decoded.
     pub fn recognise(payload: &[u8]) -> Self {
         let entries = serde_json::from_slice::<Entries<'_>>(payload).ok();
-        entries.and_then(|top| Self::marked(&top)).unwrap_or(Self::Passthrough)
+        entries.and_then(|top| Self::detect(&top)).unwrap_or(Self::Passthrough)
     }
 
-    /// The ingress of a payload that bears the mark of one.
-    fn marked(top: &Entries<'_>) -> Option<Self> {
-        let unnoted = &mut Vec::new();
-        let context = top.object("requestContext", unnoted);
+    /// Returns the ingress of a payload that has an ingress's distinctive members.
+    fn detect(top: &Entries<'_>) -> Option<Self> {
+        let ignored = &mut Vec::new();
+        let context = top.object("requestContext", ignored);
         let has = |name| top.get(name).is_some();
         let multi_value = has("multiValueHeaders");
-        if top.text("version", unnoted).as_deref() == Some("2.0") && has("requestContext") {
-            let domain = context.text("domainName", unnoted).unwrap_or_default();
+        if top.text("version", ignored).as_deref() == Some("2.0") && has("requestContext") {
+            let domain = context.text("domainName", ignored).unwrap_or_default();
             return Some(if domain.contains(".lambda-url.") {
                 Self::FunctionUrl
             } else {
@@ -88,11 +88,11 @@ impl Ingress {
         let passthrough = ["params", "context", "stage-variables", "body-json"]
             .into_iter()
             .any(has);
-        // An API that passes an unmapped content type through gives the function an empty body: still a visitor.
+        // An API that passes an unmapped content type through gives the function an empty body: it is a visitor anyway.
         (passthrough || top.is_empty()).then_some(Self::Passthrough)
     }
 
-    /// The reply that this ingress expects for `pixel`, as JSON text.
+    /// Encodes the reply for `pixel` that this ingress expects, as JSON text.
     pub fn reply(self, pixel: &Pixel) -> String {
         match self {
             Self::Passthrough => passthrough::reply(pixel),
@@ -110,35 +110,36 @@ impl fmt::Display for Ingress {
     }
 }
 
-/// Name and value pairs in the order in which they arrived; names may repeat.
+/// Name and value pairs in the order of arrival; names may repeat.
 pub type Pairs = Vec<(String, String)>;
 
-/// One HTTP request, decoded. Every part may be missing; what could not be read is listed in `oddities`.
+/// One decoded HTTP request. Every part may be missing; unreadable parts are listed in `oddities`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// How it came.
+    /// The ingress through which it came.
     pub ingress: Ingress,
-    /// The method in upper case, `GET` where the payload has none.
+    /// The method in upper case, `GET` if the payload has none.
     pub method: String,
-    /// The path, percent-decoded, without what the ingress itself put in front when it says so.
+    /// The path, percent-decoded, without the prefix that the ingress added if it reports one.
     pub path: String,
-    /// The decoded query, sorted by name; repeated names keep their order, because not every ingress keeps the order of the names.
+    /// The decoded query, sorted by name; repeated names keep their order, because not every ingress keeps the order of
+    /// the names.
     pub query: Pairs,
-    /// Headers, names in lower case, sorted like the query.
+    /// The headers, names in lower case, sorted like the query.
     pub headers: Pairs,
-    /// What the resource's path template matched, such as `code`.
+    /// The values matched by the resource's path template, such as `code`.
     pub path_parameters: Pairs,
-    /// API Gateway's stage variables.
+    /// The stage variables of API Gateway.
     pub stage_variables: Pairs,
-    /// What the ingress says of the request, under the names that the passthrough template gives it.
+    /// The ingress's data about the request, under the names that the passthrough template uses.
     pub context: Pairs,
-    /// The body as JSON text, when there is one.
+    /// The body as JSON text, if there is one.
     pub body: Option<Box<str>>,
-    /// What was wrong with the payload, without its contents.
+    /// The faults of the payload, without its contents.
     pub oddities: Vec<Oddity>,
 }
 
-/// Adds the user agent that the ingress names where the payload has no such header. Of the context, only the passthrough
+/// Adds the user agent that the ingress names if the payload has no such header. Of the contexts, only the passthrough
 /// template's has a user agent of its own.
 fn add_user_agent(ingress: Ingress, headers: &mut Pairs, context: &mut Pairs) {
     const NAME: &str = "user-agent";
@@ -156,7 +157,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] when the payload is no JSON object, or is an event of something that is no HTTP request.
+    /// [`DecodeError`] if the payload is not a JSON object, or is an event that is not an HTTP request.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let text = match std::str::from_utf8(payload) {
             Ok(text) => Cow::Borrowed(text),
@@ -167,10 +168,10 @@ impl Request {
                 Ok(_) => DecodeError::NotAnObject,
                 Err(_) => DecodeError::NotJson,
             })?;
-        if let Some(service) = foreign(&top) {
+        if let Some(service) = detect_foreign_service(&top) {
             return Err(DecodeError::Foreign(service));
         }
-        match Ingress::marked(&top) {
+        match Ingress::detect(&top) {
             Some(Ingress::Passthrough) => Ok(passthrough::decode(&top)),
             Some(Ingress::Rest) => Ok(rest::decode(&top)),
             Some(Ingress::Http | Ingress::FunctionUrl) => Ok(http::decode(&top)),
@@ -179,7 +180,7 @@ impl Request {
         }
     }
 
-    /// Puts the parts together in the form that all ingresses share.
+    /// Assembles the parts in the form that all ingresses share.
     fn assemble(ingress: Ingress, parts: Parts, mut oddities: Vec<Oddity>) -> Self {
         let Parts {
             method,
@@ -217,23 +218,23 @@ impl Request {
         }
     }
 
-    /// The last header of this name, which must be given in lower case.
+    /// Returns the last header of this name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         last(&self.headers, name)
     }
 
-    /// The last query parameter of this name.
+    /// Returns the last query parameter of this name.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         last(&self.query, name)
     }
 
-    /// What the ingress says under this name, when it says something.
+    /// Returns the ingress's value of this name, unless it is empty.
     pub fn context(&self, name: &str) -> Option<&str> {
         last(&self.context, name).filter(|value| !value.is_empty())
     }
 }
 
-/// What an ingress decodes, before it is brought to the common form.
+/// The parts that an ingress decodes, before they are normalized.
 struct Parts {
     method: Option<String>,
     path: String,
@@ -245,7 +246,7 @@ struct Parts {
     body: Option<Box<str>>,
 }
 
-/// The last value of `name`: what API Gateway keeps of a repeated parameter.
+/// Returns the last value of `name`, the one that API Gateway keeps of a repeated parameter.
 pub fn last<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs
         .iter()
@@ -254,32 +255,32 @@ pub fn last<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// Something in a payload or a hit that is not as it should be. It never stops a hit; it is stored with the event.
+/// A fault in a payload or a hit. It never stops a hit; it is stored with the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Oddity {
-    /// A part of the payload has another type than the ingress gives it.
+    /// A part of the payload has a different type than the ingress uses.
     WrongType,
-    /// The same key stood twice in one object of the payload; the first was kept, since what API Gateway writes itself stands
-    /// before what a visitor can inject.
+    /// A key occurred twice in one object of the payload; the first was kept, since API Gateway's own keys come before
+    /// those that a visitor can inject.
     DuplicateKey,
-    /// A percent-escape or text that is not UTF-8, replaced by U+FFFD; or a `%` that begins no escape, kept.
+    /// A percent-escape or text is not UTF-8 and was replaced by U+FFFD; or a `%` begins no escape and was kept.
     InvalidEncoding,
-    /// NUL or another control character in a name or value.
+    /// A name or value contains NUL or another control character.
     ControlCharacter,
     /// The payload has no usable client address.
     NoAddress,
-    /// Fewer forwarded addresses than trusted proxies; the connection's own address was taken.
+    /// There are fewer forwarded addresses than trusted proxies; the connection's own address was used.
     ShortForwardedFor,
-    /// The address is that of a proxy which is not trusted: a private one, with a header that names another.
+    /// The address is that of an untrusted proxy: a private one, with a header that names another.
     ProxyAddress,
-    /// The receive time is missing or not a time; the function's clock was taken.
+    /// The time of receipt is missing or not a time; the function's clock was used.
     NoTime,
-    /// More parameters or headers than are kept.
+    /// There are more parameters or headers than are kept.
     TooMany,
 }
 
 impl Oddity {
-    /// The name stored with the event.
+    /// Returns the name stored with the event.
     pub const fn name(self) -> &'static str {
         match self {
             Self::WrongType => "wrong_type",
@@ -295,21 +296,21 @@ impl Oddity {
     }
 }
 
-/// Why a payload is not an HTTP request.
+/// The reason why a payload is not an HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Not JSON at all.
+    /// The payload is not JSON.
     NotJson,
-    /// JSON, but not an object.
+    /// The payload is JSON, but not an object.
     NotAnObject,
-    /// An object without the mark of any ingress.
+    /// The payload is an object without the distinctive members of any ingress.
     UnknownIngress,
-    /// An event of another service, such as an S3 notification: nobody is waiting for an image.
+    /// The payload is an event of another service, such as an S3 notification: nobody waits for an image.
     Foreign(&'static str),
 }
 
 impl DecodeError {
-    /// The reason as one word, for counting.
+    /// Returns the reason as one word, for counting.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NotJson => "not_json",
@@ -336,8 +337,8 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Recognises events that are no HTTP requests by the marks that AWS documents for them.
-fn foreign(top: &Entries<'_>) -> Option<&'static str> {
+/// Recognizes events that are not HTTP requests by the members that AWS documents for them.
+fn detect_foreign_service(top: &Entries<'_>) -> Option<&'static str> {
     if let Some(records) = top.get("Records") {
         let known = [
             ("\"aws:s3\"", "S3"),
@@ -366,13 +367,13 @@ fn foreign(top: &Entries<'_>) -> Option<&'static str> {
     None
 }
 
-/// Up to so many names, comparing each with all others takes less time than hashing them.
+/// The number of names up to which comparing each with all others takes less time than hashing them.
 const FEW_NAMES: usize = 32;
 
-/// The members of a JSON object in their order, values unread.
+/// The members of a JSON object in their order, with unparsed values.
 ///
-/// `serde_json::Value` would keep the last of two equal keys and lose that there were two; a visitor who can inject a key
-/// could then replace what API Gateway wrote.
+/// `serde_json::Value` would keep the last of two equal keys without a trace of the first; a visitor who can inject a
+/// key could then replace API Gateway's.
 #[derive(Debug, Default)]
 pub(crate) struct Entries<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -380,7 +381,7 @@ pub(crate) struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Reads `raw` when it is an object.
+    /// Parses `raw` if it is an object.
     pub(crate) fn read(raw: &'a RawValue) -> Option<Self> {
         serde_json::from_str(raw.get()).ok()
     }
@@ -393,12 +394,12 @@ impl<'a> Entries<'a> {
             .filter(|value| value.get() != "null")
     }
 
-    /// The member as text; numbers and booleans as they are written.
+    /// Returns the member as text; numbers and booleans as they are written.
     pub(crate) fn text(&self, name: &str, oddities: &mut Vec<Oddity>) -> Option<String> {
         self.get(name).map(|raw| text(raw, oddities))
     }
 
-    /// The member as an object; anything else is noted and read as an empty one.
+    /// Returns the member as an object; anything else is noted and returned as an empty one.
     pub(crate) fn object(&self, name: &str, oddities: &mut Vec<Oddity>) -> Self {
         let Some(raw) = self.get(name) else {
             return Self::default();
@@ -413,7 +414,7 @@ impl<'a> Entries<'a> {
         entries
     }
 
-    /// The members as names and texts.
+    /// Returns the members as names and texts.
     pub(crate) fn pairs(&self, oddities: &mut Vec<Oddity>) -> Pairs {
         self.members
             .iter()
@@ -421,7 +422,7 @@ impl<'a> Entries<'a> {
             .collect()
     }
 
-    /// Members of arrays, one pair per element; from `single` where there is no `multiple`.
+    /// Returns the members of arrays, one pair per element; from `single` if there is no `multiple`.
     pub(crate) fn repeated_pairs(&self, multiple: &str, single: &str, oddities: &mut Vec<Oddity>) -> Pairs {
         if self.get(multiple).is_none() {
             return self.object(single, oddities).pairs(oddities);
@@ -440,8 +441,8 @@ impl<'a> Entries<'a> {
         pairs
     }
 
-    /// The members at these paths, under these names.
-    pub(crate) fn picked(&self, wanted: &[(&str, &[&str])], oddities: &mut Vec<Oddity>) -> Pairs {
+    /// Returns the members at these paths, under these names.
+    pub(crate) fn pick(&self, wanted: &[(&str, &[&str])], oddities: &mut Vec<Oddity>) -> Pairs {
         let mut pairs = Pairs::new();
         for (name, path) in wanted {
             let found = match path {
@@ -449,7 +450,7 @@ impl<'a> Entries<'a> {
                 [object, member] => self.object(object, oddities).get(member),
                 _ => None,
             };
-            // Numbers are numbers here: the epoch, an account.
+            // Numbers are expected here: the epoch, an account.
             let plain = &mut Vec::new();
             pairs.extend(found.map(|raw| ((*name).to_owned(), text(raw, plain))));
         }
@@ -460,7 +461,7 @@ impl<'a> Entries<'a> {
         self.members.is_empty()
     }
 
-    /// What is wrong with the members' names.
+    /// Returns the faults of the members' names.
     pub(crate) fn oddities(&self) -> Vec<Oddity> {
         self.repeated.then_some(Oddity::DuplicateKey).into_iter().collect()
     }
@@ -502,7 +503,7 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Entries<'a> {
     }
 }
 
-/// A member's name; borrowed from the payload unless something in it is escaped.
+/// The name of a member; borrowed from the payload unless it contains escapes.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for Name<'de> {
@@ -527,14 +528,14 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
     }
 }
 
-/// A JSON value as text: a string's contents, `null` as nothing, anything else as it is written.
+/// Returns a JSON value as text: a string's contents, `null` as an empty text, anything else as it is written.
 pub(crate) fn text(raw: &RawValue, oddities: &mut Vec<Oddity>) -> String {
     let source = raw.get();
     match source.as_bytes().first() {
-        // Nothing in it is escaped.
+        // The string contains no escapes.
         Some(b'"') if !source.contains('\\') => source[1..source.len() - 1].to_owned(),
         Some(b'"') => serde_json::from_str(source).unwrap_or_else(|_| {
-            // A lone surrogate is the one thing that is a JSON string and not text.
+            // Only a lone surrogate is a JSON string but not text.
             oddities.push(Oddity::InvalidEncoding);
             source.trim_matches('"').to_owned()
         }),
@@ -546,7 +547,7 @@ pub(crate) fn text(raw: &RawValue, oddities: &mut Vec<Oddity>) -> String {
     }
 }
 
-/// Percent-decodes; bytes that are no UTF-8 become U+FFFD and are noted.
+/// Decodes percent-escapes; bytes that are not UTF-8 become U+FFFD and are noted.
 pub(crate) fn decode_text(text: &str, oddities: &mut Vec<Oddity>) -> String {
     if !text.contains('%') {
         return text.to_owned();
@@ -558,7 +559,7 @@ pub(crate) fn decode_text(text: &str, oddities: &mut Vec<Oddity>) -> String {
     decoded.into_owned()
 }
 
-/// Whether a `%` is not followed by two hexadecimal digits.
+/// Returns true if a `%` is not followed by two hexadecimal digits.
 fn has_broken_escape(text: &[u8]) -> bool {
     let places = text.iter().enumerate().filter(|(_, byte)| **byte == b'%');
     let broken = |(place, _): (usize, &u8)| {
@@ -577,7 +578,7 @@ pub(crate) fn decode_form(text: &str, oddities: &mut Vec<Oddity>) -> String {
     }
 }
 
-/// The names and values of a query as they stand in it, in their order.
+/// Returns the names and values of a query as written, in their order.
 pub(crate) fn split_query(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query
         .split('&')
@@ -585,14 +586,14 @@ pub(crate) fn split_query(query: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|part| part.split_once('=').unwrap_or((part, "")))
 }
 
-/// A query's names and values, decoded, in their order.
+/// Returns the decoded names and values of a query, in their order.
 pub(crate) fn parse_query(query: &str, oddities: &mut Vec<Oddity>) -> Pairs {
     split_query(query)
         .map(|(name, value)| (decode_form(name, oddities), decode_form(value, oddities)))
         .collect()
 }
 
-/// The body of a proxy payload as JSON text: itself where it is JSON, else as a JSON string.
+/// Returns the body of a proxy payload as JSON text: unchanged if it is JSON, else as a JSON string.
 pub(crate) fn body(top: &Entries<'_>, oddities: &mut Vec<Oddity>) -> Option<Box<str>> {
     let body = top.text("body", oddities).filter(|body| !body.is_empty())?;
     let encoded = top.get("isBase64Encoded").is_some_and(|raw| raw.get() == "true");

@@ -1,8 +1,8 @@
 //! The passthrough document of a non-proxy REST integration, and its reply.
 //!
-//! `mapping-templates/passthrough.vtl` makes the document; [`document`] makes the same one natively for the local stage.
-//! The reply is the bare base64 string that the integration response's `CONVERT_TO_BINARY` decodes: status and headers of
-//! the answer are constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
+//! `mapping-templates/passthrough.vtl` makes the document; [`document`] makes the same one natively for the local server.
+//! The reply is the bare base64 string that the integration response's `CONVERT_TO_BINARY` decodes: its status and
+//! headers are constants of the API, so nothing else of [`Pixel`] can reach the visitor through this ingress.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{Entries, Ingress, Pairs, Parts, Request, last};
 use crate::hit::pixel::Pixel;
 
-/// The keys of `context`: the console's eighteen, and the three that the pixel needs.
+/// The keys of `context`: the console's eighteen, and three more that the pixel needs.
 pub const CONTEXT: [&str; 21] = [
     "account-id",
     "api-id",
@@ -39,7 +39,7 @@ pub const CONTEXT: [&str; 21] = [
     "domain-name",
 ];
 
-/// Decodes the document. Anything may be missing from it, and nothing in it can make this fail.
+/// Decodes the document. Any part may be missing, and no content can make this fail.
 pub(crate) fn decode(top: &Entries<'_>) -> Request {
     let mut oddities = top.oddities();
     let params = top.object("params", &mut oddities);
@@ -68,7 +68,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
     )
 }
 
-/// The resource's path with what its `{names}` matched.
+/// Returns the resource's path with the values of its `{names}`.
 fn path(resource: &str, parameters: &Pairs) -> String {
     parameters.iter().fold(resource.to_owned(), |path, (name, value)| {
         path.replace(&format!("{{{name}}}"), value)
@@ -76,41 +76,41 @@ fn path(resource: &str, parameters: &Pairs) -> String {
     })
 }
 
-/// The reply: the image as a base64 JSON string.
+/// Encodes the reply: the image as a base64 JSON string.
 pub(crate) fn reply(pixel: &Pixel) -> String {
     format!("\"{}\"", STANDARD.encode(pixel.content.bytes()))
 }
 
-/// What the stage knows of one request when it makes the document.
+/// The request data from which the local server makes the document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
-    /// What the resource's path template matched.
+    /// The values matched by the resource's path template.
     pub path: Pairs,
-    /// The decoded query; of repeated names the last is kept, as API Gateway does.
+    /// The decoded query; the last of repeated names is kept, as API Gateway does.
     pub query: Pairs,
-    /// Headers, names as the client wrote them; of repeated names the last is kept.
+    /// The headers, with names as the client wrote them; the last of repeated names is kept.
     pub headers: Pairs,
-    /// Stage variables.
+    /// The stage variables of API Gateway.
     pub stage_variables: Pairs,
-    /// `context`, by the names in [`CONTEXT`]; the others are empty.
+    /// The values of `context`, by the names in [`CONTEXT`]; the others are empty.
     pub context: Pairs,
     /// The body, which the template passes on as JSON.
     pub body: Option<Value>,
 }
 
-/// The document that the mapping template makes of this request.
+/// Returns the document that the mapping template makes of this request.
 pub fn document(request: &Document) -> Value {
     serde_json::to_value(Members::from_document(request))
         .unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
 }
 
-/// The same as JSON text.
+/// Returns the document of [`document`] as JSON text.
 pub fn text(request: &Document) -> String {
     serde_json::to_string(&Members::from_document(request))
         .unwrap_or_else(|error| unreachable!("maps of strings are JSON: {error}"))
 }
 
-/// The document's members.
+/// The members of the document.
 #[derive(Serialize)]
 struct Members<'a> {
     #[serde(rename = "body-json")]
@@ -136,7 +136,7 @@ struct Params<'a> {
     header: Object<'a>,
 }
 
-/// Names, each once, with their values.
+/// Unique names with their values.
 struct Object<'a>(Vec<(&'a str, &'a str)>);
 
 impl Serialize for Object<'_> {
@@ -161,7 +161,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Of repeated names the last is kept. They are sorted: names that differ in case alone are one name when they are read, and the
+/// Keeps the last of repeated names. They are sorted: readers treat names that differ only in case as one name, and the
 /// order decides which of them is last.
 fn object(pairs: &Pairs) -> Object<'_> {
     let kept: BTreeMap<_, _> = pairs

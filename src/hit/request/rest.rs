@@ -1,4 +1,4 @@
-//! REST API with proxy integration (payload 1.0), also what an HTTP API makes when it is asked for that payload.
+//! REST API with proxy integration (payload 1.0); an HTTP API sends the same payload if it is configured to.
 //!
 //! The reply has exactly the keys of payload 1.0: API Gateway answers 502 to any other. The image reaches the visitor
 //! only when the API's `binaryMediaTypes` holds `*/*`.
@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::{Entries, Ingress, Parts, Request};
 use crate::hit::pixel::Pixel;
 
-/// Where payload 1.0 keeps what the passthrough template calls by these names, below `requestContext`.
+/// The paths in payload 1.0, below `requestContext`, of the values that the passthrough template gives these names.
 const CONTEXT: [(&str, &[&str]); 20] = [
     ("account-id", &["accountId"]),
     ("api-id", &["apiId"]),
@@ -46,7 +46,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
     let mut oddities = top.oddities();
     let context = top
         .object("requestContext", &mut oddities)
-        .picked(&CONTEXT, &mut oddities);
+        .pick(&CONTEXT, &mut oddities);
     let query = top.repeated_pairs(
         "multiValueQueryStringParameters",
         "queryStringParameters",
@@ -71,7 +71,7 @@ pub(crate) fn decode(top: &Entries<'_>) -> Request {
     )
 }
 
-/// The reply.
+/// Encodes the reply.
 pub(crate) fn reply(pixel: &Pixel) -> String {
     let mut response = ApiGatewayProxyResponse::default();
     response.status_code = pixel.status.code().into();
@@ -91,22 +91,22 @@ pub(crate) fn reply(pixel: &Pixel) -> String {
 
 #[cfg(feature = "cli")]
 pub(crate) mod stage {
-    //! The payload as the local stage makes it.
+    //! The payload as the local server makes it.
 
     use serde_json::{Map, Value, json};
 
     use crate::hit::request::Pairs;
     use crate::hit::request::http_request::HttpRequest;
 
-    /// The payload of a request.
-    pub(crate) fn payload(arrived: &HttpRequest) -> Value {
-        let query = arrived.decoded_query();
+    /// Builds the payload of a request.
+    pub(crate) fn payload(request: &HttpRequest) -> Value {
+        let query = request.decoded_query();
         json!({
             "resource": "/{proxy+}",
-            "path": arrived.path,
-            "httpMethod": arrived.method,
-            "headers": last(&arrived.headers),
-            "multiValueHeaders": all(&arrived.headers),
+            "path": request.path,
+            "httpMethod": request.method,
+            "headers": last(&request.headers),
+            "multiValueHeaders": all(&request.headers),
             "queryStringParameters": last(&query),
             "multiValueQueryStringParameters": all(&query),
             "pathParameters": null,
@@ -115,16 +115,16 @@ pub(crate) mod stage {
                 "accountId": "123456789012",
                 "apiId": "local",
                 "stage": "local",
-                "httpMethod": arrived.method,
+                "httpMethod": request.method,
                 "resourcePath": "/{proxy+}",
-                "domainName": arrived.header("host"),
-                "requestId": arrived.id,
-                "extendedRequestId": arrived.id,
-                "requestTimeEpoch": arrived.time.timestamp_millis(),
-                "identity": {"sourceIp": arrived.peer_text(), "userAgent": arrived.header("user-agent")},
+                "domainName": request.header("host"),
+                "requestId": request.id,
+                "extendedRequestId": request.id,
+                "requestTimeEpoch": request.time.timestamp_millis(),
+                "identity": {"sourceIp": request.peer_text(), "userAgent": request.header("user-agent")},
             },
-            "body": arrived.body_text(),
-            "isBase64Encoded": arrived.body.is_some(),
+            "body": request.body_text(),
+            "isBase64Encoded": request.body.is_some(),
         })
     }
 
