@@ -18,18 +18,18 @@ use crate::terminal::{json_line, printable};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How many hits at most
+    /// The maximum number of hits
     #[arg(long, short = 'n', default_value_t = 20, allow_negative_numbers = true, value_parser = super::whole(1..=10_000_u32))]
     limit: u32,
     /// Print whole events as JSON, one per line
     #[arg(long)]
     json: bool,
-    /// Wait for more and print them as they come
+    /// Wait for more hits and print them as they arrive
     #[arg(long, short)]
     follow: bool,
 }
 
-/// How often a followed destination is asked.
+/// The interval between requests to a followed destination.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -65,7 +65,7 @@ enum Source {
     Remote(Box<Deliverer>),
 }
 
-/// One hit and, in a store, its number.
+/// One hit with its number in a store.
 struct Found {
     number: Option<i64>,
     document: Value,
@@ -91,7 +91,7 @@ impl Source {
     }
 }
 
-/// The latest events of an index, oldest first.
+/// Returns the latest events of an index, oldest first.
 async fn search(deliverer: &Deliverer, limit: u32) -> anyhow::Result<Vec<Found>> {
     let target = deliverer.target();
     let url = format!(
@@ -129,7 +129,7 @@ async fn search(deliverer: &Deliverer, limit: u32) -> anyhow::Result<Vec<Found>>
         .collect())
 }
 
-/// What was printed before.
+/// The hits that were printed before.
 #[derive(Default)]
 struct Seen {
     number: Option<i64>,
@@ -161,7 +161,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// Prints hits; false when nobody reads them any more.
+    /// Prints hits; returns false when nobody reads them any more.
     fn print(&mut self, hits: &[Value]) -> anyhow::Result<bool> {
         let mut out = std::io::stdout().lock();
         let mut write = |line: String| writeln!(out, "{line}");

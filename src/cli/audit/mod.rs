@@ -32,37 +32,37 @@ use crate::terminal::{print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The first moment: a day or an RFC 3339 time, in UTC where it names no zone
+    /// The first moment: a day or an RFC 3339 time, in UTC if it names no time zone
     #[arg(long, value_name = "TIME", value_parser = super::moment)]
     from: DateTime<Utc>,
     /// The first moment after it
     #[arg(long, value_name = "TIME", value_parser = super::moment)]
     to: DateTime<Utc>,
-    /// The stage's access log: of `pixel serve --access-log`, or of the deployed API, as lines or as
-    /// `aws logs filter-log-events` prints it
+    /// The access log: of `pixel serve --access-log`, or of the deployed API, as lines or as printed by `aws logs
+    /// filter-log-events`
     #[arg(long, value_name = "FILE", group = "stage")]
     access_log: Vec<PathBuf>,
-    /// The ids of what the stage answered, one in a line
+    /// The ids of the answered hits, one per line
     #[arg(long, value_name = "FILE", group = "stage")]
     ids: Option<PathBuf>,
-    /// How much the stage answered, as API Gateway's metric `Count` says; numbers alone are compared then, and only ids are
-    /// exact: it also counts what no function is asked for, as `/opt-out`
+    /// The number of answered requests, as API Gateway's metric `Count` reports it. Only numbers are compared then, which is
+    /// less exact than ids: the metric also counts requests that reach no function, such as `/opt-out`
     #[arg(long, value_name = "NUMBER", group = "stage")]
     count: Option<u64>,
-    /// The same as `aws cloudwatch get-metric-data` or `get-metric-statistics` prints it of the metric `Count`
+    /// A file with the metric `Count` as `aws cloudwatch get-metric-data` or `get-metric-statistics` prints it
     #[arg(long, value_name = "FILE", group = "stage")]
     metrics: Vec<PathBuf>,
-    /// The same, asked of `CloudWatch` by the API's dimensions, as in `ApiName=pixel,Stage=prod` (REST) or `ApiId=a1b2c3` (HTTP);
-    /// where it has detailed metrics, `Method=GET,Resource=/pixel.gif` with them counts that one alone
+    /// Read the metric `Count` from `CloudWatch`, for the API with these dimensions, as in `ApiName=pixel,Stage=prod` (REST)
+    /// or `ApiId=a1b2c3` (HTTP); with detailed metrics, add `Method=GET,Resource=/pixel.gif` to count only that resource
     #[arg(long, value_name = "DIMENSIONS", group = "stage")]
     api: Option<Dimensions>,
-    /// Where `CloudWatch` is [default: `https://monitoring.$AWS_REGION.amazonaws.com`]
+    /// The address of `CloudWatch` [default: `https://monitoring.$AWS_REGION.amazonaws.com`]
     #[arg(long, value_name = "URL", requires = "api")]
     endpoint: Option<String>,
     /// The function's log, or what `pixel serve` wrote to stderr
     #[arg(long, value_name = "FILE")]
     log: Vec<PathBuf>,
-    /// A queue on the way, or a dead-letter queue, as `sqs://HOST/ACCOUNT/QUEUE`
+    /// A queue before the destination, or a dead-letter queue, as `sqs://HOST/ACCOUNT/QUEUE`
     #[arg(long, value_name = "URL")]
     queue: Vec<String>,
     #[command(flatten)]
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         lines(path, |line| told.read(line))?;
     }
     if let Answered::Number(_) = stage {
-        // A log may be of a longer time.
+        // A log may cover a longer time.
         told.held.retain(|_, time| window.holds(*time));
     }
     if stage.is_empty() {
@@ -114,7 +114,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the stage answered.
+/// Reads the answered hits from the source that the arguments name.
 async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyhow::Result<Answered> {
     if let Some(number) = arguments.count {
         return Ok(Answered::Number(number));
@@ -158,7 +158,7 @@ async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyho
     Ok(Answered::Ids(ids))
 }
 
-/// The count of files that `aws cloudwatch` has printed.
+/// Returns the count from files that `aws cloudwatch` has printed.
 fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered> {
     let minute = |time: DateTime<Utc>| time.timestamp_millis() % 60_000 == 0;
     ensure!(
@@ -190,7 +190,7 @@ fn number(counted: &Counted) -> Answered {
     Answered::Number(counted.requests)
 }
 
-/// `CloudWatch` in one region.
+/// A client of `CloudWatch` in one region.
 #[derive(Debug)]
 struct Metrics {
     base: String,
@@ -208,7 +208,7 @@ impl Endpoint for Metrics {
 }
 
 impl Metrics {
-    /// At an address, or at AWS's own of a region.
+    /// Creates a client for an address, or for AWS's own in a region.
     fn new(endpoint: Option<&str>, region: Option<&str>) -> anyhow::Result<Self> {
         let region = region.context("CloudWatch is asked in a region; set `AWS_REGION`")?;
         let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
@@ -239,7 +239,7 @@ impl Metrics {
     }
 }
 
-/// Answers of `CloudWatch` to one question; each holds up to 100,800 periods, and a window has fewer.
+/// The maximum number of pages of one query; a page holds up to 100,800 periods, and a window has fewer.
 const PAGES: usize = 20;
 
 async fn asked_count(
@@ -281,7 +281,7 @@ async fn asked_count(
     bail!("CloudWatch at {base} goes on without end; ask for a shorter time")
 }
 
-/// The lines of a file; of an export its messages.
+/// Calls a function for each line of a file, or for each message of a log export.
 fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
     let broken = || format!("the file `{}`", path.display());
     let mut file = BufReader::new(File::open(path).with_context(broken)?);
@@ -326,7 +326,7 @@ async fn places(
     };
     let ids: BTreeSet<&str> = match stage {
         Answered::Ids(ids) => ids.iter().map(String::as_str).collect(),
-        // What is there, too, is not to count twice.
+        // Events that are there, too, must not count twice.
         Answered::Number(_) => fallback.ids(told).chain(told.held.keys()).map(String::as_str).collect(),
     };
     let ids: Vec<&str> = ids.into_iter().collect();
@@ -342,7 +342,7 @@ async fn places(
     })
 }
 
-/// The messages of the queues on the way.
+/// Returns the number of messages in the queues before the destination.
 async fn waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> {
     let region = super::environment().get("AWS_REGION").cloned();
     let mut queued = 0;
@@ -356,7 +356,8 @@ async fn waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> 
     Ok(queued)
 }
 
-/// What a fallback holds that can be looked into: of the ids, or of the window. One that no event has come to is not there yet.
+/// Returns what a fallback that can be searched holds: the events of the ids, or of the window. A fallback without events
+/// may not exist yet.
 async fn in_fallback(
     config: &Config,
     fallback: &Destination,
@@ -404,12 +405,12 @@ fn in_file(path: &Path, ids: &[&str], window: &Window) -> anyhow::Result<Option<
     Ok(Some(holding))
 }
 
-/// The events of a window: those of a time.
+/// Returns the query for the events of a window, by their time.
 fn range(window: &Window) -> Value {
     json!({"range": {"@timestamp": {"gte": format_iso(window.from), "lt": format_iso(window.to)}}})
 }
 
-/// All ids of a window.
+/// Returns all ids of a window.
 async fn find_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<Holding> {
     let _ = search(deliverer, "_refresh", &Value::Null).await;
     let (mut ids, mut pages) = (Vec::new(), Pages::new(deliverer, range(window)));
@@ -421,13 +422,13 @@ async fn find_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<H
     Ok(hold_ids(ids))
 }
 
-/// Ids asked for at once; servers take 65,536 terms, and each answer has as many hits.
+/// The number of ids in one request; servers take 65,536 terms, and each response has as many hits.
 const AT_ONCE: usize = 1_000;
 
-/// None where there is no such index; a collection does not say.
+/// Returns the events of an index; none if there is no such index. A collection does not report that.
 async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Option<Holding>> {
-    // What was written is to be found, however seldom the index refreshes; a collection does so by itself and knows no such
-    // request.
+    // Searches must find what was written, however seldom the index refreshes; a collection refreshes by itself and knows no
+    // such request.
     let _ = search(deliverer, "_refresh", &Value::Null).await;
     let count = search(deliverer, "_count", &json!({ "query": range(window) })).await?;
     if !deliverer.target().serverless && count["_shards"]["total"] == 0 {
@@ -438,11 +439,11 @@ async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyho
         found: BTreeMap::new(),
     };
     for some in ids.chunks(AT_ONCE) {
-        // Twice as many as there should be, so that what is there twice shows.
+        // Twice as many as there should be, so that duplicates are found.
         let query = json!({
             "size": (some.len() * 2).min(10_000),
             "_source": ["event.id"],
-            // A time-series collection gives documents ids of its own.
+            // A time-series collection gives documents its own ids.
             "query": {"bool": {"should": [{"ids": {"values": some}}, {"terms": {"event.id": some}}]}},
         });
         let answer = search(deliverer, "_search", &query).await?;
@@ -487,7 +488,7 @@ async fn search(deliverer: &Deliverer, what: &str, body: &Value) -> anyhow::Resu
     );
     let answer: Value =
         serde_json::from_str(&text).with_context(|| format!("{target} answered something that is not an index's"))?;
-    // An answer of some shards only would miss hits that are there.
+    // A response of only some shards would miss hits that are there.
     let failed = answer
         .pointer("/_shards/failed")
         .and_then(Value::as_u64)
