@@ -17,10 +17,10 @@ use crate::terminal::{json_line, print, print_message};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Delete what is older: `90d`, `12w`, `3mo`, `1y`; a number alone is days
+    /// Delete what is older: `90d`, `12w`, `3mo`, `1y`; a number alone means days
     #[arg(long, value_name = "DURATION", value_parser = super::days)]
     older_than: u32,
-    /// Say what would be deleted and delete nothing
+    /// Report what would be deleted and delete nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON

@@ -19,7 +19,7 @@ use crate::terminal::{print, printable};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Say what would change and change nothing
+    /// Report what would change and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON
@@ -27,17 +27,17 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// What was found.
+/// The number of events and of changes.
 #[derive(Default)]
 struct Summary {
     events: u64,
-    /// Events whose class or reasons change, or that another version of the rules classed.
+    /// Events whose class or reasons change, or that another version of the rules classified.
     changed: u64,
-    /// By the class before and now, of events whose class changes.
+    /// The number of events whose class changes, by the class before and now.
     classes: BTreeMap<(String, &'static str), u64>,
 }
 
-/// Classes stored events by the rules of this version.
+/// Classifies stored events by the rules of this version.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     super::runtime()?.block_on(async {
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 impl Summary {
-    /// Counts an event; whether it changes.
+    /// Counts an event and returns true if it changes.
     fn count(&mut self, document: &Value, now: &Visit) -> bool {
         self.events += 1;
         let before = &document["visit"];
@@ -79,7 +79,7 @@ impl Summary {
     }
 }
 
-/// The events that are part of bursts.
+/// Returns the numbers of the events that are part of bursts.
 async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
     let mut touches = Vec::new();
     let each = archive.each(None, |page| {
@@ -93,7 +93,8 @@ async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
     Ok(burst::find(&touches))
 }
 
-/// Classes the bursts among a file's events since a time, in milliseconds: how many events changed. Beside a running server.
+/// Classifies the bursts among a file's events since a time, in milliseconds, and returns the number of changed events. A
+/// server may be running.
 pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
     let file = File::open(path)?;
     let rows = file.find_events_of_many_codes(since, BURST_CODES)?;
@@ -117,12 +118,12 @@ pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
     Ok(file.rewrite(&changes)?)
 }
 
-/// A visit as it is stored.
+/// Converts a visit to JSON, as it is stored.
 fn visit(visit: &Visit) -> Value {
     json!({"class": visit.class.name(), "reasons": visit.reasons, "rules": RULES})
 }
 
-/// The class of a stored event, by what is stored of its hit and of those around it.
+/// Classifies a stored event again, from what is stored of its hit and of those around it.
 fn again(document: &Value, bursts: &HashSet<u64>) -> Visit {
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
     let headers = &document["params"]["header"];

@@ -1,4 +1,4 @@
-//! Where commands store many events: any destination, behind one face.
+//! The writer of many events to any destination.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::hit::event::Event;
 use crate::hit::outcome::Outcome;
 use crate::sqlite::Store;
 
-/// How long a server may take for its first answer: one of OpenSearch Serverless that sleeps takes half a minute.
+/// The timeout of a server's first response: OpenSearch Serverless that sleeps takes half a minute.
 const REACH: Duration = Duration::from_mins(1);
 
-/// Messages under way to a queue or stream at the same time.
+/// The number of concurrent messages to a queue or stream.
 const MESSAGES: usize = 32;
 
 /// An open destination.
@@ -47,8 +47,8 @@ impl Sink {
         }
     }
 
-    /// How many batches to deliver at the same time: while an index answers one, it works on another. A file has one writer,
-    /// and is to have the events in their order.
+    /// Returns the number of batches to deliver at the same time: while an index answers one, it works on another. A file
+    /// has one writer, and gets the events in their order.
     pub(super) const fn under_way(&self) -> usize {
         match self {
             Self::Store(_) | Self::Message(_) => 1,
@@ -56,7 +56,7 @@ impl Sink {
         }
     }
 
-    /// Delivers a batch, and says of each event in its place what became of it.
+    /// Delivers a batch and returns the outcome of each event, in their order.
     pub(super) async fn deliver(self, events: Vec<Event>) -> Vec<Outcome> {
         match self {
             Self::Store(store) => store.store_all(events).await,
@@ -69,7 +69,7 @@ impl Sink {
         }
     }
 
-    /// The index that it is.
+    /// Returns the index, if it is one.
     pub(super) fn index(&self) -> Option<&Deliverer> {
         match self {
             Self::Index(deliverer) => Some(deliverer),
@@ -77,7 +77,7 @@ impl Sink {
         }
     }
 
-    /// The same for one who still needs the events.
+    /// Delivers a batch and returns the events with their outcomes.
     pub(super) async fn deliver_kept(self, events: Vec<Event>) -> (Vec<Event>, Vec<Outcome>) {
         match self {
             Self::Index(deliverer) => {
@@ -92,7 +92,7 @@ impl Sink {
         }
     }
 
-    /// Leaves a tidy file behind.
+    /// Closes the file cleanly.
     pub(super) fn close(self) {
         if let Self::Store(store) = self
             && let Some(store) = Arc::into_inner(store)
@@ -102,14 +102,14 @@ impl Sink {
     }
 }
 
-/// Hands over events one by one, many at the same time.
+/// Sends events one by one, many at the same time.
 async fn hand_over(way: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outcome> {
     let turns = Arc::new(Semaphore::new(MESSAGES));
     let mut tasks = Vec::with_capacity(events.len());
     for event in events {
         let (way, turns) = (Arc::clone(&way), Arc::clone(&turns));
         tasks.push(tokio::spawn(async move {
-            // Never closed.
+            // The semaphore is never closed.
             let _turn = turns.acquire().await;
             way.deliver(&event, BulkTimeouts::default().budget).await.outcome
         }));
@@ -124,7 +124,7 @@ async fn hand_over(way: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outco
     outcomes
 }
 
-/// Whether anybody answers at all; a batch would be tried for long before it says so.
+/// Checks that the server answers at all; a batch would be retried for long before it failed.
 async fn reach(deliverer: &Deliverer) -> anyhow::Result<()> {
     let target = deliverer.target();
     let url = format!("{}/", target.base);

@@ -1,4 +1,4 @@
-//! Where the command line's questions are answered.
+//! The store that answers the command line's queries.
 
 use anyhow::Context;
 
@@ -13,7 +13,7 @@ use crate::query::{Cursor, Filter, ParameterError, Parameters, Query, QueryError
 use crate::setup::server::explain;
 use crate::sqlite::Reader;
 
-/// A file or an index.
+/// A file or an index that answers queries.
 pub(super) enum Source {
     File(Box<Reader>),
     Index(Box<Deliverer>),
@@ -77,7 +77,7 @@ impl Source {
         })
     }
 
-    /// A parameter is an option here, and of an index it is said what to do when nobody answers.
+    /// Names parameters as options and, if an index does not answer, adds what to do.
     fn explained<T>(&self, result: Result<T, QueryError>) -> anyhow::Result<T> {
         result.map_err(|error| match (error, self) {
             (QueryError::Parameter(error), _) => WrongOption(error).into(),
@@ -91,13 +91,13 @@ impl Source {
     }
 }
 
-/// An option that is wrong.
+/// The error of a wrong option.
 #[derive(Debug)]
 pub(super) struct WrongOption(pub(super) ParameterError);
 
 impl std::fmt::Display for WrongOption {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The message names parameters as the HTTP interface knows them.
+        // The message names parameters as in the HTTP API.
         let options = Parameters::QUESTION.iter().fold(self.0.remedy.clone(), |remedy, name| {
             remedy.replace(&format!("`{name}`"), &format!("`--{name}`"))
         });

@@ -1,12 +1,12 @@
-//! The state of a visualization. Every parameter is written out: the programs complete what is missing only on the top
-//! level, and newer ones read the nested ones without looking whether they are there.
+//! The state of a visualization. Every parameter is written out: the programs add missing ones only on the top level, and
+//! newer ones read nested ones without checking that they exist.
 
 use serde_json::{Map, Value, json};
 
 use super::SourceError;
 use super::source::{Bucket, Kind, Metric, Of, Panel};
 
-/// The state of a panel's visualization.
+/// Returns the state of a panel's visualization.
 pub(super) fn state(
     panel: &Panel,
     specification: impl Fn() -> Result<String, SourceError>,
@@ -73,12 +73,12 @@ fn metric_aggregation(metric: &Metric) -> (&'static str, Value) {
     (kind, params)
 }
 
-/// What the programs call "JSON input": a text, whose members they put into the aggregation that they send.
+/// Returns the "JSON input" of an aggregation: a text whose members the programs add to the aggregation that they send.
 fn json_input(members: &Value) -> Value {
     members.to_string().into()
 }
 
-/// Ordered by the first number, which has the id 1.
+/// Returns a grouping, ordered by the first number, which has the id 1.
 fn bucket(bucket: &Bucket) -> (&'static str, Value) {
     let (kind, mut params, label) = match bucket {
         Bucket::Time => (
@@ -165,7 +165,7 @@ fn axes(panel: &Panel) -> Value {
     Value::Object(params)
 }
 
-/// A horizontal bar is a histogram on its side.
+/// Returns the type of the visualization; a horizontal bar is a rotated histogram.
 const fn drawn(kind: Kind) -> &'static str {
     match kind {
         Kind::Line => "line",
