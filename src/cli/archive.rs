@@ -93,7 +93,7 @@ impl Subject {
     }
 
     /// Returns true if a document belongs to the subject.
-    fn holds(&self, text: &str, document: &Value) -> bool {
+    fn matches(&self, text: &str, document: &Value) -> bool {
         let is = |pointer: &str, value: &str| document.pointer(pointer).and_then(Value::as_str) == Some(value);
         match self {
             Self::User { id, forms, recipients } => {
@@ -111,7 +111,7 @@ impl Subject {
 
 /// One stored event.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredEvent {
     place: Place,
     /// The event.
     pub(super) document: Value,
@@ -137,11 +137,11 @@ pub(super) enum Archive {
 const PAGE: usize = 1000;
 
 /// The size limit of one response: a page of the largest events.
-const ANSWER_BYTES: usize = 256 << 20;
+const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
 const DELETE_BY_QUERY: &str = "/_delete_by_query?conflicts=proceed&refresh=true&ignore_unavailable=true";
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Archive {
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
@@ -155,7 +155,7 @@ impl Archive {
                 File::open(path)?;
                 Self::File(path.clone())
             }
-            Destination::OpenSearch(target) => Self::Index(Box::new(connect::deliverer(config, target).await?)),
+            Destination::OpenSearch(target) => Self::Index(Box::new(connect::open_deliverer(config, target).await?)),
             Destination::Message(outlet) => {
                 bail!("{outlet} holds events only until they are taken from it; name where they go")
             }
@@ -166,7 +166,7 @@ impl Archive {
     pub(super) async fn each(
         &self,
         subject: Option<&Subject>,
-        mut take: impl FnMut(Vec<Stored>) -> anyhow::Result<Vec<(Stored, Value)>>,
+        mut take: impl FnMut(Vec<StoredEvent>) -> anyhow::Result<Vec<(StoredEvent, Value)>>,
     ) -> anyhow::Result<()> {
         match self {
             Self::File(path) => each_row(path, subject, take),
@@ -213,7 +213,8 @@ impl Archive {
                 let found = pages.next().await?;
                 pages.end().await;
                 // An index that does not know the field finds all events; only the documents show which ones count.
-                let is_other = |stored: &Stored| stored.document.pointer("/event/dataset") != Some(&dataset.into());
+                let is_other =
+                    |stored: &StoredEvent| stored.document.pointer("/event/dataset") != Some(&dataset.into());
                 Ok(found.is_some_and(|page| page.iter().any(is_other)))
             }
         }
@@ -273,7 +274,7 @@ impl Archive {
 fn each_row(
     path: &Path,
     subject: Option<&Subject>,
-    mut take: impl FnMut(Vec<Stored>) -> anyhow::Result<Vec<(Stored, Value)>>,
+    mut take: impl FnMut(Vec<StoredEvent>) -> anyhow::Result<Vec<(StoredEvent, Value)>>,
 ) -> anyhow::Result<()> {
     let file = File::open(path)?;
     let mut after = i64::MIN;
@@ -284,8 +285,8 @@ fn each_row(
         let mut page = Vec::new();
         for row in rows {
             let document: Value = serde_json::from_str(&row.document).context("a stored event is no JSON")?;
-            if subject.is_none_or(|subject| subject.holds(&row.document, &document)) {
-                page.push(Stored {
+            if subject.is_none_or(|subject| subject.matches(&row.document, &document)) {
+                page.push(StoredEvent {
                     place: Place::Row(row.number, row.document),
                     document,
                 });
@@ -308,7 +309,7 @@ fn each_row(
 }
 
 /// Returns the message that deleted events can still be read in a file.
-pub(super) fn still_readable(reason: &str) -> String {
+pub(super) fn explain_still_readable(reason: &str) -> String {
     format!("what was deleted can still be read in the bytes of the file or its `-wal`: {reason}; run this again")
 }
 
@@ -344,7 +345,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<Stored>>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<StoredEvent>>> {
         if self.done {
             return Ok(None);
         }
@@ -395,19 +396,19 @@ impl<'a> Pages<'a> {
     }
 }
 
-fn stored(hit: &mut Value) -> Stored {
+fn stored(hit: &mut Value) -> StoredEvent {
     let mut entry = json!({"_index": hit["_index"], "_id": hit["_id"]});
     // Elasticsearch 6 needs the type in the request; 8 has none.
     if let Some(kind) = hit.get("_type") {
         entry["_type"] = kind.clone();
     }
-    Stored {
+    StoredEvent {
         place: Place::Entry(entry),
         document: hit["_source"].take(),
     }
 }
 
-async fn update(deliverer: &Deliverer, changes: Vec<(Stored, Value)>) -> anyhow::Result<()> {
+async fn update(deliverer: &Deliverer, changes: Vec<(StoredEvent, Value)>) -> anyhow::Result<()> {
     let lines = changes.into_iter().filter_map(|(stored, change)| match stored.place {
         Place::Entry(entry) => Some([json!({"update": entry}), json!({"doc": change})]),
         Place::Row(..) => None,
@@ -479,7 +480,11 @@ async fn receive(
     let target = deliverer.target();
     let url = format!("{}{path}", target.base);
     let answer = deliverer
-        .send(ClientRequest::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .send(
+            ClientRequest::json(method, url, body),
+            MAX_RESPONSE_BYTES,
+            REQUEST_TIMEOUT,
+        )
         .await;
     answer.with_context(|| format!("asking {target}"))
 }

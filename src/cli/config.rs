@@ -191,7 +191,7 @@ async fn check(config: &Config, findings: &mut Findings) -> anyhow::Result<()> {
         Destination::Sqlite(path) => check_store(path, findings),
         Destination::Message(outlet) => check_outlet(config, outlet, findings).await,
         Destination::OpenSearch(target) => {
-            check_index(&connect::deliverer(config, target).await?, target, findings).await
+            check_index(&connect::open_deliverer(config, target).await?, target, findings).await
         }
     }
 }
@@ -249,13 +249,13 @@ async fn check_index(deliverer: &Deliverer, target: &Target, findings: &mut Find
     refuse_to_make(deliverer, target, &probe).await?;
     let mut request = target.store(&probe, true);
     let mut answer = send(deliverer, request.method, &request.url, &probe.document).await?;
-    let mut judged = verdict(answer.status, &answer.body);
-    if judged == Verdict::RefusesIds {
+    let mut verdict_of_write = verdict(answer.status, &answer.body);
+    if verdict_of_write == Verdict::RefusesIds {
         request = target.store(&probe, false);
         answer = send(deliverer, request.method, &request.url, &probe.document).await?;
-        judged = verdict(answer.status, &answer.body);
+        verdict_of_write = verdict(answer.status, &answer.body);
     }
-    match judged {
+    match verdict_of_write {
         Verdict::Indexed | Verdict::Duplicate => findings.note(format!("ok: wrote a probe document to {target}")),
         Verdict::Retry(reason) | Verdict::Refused(reason) | Verdict::Denied(reason) => {
             bail!("{}", explain(&reason, target))

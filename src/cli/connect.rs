@@ -10,7 +10,7 @@ use crate::destination::opensearch::Target;
 use crate::destination::{Auth, Destination};
 
 /// Returns a deliverer for a target, with credentials of the usual AWS chain if it signs requests.
-pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Result<Deliverer> {
+pub(super) async fn open_deliverer(config: &Config, target: &Target) -> anyhow::Result<Deliverer> {
     let plain = |error: ClientError| anyhow::anyhow!("{error}");
     let http = http_client(config.ca_file.as_deref(), &config.timing).map_err(plain)?;
     let credentials = match target.auth {
@@ -22,7 +22,10 @@ pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Resul
 }
 
 /// Connects to a remote destination; none for a file.
-pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::Result<Option<RemoteDestination>> {
+pub(super) async fn open_remote(
+    config: &Config,
+    destination: &Destination,
+) -> anyhow::Result<Option<RemoteDestination>> {
     let signs = match destination {
         Destination::OpenSearch(target) => matches!(target.auth, Auth::SigV4 { .. }),
         Destination::Message(outlet) => matches!(outlet.auth, Auth::SigV4 { .. }),

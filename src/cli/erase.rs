@@ -149,7 +149,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
                         }
                         if let Purge::Incomplete(reason) = &done.purge {
                             readable += 1;
-                            beyond.push(format!("{place}: {}", archive::still_readable(reason)));
+                            beyond.push(format!("{place}: {}", archive::explain_still_readable(reason)));
                         }
                         erased.push(done);
                     }

@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 }
 
 /// The interval between requests to a followed destination.
-const INTERVAL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
@@ -38,7 +38,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let source = match config.destination.as_ref().context("no destination")? {
             Destination::Sqlite(path) => Source::Store(Reader::open(path)?),
             Destination::Message(outlet) => bail!("{outlet} cannot be listed; name the index that its events come to"),
-            Destination::OpenSearch(target) => Source::Remote(Box::new(connect::deliverer(&config, target).await?)),
+            Destination::OpenSearch(target) => {
+                Source::Remote(Box::new(connect::open_deliverer(&config, target).await?))
+            }
         };
         let mut seen = Seen::default();
         let mut printer = Printer {
@@ -53,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 return Ok(());
             }
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 _ = &mut interrupted => return Ok(()),
             }
         }

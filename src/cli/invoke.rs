@@ -28,13 +28,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let payload = read(arguments)?;
     let (reply, rest) = match answer::answer_for(&payload, &config) {
         Answer::Accepted { reply, request } => {
-            let circumstances = RequestContext {
+            let context = RequestContext {
                 now: chrono::Utc::now(),
                 invocation: uuid::Uuid::now_v7().to_string(),
                 trusted_hops: config.trusted_hops,
             };
             let ingress = request.ingress;
-            let event = answer::event(*request, &circumstances, &config);
+            let event = answer::event(*request, &context, &config);
             let document: Value = serde_json::from_str(&event.document)?;
             (
                 reply,

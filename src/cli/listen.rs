@@ -47,8 +47,8 @@ mod tests {
             "a.example:80",
             "http://127.0.0.1:80",
         ] {
-            let told = parse_listen(text).expect_err(text);
-            assert_eq!(told, "give ADDRESS:PORT, as in 127.0.0.1:8080", "{text}");
+            let error = parse_listen(text).expect_err(text);
+            assert_eq!(error, "give ADDRESS:PORT, as in 127.0.0.1:8080", "{text}");
         }
     }
 }

@@ -196,7 +196,9 @@ impl Place {
                 }
                 Ok(Self::File(Reader::open(path)?))
             }
-            Destination::OpenSearch(target) => Ok(Self::Index(Arc::new(connect::deliverer(config, target).await?))),
+            Destination::OpenSearch(target) => {
+                Ok(Self::Index(Arc::new(connect::open_deliverer(config, target).await?)))
+            }
             Destination::Message(outlet) => anyhow::bail!("{outlet} keeps no codes"),
         }
     }

@@ -14,10 +14,10 @@ use crate::destination::sqs_batch::{Received, parse_received};
 use crate::terminal::printable;
 
 /// The timeout of one call, which may itself wait for messages.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The size limit of a response: ten messages of 1 MiB, escaped.
-const ANSWER_BYTES: usize = 64 << 20;
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
 /// Connects to a queue.
 pub(super) async fn open(config: &Config, outlet: &MessageTarget) -> anyhow::Result<Deliverer<MessageTarget>> {
@@ -67,7 +67,11 @@ async fn call(queue: &Deliverer<MessageTarget>, call: AwsCall) -> anyhow::Result
     let outlet = queue.remote();
     let action = call.target.rsplit('.').next().unwrap_or(call.target);
     let sent = queue
-        .send(ClientRequest::call(&outlet.base, call), ANSWER_BYTES, PATIENCE)
+        .send(
+            ClientRequest::call(&outlet.base, call),
+            MAX_RESPONSE_BYTES,
+            REQUEST_TIMEOUT,
+        )
         .await;
     let answer = sent.with_context(|| format!("cannot reach {outlet}"))?;
     ensure!(

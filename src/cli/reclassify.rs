@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let each = archive.each(None, |page| {
             let mut changes = Vec::new();
             for stored in page {
-                let now = again(&stored.document, &bursts);
+                let now = classify_again(&stored.document, &bursts);
                 if summary.count(&stored.document, &now) && !arguments.dry_run {
                     changes.push((stored, json!({"visit": visit(&now)})));
                 }
@@ -85,7 +85,7 @@ async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
     let each = archive.each(None, |page| {
         let people = page
             .iter()
-            .filter(|stored| again(&stored.document, &HashSet::new()).class == Class::Human);
+            .filter(|stored| classify_again(&stored.document, &HashSet::new()).class == Class::Human);
         touches.extend(people.filter_map(|stored| Touch::from_document(&stored.document)));
         Ok(Vec::new())
     });
@@ -107,7 +107,7 @@ pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
     let mut changes = Vec::new();
     for (row, mut document) in rows.into_iter().zip(documents) {
         if Touch::from_document(&document).is_some_and(|touch| bursts.contains(&touch.event)) {
-            document["visit"] = visit(&again(&document, &bursts));
+            document["visit"] = visit(&classify_again(&document, &bursts));
             changes.push(Change {
                 number: row.number,
                 before: row.document,
@@ -124,7 +124,7 @@ fn visit(visit: &Visit) -> Value {
 }
 
 /// Classifies a stored event again, from what is stored of its hit and of those around it.
-fn again(document: &Value, bursts: &HashSet<u64>) -> Visit {
+fn classify_again(document: &Value, bursts: &HashSet<u64>) -> Visit {
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
     let headers = &document["params"]["header"];
     let agent = text("/user_agent/original");

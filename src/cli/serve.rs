@@ -91,7 +91,7 @@ fn ingress() -> impl TypedValueParser<Value = Ingress> {
 }
 
 /// The number of lines that may wait for a slow terminal; beyond it, lines are dropped, never hits.
-const LINES: usize = 4096;
+const MAX_WAITING_LINES: usize = 4096;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut config, geo) = configuration(arguments)?;
@@ -150,36 +150,36 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
         privacy_key::create_if_missing(&mut config, &super::environment())?;
     }
     introduce(&config, listener.local_addr()?, sign_in(&config).await.as_ref());
-    let (reports, lines) = mpsc::channel(LINES);
+    let (reports, lines) = mpsc::channel(MAX_WAITING_LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let mut stage = PixelServer::new(config, arguments.ingress, sink, reports)
+    let mut server = PixelServer::new(config, arguments.ingress, sink, reports)
         .with_fallback(fallback)
         .with_access_log(log)
         .with_limits(limits);
-    if let Sink::Store { file, .. } = &stage.sink {
-        let read = stage.opt_outs.refresh_from_file(file).await;
+    if let Sink::Store { file, .. } = &server.sink {
+        let read = server.opt_outs.refresh_from_file(file).await;
         read.context("cannot read who has opted out")?;
     }
-    stage.geo = geo;
-    let stage = Arc::new(stage);
+    server.geo = geo;
+    let server = Arc::new(server);
     let now_and_then = [
-        warn_if_unreachable(&stage),
-        keep(arguments.keep, &stage)?,
-        look_for_bursts(&stage),
-        learn_opt_outs(&stage).await,
+        warn_if_unreachable(&server),
+        keep(arguments.keep, &server)?,
+        look_for_bursts(&server),
+        learn_opt_outs(&server).await,
     ];
-    serve(Arc::clone(&stage), listener, stop()).await;
+    serve(Arc::clone(&server), listener, stop()).await;
     for task in now_and_then.into_iter().flatten() {
         task.abort();
         // The task holds a reference to the server.
         let _ = task.await;
     }
     print_message("stopping; waiting for what was begun");
-    stage.drain().await;
-    if let Sink::Store { store, .. } = &stage.sink {
+    server.drain().await;
+    if let Sink::Store { store, .. } = &server.sink {
         mark_bursts(store.path().to_owned()).await;
     }
-    finish(stage, printer, writer)
+    finish(server, printer, writer)
 }
 
 type AccessLogWriter = Option<std::thread::JoinHandle<()>>;
@@ -193,20 +193,20 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
 }
 
 /// Reports at once when the destination does not answer, and what happens to hits meanwhile.
-fn warn_if_unreachable(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
-    if matches!(stage.sink, Sink::Store { .. }) {
+fn warn_if_unreachable(server: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
+    if matches!(server.sink, Sink::Store { .. }) {
         return None;
     }
-    let stage = Arc::clone(stage);
+    let server = Arc::clone(server);
     Some(tokio::spawn(async move {
-        let Sink::Remote { way, .. } = &stage.sink else { return };
+        let Sink::Remote { way, .. } = &server.sink else { return };
         let reached = match way.as_ref() {
-            RemoteDestination::Index(index) if index.target().serverless => reach(index, WAKE_TIMEOUT).await,
-            RemoteDestination::Index(index) => reach(index, REACH_TIMEOUT).await,
-            RemoteDestination::Message(outlet) => reach(outlet, REACH_TIMEOUT).await,
+            RemoteDestination::Index(index) if index.target().serverless => check_reachable(index, WAKE_TIMEOUT).await,
+            RemoteDestination::Index(index) => check_reachable(index, REACH_TIMEOUT).await,
+            RemoteDestination::Message(outlet) => check_reachable(outlet, REACH_TIMEOUT).await,
         };
         let Err(reason) = reached else { return };
-        let hits = stage.config.fallback.as_ref().map_or_else(
+        let hits = server.config.fallback.as_ref().map_or_else(
             || "are written whole to the log, from which `pixel replay` can store them".to_owned(),
             |fallback| format!("go to {fallback}"),
         );
@@ -217,7 +217,7 @@ fn warn_if_unreachable(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
 }
 
 /// Sends a request and accepts any response. The error is the reason why there is none.
-async fn reach<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Result<(), String> {
+async fn check_reachable<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Result<(), String> {
     let remote = deliverer.remote();
     let request = ClientRequest::json("HEAD", format!("{}/", remote.base()), "");
     let sent = deliverer.send(request, 0, timeout).await;
@@ -238,19 +238,19 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 const PURGE_INTERVAL: Duration = Duration::from_hours(24);
 
 /// Deletes old events periodically.
-fn keep(days: Option<u32>, stage: &Arc<PixelServer>) -> anyhow::Result<Option<JoinHandle<()>>> {
+fn keep(days: Option<u32>, server: &Arc<PixelServer>) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(days) = days else { return Ok(None) };
     anyhow::ensure!(
-        matches!(stage.sink, Sink::Store { .. }),
+        matches!(server.sink, Sink::Store { .. }),
         "`--keep` deletes events of a file; for an index, `pixel setup --keep` and `pixel prune` do it"
     );
-    let stage = Arc::clone(stage);
+    let server = Arc::clone(server);
     Ok(Some(tokio::spawn(async move {
         // The last time when the file was rewritten.
         let mut purged: Option<Instant> = None;
         loop {
             let before = Utc::now().checked_sub_days(Days::new(days.into()));
-            if let (Sink::Store { store, .. }, Some(before)) = (&stage.sink, before) {
+            if let (Sink::Store { store, .. }, Some(before)) = (&server.sink, before) {
                 let everywhere = purged.is_none_or(|at| at.elapsed() >= PURGE_INTERVAL);
                 match delete_old(store, before, everywhere).await {
                     Ok(true) if everywhere => purged = Some(Instant::now()),
@@ -289,23 +289,23 @@ const OPT_OUTS_INTERVAL: Duration = Duration::from_mins(1);
 /// The interval between those requests while the index has not answered yet.
 const OPT_OUTS_RETRY: Duration = Duration::from_secs(5);
 /// The maximum time for which the first visitors wait for the opt-outs.
-const OPT_OUTS_PATIENCE: Duration = Duration::from_secs(1);
+const OPT_OUTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads the opt-outs from the index; if it answers, before the first hit.
-async fn learn_opt_outs(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
-    let index = stage.sink.index()?;
-    let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, stage.opt_outs.refresh_from_index(index)).await;
+async fn learn_opt_outs(server: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
+    let index = server.sink.index()?;
+    let asked = tokio::time::timeout(OPT_OUTS_TIMEOUT, server.opt_outs.refresh_from_index(index)).await;
     let mut pause = if let Ok(Ok(())) = asked {
         OPT_OUTS_INTERVAL
     } else {
         print_message("note    the index does not say yet who has opted out; it is asked again");
         OPT_OUTS_RETRY
     };
-    let stage = Arc::clone(stage);
+    let server = Arc::clone(server);
     Some(tokio::spawn(async move {
-        while let Some(index) = stage.sink.index() {
+        while let Some(index) = server.sink.index() {
             tokio::time::sleep(pause).await;
-            if stage.opt_outs.refresh_from_index(index).await.is_ok() {
+            if server.opt_outs.refresh_from_index(index).await.is_ok() {
                 pause = OPT_OUTS_INTERVAL;
             }
         }
@@ -316,8 +316,8 @@ async fn learn_opt_outs(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
 const BURST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Classifies bursts of hits in the store's file periodically, because no single hit shows a burst.
-fn look_for_bursts(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
-    let Sink::Store { store, .. } = &stage.sink else {
+fn look_for_bursts(server: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
+    let Sink::Store { store, .. } = &server.sink else {
         return None;
     };
     let path = store.path().to_owned();
@@ -346,14 +346,14 @@ async fn mark_bursts(path: PathBuf) {
 /// Closes the store, then waits for the last lines. If a visitor's connection outlives the timeout of [`serve`], the process
 /// ends with it; committed data is safe.
 fn finish(
-    stage: Arc<PixelServer>,
+    server: Arc<PixelServer>,
     printer: std::thread::JoinHandle<()>,
     writer: AccessLogWriter,
 ) -> anyhow::Result<()> {
-    let Ok(stage) = Arc::try_unwrap(stage) else {
+    let Ok(server) = Arc::try_unwrap(server) else {
         return Ok(());
     };
-    let (sinks, reports) = stage.into_parts();
+    let (sinks, reports) = server.into_parts();
     // The printer stops when nothing can send reports any more.
     drop(reports);
     for sink in sinks {
@@ -406,7 +406,7 @@ async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink
     match destination {
         Destination::Sqlite(path) => Ok(Sink::store(Store::open(path)?)),
         remote => Ok(Sink::remote(
-            connect::way(config, remote).await?.context("no connection")?,
+            connect::open_remote(config, remote).await?.context("no connection")?,
         )),
     }
 }

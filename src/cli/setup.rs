@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             )
             .map_err(WrongArguments)?;
             let place = arguments.import.place(target)?;
-            let deliverer = connect::deliverer(&config, target).await?;
+            let deliverer = connect::open_deliverer(&config, target).await?;
             if arguments.print {
                 return print_plan(&deliverer, &plan).await;
             }

@@ -18,10 +18,10 @@ use crate::hit::outcome::Outcome;
 use crate::sqlite::Store;
 
 /// The timeout of a server's first response: OpenSearch Serverless that sleeps takes half a minute.
-const REACH: Duration = Duration::from_mins(1);
+const REACH_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The number of concurrent messages to a queue or stream.
-const MESSAGES: usize = 32;
+const MAX_CONCURRENT_MESSAGES: usize = 32;
 
 /// An open destination.
 #[derive(Clone)]
@@ -36,20 +36,20 @@ impl Sink {
         match destination {
             Destination::Sqlite(path) => Ok(Self::Store(Arc::new(Store::open(path)?))),
             Destination::OpenSearch(target) => {
-                let deliverer = connect::deliverer(config, target).await?;
-                reach(&deliverer).await?;
+                let deliverer = connect::open_deliverer(config, target).await?;
+                check_reachable(&deliverer).await?;
                 Ok(Self::Index(Arc::new(deliverer)))
             }
             Destination::Message(_) => {
-                let way = connect::way(config, destination).await?;
-                Ok(Self::Message(Arc::new(way.context("no connection")?)))
+                let remote = connect::open_remote(config, destination).await?;
+                Ok(Self::Message(Arc::new(remote.context("no connection")?)))
             }
         }
     }
 
     /// Returns the number of batches to deliver at the same time: while an index answers one, it works on another. A file
     /// has one writer, and gets the events in their order.
-    pub(super) const fn under_way(&self) -> usize {
+    pub(super) const fn max_concurrent_batches(&self) -> usize {
         match self {
             Self::Store(_) | Self::Message(_) => 1,
             Self::Index(_) => 2,
@@ -65,7 +65,7 @@ impl Sink {
                     .deliver_all(&events, Limits::default(), BulkTimeouts::default())
                     .await
             }
-            Self::Message(way) => hand_over(way, events).await,
+            Self::Message(remote) => send_each(remote, events).await,
         }
     }
 
@@ -103,15 +103,15 @@ impl Sink {
 }
 
 /// Sends events one by one, many at the same time.
-async fn hand_over(way: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outcome> {
-    let turns = Arc::new(Semaphore::new(MESSAGES));
+async fn send_each(remote: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outcome> {
+    let turns = Arc::new(Semaphore::new(MAX_CONCURRENT_MESSAGES));
     let mut tasks = Vec::with_capacity(events.len());
     for event in events {
-        let (way, turns) = (Arc::clone(&way), Arc::clone(&turns));
+        let (remote, turns) = (Arc::clone(&remote), Arc::clone(&turns));
         tasks.push(tokio::spawn(async move {
             // The semaphore is never closed.
             let _turn = turns.acquire().await;
-            way.deliver(&event, BulkTimeouts::default().budget).await.outcome
+            remote.deliver(&event, BulkTimeouts::default().budget).await.outcome
         }));
     }
     let mut outcomes = Vec::with_capacity(tasks.len());
@@ -125,10 +125,12 @@ async fn hand_over(way: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outco
 }
 
 /// Checks that the server answers at all; a batch would be retried for long before it failed.
-async fn reach(deliverer: &Deliverer) -> anyhow::Result<()> {
+async fn check_reachable(deliverer: &Deliverer) -> anyhow::Result<()> {
     let target = deliverer.target();
     let url = format!("{}/", target.base);
-    let answered = deliverer.send(ClientRequest::json("HEAD", url, ""), 0, REACH).await;
-    answered.with_context(|| format!("cannot reach {target}; is it the right host and port, and is the server up?"))?;
+    let result = deliverer
+        .send(ClientRequest::json("HEAD", url, ""), 0, REACH_TIMEOUT)
+        .await;
+    result.with_context(|| format!("cannot reach {target}; is it the right host and port, and is the server up?"))?;
     Ok(())
 }

@@ -31,54 +31,56 @@ impl Source {
             Destination::Message(outlet) => {
                 anyhow::bail!("{outlet} answers no questions; name the index that its events come to")
             }
-            Destination::OpenSearch(target) => Ok(Self::Index(Box::new(connect::deliverer(config, target).await?))),
+            Destination::OpenSearch(target) => {
+                Ok(Self::Index(Box::new(connect::open_deliverer(config, target).await?)))
+            }
         }
     }
 
     pub(super) async fn ask(&self, question: &Query) -> anyhow::Result<QueryResult> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.ask(question),
             Self::Index(deliverer) => deliverer.ask(question).await,
         })
     }
 
     pub(super) async fn count(&self, filter: &Filter) -> anyhow::Result<u64> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.count(filter),
             Self::Index(deliverer) => deliverer.count(filter).await,
         })
     }
 
     pub(super) async fn codes(&self, after: Option<&Cursor>, limit: usize) -> anyhow::Result<Vec<ListedCode>> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.codes(after, limit).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.codes(after, limit).await,
         })
     }
 
     pub(super) async fn tokens(&self) -> anyhow::Result<Vec<KeptToken>> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.tokens().map_err(QueryError::from),
             Self::Index(deliverer) => codes::tokens(deliverer).await,
         })
     }
 
     pub(super) async fn add_token(&self, token: &KeptToken) -> anyhow::Result<bool> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.add_token(token).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.add_token(token).await,
         })
     }
 
     pub(super) async fn delete_token(&self, hash: &[u8; 32]) -> anyhow::Result<bool> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.delete_token(hash).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.delete_token(hash).await,
         })
     }
 
     /// Names parameters as options and, if an index does not answer, adds what to do.
-    fn explained<T>(&self, result: Result<T, QueryError>) -> anyhow::Result<T> {
+    fn explain_error<T>(&self, result: Result<T, QueryError>) -> anyhow::Result<T> {
         result.map_err(|error| match (error, self) {
             (QueryError::Parameter(error), _) => WrongOption(error).into(),
             (error @ QueryError::Unprepared, _) => error.into(),

@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use super::archive::Pages;
 use super::{DestinationArgument, WrongArguments, configuration, connect, queue};
 use crate::cli::audit::cloudwatch::{Counted, Dimensions};
-use crate::cli::audit::reconcile::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
+use crate::cli::audit::reconcile::{
+    AnsweredHits, Fallback, Holding, LogOutcomes, Noted, Places, Report, Window, audit, noted,
+};
 use crate::client::http::{ClientRequest, Deliverer, Endpoint, SendError, http_client};
 use crate::config::Config;
 use crate::destination::message::{MessageService, MessageTarget};
@@ -85,24 +87,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         to: arguments.to,
     };
     let runtime = super::runtime()?;
-    let stage = runtime.block_on(stage(arguments, &config, &window))?;
-    let mut told = Told::default();
+    let answered = runtime.block_on(read_answered(arguments, &config, &window))?;
+    let mut log = LogOutcomes::default();
     for path in &arguments.log {
-        lines(path, |line| told.read(line))?;
+        lines(path, |line| log.read(line))?;
     }
-    if let Answered::Number(_) = stage {
+    if let AnsweredHits::Number(_) = answered {
         // A log may cover a longer time.
-        told.held.retain(|_, time| window.holds(*time));
+        log.held.retain(|_, time| window.holds(*time));
     }
-    if stage.is_empty() {
+    if answered.is_empty() {
         print_message(&format!(
             "no hit was answered from {} to {}",
             format_iso(window.from),
             format_iso(window.to)
         ));
     }
-    let places = runtime.block_on(places(arguments, &config, &stage, &told, &window))?;
-    let report = audit(&stage, &told, &places);
+    let places = runtime.block_on(places(arguments, &config, &answered, &log, &window))?;
+    let report = audit(&answered, &log, &places);
     show(arguments, &report)?;
     let (lost, doubled) = (report.unaccounted, report.doubled);
     ensure!(
@@ -115,9 +117,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Reads the answered hits from the source that the arguments name.
-async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyhow::Result<Answered> {
+async fn read_answered(arguments: &Arguments, config: &Config, window: &Window) -> anyhow::Result<AnsweredHits> {
     if let Some(number) = arguments.count {
-        return Ok(Answered::Number(number));
+        return Ok(AnsweredHits::Number(number));
     }
     if !arguments.metrics.is_empty() {
         return exported_count(&arguments.metrics, window);
@@ -134,7 +136,7 @@ async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyho
             }
         })?;
         ensure!(!ids.is_empty(), "the file `{}` holds no id", path.display());
-        return Ok(Answered::Ids(ids));
+        return Ok(AnsweredHits::Ids(ids));
     }
     if arguments.access_log.is_empty() {
         let says = "say what the stage answered: give `--access-log`, `--ids`, `--count`, `--metrics` or `--api`";
@@ -155,11 +157,11 @@ async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyho
             path.display()
         );
     }
-    Ok(Answered::Ids(ids))
+    Ok(AnsweredHits::Ids(ids))
 }
 
 /// Returns the count from files that `aws cloudwatch` has printed.
-fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered> {
+fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<AnsweredHits> {
     let minute = |time: DateTime<Utc>| time.timestamp_millis() % 60_000 == 0;
     ensure!(
         minute(window.from) && minute(window.to),
@@ -183,11 +185,11 @@ fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered
     Ok(number(&counted))
 }
 
-fn number(counted: &Counted) -> Answered {
+fn number(counted: &Counted) -> AnsweredHits {
     if counted.periods == 0 {
         print_message("CloudWatch has counted nothing in this time; are the API's name and stage right?");
     }
-    Answered::Number(counted.requests)
+    AnsweredHits::Number(counted.requests)
 }
 
 /// A client of `CloudWatch` in one region.
@@ -240,14 +242,14 @@ impl Metrics {
 }
 
 /// The maximum number of pages of one query; a page holds up to 100,800 periods, and a window has fewer.
-const PAGES: usize = 20;
+const MAX_PAGES: usize = 20;
 
 async fn asked_count(
     arguments: &Arguments,
     dimensions: &Dimensions,
     config: &Config,
     window: &Window,
-) -> anyhow::Result<Answered> {
+) -> anyhow::Result<AnsweredHits> {
     let period = cloudwatch::period(window, Utc::now()).map_err(anyhow::Error::msg)?;
     let region = super::environment().get("AWS_REGION").cloned();
     let metrics = Metrics::new(arguments.endpoint.as_deref(), region.as_deref())?;
@@ -255,7 +257,7 @@ async fn asked_count(
     let http = http_client(None, &config.timing).map_err(|error| anyhow::anyhow!("{error}"))?;
     let metrics = Deliverer::new(http, metrics, config.timing, Some(connect::credentials().await?));
     let mut counted = Counted::default();
-    for _ in 0..PAGES {
+    for _ in 0..MAX_PAGES {
         let call = cloudwatch::question(dimensions, window, period, counted.next.as_deref());
         let sent = metrics.send(ClientRequest::call(&base, call), usize::MAX, Duration::from_mins(1));
         let answer = sent
@@ -303,8 +305,8 @@ fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
 async fn places(
     arguments: &Arguments,
     config: &Config,
-    stage: &Answered,
-    told: &Told,
+    answered: &AnsweredHits,
+    log: &LogOutcomes,
     window: &Window,
 ) -> anyhow::Result<Places> {
     let destination = config.destination.as_ref().context("no destination")?;
@@ -312,7 +314,7 @@ async fn places(
         !matches!(destination, Destination::Message(_)),
         "{destination} cannot be looked into; give the index that its events come to as `--destination`, and a queue on the way as `--queue`"
     );
-    let queued = waiting(arguments, config).await?;
+    let queued = count_waiting(arguments, config).await?;
     let fallback = match &config.fallback {
         Some(Destination::Message(outlet)) if outlet.kind == MessageService::Sqs => {
             Fallback::Unseen(queue::count(&queue::open(config, outlet).await?).await?)
@@ -321,18 +323,20 @@ async fn places(
             print_message(&format!("{outlet} cannot be looked into; the log is believed of it"));
             Fallback::Unseen(0)
         }
-        Some(fallback) => Fallback::Seen(in_fallback(config, fallback, stage, window).await?),
+        Some(fallback) => Fallback::Seen(search_fallback(config, fallback, answered, window).await?),
         None => Fallback::Log,
     };
-    let ids: BTreeSet<&str> = match stage {
-        Answered::Ids(ids) => ids.iter().map(String::as_str).collect(),
+    let ids: BTreeSet<&str> = match answered {
+        AnsweredHits::Ids(ids) => ids.iter().map(String::as_str).collect(),
         // Events that are there, too, must not count twice.
-        Answered::Number(_) => fallback.ids(told).chain(told.held.keys()).map(String::as_str).collect(),
+        AnsweredHits::Number(_) => fallback.ids(log).chain(log.held.keys()).map(String::as_str).collect(),
     };
     let ids: Vec<&str> = ids.into_iter().collect();
     let held = match destination {
         Destination::Sqlite(path) => in_file(path, &ids, window)?,
-        Destination::OpenSearch(target) => in_index(&connect::deliverer(config, target).await?, &ids, window).await?,
+        Destination::OpenSearch(target) => {
+            search_index(&connect::open_deliverer(config, target).await?, &ids, window).await?
+        }
         Destination::Message(_) => None,
     };
     Ok(Places {
@@ -343,7 +347,7 @@ async fn places(
 }
 
 /// Returns the number of messages in the queues before the destination.
-async fn waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> {
+async fn count_waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> {
     let region = super::environment().get("AWS_REGION").cloned();
     let mut queued = 0;
     for url in &arguments.queue {
@@ -358,26 +362,26 @@ async fn waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> 
 
 /// Returns what a fallback that can be searched holds: the events of the ids, or of the window. A fallback without events
 /// may not exist yet.
-async fn in_fallback(
+async fn search_fallback(
     config: &Config,
     fallback: &Destination,
-    stage: &Answered,
+    answered: &AnsweredHits,
     window: &Window,
 ) -> anyhow::Result<Holding> {
-    let held = match (fallback, stage) {
+    let held = match (fallback, answered) {
         (Destination::Sqlite(path), _) if !path.exists() => None,
-        (Destination::Sqlite(path), Answered::Ids(ids)) => {
+        (Destination::Sqlite(path), AnsweredHits::Ids(ids)) => {
             in_file(path, &ids.iter().map(String::as_str).collect::<Vec<_>>(), window)?
         }
-        (Destination::Sqlite(path), Answered::Number(_)) => {
+        (Destination::Sqlite(path), AnsweredHits::Number(_)) => {
             Some(hold_ids(Reader::open(path)?.ids_between(window.from, window.to)?))
         }
-        (Destination::OpenSearch(target), Answered::Ids(ids)) => {
+        (Destination::OpenSearch(target), AnsweredHits::Ids(ids)) => {
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-            in_index(&connect::deliverer(config, target).await?, &ids, window).await?
+            search_index(&connect::open_deliverer(config, target).await?, &ids, window).await?
         }
-        (Destination::OpenSearch(target), Answered::Number(_)) => {
-            Some(find_window(&connect::deliverer(config, target).await?, window).await?)
+        (Destination::OpenSearch(target), AnsweredHits::Number(_)) => {
+            Some(find_window(&connect::open_deliverer(config, target).await?, window).await?)
         }
         (Destination::Message(_), _) => None,
     };
@@ -423,10 +427,10 @@ async fn find_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<H
 }
 
 /// The number of ids in one request; servers take 65,536 terms, and each response has as many hits.
-const AT_ONCE: usize = 1_000;
+const MAX_IDS_PER_REQUEST: usize = 1_000;
 
 /// Returns the events of an index; none if there is no such index. A collection does not report that.
-async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Option<Holding>> {
+async fn search_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Option<Holding>> {
     // Searches must find what was written, however seldom the index refreshes; a collection refreshes by itself and knows no
     // such request.
     let _ = search(deliverer, "_refresh", &Value::Null).await;
@@ -438,7 +442,7 @@ async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyho
         events: count["count"].as_u64().unwrap_or_default(),
         found: BTreeMap::new(),
     };
-    for some in ids.chunks(AT_ONCE) {
+    for some in ids.chunks(MAX_IDS_PER_REQUEST) {
         // Twice as many as there should be, so that duplicates are found.
         let query = json!({
             "size": (some.len() * 2).min(10_000),

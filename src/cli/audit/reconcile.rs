@@ -33,14 +33,14 @@ impl Window {
 
 /// The hits that the server answered with an image and meant to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answered {
+pub enum AnsweredHits {
     /// The ids of these hits.
     Ids(BTreeSet<String>),
     /// Their number.
     Number(u64),
 }
 
-impl Answered {
+impl AnsweredHits {
     /// Returns the number of hits.
     pub fn len(&self) -> u64 {
         match self {
@@ -80,12 +80,12 @@ const NO_IMAGE: [&str; 5] = ["-", "/pixel.js", "/opt-out", "/.well-known/", "/v1
 const ANY_PATH: [&str; 2] = ["$default", "/{proxy+}"];
 
 /// A size above that of every image.
-const LONGEST_IMAGE: u64 = 256;
+const MAX_IMAGE_BYTES: u64 = 256;
 
 impl Access {
     /// Returns true if the answer is that of a hit: the image, or a redirect to it, as from the queue's API.
     fn is_hit(&self) -> bool {
-        let long = |bytes: &String| bytes.parse::<u64>().is_ok_and(|bytes| bytes > LONGEST_IMAGE);
+        let long = |bytes: &String| bytes.parse::<u64>().is_ok_and(|bytes| bytes > MAX_IMAGE_BYTES);
         matches!(self.method.as_str(), "GET" | "HEAD" | "POST")
             && matches!(self.status.as_str(), "200" | "302")
             && !NO_IMAGE.iter().any(|path| self.resource.starts_with(path))
@@ -116,7 +116,7 @@ pub fn noted(line: &str, window: &Window) -> Option<Noted> {
 
 /// The outcomes of hits according to a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct LogOutcomes {
     /// The number of hits with each outcome.
     pub counts: Counts,
     /// The outcome of each hit whose id is logged; the last one counts.
@@ -135,7 +135,7 @@ struct Line {
     event_id: Option<String>,
 }
 
-impl Told {
+impl LogOutcomes {
     /// Reads a line of a log and ignores lines of other programs.
     pub fn read(&mut self, text: &str) {
         let Some((text, _)) = find_object(text) else { return };
@@ -185,25 +185,25 @@ pub enum Fallback {
 }
 
 impl Fallback {
-    fn holds(&self, id: &str, told: &Told) -> bool {
+    fn holds(&self, id: &str, log: &LogOutcomes) -> bool {
         match self {
             Self::Log => false,
             Self::Seen(holding) => holding.found.contains_key(id),
-            Self::Unseen(_) => told.outcomes.get(id).is_some_and(|outcome| outcome == "fallback"),
+            Self::Unseen(_) => log.outcomes.get(id).is_some_and(|outcome| outcome == "fallback"),
         }
     }
 
     /// Returns the ids of the fallback's events, as far as they are known without asking for each.
-    pub fn ids<'a>(&'a self, told: &'a Told) -> Box<dyn Iterator<Item = &'a String> + 'a> {
+    pub fn ids<'a>(&'a self, log: &'a LogOutcomes) -> Box<dyn Iterator<Item = &'a String> + 'a> {
         match self {
             Self::Log => Box::new(std::iter::empty()),
             Self::Seen(holding) => Box::new(holding.found.keys()),
-            Self::Unseen(_) => Box::new(told.outcomes.keys().filter(|id| self.holds(id, told))),
+            Self::Unseen(_) => Box::new(log.outcomes.keys().filter(|id| self.holds(id, log))),
         }
     }
 
     /// Returns the number of messages beyond the hits that are known to be here.
-    const fn more_than(&self, known: u64) -> u64 {
+    const fn count_beyond(&self, known: u64) -> u64 {
         match self {
             Self::Log | Self::Seen(_) => 0,
             Self::Unseen(messages) => messages.saturating_sub(known),
@@ -226,7 +226,7 @@ pub struct Report {
     /// The number of hits that the server answered.
     pub answered: u64,
     /// The number of hits by outcome, according to the log.
-    pub told: Counts,
+    pub outcomes: Counts,
     /// The number of hits in the destination.
     pub indexed: u64,
     /// The number of hits in the fallback.
@@ -246,21 +246,21 @@ pub struct Report {
 }
 
 /// The maximum number of missing ids in a report.
-const NAMED: usize = 20;
+const MAX_NAMED_IDS: usize = 20;
 
 /// Compares the answered hits with the log and the places.
-pub fn audit(answered: &Answered, told: &Told, places: &Places) -> Report {
+pub fn audit(answered: &AnsweredHits, log: &LogOutcomes, places: &Places) -> Report {
     match answered {
-        Answered::Ids(ids) => by_ids(ids, told, places),
-        Answered::Number(number) => by_number(*number, told, places),
+        AnsweredHits::Ids(ids) => by_ids(ids, log, places),
+        AnsweredHits::Number(number) => by_number(*number, log, places),
     }
 }
 
-fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
-    let outcome = |id: &str| told.outcomes.get(id).map(String::as_str);
+fn by_ids(ids: &BTreeSet<String>, log: &LogOutcomes, places: &Places) -> Report {
+    let outcome = |id: &str| log.outcomes.get(id).map(String::as_str);
     let mut report = Report {
         answered: ids.len() as u64,
-        told: told.counts,
+        outcomes: log.counts,
         indexed: 0,
         fallback: 0,
         logged: 0,
@@ -274,9 +274,9 @@ fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
     for id in ids {
         if places.destination.found.contains_key(id) {
             report.indexed += 1;
-        } else if places.fallback.holds(id, told) {
+        } else if places.fallback.holds(id, log) {
             report.fallback += 1;
-        } else if told.held.contains_key(id) {
+        } else if log.held.contains_key(id) {
             report.logged += 1;
         } else if outcome(id) == Some("ignored") {
             report.ignored += 1;
@@ -285,29 +285,29 @@ fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
         }
     }
     // A queue cannot be searched without taking from it: it may hold as many hits as it has messages, but not more.
-    let waiting = places.queued + places.fallback.more_than(report.fallback);
+    let waiting = places.queued + places.fallback.count_beyond(report.fallback);
     report.queued = waiting.min(missing.len() as u64);
     report.unaccounted = missing.len() as u64 - report.queued;
     if report.unaccounted > 0 {
-        missing.truncate(NAMED);
+        missing.truncate(MAX_NAMED_IDS);
         report.missing = missing;
     }
     report
 }
 
-fn by_number(number: u64, told: &Told, places: &Places) -> Report {
+fn by_number(number: u64, log: &LogOutcomes, places: &Places) -> Report {
     let is_apart = |id: &&String| !places.destination.found.contains_key(*id);
     let indexed = places.destination.events;
-    let fallback = places.fallback.ids(told).filter(is_apart).count() as u64;
-    let logged = told.held.keys().filter(is_apart);
-    let logged = logged.filter(|id| !places.fallback.holds(id, told)).count() as u64;
-    let ignored = told.counts.get("ignored");
+    let fallback = places.fallback.ids(log).filter(is_apart).count() as u64;
+    let logged = log.held.keys().filter(is_apart);
+    let logged = logged.filter(|id| !places.fallback.holds(id, log)).count() as u64;
+    let ignored = log.counts.get("ignored");
     let known = indexed + fallback + logged + ignored;
-    let waiting = places.queued + places.fallback.more_than(fallback);
+    let waiting = places.queued + places.fallback.count_beyond(fallback);
     let queued = waiting.min(number.saturating_sub(known));
     Report {
         answered: number,
-        told: told.counts,
+        outcomes: log.counts,
         indexed,
         fallback,
         logged,
@@ -328,7 +328,7 @@ impl Report {
     /// Returns names and numbers, in the order of the table.
     pub fn rows(&self) -> Vec<(String, u64)> {
         let mut rows = vec![("stage answered".to_owned(), self.answered)];
-        for (outcome, count) in self.told.iter().filter(|(_, count)| *count > 0) {
+        for (outcome, count) in self.outcomes.iter().filter(|(_, count)| *count > 0) {
             rows.push((format!("function said {outcome}"), count));
         }
         for (name, count) in [
@@ -347,10 +347,10 @@ impl Report {
 
     /// Returns the report as JSON.
     pub fn json(&self) -> Value {
-        let told: BTreeMap<_, _> = self.told.iter().collect();
+        let outcomes: BTreeMap<_, _> = self.outcomes.iter().collect();
         json!({
             "answered": self.answered,
-            "told": told,
+            "told": outcomes,
             "destination": self.indexed,
             "fallback": self.fallback,
             "log": self.logged,
@@ -426,7 +426,7 @@ mod tests {
 
     #[test]
     fn each_hit_has_one_place_and_the_rest_is_missing() {
-        let mut told = Told::default();
+        let mut log = LogOutcomes::default();
         for line in [
             r#"{"message":"hit","outcome":"indexed","event_id":"a"}"#,
             r#"2026-05-28T20:26:41Z 1-2 WARN {"message":"hit","outcome":"fallback","event_id":"b"}"#,
@@ -436,7 +436,7 @@ mod tests {
             "REPORT RequestId: 8476a536",
             "{}",
         ] {
-            told.read(line);
+            log.read(line);
         }
         let mut places = Places::default();
         places.destination.found = BTreeMap::from([("a".to_owned(), 1), ("twice".to_owned(), 2)]);
@@ -445,8 +445,8 @@ mod tests {
             found: BTreeMap::from([("d".to_owned(), 1)]),
             events: 1,
         });
-        let answered = Answered::Ids(ids(&["a", "b", "c", "d", "lost", "twice"]));
-        let report = audit(&answered, &told, &places);
+        let answered = AnsweredHits::Ids(ids(&["a", "b", "c", "d", "lost", "twice"]));
+        let report = audit(&answered, &log, &places);
         let counted = (
             report.indexed,
             report.fallback,
@@ -455,17 +455,17 @@ mod tests {
             report.unaccounted,
         );
         assert_eq!(counted, (2, 1, 1, 1, 2));
-        let said = ["indexed", "duplicate", "returned", "fallback"].map(|name| told.counts.get(name));
+        let said = ["indexed", "duplicate", "returned", "fallback"].map(|name| log.counts.get(name));
         assert_eq!(said, [7, 1, 3, 1]);
         assert_eq!(report.missing, ["b", "lost"]);
         assert_eq!(report.rows().last(), Some(&("unaccounted for".to_owned(), 2)));
         places.queued = 5;
-        let report = audit(&answered, &told, &places);
+        let report = audit(&answered, &log, &places);
         assert_eq!((report.queued, report.unaccounted, report.is_clean()), (2, 0, false));
         // A queue cannot be searched: its messages are `b`, according to the log, and then perhaps `d`.
         for (messages, queued, unaccounted) in [(0, 0, 2), (1, 0, 2), (2, 1, 1), (9, 2, 0)] {
             (places.fallback, places.queued) = (Fallback::Unseen(messages), 0);
-            let report = audit(&answered, &told, &places);
+            let report = audit(&answered, &log, &places);
             let counted = (report.fallback, report.queued, report.unaccounted);
             assert_eq!(counted, (1, queued, unaccounted), "{messages}");
         }
@@ -480,7 +480,8 @@ mod tests {
             found: BTreeMap::from(three),
             events: 3,
         });
-        let check = |number, places: &Places| audit(&Answered::Number(number), &Told::default(), places).unaccounted;
+        let check =
+            |number, places: &Places| audit(&AnsweredHits::Number(number), &LogOutcomes::default(), places).unaccounted;
         assert_eq!(check(98, &places), 0);
         assert_eq!(check(100, &places), 2);
         assert_eq!(check(90, &places), 8);

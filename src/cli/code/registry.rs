@@ -39,7 +39,7 @@ impl Registry {
             Destination::Message(outlet) => {
                 bail!("{outlet} has no list of codes; name the index that its events come to")
             }
-            Destination::OpenSearch(target) => Store::Index(Box::new(connect::deliverer(&config, target).await?)),
+            Destination::OpenSearch(target) => Store::Index(Box::new(connect::open_deliverer(&config, target).await?)),
         };
         Ok(Self {
             manager: manager(config),

@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::archive::{Archive, Subject, still_readable};
+use super::archive::{Archive, Subject, explain_still_readable};
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
 use super::{DestinationArgument, configuration};
@@ -132,7 +132,7 @@ async fn remove(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let left = archive.count(&demos).await?;
     let not_reached = match &purge {
         Purge::Complete => None,
-        Purge::Incomplete(reason) => Some(format!("{destination}: {}", still_readable(reason))),
+        Purge::Incomplete(reason) => Some(format!("{destination}: {}", explain_still_readable(reason))),
     };
     if arguments.json {
         let not_reached: Vec<_> = not_reached.iter().collect();
@@ -183,19 +183,24 @@ async fn fill(demo: &Demo, config: &Config, mix: bool) -> anyhow::Result<Summary
     let began = Instant::now();
     let mut tally = Tally::default();
     let deliver = |events| sink.clone().deliver(events);
-    let loaded = load(Batches::new(demo, config), sink.under_way(), deliver, |outcomes| {
-        for outcome in outcomes {
-            tally.add(outcome);
-        }
-        bar.inc(outcomes.len() as u64);
-        // If nothing of a batch arrives, the next one will not succeed either.
-        let hopeless = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_)));
-        if hopeless || stop.is_set() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
+    let loaded = load(
+        Batches::new(demo, config),
+        sink.max_concurrent_batches(),
+        deliver,
+        |outcomes| {
+            for outcome in outcomes {
+                tally.add(outcome);
+            }
+            bar.inc(outcomes.len() as u64);
+            // If nothing of a batch arrives, the next one will not succeed either.
+            let hopeless = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_)));
+            if hopeless || stop.is_set() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    );
     loaded.await.context("storing the events has failed")?;
     bar.finish_and_clear();
     sink.close();

@@ -28,7 +28,7 @@ use crate::hit::event::Event;
 use crate::hit::outcome::{Ignored, Outcome};
 use crate::terminal::{print, print_message, printable};
 pub(super) use source::Source;
-use source::{Marks, PIECE, Piece, Refused, Total};
+use source::{MAX_PIECE_EVENTS, Marks, Piece, Refused, Total};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
@@ -141,7 +141,9 @@ pub(super) async fn replay(
     let mut place = Place::read(arguments.state.as_deref(), &arguments.source)?;
     let stop = Stop::on_signal();
     // Never more at once than may be stored in a second.
-    let most = arguments.rate.map_or(PIECE, |rate| PIECE.min(rate as usize));
+    let most = arguments
+        .rate
+        .map_or(MAX_PIECE_EVENTS, |rate| MAX_PIECE_EVENTS.min(rate as usize));
     let (total, mut pieces) = source
         .open(Arc::clone(&config), place.position, most, arguments.dry_run)
         .await?;
@@ -154,7 +156,7 @@ pub(super) async fn replay(
     let mut summary = Summary::new(arguments, destination);
     let mut refusals = Refusals::new(&arguments.refused);
     let mut under_way: JoinSet<anyhow::Result<(Piece, Vec<Outcome>)>> = JoinSet::new();
-    let at_once = sink.as_ref().map_or(1, Sink::under_way);
+    let at_once = sink.as_ref().map_or(1, Sink::max_concurrent_batches);
     let pacer = Pacer::new(arguments.rate);
     let (mut number, mut exhausted) = (0, false);
     loop {

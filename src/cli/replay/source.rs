@@ -26,16 +26,16 @@ use crate::replay::{LogExport, Origin, ReplayError};
 use crate::sqlite::Reader;
 
 /// The maximum number of events in one piece.
-pub(super) const PIECE: usize = 2_500;
+pub(super) const MAX_PIECE_EVENTS: usize = 2_500;
 
 /// The number of a queue's messages in one piece: late deletion needs a longer time of hiding.
-const MESSAGES: usize = 500;
+const PIECE_MESSAGES: usize = 500;
 
 /// The number of concurrent calls that receive messages.
-const RECEIVERS: usize = 4;
+const MAX_RECEIVERS: usize = 4;
 
 /// The seconds for which messages are hidden from other receivers: much longer than storing them takes.
-const HIDDEN: u32 = 300;
+const HIDDEN_SECONDS: u32 = 300;
 
 /// The source of a replay.
 pub(crate) enum Source {
@@ -442,9 +442,9 @@ async fn receive(queue: &Arc<Deliverer<MessageTarget>>, config: &Config) -> anyh
     for patience in [0, 1, 2] {
         loop {
             let mut calls = tokio::task::JoinSet::new();
-            for _ in 0..RECEIVERS {
+            for _ in 0..MAX_RECEIVERS {
                 let queue = Arc::clone(queue);
-                calls.spawn(async move { queue::receive(&queue, HIDDEN, patience).await });
+                calls.spawn(async move { queue::receive(&queue, HIDDEN_SECONDS, patience).await });
             }
             let mut found = false;
             while let Some(messages) = calls.join_next().await {
@@ -452,7 +452,7 @@ async fn receive(queue: &Arc<Deliverer<MessageTarget>>, config: &Config) -> anyh
                 found |= !messages.is_empty();
                 received.extend(messages);
             }
-            if !found || received.len() >= MESSAGES {
+            if !found || received.len() >= PIECE_MESSAGES {
                 break;
             }
         }

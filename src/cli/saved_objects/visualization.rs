@@ -144,7 +144,7 @@ fn axes(panel: &Panel) -> Value {
     let (along, up) = if bar { ("left", "bottom") } else { ("bottom", "left") };
     let mut params = Map::new();
     let mut put = |name: &str, value: Value| params.insert(name.to_owned(), value);
-    put("type", drawn(panel.kind).into());
+    put("type", chart_type(panel.kind).into());
     put("grid", json!({"categoryLines": false}));
     put(
         "categoryAxes",
@@ -166,7 +166,7 @@ fn axes(panel: &Panel) -> Value {
 }
 
 /// Returns the type of the visualization; a horizontal bar is a rotated histogram.
-const fn drawn(kind: Kind) -> &'static str {
+const fn chart_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Line => "line",
         Kind::Area => "area",
@@ -198,7 +198,7 @@ fn series(panel: &Panel) -> Value {
     let mode = if panel.split.is_some() { "stacked" } else { "normal" };
     let one = |(number, metric): (usize, &Metric)| {
         json!({
-            "show": true, "type": drawn(panel.kind), "mode": mode,
+            "show": true, "type": chart_type(panel.kind), "mode": mode,
             "data": {"label": metric.label, "id": (number + 1).to_string()}, "valueAxis": "ValueAxis-1",
             "drawLinesBetweenPoints": true, "lineWidth": 2, "interpolate": "linear", "showCircles": true,
         })

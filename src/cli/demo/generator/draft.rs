@@ -81,7 +81,7 @@ impl Draft {
     }
 
     /// Adds the headers that every program that shows images sends.
-    pub(super) fn accepts(&mut self, accept: &str, language: &str) {
+    pub(super) fn add_accept_headers(&mut self, accept: &str, language: &str) {
         self.header("accept", accept);
         self.header("accept-encoding", "gzip, deflate, br");
         self.header("accept-language", language);

@@ -4,7 +4,7 @@ use super::agents::{CRAWLERS, MONITORS, fill};
 use super::draft::Draft;
 use super::people::{Occasion, Person, address};
 use super::random::Random;
-use super::{Planned, What, Window};
+use super::{HitKind, Planned, Window};
 
 /// Plans `machines` hits of machines, a third of them of monitors, and `odd` defective hits.
 pub(super) fn plan(seed: u64, window: Window, machines: usize, odd: usize, plan: &mut Vec<Planned>) {
@@ -20,7 +20,7 @@ pub(super) fn plan(seed: u64, window: Window, machines: usize, odd: usize, plan:
             if plan.len() < end && window.holds(time) {
                 plan.push(Planned {
                     time,
-                    what: What::Crawl { crawler },
+                    what: HitKind::Crawl { crawler },
                 });
             }
         }
@@ -30,7 +30,7 @@ pub(super) fn plan(seed: u64, window: Window, machines: usize, odd: usize, plan:
         let time = window.since(window.start, &mut random);
         plan.push(Planned {
             time,
-            what: What::Odd { person },
+            what: HitKind::Odd { person },
         });
     }
 }
@@ -45,7 +45,7 @@ fn watch_evenly(window: Window, count: usize, random: &mut Random, plan: &mut Ve
         let monitor = u8::try_from(turn % 4).unwrap_or_default();
         plan.push(Planned {
             time: time.min(window.end),
-            what: What::Watch { monitor },
+            what: HitKind::Watch { monitor },
         });
     }
 }
@@ -86,10 +86,10 @@ pub(super) fn watch(monitor: u8) -> Draft {
 }
 
 /// Builds a defective hit.
-pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
+pub(super) fn build_odd(person: &Person, random: &mut Random) -> Draft {
     let (_, text) = person.agent(Occasion::Web);
     let mut draft = Draft::for_person(person, text);
-    draft.accepts("image/*,*/*;q=0.8", person.language);
+    draft.add_accept_headers("image/*,*/*;q=0.8", person.language);
     match random.below(8) {
         // `%E4` is not UTF-8; decoded, it is the replacement character.
         0 => draft.parameter("title", "K\u{fffd}se und Br\u{fffd}tchen"),

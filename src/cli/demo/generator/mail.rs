@@ -6,7 +6,7 @@ use super::agents::{APPLE, GMAIL, Place, SCANNERS, YAHOO, fill};
 use super::draft::Draft;
 use super::people::{DAY, HOUR, Mailbox, Occasion, Person, address};
 use super::random::Random;
-use super::{Planned, What, Window};
+use super::{HitKind, Planned, Window};
 use crate::hit::code::{Contents, Keys, Listing};
 
 const SECOND: i64 = 1_000;
@@ -186,7 +186,7 @@ impl Mailing {
         random: &mut Random,
     ) -> Vec<Planned> {
         let mut hits = Vec::new();
-        let mut hit = |time: i64, what: fn(Mail) -> What| {
+        let mut hit = |time: i64, what: fn(Mail) -> HitKind| {
             let age = time.div_euclid(SECOND) - delivered.div_euclid(SECOND);
             let mail = Mail {
                 campaign,
@@ -198,14 +198,14 @@ impl Mailing {
         if person.scanned {
             for _ in 0..=random.rather_low(3) {
                 let time = delivered + random.between(SECOND, 45 * SECOND);
-                hit(time, What::Scan);
+                hit(time, HitKind::Scan);
             }
         }
         match person.mailbox {
-            Mailbox::Apple => hit(delivered + preloaded(random), What::Open),
+            Mailbox::Apple => hit(delivered + preload_delay(random), HitKind::Open),
             _ if random.chance(38) => {
                 for _ in 0..=repeats(random) {
-                    hit(self.opened(person, delivered, random), What::Open);
+                    hit(self.open_time(person, delivered, random), HitKind::Open);
                 }
             }
             _ => {}
@@ -224,7 +224,7 @@ impl Mailing {
             let campaign = random.weighted(&choices, |(_, campaign)| campaign.weight).0;
             let recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
             let person = Person::new(self.seed, recipient.into());
-            let delivered = self.window.about(&person, &mut random);
+            let delivered = self.window.active_time(&person, &mut random);
             let hits = self.hits(campaign, &person, recipient, delivered, &mut random);
             let room = end - plan.len();
             plan.extend(hits.into_iter().filter(|hit| self.window.holds(hit.time)).take(room));
@@ -232,11 +232,11 @@ impl Mailing {
     }
 
     /// Returns the time at which a person opens a delivered mail.
-    fn opened(&self, person: &Person, delivered: i64, random: &mut Random) -> i64 {
+    fn open_time(&self, person: &Person, delivered: i64, random: &mut Random) -> i64 {
         for _ in 0..16 {
             let (_, least, most) = *random.weighted(&OPENS, |open| open.0);
             let time = delivered + random.between(least, most);
-            if self.window.holds(time) && person.is_about(time, random) {
+            if self.window.holds(time) && person.is_active(time, random) {
                 return time;
             }
         }
@@ -248,7 +248,7 @@ impl Mailing {
         let mut draft = match person.mailbox {
             Mailbox::Gmail => proxy(GMAIL, "US", 15_169, random),
             Mailbox::Yahoo => proxy(YAHOO, "US", 26_101, random),
-            Mailbox::Apple => relayed(person, random),
+            Mailbox::Apple => build_relayed(person, random),
             Mailbox::Program => at_home(person, Occasion::Mail),
             Mailbox::Browser => at_home(person, Occasion::Web),
         };
@@ -364,7 +364,7 @@ fn send_time(window: Window, turn: i64, count: i64, random: &mut Random) -> i64 
 }
 
 /// Returns the delay of Apple Mail, which loads images when it is connected and charged: soon, or within a day.
-fn preloaded(random: &mut Random) -> i64 {
+fn preload_delay(random: &mut Random) -> i64 {
     let (_, least, most) = *random.weighted(&PRELOADS, |preload| preload.0);
     random.between(least, most)
 }
@@ -394,7 +394,7 @@ fn proxy(agent: &str, country: &'static str, network: u32, random: &mut Random) 
 }
 
 /// Builds the request of Apple's relays, which reveal the country of the person and no more.
-fn relayed(person: &Person, random: &mut Random) -> Draft {
+fn build_relayed(person: &Person, random: &mut Random) -> Draft {
     let network = *random.pick(&[36_183, 13_335, 54_113]);
     let mut draft = Draft::for_machine(APPLE.to_owned(), address(random), person.country.code, network);
     draft.header(
@@ -410,21 +410,21 @@ fn at_home(person: &Person, occasion: Occasion) -> Draft {
     let (agent, text) = person.agent(occasion);
     let mut draft = Draft::for_person(person, text);
     match occasion {
-        Occasion::Mail => draft.accepts("*/*", person.language),
+        Occasion::Mail => draft.add_accept_headers("*/*", person.language),
         Occasion::Web => {
-            draft.accepts(
+            draft.add_accept_headers(
                 "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
                 person.language,
             );
             draft.header("sec-fetch-dest", "image");
         }
     }
-    asks(&mut draft, person, agent.place);
+    add_privacy_signals(&mut draft, person, agent.place);
     draft
 }
 
 /// Adds the headers with which a person's software asks not to be tracked, if it does.
-pub(super) fn asks(draft: &mut Draft, person: &Person, place: Place) {
+pub(super) fn add_privacy_signals(draft: &mut Draft, person: &Person, place: Place) {
     if person.dnt && place != Place::Couch {
         draft.header("dnt", "1");
     }

@@ -121,12 +121,12 @@ impl Plan {
         let mut random = Random::new(self.seed ^ 0x006d_616b_6531, number as u64);
         let draft = self.draft(planned, &mut random);
         let id = id(self.seed, number as u64);
-        let circumstances = RequestContext {
+        let context = RequestContext {
             now: time(planned.time + delay(&mut random)),
             invocation: uuid(&mut random),
             trusted_hops: 0,
         };
-        (draft.request(planned.time, &id, &mut random), circumstances)
+        (draft.request(planned.time, &id, &mut random), context)
     }
 
     /// Builds the event of a hit under the policy of a configuration.
@@ -135,32 +135,32 @@ impl Plan {
     ///
     /// If there is no hit with this number.
     pub fn event(&self, number: usize, config: &Config) -> Event {
-        let (request, circumstances) = self.request(number);
+        let (request, context) = self.request(number);
         // Hashes and codes are the same with the same values, too. The owner's keys have made none of these codes.
         let mut config = config.clone();
         config.policy.key = Key::from_secret(&format!("demo {}", self.seed));
         config.code_keys = self.mailing.keys().clone();
         let listing = match self.hits[number].what {
-            What::Open(mail) | What::Scan(mail) => self.mailing.listing(mail),
+            HitKind::Open(mail) | HitKind::Scan(mail) => self.mailing.listing(mail),
             _ => Listing::None,
         };
-        answer::event_listed(request, &circumstances, &config, listing).with_dataset(DATASET)
+        answer::event_listed(request, &context, &config, listing).with_dataset(DATASET)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {
         let person = |number: u32| Person::new(self.seed, number.into());
         match planned.what {
-            What::Open(mail) => self.mailing.open(mail, planned.time, &person(mail.recipient), random),
-            What::Scan(mail) => self.mailing.scan(mail, planned.time, &person(mail.recipient), random),
-            What::View { visitor, visit, step } => site::view(
+            HitKind::Open(mail) => self.mailing.open(mail, planned.time, &person(mail.recipient), random),
+            HitKind::Scan(mail) => self.mailing.scan(mail, planned.time, &person(mail.recipient), random),
+            HitKind::View { visitor, visit, step } => site::view(
                 &person(visitor),
                 &mut Random::new(self.seed ^ 0x7669_6577, visit.into()),
                 step,
                 random,
             ),
-            What::Crawl { crawler } => machines::crawl(self.seed, crawler, random),
-            What::Watch { monitor } => machines::watch(monitor),
-            What::Odd { person: number } => machines::odd(&person(number), random),
+            HitKind::Crawl { crawler } => machines::crawl(self.seed, crawler, random),
+            HitKind::Watch { monitor } => machines::watch(monitor),
+            HitKind::Odd { person: number } => machines::build_odd(&person(number), random),
         }
     }
 }
@@ -170,12 +170,12 @@ impl Plan {
 struct Planned {
     /// Milliseconds since the epoch.
     time: i64,
-    what: What,
+    what: HitKind,
 }
 
 /// The kind of a planned hit.
 #[derive(Clone, Copy, Debug)]
-enum What {
+enum HitKind {
     /// A mail's image is fetched for its recipient.
     Open(Mail),
     /// A gateway looks at a mail.
@@ -215,11 +215,11 @@ impl Window {
     }
 
     /// Returns a time at which a person is active.
-    fn about(self, person: &Person, random: &mut Random) -> i64 {
+    fn active_time(self, person: &Person, random: &mut Random) -> i64 {
         let mut found = self.since(self.start, random);
         // After these attempts any time is accepted: some people work at night.
         for _ in 0..12 {
-            if person.is_about(found, random) {
+            if person.is_active(found, random) {
                 break;
             }
             found = self.since(self.start, random);

@@ -207,7 +207,7 @@ impl Person {
     }
 
     /// Returns true if they are active at this time; `random` decides in the hours between day and night.
-    pub(super) fn is_about(&self, time: i64, random: &mut Random) -> bool {
+    pub(super) fn is_active(&self, time: i64, random: &mut Random) -> bool {
         let local = time + self.country.hours * HOUR;
         let hour = usize::try_from(local.rem_euclid(DAY) / HOUR).unwrap_or_default();
         // The epoch was a Thursday.
@@ -250,7 +250,7 @@ mod tests {
         // 2024-01-01 was a Monday.
         let time = 1_704_067_200_000 + weekday * DAY + hour * HOUR;
         let mut random = Random::new(1, 1);
-        (0..1_000).filter(|_| person.is_about(time, &mut random)).count()
+        (0..1_000).filter(|_| person.is_active(time, &mut random)).count()
     }
 
     #[test]

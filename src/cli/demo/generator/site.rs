@@ -2,10 +2,10 @@
 
 use super::agents::Place;
 use super::draft::Draft;
-use super::mail::asks;
+use super::mail::add_privacy_signals;
 use super::people::{Occasion, Person};
 use super::random::Random;
-use super::{Planned, What, Window};
+use super::{HitKind, Planned, Window};
 
 /// The pages of the site, with their weights.
 const PAGES: [(u64, &str, &str); 32] = [
@@ -112,13 +112,13 @@ pub(super) fn plan(seed: u64, window: Window, count: usize, plan: &mut Vec<Plann
     while plan.len() < end {
         let visitor = u32::try_from(random.rather_low(visitors)).unwrap_or_default();
         let person = Person::new(seed, visitor.into());
-        let mut time = window.about(&person, &mut random);
+        let mut time = window.active_time(&person, &mut random);
         let length = random.weighted(&LENGTHS, |length| length.0).1;
         for step in 0..length {
             if plan.len() == end || time > window.end {
                 break;
             }
-            let what = What::View { visitor, visit, step };
+            let what = HitKind::View { visitor, visit, step };
             plan.push(Planned { time, what });
             time += 4_000 + random.between(0, 30_000) + i64::try_from(random.rather_low(150_000)).unwrap_or_default();
         }
@@ -212,13 +212,13 @@ fn act(draft: &mut Draft, path: &str, random: &mut Random) {
 }
 
 fn browser_headers(draft: &mut Draft, person: &Person, place: Place, random: &mut Random) {
-    draft.accepts(
+    draft.add_accept_headers(
         "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
         person.language,
     );
     draft.header("referer", "https://www.shop.example/");
     draft.header("sec-fetch-dest", "image");
-    asks(draft, person, place);
+    add_privacy_signals(draft, person, place);
     if random.chance(8) {
         // The shop's own cookies are sent, too; they are never stored.
         draft.header("cookie", format!("basket={}; consent=1", random.hex(16)));
