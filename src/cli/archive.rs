@@ -284,7 +284,7 @@ fn each_row(
         after = last.number;
         let mut page = Vec::new();
         for row in rows {
-            let document: Value = serde_json::from_str(&row.document).context("a stored event is no JSON")?;
+            let document: Value = serde_json::from_str(&row.document).context("a stored event is not JSON")?;
             if subject.is_none_or(|subject| subject.matches(&row.document, &document)) {
                 page.push(StoredEvent {
                     place: Place::Row(row.number, row.document),

@@ -76,7 +76,7 @@ impl Import {
     pub(super) fn place(&self, target: &Target) -> Result<Option<Place>, WrongArguments> {
         let Some(url) = &self.dashboards else { return Ok(None) };
         let found = place(url, target, self.plain_http_credentials).map(Some);
-        found.ok_or_else(|| WrongArguments(format!("`--dashboards` is no address; give one as in {EXAMPLES}")))
+        found.ok_or_else(|| WrongArguments(format!("`--dashboards` is not an address; give one as in {EXAMPLES}")))
     }
 
     /// Imports the dashboards; without `write`, only reports what would be done.

@@ -18,7 +18,7 @@ use crate::terminal::{json_line, print, print_message, printable};
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct SubjectArgument {
-    /// A user, by the id or mail address that hits named
+    /// A user, by the id or mail address in the hits
     #[arg(long, value_name = "ID")]
     user: Option<String>,
     /// A visitor of one day, by `visitor.id`

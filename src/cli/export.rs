@@ -153,7 +153,7 @@ fn read_file(
         after = last.number;
         let mut documents = Vec::with_capacity(rows.len());
         for row in &rows {
-            let document: Value = serde_json::from_str(&row.document).context("a stored event is no JSON")?;
+            let document: Value = serde_json::from_str(&row.document).context("a stored event is not JSON")?;
             if filter.holds(&document) {
                 documents.push(document);
             }

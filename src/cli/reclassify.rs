@@ -79,7 +79,7 @@ impl Summary {
     }
 }
 
-/// Returns the numbers of the events that are part of bursts.
+/// Returns the events that are part of bursts, by [`Touch::event`].
 async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
     let mut touches = Vec::new();
     let each = archive.each(None, |page| {

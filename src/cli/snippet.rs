@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// [default: `$PIXEL_PUBLIC_URL`, else `http://127.0.0.1:8080`]
     #[arg(long, short, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
-    /// The code of this pixel, different from others; `pixel code new` makes signed ones
+    /// A code that distinguishes this pixel from others; `pixel code new` makes signed ones
     #[arg(long, short, value_parser = text)]
     code: Option<String>,
     /// The campaign as a UTM parameter (`utm_campaign`); to sign it into the code use `pixel code new --campaign`

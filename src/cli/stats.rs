@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     /// The field whose different values are counted, or `none` [default: visitor.id]
     #[arg(long, value_name = "FIELD")]
     unique: Option<String>,
-    /// Compare with the period before, which is as long
+    /// Compare with the preceding period of the same length
     #[arg(long)]
     compare: bool,
     /// List the fields for `--by`, `--filter` and `--unique` instead

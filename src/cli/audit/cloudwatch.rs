@@ -218,7 +218,7 @@ impl Counted {
     fn point(&mut self, time: &Value, value: f64, window: &Window) -> Result<(), String> {
         let time = moment(time).ok_or(NOT_COUNTS)?;
         let requests = whole(value).ok_or_else(|| {
-            format!("`{value}` is no number of requests; ask for the statistic `SampleCount`, or `Sum`")
+            format!("`{value}` is not a number of requests; ask for the statistic `SampleCount`, or `Sum`")
         })?;
         if window.holds(time) {
             self.requests = self.requests.saturating_add(requests);
@@ -371,11 +371,11 @@ mod tests {
             (series(r#""Timestamps":["soon"],"Values":[1]"#), "it is not what"),
             (
                 series(r#""Timestamps":[1779998400],"Values":[0.5]"#),
-                "no number of requests",
+                "is not a number of requests",
             ),
             (
                 series(r#""Timestamps":[1779998400],"Values":[-1]"#),
-                "no number of requests",
+                "is not a number of requests",
             ),
             (
                 series(r#""Timestamps":[],"Values":[],"StatusCode":"Forbidden""#),

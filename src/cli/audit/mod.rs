@@ -216,7 +216,7 @@ impl Metrics {
         let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
         ensure!(
             !region.is_empty() && region.chars().all(plain),
-            "`AWS_REGION` is `{}`, which is no region",
+            "`AWS_REGION` is `{}`, which is not a region",
             printable(region, 40)
         );
         let base = match endpoint {
@@ -225,7 +225,7 @@ impl Metrics {
                 let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.path() == "/");
                 ensure!(
                     url.is_some_and(|url| url.has_host() && url.query().is_none() && url.fragment().is_none()),
-                    "`--endpoint` `{}` is no address of a service; give `https://HOST`",
+                    "`--endpoint` `{}` is not the address of a service; give `https://HOST`",
                     crate::destination::hide_password(endpoint)
                 );
                 endpoint.trim_end_matches('/').to_owned()
@@ -353,7 +353,10 @@ async fn count_waiting(arguments: &Arguments, config: &Config) -> anyhow::Result
     for url in &arguments.queue {
         let outlet = match MessageTarget::parse(url, region.as_deref()) {
             Some(outlet) => outlet?,
-            None => bail!("`{}` is no queue; give `sqs://HOST/ACCOUNT/QUEUE`", printable(url, 200)),
+            None => bail!(
+                "`{}` is not a queue; give `sqs://HOST/ACCOUNT/QUEUE`",
+                printable(url, 200)
+            ),
         };
         queued += queue::count(&queue::open(config, &outlet).await?).await?;
     }

@@ -67,10 +67,10 @@ struct New {
     /// The time of sending: `today`, a day or an RFC 3339 time [default: now]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     sent: Option<DateTime<Utc>>,
-    /// The end of its validity: a duration after it is sent, as in 90d or 1y, or a time [default: never]
+    /// The end of its validity: a duration after sending, as in 90d or 1y, or a time [default: never]
     #[arg(long, value_name = "DURATION|TIME", value_parser = expiry)]
     expires: Option<Expiry>,
-    /// Print the URL of the image under this URL, at which visitors reach the pixel
+    /// Print the URL of the image, below this URL at which visitors reach the pixel
     /// [default: `$PIXEL_PUBLIC_URL`, else only the code is printed]
     #[arg(long, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
@@ -307,7 +307,7 @@ fn genuine(checked: &Checked) -> anyhow::Result<()> {
     match checked.signature {
         Signature::Valid | Signature::Expired => Ok(()),
         Signature::Invalid => bail!("no key of ours made it"),
-        _ => bail!("it is no signed code"),
+        _ => bail!("it is not a signed code"),
     }
 }
 

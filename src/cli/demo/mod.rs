@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     /// The seed: the same one makes the same events, and storing them again stores nothing twice
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = super::whole(0..=u64::MAX))]
     seed: u64,
-    /// The time of the last event at the latest: `today`, `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
+    /// The latest time of an event: `today`, `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
     #[arg(long, value_name = "TIME", value_parser = end)]
     end: Option<DateTime<Utc>>,
     /// Store them even if the destination holds real events

@@ -306,7 +306,10 @@ impl Place {
             let state: Value = serde_json::from_str(&text).unwrap_or_default();
             let (from, reached) = (state["source"].as_str(), state["position"].as_u64());
             let (Some(from), Some(reached)) = (from, reached) else {
-                anyhow::bail!("`{}` is no state of `pixel replay`; name another file", file.display());
+                anyhow::bail!(
+                    "`{}` is not a state of `pixel replay`; name another file",
+                    file.display()
+                );
             };
             ensure!(
                 from == source,

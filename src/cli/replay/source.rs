@@ -70,7 +70,7 @@ pub(super) struct Piece {
     pub(super) refused: Vec<Refused>,
     pub(super) other_lines: u64,
     pub(super) marks: Marks,
-    /// The bytes, rows or messages that it adds to the progress.
+    /// The bytes, events or messages that it adds to the progress.
     pub(super) size: u64,
 }
 

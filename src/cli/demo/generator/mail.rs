@@ -160,7 +160,7 @@ impl Mailing {
             .filter_map(|(place, campaign)| Some((place, campaign, campaign.sent?)))
     }
 
-    /// Goes through the list, in an order of each campaign, until the plan has `end` hits.
+    /// Goes through the list, in an order that differs between campaigns, until the plan has `end` hits.
     fn plan_campaign(&self, campaign: u16, sent: i64, end: usize, plan: &mut Vec<Planned>) {
         let mut random = Random::new(self.seed ^ 0x6361_6d70, campaign.into());
         let mut recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
@@ -176,7 +176,7 @@ impl Mailing {
         }
     }
 
-    /// Plans the hits of one mail to one person.
+    /// Returns the hits of one mail to one person.
     fn hits(
         &self,
         campaign: u16,
