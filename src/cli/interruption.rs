@@ -85,7 +85,7 @@ impl Stop {
 
 #[expect(
     clippy::exit,
-    reason = "whoever asks twice does not want to wait; what was stored stays stored"
+    reason = "a second signal ends the program at once; stored events stay stored"
 )]
 fn leave(signal: Signal) -> ! {
     std::process::exit(signal.code().into())
