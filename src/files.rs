@@ -1,21 +1,21 @@
-//! Files that the program creates: only their owner may read what visitors said.
+//! The creation of files that only their owner may read, since they hold visitors' data.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Who may read a file that is created. A file that exists keeps its mode.
+/// The users who may read a file that is created. A file that exists keeps its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Its owner.
+    /// Only its owner.
     Owner,
-    /// Its owner and its group, such as a program that collects logs.
+    /// Its owner and its group, for example a program that collects logs.
     Group,
 }
 
 impl Access {
-    /// The permission bits, before the process's umask takes some away.
+    /// Returns the permission bits, before the process's umask removes some.
     const fn mode(self) -> u32 {
         match self {
             Self::Owner => 0o600,
@@ -24,11 +24,11 @@ impl Access {
     }
 }
 
-/// Opens a file to append to it, and creates it where it does not exist.
+/// Opens a file for appending, and creates it if it does not exist.
 ///
 /// # Errors
 ///
-/// When it cannot be opened.
+/// If it cannot be opened.
 pub(crate) fn append_to(path: &Path, access: Access) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
@@ -37,11 +37,11 @@ pub(crate) fn append_to(path: &Path, access: Access) -> io::Result<File> {
         .open(path)
 }
 
-/// Writes a whole file of its owner. One that exists is replaced, its mode included.
+/// Writes an entire file that only its owner may read. An existing file is replaced, including its mode.
 ///
 /// # Errors
 ///
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -52,11 +52,11 @@ pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
     options.open(path)?.write_all(contents)
 }
 
-/// Creates an empty file of its owner where there is none, for a program that would create it readable for all. A file that
-/// exists is not opened: closing it would release the locks that this process holds on it.
+/// Creates an empty file that only its owner may read, if there is none, for a program that would create it readable for
+/// everybody. A file that exists is not opened: closing it would release the locks that this process holds on it.
 pub(crate) fn create_private(path: &Path) {
     let mut options = OpenOptions::new();
-    // Whoever opens the file next says what is wrong with it.
+    // The program that opens the file next reports any error.
     let _ = options
         .write(true)
         .create_new(true)

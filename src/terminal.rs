@@ -1,41 +1,42 @@
-//! What a person at a terminal reads: data on stdout, talk on stderr, nothing of a visitor's that a terminal would obey.
+//! Output for a terminal: data on stdout, messages on stderr, and no control characters from visitors.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 
-/// Prints data that a terminal may show. Whoever stops reading has what they wanted.
+/// Prints data that a terminal may show. A reader that stops early has what it wanted.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    // At one go, so that no line of another process comes between the line and its end.
+    // In one write, so that no line of another process comes between the line and its end.
     match io::stdout().write_all(format!("{}\n", clean(text)).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// Says something to the person at the terminal. A closed stderr is no reason to stop serving.
+/// Prints a message on stderr. A closed stderr is not an error.
 pub(crate) fn print_message(line: &str) {
-    // At one go, so that no line of another thread comes between the line and its end.
+    // In one write, so that no line of another thread comes between the line and its end.
     let _ = io::stderr().write_all(format!("{}\n", clean(line)).as_bytes());
 }
 
-/// A line of text for a log, which nobody can take for JSON of the program's own: texts of visitors can begin neither an object
-/// nor a line.
+/// Returns a line of text for a log that cannot be mistaken for the program's own JSON: texts of visitors can begin neither
+/// an object nor a line.
 pub(crate) fn log_line(text: &str) -> String {
     text.replace('{', "%7B").replace(['\n', '\r'], " ")
 }
 
-/// JSON on one line, fit for a terminal.
+/// Returns JSON on one line, safe for a terminal.
 pub(crate) fn json_line(value: &serde_json::Value) -> String {
     harmless_json(&value.to_string())
 }
 
-/// JSON text without raw control characters: JSON itself escapes only those below U+0020, and terminals obey U+009B, too.
+/// Returns JSON text without raw control characters: JSON itself escapes only those below U+0020, but terminals also obey
+/// U+009B.
 pub(crate) fn harmless_json(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for character in json.chars() {
         if is_control(character) && !matches!(character, '\n' | '\t') {
-            // Outside of texts JSON has no such characters.
+            // JSON has such characters only inside strings.
             let _ = write!(line, "\\u{:04x}", u32::from(character));
         } else {
             line.push(character);
@@ -44,14 +45,14 @@ pub(crate) fn harmless_json(json: &str) -> String {
     line
 }
 
-/// Whether a terminal does something else with a character than show it: control characters, and those that turn the
-/// direction in which the others are shown (Unicode, UAX 9), behind which a text can look like another.
+/// Returns true if a terminal does something else with a character than show it: control characters, and those that change
+/// the direction of text (Unicode, UAX 9), which can make one text look like another.
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Replaces each character that a terminal would obey; line breaks and tabs stay.
+/// Replaces each character that a terminal would obey, except line breaks and tabs.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let replaced = |character: char| is_control(character) && !matches!(character, '\n' | '\t');
     if text.contains(replaced) {
@@ -61,7 +62,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A text from a visitor, fit for a terminal: no character that it would obey, at most `width` characters.
+/// Returns a visitor's text, safe for a terminal, with at most `width` characters.
 pub(crate) fn printable(text: &str, width: usize) -> String {
     let clean = |character: char| if is_control(character) { '\u{fffd}' } else { character };
     let mut line: String = text.chars().take(width).map(clean).collect();
@@ -72,7 +73,7 @@ pub(crate) fn printable(text: &str, width: usize) -> String {
     line
 }
 
-/// Marks a value that a spreadsheet would take for a formula.
+/// Quotes a value that a spreadsheet would take for a formula.
 pub(crate) fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         Cow::Owned(format!("'{text}"))
@@ -81,7 +82,7 @@ pub(crate) fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// CSV. A terminal gets no character that it would obey; a pipe or a file gets the exact values.
+/// A CSV writer. A terminal gets no character that it would obey; a pipe or a file gets the exact values.
 #[derive(Debug)]
 pub(crate) struct CsvWriter<W: io::Write> {
     writer: csv::Writer<W>,
@@ -89,7 +90,7 @@ pub(crate) struct CsvWriter<W: io::Write> {
 }
 
 impl CsvWriter<io::StdoutLock<'static>> {
-    /// Writes to stdout.
+    /// Creates a writer to stdout.
     pub(crate) fn stdout() -> Self {
         let stdout = io::stdout();
         Self {
@@ -115,13 +116,13 @@ impl<W: io::Write> CsvWriter<W> {
         self.writer.write_record(None::<&[u8]>)
     }
 
-    /// Writes what is still buffered.
+    /// Writes the buffered rows.
     pub(crate) fn flush(&mut self) -> csv::Result<()> {
         Ok(self.writer.flush()?)
     }
 }
 
-/// Takes a reader that has stopped reading for one that has what it wanted.
+/// Accepts the error of a reader that has stopped reading: it has what it wanted.
 pub(crate) fn allow_broken_pipe(result: csv::Result<()>) -> anyhow::Result<()> {
     result.or_else(|error| match error.kind() {
         csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -133,7 +134,7 @@ pub(crate) fn allow_broken_pipe(result: csv::Result<()>) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// What a visitor may send to a terminal: a title, a bell, C1 controls, text that runs backwards.
+    /// A hostile visitor's text: a title, a bell, C1 controls, text that runs backwards.
     const HOSTILE: &str = "a\u{1b}]0;x\u{7}b\u{9b}31mc\u{202e}d\u{85}\r\ne";
 
     fn written(is_terminal: bool) -> String {

@@ -1,4 +1,4 @@
-//! What is stored already, in whichever destination: to be read, changed and deleted.
+//! The stored events of any destination: they can be read, changed and deleted here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,31 +14,31 @@ use crate::hit::event::fields::{FIELDS, Kind};
 use crate::sqlite::{Archive as File, Change};
 use crate::terminal::printable;
 
-/// Whose events.
+/// The subject whose events are searched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// A user's: the id as it was given, the forms in which it may be stored, and the hashes that signed codes carry of it.
+    /// A user: the id as it was given, the forms in which it may be stored, and the hashes of it that signed codes carry.
     User {
         id: String,
         forms: Vec<UserForm>,
         recipients: Vec<String>,
     },
-    /// A visitor's of one day.
+    /// A visitor of one day, by `visitor.id`.
     Visitor(String),
-    /// A code's.
+    /// A code.
     Code(String),
-    /// A set of data's, by `event.dataset`.
+    /// A data set, by `event.dataset`.
     Dataset(&'static str),
 }
 
 /// One form in which a user's id may be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UserForm {
-    /// What was done to the id.
+    /// A short name of what was done to the id.
     pub(super) name: &'static str,
     /// The id in this form.
     pub(super) id: String,
-    /// Its hash.
+    /// The hash of this form.
     pub(super) hash: String,
 }
 
@@ -54,7 +54,7 @@ impl Subject {
         }
     }
 
-    /// What is asked, without what it protects.
+    /// Returns a text that names the subject in messages without the private value.
     pub(super) fn name(&self) -> String {
         match self {
             Self::User { forms, .. } => format!("user {}", forms.first().map_or("", |form| &form.hash)),
@@ -64,7 +64,8 @@ impl Subject {
         }
     }
 
-    /// The query of an index. A field is a keyword by the template; without one it is a text with a keyword beside it.
+    /// Returns the query for an index. A field is a keyword by the template; without the template it is a text with a
+    /// keyword subfield.
     fn query(&self) -> Value {
         let term = |field: &str, value: &str| {
             let exact = [field.to_owned(), format!("{field}.keyword")];
@@ -79,7 +80,7 @@ impl Subject {
                 let ids = forms.iter().flat_map(|form| [&form.id, &form.hash]);
                 let mut should: Vec<Value> = ids.chain([id]).flat_map(|id| term("user.id", id)).collect();
                 should.extend(recipients.iter().flat_map(|hash| term("pixel.recipient", hash)));
-                // A mail address may have stood in any text.
+                // A mail address may appear in any text.
                 let texts = FIELDS.iter().filter(|field| matches!(field.kind, Kind::Keyword(_)));
                 should.extend(texts.flat_map(|field| forms.iter().flat_map(|form| within(field.name, &form.hash))));
                 should
@@ -91,8 +92,8 @@ impl Subject {
         json!({"bool": {"should": should, "minimum_should_match": 1}})
     }
 
-    /// Whether a document is the subject's.
-    fn holds(&self, text: &str, document: &Value) -> bool {
+    /// Returns true if a document belongs to the subject.
+    fn matches(&self, text: &str, document: &Value) -> bool {
         let is = |pointer: &str, value: &str| document.pointer(pointer).and_then(Value::as_str) == Some(value);
         match self {
             Self::User { id, forms, recipients } => {
@@ -110,37 +111,37 @@ impl Subject {
 
 /// One stored event.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredEvent {
     place: Place,
     /// The event.
     pub(super) document: Value,
 }
 
-/// Where it is stored.
+/// The position of a stored event.
 #[derive(Clone, Debug)]
 enum Place {
-    /// The row's number, and the document as it stands there.
+    /// The row's number, and the document as it is stored there.
     Row(i64, String),
-    /// The index, the id, and the type where the server has types.
+    /// The index, the id, and the type if the server has types.
     Entry(Value),
 }
 
-/// A destination that was opened.
+/// An open destination.
 #[derive(Debug)]
 pub(super) enum Archive {
     File(PathBuf),
     Index(Box<Deliverer>),
 }
 
-/// Events that are read or changed at once.
+/// The number of events that are read or changed at once.
 const PAGE: usize = 1000;
 
-/// Most bytes of one answer: a page of the largest events.
-const ANSWER_BYTES: usize = 256 << 20;
+/// The size limit of one response: a page of the largest events.
+const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
 const DELETE_BY_QUERY: &str = "/_delete_by_query?conflicts=proceed&refresh=true&ignore_unavailable=true";
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Archive {
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
@@ -154,18 +155,18 @@ impl Archive {
                 File::open(path)?;
                 Self::File(path.clone())
             }
-            Destination::OpenSearch(target) => Self::Index(Box::new(connect::deliverer(config, target).await?)),
+            Destination::OpenSearch(target) => Self::Index(Box::new(connect::open_deliverer(config, target).await?)),
             Destination::Message(outlet) => {
                 bail!("{outlet} holds events only until they are taken from it; name where they go")
             }
         })
     }
 
-    /// Goes through the events of a subject, or through all, in the order in which they are stored.
+    /// Calls a function for each event of a subject, or for all events, in the order in which they are stored.
     pub(super) async fn each(
         &self,
         subject: Option<&Subject>,
-        mut take: impl FnMut(Vec<Stored>) -> anyhow::Result<Vec<(Stored, Value)>>,
+        mut take: impl FnMut(Vec<StoredEvent>) -> anyhow::Result<Vec<(StoredEvent, Value)>>,
     ) -> anyhow::Result<()> {
         match self {
             Self::File(path) => each_row(path, subject, take),
@@ -182,7 +183,7 @@ impl Archive {
         }
     }
 
-    /// How many events a subject has.
+    /// Returns the number of a subject's events.
     pub(super) async fn count(&self, subject: &Subject) -> anyhow::Result<u64> {
         match self {
             Self::File(_) => {
@@ -202,7 +203,7 @@ impl Archive {
         }
     }
 
-    /// Returns true when there are events that are not of a set of data.
+    /// Returns true if there are events outside a data set.
     pub(super) async fn has_others_than(&self, dataset: &'static str) -> anyhow::Result<bool> {
         match self {
             Self::File(path) => Ok(File::open(path)?.has_others_than(dataset)?),
@@ -211,14 +212,15 @@ impl Archive {
                 let mut pages = Pages::new(deliverer, others);
                 let found = pages.next().await?;
                 pages.end().await;
-                // An index that does not know the field finds all events, and only the documents tell.
-                let is_other = |stored: &Stored| stored.document.pointer("/event/dataset") != Some(&dataset.into());
+                // An index that does not know the field finds all events; only the documents show which ones count.
+                let is_other =
+                    |stored: &StoredEvent| stored.document.pointer("/event/dataset") != Some(&dataset.into());
                 Ok(found.is_some_and(|page| page.iter().any(is_other)))
             }
         }
     }
 
-    /// Deletes a subject's events: how many.
+    /// Deletes a subject's events and returns their number.
     pub(super) async fn delete(&self, subject: &Subject) -> anyhow::Result<u64> {
         match self {
             Self::File(path) => {
@@ -238,7 +240,7 @@ impl Archive {
                 let path = format!("/{}{DELETE_BY_QUERY}", deliverer.target().index.wildcard());
                 let body = json!({"query": subject.query()}).to_string().into_bytes();
                 let answer = receive(deliverer, "POST", &path, body).await?;
-                // Not every server has it.
+                // Not every server has this request.
                 if matches!(answer.status, 400 | 403 | 404 | 405) {
                     return delete_one_by_one(deliverer, subject).await;
                 }
@@ -256,10 +258,10 @@ impl Archive {
         }
     }
 
-    /// Makes the server's searches see what was written.
+    /// Refreshes the index, so that searches find what was written.
     pub(super) async fn refresh(&self) {
         if let Self::Index(deliverer) = self {
-            // Serverless collections have no such request, and see it by themselves after some seconds.
+            // Serverless collections have no such request; they refresh by themselves after some seconds.
             let path = format!(
                 "/{}/_refresh?ignore_unavailable=true",
                 deliverer.target().index.wildcard()
@@ -272,7 +274,7 @@ impl Archive {
 fn each_row(
     path: &Path,
     subject: Option<&Subject>,
-    mut take: impl FnMut(Vec<Stored>) -> anyhow::Result<Vec<(Stored, Value)>>,
+    mut take: impl FnMut(Vec<StoredEvent>) -> anyhow::Result<Vec<(StoredEvent, Value)>>,
 ) -> anyhow::Result<()> {
     let file = File::open(path)?;
     let mut after = i64::MIN;
@@ -282,9 +284,9 @@ fn each_row(
         after = last.number;
         let mut page = Vec::new();
         for row in rows {
-            let document: Value = serde_json::from_str(&row.document).context("a stored event is no JSON")?;
-            if subject.is_none_or(|subject| subject.holds(&row.document, &document)) {
-                page.push(Stored {
+            let document: Value = serde_json::from_str(&row.document).context("a stored event is not JSON")?;
+            if subject.is_none_or(|subject| subject.matches(&row.document, &document)) {
+                page.push(StoredEvent {
                     place: Place::Row(row.number, row.document),
                     document,
                 });
@@ -306,12 +308,12 @@ fn each_row(
     }
 }
 
-/// Says that deleted events can still be read in a file.
-pub(super) fn still_readable(reason: &str) -> String {
+/// Returns the message that deleted events can still be read in a file.
+pub(super) fn explain_still_readable(reason: &str) -> String {
     format!("what was deleted can still be read in the bytes of the file or its `-wal`: {reason}; run this again")
 }
 
-/// Puts the members of `change` into a document, as an index's partial update does.
+/// Merges the members of `change` into a document, as an index's partial update does.
 fn merge(document: &mut Value, change: Value) {
     match (document, change) {
         (Value::Object(document), Value::Object(change)) => {
@@ -323,7 +325,7 @@ fn merge(document: &mut Value, change: Value) {
     }
 }
 
-/// Pages of an index: a scroll, and where there is none, after the last event's time and id.
+/// The pages of an index: a scroll or, if the server has none, searches after the last event's time and id.
 pub(super) struct Pages<'a> {
     deliverer: &'a Deliverer,
     query: Value,
@@ -343,7 +345,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<Stored>>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<StoredEvent>>> {
         if self.done {
             return Ok(None);
         }
@@ -385,7 +387,7 @@ impl<'a> Pages<'a> {
         .await
     }
 
-    /// Gives the scroll back; the server would forget it by itself.
+    /// Ends the scroll; otherwise the server ends it after a while.
     pub(super) async fn end(&self) {
         if let Some(scroll) = &self.scroll {
             let body = json!({"scroll_id": [scroll]});
@@ -394,19 +396,19 @@ impl<'a> Pages<'a> {
     }
 }
 
-fn stored(hit: &mut Value) -> Stored {
+fn stored(hit: &mut Value) -> StoredEvent {
     let mut entry = json!({"_index": hit["_index"], "_id": hit["_id"]});
-    // Elasticsearch 6 wants it back; 8 has none.
+    // Elasticsearch 6 needs the type in the request; 8 has none.
     if let Some(kind) = hit.get("_type") {
         entry["_type"] = kind.clone();
     }
-    Stored {
+    StoredEvent {
         place: Place::Entry(entry),
         document: hit["_source"].take(),
     }
 }
 
-async fn update(deliverer: &Deliverer, changes: Vec<(Stored, Value)>) -> anyhow::Result<()> {
+async fn update(deliverer: &Deliverer, changes: Vec<(StoredEvent, Value)>) -> anyhow::Result<()> {
     let lines = changes.into_iter().filter_map(|(stored, change)| match stored.place {
         Place::Entry(entry) => Some([json!({"update": entry}), json!({"doc": change})]),
         Place::Row(..) => None,
@@ -446,7 +448,7 @@ async fn bulk(deliverer: &Deliverer, lines: Vec<Value>) -> anyhow::Result<()> {
         let status = outcome
             .and_then(|outcome| outcome["status"].as_u64())
             .unwrap_or_default();
-        // What is gone already need not be changed any more.
+        // A document that is already deleted need not be changed any more.
         !(200..300).contains(&status) && status != 404
     };
     match items.iter().find(failed) {
@@ -455,7 +457,7 @@ async fn bulk(deliverer: &Deliverer, lines: Vec<Value>) -> anyhow::Result<()> {
     }
 }
 
-/// Asks about the destination's indices.
+/// Sends a request to the destination's indices.
 async fn ask(deliverer: &Deliverer, method: &'static str, path: &str, body: &Value) -> anyhow::Result<Value> {
     let path = format!("/{}{path}", deliverer.target().index.wildcard());
     ask_server(deliverer, method, &path, body).await
@@ -478,7 +480,11 @@ async fn receive(
     let target = deliverer.target();
     let url = format!("{}{path}", target.base);
     let answer = deliverer
-        .send(ClientRequest::json(method, url, body), ANSWER_BYTES, PATIENCE)
+        .send(
+            ClientRequest::json(method, url, body),
+            MAX_RESPONSE_BYTES,
+            REQUEST_TIMEOUT,
+        )
         .await;
     answer.with_context(|| format!("asking {target}"))
 }

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Copies what is committed into a new file, also while `pixel serve` writes.
+/// Copies committed data into a new file, also while `pixel serve` writes.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     let path = match config.destination.as_ref().context("no destination")? {

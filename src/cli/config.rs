@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Shows the configuration, then everything that is wrong with it, then tries it when asked to.
+/// Shows the configuration, then all its errors, then tests it if asked to.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (variables, source) = super::variables(&arguments.destination);
     let (config, problems) = Config::read(&variables);
@@ -93,7 +93,7 @@ fn key_file(config: &Config, variables: &Variables) -> Result<KeyFile, Problem> 
     }
 }
 
-/// What a check has found, told at once.
+/// The results of a check, which are all reported together.
 #[derive(Default)]
 struct Findings(Vec<String>);
 
@@ -109,7 +109,7 @@ impl Findings {
     }
 }
 
-/// One variable as it is in force.
+/// One variable with its value in force.
 struct Row {
     name: &'static str,
     value: String,
@@ -191,12 +191,12 @@ async fn check(config: &Config, findings: &mut Findings) -> anyhow::Result<()> {
         Destination::Sqlite(path) => check_store(path, findings),
         Destination::Message(outlet) => check_outlet(config, outlet, findings).await,
         Destination::OpenSearch(target) => {
-            check_index(&connect::deliverer(config, target).await?, target, findings).await
+            check_index(&connect::open_deliverer(config, target).await?, target, findings).await
         }
     }
 }
 
-/// A file that is not there is not made: the name may be mistyped.
+/// Checks a store's file. A missing file is not created: its name may be mistyped.
 fn check_store(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     let shown = path.display();
     if path.exists() {
@@ -214,7 +214,7 @@ fn check_store(path: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A queue is asked how full it is; a stream knows no question that a writer may ask.
+/// Checks a queue by asking for its number of messages; a writer may send no such request to a stream.
 async fn check_outlet(config: &Config, outlet: &MessageTarget, findings: &mut Findings) -> anyhow::Result<()> {
     if outlet.kind == MessageService::Firehose {
         findings.note(format!(
@@ -227,7 +227,7 @@ async fn check_outlet(config: &Config, outlet: &MessageTarget, findings: &mut Fi
     Ok(())
 }
 
-/// An event that nobody has caused.
+/// Returns an event that no hit caused.
 fn probe() -> Event {
     let time = chrono::Utc::now();
     let document = json!({"@timestamp": crate::hit::event::format_iso(time), "date": time.timestamp_millis(), "event": {"action": "probe"}});
@@ -242,20 +242,20 @@ async fn check_index(deliverer: &Deliverer, target: &Target, findings: &mut Find
     match server::product(deliverer).await {
         Ok(product) => findings.note(format!("ok: {} is {product}", target.base)),
         Err(error) if error.is_silent() => return Err(error.into()),
-        // Whoever may only write may not ask; whether it can be written to is what matters.
+        // A user who may only write may not ask; what matters is that writing works.
         Err(error) => findings.note(format!("{error}\ntrying to write all the same")),
     }
     let probe = probe();
     refuse_to_make(deliverer, target, &probe).await?;
     let mut request = target.store(&probe, true);
     let mut answer = send(deliverer, request.method, &request.url, &probe.document).await?;
-    let mut judged = verdict(answer.status, &answer.body);
-    if judged == Verdict::RefusesIds {
+    let mut verdict_of_write = verdict(answer.status, &answer.body);
+    if verdict_of_write == Verdict::RefusesIds {
         request = target.store(&probe, false);
         answer = send(deliverer, request.method, &request.url, &probe.document).await?;
-        judged = verdict(answer.status, &answer.body);
+        verdict_of_write = verdict(answer.status, &answer.body);
     }
-    match judged {
+    match verdict_of_write {
         Verdict::Indexed | Verdict::Duplicate => findings.note(format!("ok: wrote a probe document to {target}")),
         Verdict::Retry(reason) | Verdict::Refused(reason) | Verdict::Denied(reason) => {
             bail!("{}", explain(&reason, target))
@@ -265,7 +265,8 @@ async fn check_index(deliverer: &Deliverer, target: &Target, findings: &mut Find
     delete(deliverer, target, &probe, &answer, findings).await
 }
 
-/// An index that is not there and has no template would be made by the probe, with a mapping that cannot be mended later.
+/// Refuses to write a probe to an index that does not exist and has no template: that would create the index with a mapping
+/// that cannot be corrected later.
 async fn refuse_to_make(deliverer: &Deliverer, target: &Target, probe: &Event) -> anyhow::Result<()> {
     let plan = Plan::new(&target.index, None, None).map_err(anyhow::Error::msg)?;
     let (index, template) = (target.index.name(probe.time), plan.name());
@@ -274,7 +275,7 @@ async fn refuse_to_make(deliverer: &Deliverer, target: &Target, probe: &Event) -
         format!("/_index_template/{template}"),
         format!("/_template/{template}"),
     ] {
-        // Whoever may not ask goes on.
+        // A user who may not ask can still go on.
         let answer = server::send_request(deliverer, "GET", &path, None).await;
         let unknown = |status: u16| (400..=405).contains(&status) && (status == 404 || path.starts_with("/_"));
         if !answer.is_ok_and(|reply| unknown(reply.status)) {
@@ -286,7 +287,7 @@ async fn refuse_to_make(deliverer: &Deliverer, target: &Target, probe: &Event) -
     )
 }
 
-/// Deletes the probe under the id that the index gave it.
+/// Deletes the probe by the id that the index gave it.
 async fn delete(
     deliverer: &Deliverer,
     target: &Target,
@@ -301,7 +302,7 @@ async fn delete(
     if answer.status == 200 {
         findings.note("ok: deleted it again".to_owned());
     } else {
-        // Writing is all that the function needs.
+        // The function needs no more than to write.
         findings.note(format!(
             "could not delete the probe document `{id}` (status {}); it may stay",
             answer.status

@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::destination::opensearch::Target;
 use crate::destination::{Auth, Destination};
 
-/// A deliverer for a target, with credentials of the usual AWS chain where it signs.
-pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Result<Deliverer> {
+/// Returns a deliverer for a target, with credentials of the usual AWS chain if it signs requests.
+pub(super) async fn open_deliverer(config: &Config, target: &Target) -> anyhow::Result<Deliverer> {
     let plain = |error: ClientError| anyhow::anyhow!("{error}");
     let http = http_client(config.ca_file.as_deref(), &config.timing).map_err(plain)?;
     let credentials = match target.auth {
@@ -21,8 +21,11 @@ pub(super) async fn deliverer(config: &Config, target: &Target) -> anyhow::Resul
     Ok(Deliverer::new(http, target.clone(), timing, credentials))
 }
 
-/// A connection to any remote destination; none for a file.
-pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::Result<Option<RemoteDestination>> {
+/// Connects to a remote destination; none for a file.
+pub(super) async fn open_remote(
+    config: &Config,
+    destination: &Destination,
+) -> anyhow::Result<Option<RemoteDestination>> {
     let signs = match destination {
         Destination::OpenSearch(target) => matches!(target.auth, Auth::SigV4 { .. }),
         Destination::Message(outlet) => matches!(outlet.auth, Auth::SigV4 { .. }),
@@ -34,10 +37,11 @@ pub(super) async fn way(config: &Config, destination: &Destination) -> anyhow::R
         .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Environment, profiles, SSO, web identity, container and instance roles, in the order of every AWS tool.
+/// Returns a provider that searches environment, profiles, SSO, web identity, container and instance roles, in the order of
+/// every AWS tool.
 pub(super) async fn credentials() -> anyhow::Result<SharedCredentialsProvider> {
     use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-    // Named, because with two providers in one process rustls would not choose.
+    // The provider is named, because with two providers in one process rustls would not choose one.
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .build_https();

@@ -25,11 +25,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     print(objects.trim_end())
 }
 
-/// Where the dashboards are to be imported.
+/// The options for importing the dashboards.
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// Import the dashboards into this OpenSearch Dashboards or Kibana, as in `https://user:password@host:5601`; without a
-    /// user, with the destination's credentials if it is on the same host, and https or loopback
+    /// Import the dashboards into this OpenSearch Dashboards or Kibana, as in `https://user:password@host:5601`. Without a
+    /// user, the destination's credentials are sent if it is on the same host and over https or loopback
     #[arg(long, value_name = "URL")]
     dashboards: Option<String>,
     /// The tenant of OpenSearch Dashboards, as in `global` [default: the user's own]
@@ -41,7 +41,7 @@ pub(super) struct Import {
     /// Send the destination's credentials to its host's --dashboards address even over plain http
     #[arg(long, requires = "dashboards")]
     plain_http_credentials: bool,
-    /// Replace dashboards that are there and were changed
+    /// Replace dashboards that already exist and were changed
     #[arg(long, requires = "dashboards")]
     overwrite: bool,
     /// The indices that the dashboards read [default: the destination's name and `*`]
@@ -67,19 +67,19 @@ fn space(text: &str) -> Result<String, String> {
 }
 
 impl Import {
-    /// Whether an import is asked for.
+    /// Returns true if an import is requested.
     pub(super) const fn is_wanted(&self) -> bool {
         self.dashboards.is_some()
     }
 
-    /// Where the dashboards are to be, if that is asked for.
+    /// Returns the place to import to, if an import is requested.
     pub(super) fn place(&self, target: &Target) -> Result<Option<Place>, WrongArguments> {
         let Some(url) = &self.dashboards else { return Ok(None) };
         let found = place(url, target, self.plain_http_credentials).map(Some);
-        found.ok_or_else(|| WrongArguments(format!("`--dashboards` is no address; give one as in {EXAMPLES}")))
+        found.ok_or_else(|| WrongArguments(format!("`--dashboards` is not an address; give one as in {EXAMPLES}")))
     }
 
-    /// Imports the dashboards; without `write`, says what would be done.
+    /// Imports the dashboards; without `write`, only reports what would be done.
     pub(super) async fn run(&self, place: Place, config: &Config, plan: &Plan, write: bool) -> anyhow::Result<Step> {
         let Place { base, auth, withheld } = place;
         let pattern = self.index_pattern.clone().unwrap_or_else(|| format!("{}*", plan.base));

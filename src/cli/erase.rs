@@ -14,11 +14,11 @@ use crate::hit::privacy::redact::user_forms;
 use crate::sqlite::{Purge, purge};
 use crate::terminal::{json_line, print, print_message, printable};
 
-/// Whose events.
+/// The subject of the command.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct SubjectArgument {
-    /// A user, by the id or mail address that hits named
+    /// A user, by the id or mail address in the hits
     #[arg(long, value_name = "ID")]
     user: Option<String>,
     /// A visitor of one day, by `visitor.id`
@@ -33,7 +33,7 @@ impl SubjectArgument {
     fn subject(&self, config: &Config) -> anyhow::Result<Subject> {
         match (&self.user, &self.visitor, &self.code) {
             (Some(id), ..) => {
-                // Another key would find nobody, and say so as if nobody were there.
+                // With another key no event would be found, and the command would report that there is none.
                 if !config.has_key && !id.starts_with("u-") {
                     let problem = Problem {
                         variable: "PIXEL_PRIVACY_KEY".to_owned(),
@@ -80,7 +80,7 @@ pub(super) struct EraseArguments {
     destination: DestinationArgument,
     #[command(flatten)]
     subject: SubjectArgument,
-    /// Say what would be deleted and delete nothing
+    /// Report what would be deleted and delete nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the receipt as JSON
@@ -96,19 +96,19 @@ pub(super) struct ExportArguments {
     subject: SubjectArgument,
 }
 
-/// What no command reaches.
+/// The copies of events that no command reaches.
 const BEYOND: [&str; 3] = [
     "log lines of events that could not be delivered; delete them by the event's id, or wait for the log's retention",
     "snapshots and backups of the destination",
     "other destinations; run this for each of them",
 ];
 
-/// Where an index does not search for the hash of a mail address; a file is searched whole.
+/// The places in which an index does not search for the hash of a mail address; a file is searched entirely.
 const UNSEARCHED: &str = "mail addresses that stood only where an index does not search: in headers, the body and the rest of `params`, \
     `context`, `stage-variables` and `body-json`, or in texts that are longer than the index takes (1024 characters, of most \
     fields 256)";
 
-/// What a search for a user does not find.
+/// Returns a note on events that a search for a user does not find.
 fn not_found(arguments: &SubjectArgument, config: &Config) -> Option<&'static str> {
     let user = arguments.user.as_deref()?;
     if user.starts_with("u-") {
@@ -123,7 +123,7 @@ fn not_found(arguments: &SubjectArgument, config: &Config) -> Option<&'static st
     })
 }
 
-/// Deletes, counts again, and prints what became of it.
+/// Deletes a subject's events, counts again, and prints the receipt.
 pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     let subject = arguments.subject.subject(&config)?;
@@ -134,13 +134,13 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
         let (mut missed, mut readable) = (0, 0);
         for place in places {
             match place {
-                // What waits in a queue comes to a destination in the end.
+                // Messages in a queue reach a destination in the end.
                 Destination::Message(outlet) => {
                     beyond.push(format!(
                         "{outlet}: events that wait there; run this again when they have come"
                     ));
                 }
-                // A place that is out of reach keeps no other from being cleared.
+                // An unreachable place does not prevent the others from being cleared.
                 place => match erase_from(&config, place, &subject, arguments.dry_run).await {
                     Ok(done) => {
                         let in_texts = matches!(subject, Subject::User { .. });
@@ -149,7 +149,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
                         }
                         if let Purge::Incomplete(reason) = &done.purge {
                             readable += 1;
-                            beyond.push(format!("{place}: {}", archive::still_readable(reason)));
+                            beyond.push(format!("{place}: {}", archive::explain_still_readable(reason)));
                         }
                         erased.push(done);
                     }
@@ -187,7 +187,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<()> {
     })
 }
 
-/// What became of a subject's events in one place.
+/// The result of deleting a subject's events in one place.
 struct Erased {
     place: String,
     found: u64,
@@ -219,7 +219,7 @@ async fn erase_from(config: &Config, place: &Destination, subject: &Subject, dry
     let found = archive.count(subject).await?;
     let deleted = if dry_run { 0 } else { archive.delete(subject).await? };
     archive.refresh().await;
-    // Also where nothing was found: an earlier run may have been kept from this.
+    // Also if nothing was found: an earlier run may have been interrupted before this.
     let purge = match place {
         Destination::Sqlite(path) if !dry_run => purge(path)?,
         _ => Purge::Complete,

@@ -16,7 +16,7 @@ use crate::query::{Filter, Parameters, elastic, listed_fields};
 use crate::sqlite::Archive as File;
 use crate::terminal::{CsvWriter, json_line, print_message, spreadsheet_cell};
 
-/// Events read at once, so that memory does not grow with their number.
+/// The number of events that are read at once, so that memory does not grow with their number.
 const PAGE: usize = 1000;
 
 const TICK_INTERVAL: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     /// All events, or those that the following options choose
     #[arg(long, group = "SubjectArgument")]
     all: bool,
-    /// With `--all`: from so long ago, or from this moment: `7d`, `3mo`, `yesterday`, `2026-03-01`
+    /// With `--all`: only events since then: `7d`, `3mo`, `yesterday`, `2026-03-01`
     #[arg(long, value_name = "DURATION|TIME", requires = "all", conflicts_with_all = ["user", "visitor", "code"])]
     since: Option<String>,
     /// With `--all`: from this moment: `yesterday`, a day or an RFC 3339 time
@@ -37,10 +37,10 @@ pub(super) struct Arguments {
     /// With `--all`: until this moment, which is not included
     #[arg(long, value_name = "TIME", requires = "all", conflicts_with_all = ["user", "visitor", "code"])]
     to: Option<String>,
-    /// With `--all`: only events with `FIELD=VALUE`, or without: `FIELD!=VALUE`; may be repeated
+    /// With `--all`: only events with `FIELD=VALUE`, or without it: `FIELD!=VALUE`; may be repeated
     #[arg(long, value_name = "FIELD=VALUE", requires = "all", conflicts_with_all = ["user", "visitor", "code"])]
     filter: Vec<String>,
-    /// With `--all`: print CSV, a column for each field of `pixel stats --fields`
+    /// With `--all`: print CSV, with a column for each field of `pixel stats --fields`
     #[arg(long, requires = "all", conflicts_with_all = ["ndjson", "user", "visitor", "code"])]
     csv: bool,
     /// Print whole events as JSON, one per line: this is the default
@@ -73,7 +73,7 @@ impl Arguments {
     }
 }
 
-/// Streams events in the order in which they are stored.
+/// Prints events in the order in which they are stored.
 fn export_all(arguments: &Arguments) -> anyhow::Result<()> {
     let filter = arguments.read_filter()?;
     let config = configuration(&arguments.one.destination)?;
@@ -117,7 +117,7 @@ fn export_all(arguments: &Arguments) -> anyhow::Result<()> {
             print_message(&format!("{count} events"));
             Ok(())
         }
-        // Whoever stops reading has what they wanted.
+        // A reader that stops early has what it wanted.
         Err(error) if is_broken_pipe(&error) => Ok(()),
         Err(error) => Err(error),
     }
@@ -131,7 +131,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     }
 }
 
-/// A count of events on stderr, where that is a terminal.
+/// Creates a count of events on stderr, shown if that is a terminal.
 fn progress() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} events, {per_sec}") {
@@ -153,7 +153,7 @@ fn read_file(
         after = last.number;
         let mut documents = Vec::with_capacity(rows.len());
         for row in &rows {
-            let document: Value = serde_json::from_str(&row.document).context("a stored event is no JSON")?;
+            let document: Value = serde_json::from_str(&row.document).context("a stored event is not JSON")?;
             if filter.holds(&document) {
                 documents.push(document);
             }
@@ -198,7 +198,7 @@ fn fields_of_header<'a>(fields: &'a [&'static Field]) -> impl Iterator<Item = &'
     std::iter::once("@timestamp").chain(fields.iter().map(|field| field.name))
 }
 
-/// The value of a field; several have spaces between them.
+/// Returns the value of a field; several are separated by spaces.
 fn cell(document: &Value, field: &Field) -> String {
     let value = field.name.split('.').fold(document, |value, name| &value[name]);
     let text = |value: &Value| match value {
@@ -210,7 +210,7 @@ fn cell(document: &Value, field: &Field) -> String {
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
         value => text(value),
     };
-    // A negative number is none.
+    // A negative number is not a value.
     if matches!(field.kind, Kind::Long) {
         return cell;
     }

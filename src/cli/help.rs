@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Command;
 
-/// The commands by what they are for, in the order in which people need them.
+/// The commands by purpose, in the order in which people need them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Serve and look", &["serve", "hits", "stats", "demo", "snippet"]),
     ("Codes and tokens", &["code", "token", "opt-outs"]),
@@ -25,10 +25,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Operate", &["config", "audit", "invoke", "completions"]),
 ];
 
-/// For commands that no group names.
+/// The heading for commands that no group names.
 const OTHERS: &str = "Others";
 
-/// Examples by command.
+/// The examples by command.
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "serve",
@@ -151,7 +151,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("completions", &["pixel completions bash", "pixel completions zsh"]),
 ];
 
-/// Variables that change a command, for those whose options do not name them all.
+/// The variables that change a command, for commands whose options do not name them all.
 const VARIABLES: &[(&str, &str)] = &[
     (
         "serve",
@@ -206,7 +206,7 @@ pub(super) fn complete(mut command: Command) -> Command {
         .after_help(format!("{EXIT_CODES}\n\n{FIRST_STEPS}"))
 }
 
-/// Changes the command at a path of names, where there is one.
+/// Changes the command at a path of names, if it exists.
 fn edit(command: Command, path: &str, change: impl FnOnce(Command) -> Command) -> Command {
     let (first, rest) = path.split_once(' ').unwrap_or((path, ""));
     if command.find_subcommand(first).is_none() {
@@ -232,7 +232,7 @@ fn after_help(path: &str) -> String {
     text
 }
 
-/// The commands with their summaries, by group.
+/// Returns the commands with their summaries, by group.
 fn overview(command: &Command) -> String {
     let visible: Vec<&Command> = command
         .get_subcommands()
@@ -270,7 +270,7 @@ fn overview(command: &Command) -> String {
 mod tests {
     use super::*;
 
-    /// All commands that can be run, by their paths.
+    /// Collects the paths of all commands that can be run.
     fn paths(command: &Command, prefix: &str, found: &mut Vec<String>) {
         for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
             let path = format!("{prefix}{}", inner.get_name());
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    /// The words of a line, of which some are in quotes.
+    /// Splits a line into words, some of which are in quotes.
     fn words(line: &str) -> Vec<String> {
         let parts = line.split('"').enumerate();
         let words = parts.flat_map(|(place, part)| {
@@ -329,7 +329,7 @@ mod tests {
         assert!(help.contains("Exit codes:") && help.contains("  143  "), "{help}");
     }
 
-    /// What each option and argument is for is said, too.
+    /// Each option and argument has a help text.
     #[test]
     fn every_option_has_a_help_text() {
         fn check(command: &Command) {

@@ -18,19 +18,19 @@ use crate::terminal::{json_line, printable};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How many hits at most
+    /// The maximum number of hits
     #[arg(long, short = 'n', default_value_t = 20, allow_negative_numbers = true, value_parser = super::whole(1..=10_000_u32))]
     limit: u32,
     /// Print whole events as JSON, one per line
     #[arg(long)]
     json: bool,
-    /// Wait for more and print them as they come
+    /// Wait for more hits and print them as they arrive
     #[arg(long, short)]
     follow: bool,
 }
 
-/// How often a followed destination is asked.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// The interval between requests to a followed destination.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
@@ -38,7 +38,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let source = match config.destination.as_ref().context("no destination")? {
             Destination::Sqlite(path) => Source::Store(Reader::open(path)?),
             Destination::Message(outlet) => bail!("{outlet} cannot be listed; name the index that its events come to"),
-            Destination::OpenSearch(target) => Source::Remote(Box::new(connect::deliverer(&config, target).await?)),
+            Destination::OpenSearch(target) => {
+                Source::Remote(Box::new(connect::open_deliverer(&config, target).await?))
+            }
         };
         let mut seen = Seen::default();
         let mut printer = Printer {
@@ -53,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 return Ok(());
             }
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 _ = &mut interrupted => return Ok(()),
             }
         }
@@ -65,7 +67,7 @@ enum Source {
     Remote(Box<Deliverer>),
 }
 
-/// One hit and, in a store, its number.
+/// One hit with its number in a store.
 struct Found {
     number: Option<i64>,
     document: Value,
@@ -91,7 +93,7 @@ impl Source {
     }
 }
 
-/// The latest events of an index, oldest first.
+/// Returns the latest events of an index, oldest first.
 async fn search(deliverer: &Deliverer, limit: u32) -> anyhow::Result<Vec<Found>> {
     let target = deliverer.target();
     let url = format!(
@@ -129,7 +131,7 @@ async fn search(deliverer: &Deliverer, limit: u32) -> anyhow::Result<Vec<Found>>
         .collect())
 }
 
-/// What was printed before.
+/// The hits that were printed before.
 #[derive(Default)]
 struct Seen {
     number: Option<i64>,
@@ -161,7 +163,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// Prints hits; false when nobody reads them any more.
+    /// Prints hits; returns false when nobody reads them any more.
     fn print(&mut self, hits: &[Value]) -> anyhow::Result<bool> {
         let mut out = std::io::stdout().lock();
         let mut write = |line: String| writeln!(out, "{line}");

@@ -1,7 +1,7 @@
-//! The end before the end: a signal stops a command that has still something to do.
+//! Interruption: a signal stops a command that has not finished.
 //!
-//! What is under way is finished first; a second signal does not wait for that. Commands that end by being interrupted
-//! (`pixel serve`, `pixel hits --follow`) have done what they were asked for, and know no interruption.
+//! Requests under way are finished first; a second signal ends the command at once. Commands that normally end by a signal
+//! (`pixel serve`, `pixel hits --follow`) are not interrupted in this sense.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ impl Signal {
         }
     }
 
-    /// What a shell shows of a program that a signal has ended: 128 and its number.
+    /// Returns the exit code that a shell shows for a program ended by a signal: 128 and its number.
     const fn code(self) -> u8 {
         128 + self.number()
     }
@@ -39,7 +39,7 @@ impl Signal {
     }
 }
 
-/// Whether a signal has come.
+/// A receiver that knows when a signal has come.
 #[derive(Clone, Debug)]
 pub(super) struct Stop(watch::Receiver<Option<Signal>>);
 
@@ -48,7 +48,7 @@ impl Stop {
     pub(super) fn on_signal() -> Self {
         let (stop, stopped) = watch::channel(None);
         for kind in Signal::ALL {
-            // Where nobody can listen, the signal ends the program as it ever did.
+            // If the program cannot listen, the signal ends it as usual.
             let Ok(mut signals) = signal(SignalKind::from_raw(kind.number().into())) else {
                 continue;
             };
@@ -65,12 +65,12 @@ impl Stop {
         Self(stopped)
     }
 
-    /// The last signal.
+    /// Returns the last signal.
     pub(super) fn signal(&self) -> Option<Signal> {
         *self.0.borrow()
     }
 
-    /// Waits for a signal; for ever where nobody listens for any.
+    /// Waits for a signal; for ever if nobody listens for any.
     pub(super) async fn come(&self) {
         let mut stopped = self.0.clone();
         if stopped.wait_for(Option::is_some).await.is_err() {
@@ -85,17 +85,17 @@ impl Stop {
 
 #[expect(
     clippy::exit,
-    reason = "whoever asks twice does not want to wait; what was stored stays stored"
+    reason = "a second signal ends the program at once; stored events stay stored"
 )]
 fn leave(signal: Signal) -> ! {
     std::process::exit(signal.code().into())
 }
 
-/// The end of a command that had still something to do.
+/// The error of a command that was stopped before its end.
 #[derive(Debug)]
 pub(super) struct Interrupted {
     pub(super) signal: Signal,
-    /// How to go on.
+    /// An instruction for continuing.
     pub(super) resume: String,
 }
 

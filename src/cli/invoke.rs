@@ -14,7 +14,7 @@ use crate::terminal::{harmless_json, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// File with the payload that the function would be invoked with; `-` reads stdin
+    /// A file with the payload that the function would be invoked with; `-` reads stdin
     #[arg(value_name = "FILE")]
     payload: PathBuf,
     /// Print only the reply, as the function would give it
@@ -22,19 +22,19 @@ pub(super) struct Arguments {
     reply: bool,
 }
 
-/// Prints what the function would reply and what it would store. Nothing is stored.
+/// Prints the function's reply and the event that it would store. Nothing is stored.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&DestinationArgument { destination: None })?;
     let payload = read(arguments)?;
     let (reply, rest) = match answer::answer_for(&payload, &config) {
         Answer::Accepted { reply, request } => {
-            let circumstances = RequestContext {
+            let context = RequestContext {
                 now: chrono::Utc::now(),
                 invocation: uuid::Uuid::now_v7().to_string(),
                 trusted_hops: config.trusted_hops,
             };
             let ingress = request.ingress;
-            let event = answer::event(*request, &circumstances, &config);
+            let event = answer::event(*request, &context, &config);
             let document: Value = serde_json::from_str(&event.document)?;
             (
                 reply,

@@ -1,9 +1,9 @@
-//! The address to listen on, as people write it.
+//! The address to listen on, in the forms that people write.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Parses `ADDRESS:PORT`, `localhost:PORT`, `:PORT` or a port alone. Without an address it is 127.0.0.1: whoever wants to
-/// be reached from elsewhere says so.
+/// Parses `ADDRESS:PORT`, `localhost:PORT`, `:PORT` or a port alone. Without an address it is 127.0.0.1: to be reachable
+/// from elsewhere, an address must be given.
 pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     let port = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -47,8 +47,8 @@ mod tests {
             "a.example:80",
             "http://127.0.0.1:80",
         ] {
-            let told = parse_listen(text).expect_err(text);
-            assert_eq!(told, "give ADDRESS:PORT, as in 127.0.0.1:8080", "{text}");
+            let error = parse_listen(text).expect_err(text);
+            assert_eq!(error, "give ADDRESS:PORT, as in 127.0.0.1:8080", "{text}");
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     /// [default: `$PIXEL_PUBLIC_URL`, else `http://127.0.0.1:8080`]
     #[arg(long, short, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
-    /// What the session may do; several with commas between them [default: everything]
+    /// The scopes of the session; several with commas between them [default: everything]
     #[arg(long, value_delimiter = ',', value_parser = scope())]
     scope: Vec<Scope>,
     /// Print JSON
@@ -30,7 +30,7 @@ fn scope() -> impl TypedValueParser<Value = Scope> {
     PossibleValuesParser::new(Scope::ALL.map(Scope::name)).map(|given| Scope::parse(&given).unwrap_or(Scope::StatsRead))
 }
 
-/// Stores the hash of a new link's secret, and returns the secret: once and for a quarter of an hour it begins a session.
+/// Stores the hash of a new link's secret and returns the secret; it begins one session, within a quarter of an hour.
 pub(super) async fn new_login(source: &Source, scopes: &[Scope]) -> anyhow::Result<String> {
     let secret = encode_token(super::random()?);
     source
@@ -39,12 +39,12 @@ pub(super) async fn new_login(source: &Source, scopes: &[Scope]) -> anyhow::Resu
     Ok(secret)
 }
 
-/// Returns the link with this secret. What stands behind `#` is never sent to a server.
+/// Returns the link with this secret. A browser never sends the part after `#` to a server.
 pub(super) fn link(base: &str, secret: &str) -> String {
     format!("{base}/#token={secret}")
 }
 
-/// Prints a link, also while the server runs.
+/// Prints a link; the server may be running.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let base = public_url::find(arguments.url.as_ref())?.unwrap_or_else(|| {
         print_message(

@@ -1,4 +1,4 @@
-//! `pixel migrate`: a store that has outgrown its machine, with all that stands in it, to an index or another file.
+//! `pixel migrate` moves everything in a store that has outgrown its machine to an index or another file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,20 +30,20 @@ pub(super) struct Arguments {
     /// The store to move: `sqlite:FILE`
     #[arg(long, value_name = "URL")]
     from: String,
-    /// Where it goes: `https://HOST/INDEX` of OpenSearch or Elasticsearch, which `pixel setup` has made ready, or `sqlite:FILE`
+    /// The new destination: `https://HOST/INDEX` of OpenSearch or Elasticsearch, prepared by `pixel setup`, or `sqlite:FILE`
     #[arg(long, value_name = "URL")]
     to: String,
     /// Add to a destination that already holds something; the comparison then only finds what is missing there
     #[arg(long)]
     merge: bool,
-    /// Store at most so many events in a second
+    /// The maximum number of events stored per second
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Keep in this file how far it has come; the same command goes on from there
-    /// [default: beside the store, `pixel.db.migration`]
+    /// Keep the progress in this file; the same command continues from there
+    /// [default: next to the store, `pixel.db.migration`]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Where events go that were refused, with the reasons; made when there is one
+    /// The file for refused events, with the reasons; created when there is one
     #[arg(long, value_name = "FILE", default_value = "pixel-refused.ndjson")]
     refused: PathBuf,
     /// Print the comparison as JSON
@@ -51,11 +51,11 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Codes that are read or written at once.
+/// The number of codes that are read or written at once.
 const CODES_PAGE: usize = 1000;
-/// Requests to an index at the same time.
+/// The number of concurrent requests to an index.
 const MAX_REQUESTS: usize = 16;
-/// Days that differ and are named.
+/// The maximum number of differing days that are listed.
 const MAX_SHOWN_DAYS: usize = 10;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         destination: Some(arguments.to.clone()),
     };
     let mut config = configuration(&target)?;
-    // All events are carried, also those of recipients who have opted out since.
+    // All events are copied, also those of recipients who have opted out since.
     config.code_standing = CodeStanding::None;
     let to = config.destination.clone().context("no destination")?;
     let wrong = |reason: String| anyhow::Error::from(WrongArguments(reason));
@@ -107,7 +107,7 @@ async fn migrate(arguments: &Arguments, config: &Config, path: &Path, to: &Desti
     }
     let holdings = Holdings::read(&source, &from).await?;
     print_message(&format!("{holdings} in {from}"));
-    // Who has opted out goes first: a hit may arrive at the new server meanwhile.
+    // Opt-outs go first: a hit may arrive at the new server meanwhile.
     target.add_opt_outs(read_opt_outs(path)?).await?;
     target.add_tokens(&holdings.tokens).await?;
     target.add_codes(&holdings.codes).await?;
@@ -148,7 +148,7 @@ async fn migrate(arguments: &Arguments, config: &Config, path: &Path, to: &Desti
     Ok(())
 }
 
-/// Says which keys the new server needs, and copies that of the hashes to where it is looked for.
+/// Prints which keys the new server needs, and copies the key of the hashes to the new place.
 fn say_keys(config: &Config, from: &Destination, to: &Destination) -> anyhow::Result<()> {
     let variables = super::environment();
     let old = privacy_key::path_for(from, &variables).filter(|path| path.exists());
@@ -196,7 +196,9 @@ impl Place {
                 }
                 Ok(Self::File(Reader::open(path)?))
             }
-            Destination::OpenSearch(target) => Ok(Self::Index(Arc::new(connect::deliverer(config, target).await?))),
+            Destination::OpenSearch(target) => {
+                Ok(Self::Index(Arc::new(connect::open_deliverer(config, target).await?)))
+            }
             Destination::Message(outlet) => anyhow::bail!("{outlet} keeps no codes"),
         }
     }
@@ -304,12 +306,13 @@ impl Place {
     }
 }
 
-/// Whether a code that is revoked in the old list has yet to be revoked in the new one. Nothing else is changed there.
+/// Returns true if a code that is revoked in the old list must still be revoked in the new one. Nothing else is changed
+/// there.
 fn is_to_be_revoked(put: AddResult, now: Option<ListedCode>) -> bool {
     put == AddResult::Done || now.is_some_and(|code| code.revoked_at.is_none())
 }
 
-/// Sends something for each of many, a few at the same time.
+/// Sends a request for each of many items, a few at the same time.
 async fn in_parallel<T, F>(
     deliverer: &Arc<Deliverer>,
     items: impl Iterator<Item = T>,
@@ -333,7 +336,7 @@ where
     Ok(())
 }
 
-/// Reads the opt-outs of a store; one whose time or origin is not known counts as made now, on the page.
+/// Reads the opt-outs of a store; if time or origin is unknown, it counts as made now, on the page.
 fn read_opt_outs(path: &Path) -> Result<Vec<OptOutChange>, StoreError> {
     let now = Utc::now();
     let mut opt_outs = Vec::new();
@@ -354,7 +357,7 @@ fn opted_out_codes(path: &Path) -> Result<BTreeSet<String>, StoreError> {
     Ok(read_opt_outs(path)?.into_iter().map(|change| change.code).collect())
 }
 
-/// Says what a replay of a store's events leaves behind; none when that is nothing.
+/// Returns a note on what a replay of a store's events leaves behind; none if that is nothing.
 pub(super) fn left_behind(path: &Path) -> anyhow::Result<Option<String>> {
     let reader = Reader::open(path)?;
     let holdings = Holdings {
@@ -366,9 +369,9 @@ pub(super) fn left_behind(path: &Path) -> anyhow::Result<Option<String>> {
     Ok((!holdings.is_empty()).then(|| holdings.to_string()))
 }
 
-/// What a place holds.
+/// The contents of a place.
 struct Holdings {
-    /// Events by the day of their hits (UTC).
+    /// The number of events by the day of their hits (UTC).
     days: BTreeMap<String, u64>,
     codes: Vec<ListedCode>,
     tokens: Vec<KeptToken>,
@@ -433,16 +436,16 @@ impl std::fmt::Display for Holdings {
     }
 }
 
-/// Both places after the move.
+/// The contents of both places after the move.
 struct Comparison {
     from: Holdings,
     to: Holdings,
-    /// Whether there may be more in the new place than in the old one.
+    /// True if the new place may hold more than the old one.
     merge: bool,
 }
 
 impl Comparison {
-    /// The days whose numbers differ: both numbers.
+    /// Returns the days whose numbers differ, with both numbers.
     fn days(&self) -> Vec<(&str, u64, u64)> {
         let days: BTreeSet<&String> = self.from.days.keys().chain(self.to.days.keys()).collect();
         let count = |holdings: &Holdings, day: &String| holdings.days.get(day).copied().unwrap_or_default();
@@ -456,7 +459,7 @@ impl Comparison {
         from.iter().all(|one| to.contains(one)) && (self.merge || from.len() == to.len())
     }
 
-    /// For each kind whether it is the same in both.
+    /// Returns true for each kind that is the same in both.
     fn same(&self) -> [bool; 4] {
         let by_code = |holdings: &Holdings| -> BTreeMap<String, ListedCode> {
             let codes = holdings.codes.iter();

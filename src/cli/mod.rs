@@ -1,5 +1,5 @@
-//! The command line: data on stdout, talk on stderr, exit code 0 when all went well, 1 when not, 2 for wrong arguments or
-//! configuration, 130 when it was interrupted (Ctrl-C) and 143 when it was told to end (`SIGTERM`) before it was done.
+//! The command line: data on stdout, messages on stderr, exit code 0 for success, 1 for failure, 2 for wrong arguments or
+//! configuration, 130 when interrupted (Ctrl-C) and 143 when terminated (`SIGTERM`) before it was done.
 
 mod archive;
 pub mod audit;
@@ -58,7 +58,7 @@ use interruption::Interrupted;
     propagate_version = true
 )]
 struct Arguments {
-    /// Refuse unknown variables that begin with `PIXEL_`, instead of warning of them
+    /// Refuse unknown variables that begin with `PIXEL_`, instead of warning about them
     #[arg(long, global = true)]
     strict: bool,
     #[command(subcommand)]
@@ -79,31 +79,31 @@ enum Command {
     Token(token::Arguments),
     /// Print a link that signs a browser in to the page of `pixel serve`
     Login(login::Arguments),
-    /// Prepare an index: template, lifecycle, and the target of writes
+    /// Prepare an index: template, lifecycle and the target of writes
     Setup(setup::Arguments),
     /// Print the dashboards, to import them into OpenSearch Dashboards or Kibana
     Dashboards(dashboards::Arguments),
     /// Delete old indices, or old events of a file
     Prune(prune::Arguments),
-    /// Class stored events by the rules of this version
+    /// Classify stored events by the rules of this version
     Reclassify(reclassify::Arguments),
-    /// Delete what is stored of a user, a visitor or a code, and print a receipt
+    /// Delete the stored events of a user, a visitor or a code, and print a receipt
     Erase(erase::EraseArguments),
     /// Print all events, or those of a user, a visitor or a code
     Export(export::Arguments),
     /// Print a paragraph for a privacy notice, from the configuration
     Privacy(privacy::Arguments),
-    /// Bring events from a queue, a log or a file to a destination; none is stored twice
+    /// Copy events from a queue, a log or a file to a destination; none is stored twice
     Replay(replay::Arguments),
     /// Move a store to an index or another file: events, codes, tokens and opt-outs
     Migrate(migrate::Arguments),
-    /// Compare the server's answers with where the hits are now; exit code 1 when one is unaccounted for
+    /// Compare the server's answers with the events stored now; exit code 1 when a hit is unaccounted for
     Audit(audit::Arguments),
     /// Copy a file of events into a new one, also while it is being written
     Backup(backup::Arguments),
     /// Store made-up events, for a first look
     Demo(demo::Arguments),
-    /// List, add and remove opt-outs of mails' recipients
+    /// List, add and remove opt-outs of mail recipients
     OptOuts(opt_outs::Arguments),
     /// Make, list, check and revoke codes, and make keys for signed ones
     Code(code::Arguments),
@@ -118,19 +118,19 @@ enum Command {
     },
 }
 
-/// Where events go, or come from.
+/// The destination or source of events.
 #[derive(Debug, clap::Args)]
 struct DestinationArgument {
-    /// Where events go: `sqlite:FILE`, or `https://HOST/INDEX` of OpenSearch or Elasticsearch
+    /// The destination of events: `sqlite:FILE`, or `https://HOST/INDEX` of OpenSearch or Elasticsearch
     /// [default: `$PIXEL_DESTINATION`, else `sqlite:pixel.db`]
     #[arg(long, short, value_name = "URL")]
     destination: Option<String>,
 }
 
-/// The destination's help where queues and streams are possible, too.
-const ANY_DESTINATION: &str = "Where events go: `sqlite:FILE`, `https://HOST/INDEX` of OpenSearch or Elasticsearch, `sqs://HOST/ACCOUNT/QUEUE`, or `firehose://HOST/STREAM` [default: `$PIXEL_DESTINATION`, else `sqlite:pixel.db`]";
+/// The help of `--destination` for commands that also take queues and streams.
+const ANY_DESTINATION: &str = "The destination of events: `sqlite:FILE`, `https://HOST/INDEX` of OpenSearch or Elasticsearch, `sqs://HOST/ACCOUNT/QUEUE`, or `firehose://HOST/STREAM` [default: `$PIXEL_DESTINATION`, else `sqlite:pixel.db`]";
 
-/// The command line's grammar.
+/// Returns the command line's grammar.
 fn grammar() -> clap::Command {
     help::complete(Arguments::command())
 }
@@ -148,7 +148,7 @@ fn check_names(strict: bool) -> Result<(), Misconfigured> {
     Ok(())
 }
 
-/// Runs the command line and says how the process should end.
+/// Runs the command line and returns the exit code of the process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::from_arg_matches(&grammar().get_matches()).unwrap_or_else(|error| error.exit());
     let checked = check_names(arguments.strict).map_err(anyhow::Error::from);
@@ -198,7 +198,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Everything that is wrong with the configuration.
+/// All errors of the configuration.
 #[derive(Debug)]
 struct Misconfigured(Vec<Problem>);
 
@@ -211,7 +211,7 @@ impl std::fmt::Display for Misconfigured {
 
 impl std::error::Error for Misconfigured {}
 
-/// Arguments that contradict each other, or the destination.
+/// Arguments that contradict each other or the destination.
 #[derive(Debug)]
 struct WrongArguments(String);
 
@@ -223,14 +223,14 @@ impl std::fmt::Display for WrongArguments {
 
 impl std::error::Error for WrongArguments {}
 
-/// The environment's variables; those that are no text cannot be ours.
+/// Returns the environment's variables, except those that are not UTF-8: they cannot be ours.
 pub(crate) fn environment() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// The environment's variables with the destination of the command line before them, and where the destination came from.
+/// Returns the environment's variables, with `--destination` before them, and the origin of the destination.
 fn variables(argument: &DestinationArgument) -> (Variables, &'static str) {
     let mut variables = environment();
     let (destination, source) = match (&argument.destination, variables.get("PIXEL_DESTINATION")) {
@@ -242,7 +242,7 @@ fn variables(argument: &DestinationArgument) -> (Variables, &'static str) {
     (variables, source)
 }
 
-/// The configuration of the environment, with the destination of the command line before it.
+/// Reads the configuration from the environment, with `--destination` before it.
 fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
     let variables = variables(argument).0;
     let (mut config, problems) = Config::read(&variables);
@@ -251,8 +251,8 @@ fn configuration(argument: &DestinationArgument) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Refuses a configuration with problems. Of unknown variables [`main`] has warned; a destination that was given as an
-/// argument is called by the argument's name.
+/// Refuses a configuration with problems. [`main`] has warned of unknown variables already; a destination that was given as
+/// an argument is called by the argument's name.
 fn refuse(mut problems: Vec<Problem>, argument: &DestinationArgument) -> Result<(), Misconfigured> {
     problems.retain(|problem| !problem.is_unknown_variable());
     name_argument(&mut problems, argument);
@@ -263,7 +263,7 @@ fn refuse(mut problems: Vec<Problem>, argument: &DestinationArgument) -> Result<
     }
 }
 
-/// Calls the destination by what it was given as.
+/// Calls the destination `--destination` in problems if it was given as an argument.
 fn name_argument(problems: &mut [Problem], argument: &DestinationArgument) {
     let given = problems
         .iter_mut()
@@ -273,7 +273,7 @@ fn name_argument(problems: &mut [Problem], argument: &DestinationArgument) {
     }
 }
 
-/// The configuration, of which only these variables matter.
+/// Reads the configuration for a command to which only these variables matter.
 fn read_environment(names: &[&str]) -> anyhow::Result<Config> {
     let mut variables = environment();
     variables.retain(|name, _| names.contains(&name.as_str()));
@@ -295,7 +295,7 @@ fn duration(text: &str) -> Result<chrono::Duration, String> {
     parse_duration(text).ok_or_else(|| format!("give a duration, as in {DURATION_FORMS}"))
 }
 
-/// Parses a whole number of this range.
+/// Parses a whole number within a range.
 fn whole<T: FromStr + PartialOrd + Display>(
     range: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -313,14 +313,14 @@ fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     parse_moment(text, Utc::now()).ok_or_else(|| format!("give a day or an RFC 3339 time, as in {MOMENT_FORMS}"))
 }
 
-/// Random bytes that nobody can guess.
+/// Returns random bytes that cannot be guessed.
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     anyhow::ensure!(secure_random(&mut bytes), "the system gives no random bytes");
     Ok(bytes)
 }
 
-/// A runtime with one worker per core.
+/// Creates a runtime with one worker per core.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List the codes that are opted out: since when, and by whom
+    /// List the codes that are opted out, each with the time and origin of its opt-out
     #[command(after_help = "Example:\n  pixel opt-outs list --json | jq -r .code")]
     List {
         #[command(flatten)]
@@ -42,20 +42,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Opt codes out: their hits are not stored from now on, not even of codes that many people share
+    /// Opt codes out: from now on their hits are not stored, not even those of codes that many people share
     #[command(
         after_help = "Examples:\n  pixel opt-outs add spring-mail-0007\n  pixel opt-outs add --file codes.txt\n  \
                             pixel opt-outs list --json | jq -r .code | pixel opt-outs add --file - --destination sqlite:other.db"
     )]
     Add(Change),
-    /// Take opt-outs back: hits of these codes are stored again
+    /// Remove opt-outs: hits of these codes are stored again
     #[command(after_help = "Example:\n  pixel opt-outs remove spring-mail-0007")]
     Remove(Change),
 }
 
 #[derive(Debug, clap::Args)]
 struct Change {
-    /// Codes, as they stand in the mails' addresses
+    /// The codes, as they appear in the mails' image addresses
     #[arg(required_unless_present = "file")]
     codes: Vec<String>,
     /// Read codes from this file, one per line; `-` reads stdin
@@ -118,7 +118,7 @@ fn as_text(opt_out: &OptOut) -> String {
     format!("{:<40}  {since:<24}  {by}", printable(&opt_out.code, 256))
 }
 
-/// Codes that are changed in one transaction, so that hits go on.
+/// The number of codes that are changed in one transaction, so that hits can be stored in between.
 const BATCH: usize = 1000;
 
 async fn apply(change: &Change, out: bool) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
-//! The file of the privacy key, for whoever has not set `PIXEL_PRIVACY_KEY`.
+//! The file of the privacy key, used when `PIXEL_PRIVACY_KEY` is not set.
 //!
-//! Beside a store, or for a remote destination in the user's state folder. It is made once and never overwritten: with another
-//! key nobody could find again what is stored of a person.
+//! It is next to a store or, for a remote destination, in the user's state folder. It is made once and never overwritten:
+//! with another key nobody could find again what is stored about a person.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -19,14 +19,14 @@ use crate::destination::Destination;
 use crate::hit::privacy::Key;
 use crate::terminal::print_message;
 
-/// The mode of the key's file: its owner alone.
+/// The mode of the key's file: only its owner may read and write.
 const FILE_MODE: u32 = 0o600;
 /// The mode of the state folder.
 const FOLDER_MODE: u32 = 0o700;
-/// A longer file is no key.
+/// The size limit of a key's file; a longer file is not a key.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// Returns the path of the key's file for a destination. None for a remote one without a state folder.
+/// Returns the path of the key's file for a destination; none for a remote one without a state folder.
 pub(super) fn path_for(destination: &Destination, variables: &Variables) -> Option<PathBuf> {
     match destination {
         Destination::Sqlite(store) => Some(path_beside(store)),
@@ -34,7 +34,7 @@ pub(super) fn path_for(destination: &Destination, variables: &Variables) -> Opti
     }
 }
 
-/// `pixel.key` for `pixel.db`.
+/// Returns `pixel.key` for `pixel.db`.
 fn path_beside(store: &Path) -> PathBuf {
     if store.extension() == Some(OsStr::new("key")) {
         return store.with_added_extension("key");
@@ -42,14 +42,14 @@ fn path_beside(store: &Path) -> PathBuf {
     store.with_extension("key")
 }
 
-/// The folder for the state of this user's programs (XDG Base Directory Specification), ours in it.
+/// Returns our folder in the folder for the state of this user's programs (XDG Base Directory Specification).
 fn state_folder(variables: &Variables) -> Option<PathBuf> {
     let absolute = |name: &str| variables.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join("pixel"))
 }
 
-/// The name of a file for a destination's URL, without its credentials.
+/// Returns a file name for a destination's URL, without its credentials.
 fn file_name(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = match rest.split_once('/') {
@@ -61,16 +61,16 @@ fn file_name(url: &str) -> String {
         .chars()
         .map(|letter| if plain(letter) { letter } else { '_' })
         .collect();
-    // A file's name has at most 255 bytes.
+    // A file name has at most 255 bytes.
     let name: String = name.trim_start_matches('.').chars().take(200).collect();
     format!("{name}.key")
 }
 
-/// Reads the key's file; none where there is no such file.
+/// Reads the key's file; none if it does not exist.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or holds no key.
+/// If it cannot be read, or holds no key.
 pub(super) fn read_file(path: &Path) -> anyhow::Result<Option<String>> {
     let cannot = |reason: &str| {
         anyhow::Error::from(WrongArguments(format!(
@@ -102,7 +102,7 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<Option<String>> {
     Ok(Some(text.to_owned()))
 }
 
-/// Makes the key's file with this text, unless there is one: whether it was made.
+/// Creates the key's file with this text, unless it exists. Returns true if it was created.
 fn create_file(path: &Path, text: &str) -> io::Result<bool> {
     let created = |result: io::Result<()>| match result {
         Ok(()) => Ok(true),
@@ -118,12 +118,12 @@ fn create_file(path: &Path, text: &str) -> io::Result<bool> {
         writeln!(file, "{text}")?;
         file.sync_all()
     };
-    // Nobody reads half a key: the file gets its name when it is complete.
+    // Nobody can read half a key: the file gets its name when it is complete.
     let unfinished = path.with_added_extension(format!("{}.new", uuid::Uuid::now_v7()));
     write(&unfinished)?;
     let linked = created(fs::hard_link(&unfinished, path));
     fs::remove_file(&unfinished)?;
-    // Not every file system has links.
+    // Not every file system has hard links.
     let made = linked.or_else(|_| created(write(path)))?;
     if let Some(folder) = path.parent() {
         let folder = if folder.as_os_str().is_empty() {
@@ -131,13 +131,13 @@ fn create_file(path: &Path, text: &str) -> io::Result<bool> {
         } else {
             folder
         };
-        // The name is to outlive a crash; not every file system can promise that.
+        // The name should survive a crash; not every file system can ensure that.
         let _ = File::open(folder).and_then(|folder| folder.sync_all());
     }
     Ok(made)
 }
 
-/// Makes the state folder; that of a store is its owner's to make.
+/// Creates the state folder; a store's folder is up to its owner.
 fn create_folder(destination: &Destination, path: &Path) -> io::Result<()> {
     match (destination, path.parent()) {
         (Destination::Sqlite(_), _) | (_, None) => Ok(()),
@@ -145,11 +145,11 @@ fn create_folder(destination: &Destination, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Uses the key's file where `PIXEL_PRIVACY_KEY` is not set and there is a file.
+/// Uses the key's file if `PIXEL_PRIVACY_KEY` is not set and the file exists.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or holds no key.
+/// If the file cannot be read, or holds no key.
 pub(super) fn apply_file(config: &mut Config, variables: &Variables) -> anyhow::Result<()> {
     let path = config
         .destination
@@ -157,7 +157,7 @@ pub(super) fn apply_file(config: &mut Config, variables: &Variables) -> anyhow::
         .and_then(|destination| path_for(destination, variables));
     let Some(path) = path else { return Ok(()) };
     if config.has_key {
-        // The variable wins, and a file that nobody needs does not stop anything.
+        // The variable has precedence, and an unused file with an error stops nothing.
         if let Ok(Some(text)) = read_file(&path)
             && Key::from_secret(&text) != config.policy.key
         {
@@ -175,11 +175,11 @@ pub(super) fn apply_file(config: &mut Config, variables: &Variables) -> anyhow::
     Ok(())
 }
 
-/// Makes the key's file where there is no key yet, says where it is, and uses it.
+/// Creates the key's file if there is no key yet, prints its path, and uses it.
 ///
 /// # Errors
 ///
-/// When there is no place for it, or it cannot be written.
+/// If there is no place for it, or it cannot be written.
 pub(super) fn create_if_missing(config: &mut Config, variables: &Variables) -> anyhow::Result<()> {
     if config.has_key {
         return Ok(());
@@ -212,12 +212,12 @@ pub(super) fn create_if_missing(config: &mut Config, variables: &Variables) -> a
     Ok(())
 }
 
-/// Copies a store's key to where a new destination's is looked for, unless there is one: the path, and whether it holds the
-/// same key now. None where the old store has no file of a key, or there is no place for the new one.
+/// Copies a store's key to the path for a new destination, unless that exists. Returns the path, and true if it holds the
+/// same key now; none if the old store has no key file, or there is no place for the new one.
 ///
 /// # Errors
 ///
-/// When a file cannot be read or written.
+/// If a file cannot be read or written.
 pub(super) fn copy_to(
     from: &Destination,
     to: &Destination,

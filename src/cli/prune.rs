@@ -4,7 +4,7 @@ use anyhow::Context;
 use chrono::{DateTime, Days, Utc};
 use serde_json::json;
 
-use super::archive::still_readable;
+use super::archive::explain_still_readable;
 use super::{DestinationArgument, configuration, connect};
 use crate::destination::Destination;
 use crate::hit::event::format_iso;
@@ -17,10 +17,10 @@ use crate::terminal::{json_line, print, print_message};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Delete what is older: `90d`, `12w`, `3mo`, `1y`; a number alone is days
+    /// Delete what is older: `90d`, `12w`, `3mo`, `1y`; a number alone means days
     #[arg(long, value_name = "DURATION", value_parser = super::days)]
     older_than: u32,
-    /// Say what would be deleted and delete nothing
+    /// Report what would be deleted and delete nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON
@@ -40,18 +40,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             anyhow::bail!("{outlet} drops by itself what nobody has read in time; name an index or a file")
         }
         Destination::OpenSearch(target) => super::runtime()?.block_on(async {
-            let deliverer = connect::deliverer(&config, target).await?;
-            let judged = judge(&deliverer, before, now).await?;
-            if judged.is_empty() {
+            let deliverer = connect::open_deliverer(&config, target).await?;
+            let verdicts = judge(&deliverer, before, now).await?;
+            if verdicts.is_empty() {
                 print_message(&format!("no index matches `{}`", target.index.pattern));
             }
-            for index in judged.iter().filter(|index| matches!(index.fate, Fate::Delete { .. })) {
+            for index in verdicts
+                .iter()
+                .filter(|index| matches!(index.fate, Fate::Delete { .. }))
+            {
                 if !arguments.dry_run {
                     delete(&deliverer, &index.name).await?;
                     print_message(&format!("deleted `{}`", index.name));
                 }
             }
-            show(arguments, &judged)
+            show(arguments, &verdicts)
         }),
     }
 }
@@ -65,7 +68,7 @@ fn prune_store(arguments: &Arguments, path: &std::path::Path, before: DateTime<U
     };
     let not_reached = match &purge {
         Purge::Complete => None,
-        Purge::Incomplete(reason) => Some(format!("sqlite:{}: {}", path.display(), still_readable(reason))),
+        Purge::Incomplete(reason) => Some(format!("sqlite:{}: {}", path.display(), explain_still_readable(reason))),
     };
     if arguments.json {
         let mut result = json!({"events": events, "before": format_iso(before), "dry_run": arguments.dry_run});
@@ -92,16 +95,16 @@ fn word(fate: &Fate, dry_run: bool) -> &'static str {
     }
 }
 
-fn show(arguments: &Arguments, judged: &[JudgedIndex]) -> anyhow::Result<()> {
+fn show(arguments: &Arguments, verdicts: &[JudgedIndex]) -> anyhow::Result<()> {
     let dry_run = arguments.dry_run;
     if arguments.json {
-        let rows: Vec<_> = judged
+        let rows: Vec<_> = verdicts
             .iter()
             .map(|index| json!({"index": index.name, "events": index.events, "result": word(&index.fate, dry_run)}))
             .collect();
         return print(&json_line(&json!({"indices": rows, "dry_run": dry_run})));
     }
-    for index in judged {
+    for index in verdicts {
         print(&format!(
             "{:<40} {:>12} events  {}",
             index.name,
@@ -109,7 +112,7 @@ fn show(arguments: &Arguments, judged: &[JudgedIndex]) -> anyhow::Result<()> {
             word(&index.fate, dry_run)
         ))?;
     }
-    let gone: Vec<_> = judged
+    let gone: Vec<_> = verdicts
         .iter()
         .filter(|index| matches!(index.fate, Fate::Delete { .. }))
         .collect();
@@ -118,6 +121,6 @@ fn show(arguments: &Arguments, judged: &[JudgedIndex]) -> anyhow::Result<()> {
     print(&format!(
         "{did} {} of {} indices, {events} events",
         gone.len(),
-        judged.len()
+        verdicts.len()
     ))
 }

@@ -1,4 +1,4 @@
-//! The URL below which visitors reach the pixel: `--url`, else `PIXEL_PUBLIC_URL`, else what only the caller knows.
+//! The URL at which visitors reach the pixel: `--url`, else `PIXEL_PUBLIC_URL`, else a default of the caller.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,7 +17,7 @@ pub(super) fn find(given: Option<&String>) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Returns the URL of a server that listens on this address. Nobody can open `0.0.0.0`, so that becomes this machine's own.
+/// Returns the URL of a server that listens on this address. `0.0.0.0` cannot be opened, so it becomes the local address.
 pub(super) fn from_address(address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! Queues as sources: their messages are received, and removed once they are stored elsewhere.
+//! Queues as sources: their messages are received, and deleted once they are stored elsewhere.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::destination::message::{AwsCall, MessageService, MessageTarget};
 use crate::destination::sqs_batch::{Received, parse_received};
 use crate::terminal::printable;
 
-/// Patience with one call, which may wait for messages itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout of one call, which may itself wait for messages.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Ten messages of 1 MiB, escaped.
-const ANSWER_BYTES: usize = 64 << 20;
+/// The size limit of a response: ten messages of 1 MiB, escaped.
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// A connection to a queue.
+/// Connects to a queue.
 pub(super) async fn open(config: &Config, outlet: &MessageTarget) -> anyhow::Result<Deliverer<MessageTarget>> {
     ensure!(
         outlet.kind == MessageService::Sqs,
@@ -34,7 +34,7 @@ pub(super) async fn open(config: &Config, outlet: &MessageTarget) -> anyhow::Res
     Ok(Deliverer::new(http, outlet.clone(), config.timing, credentials))
 }
 
-/// Takes up to ten messages, which others then do not see for `hidden` seconds.
+/// Receives up to ten messages, which other receivers then do not see for `hidden` seconds.
 pub(super) async fn receive(
     queue: &Deliverer<MessageTarget>,
     hidden: u32,
@@ -44,14 +44,14 @@ pub(super) async fn receive(
     parse_received(&body).with_context(|| format!("{} answered something that is not a queue's", queue.remote()))
 }
 
-/// Removes messages, ten at most; gives the number that could not be removed.
+/// Deletes messages, at most ten; returns the number that could not be deleted.
 pub(super) async fn remove(queue: &Deliverer<MessageTarget>, receipts: &[&str]) -> anyhow::Result<usize> {
     let body = call(queue, queue.remote().delete_call(receipts.iter().copied())).await?;
     let answer: Value = serde_json::from_slice(&body)?;
     Ok(answer.get("Failed").and_then(Value::as_array).map_or(0, Vec::len))
 }
 
-/// About how many messages there are: visible, hidden and delayed.
+/// Returns the approximate number of messages: visible, hidden and delayed.
 pub(super) async fn count(queue: &Deliverer<MessageTarget>) -> anyhow::Result<u64> {
     let body = call(queue, queue.remote().count_call()).await?;
     let answer: Value = serde_json::from_slice(&body)?;
@@ -67,7 +67,11 @@ async fn call(queue: &Deliverer<MessageTarget>, call: AwsCall) -> anyhow::Result
     let outlet = queue.remote();
     let action = call.target.rsplit('.').next().unwrap_or(call.target);
     let sent = queue
-        .send(ClientRequest::call(&outlet.base, call), ANSWER_BYTES, PATIENCE)
+        .send(
+            ClientRequest::call(&outlet.base, call),
+            MAX_RESPONSE_BYTES,
+            REQUEST_TIMEOUT,
+        )
         .await;
     let answer = sent.with_context(|| format!("cannot reach {outlet}"))?;
     ensure!(

@@ -19,7 +19,7 @@ use crate::terminal::{print, printable};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Say what would change and change nothing
+    /// Report what would change and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON
@@ -27,17 +27,17 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// What was found.
+/// The number of events and of changes.
 #[derive(Default)]
 struct Summary {
     events: u64,
-    /// Events whose class or reasons change, or that another version of the rules classed.
+    /// Events whose class or reasons change, or that another version of the rules classified.
     changed: u64,
-    /// By the class before and now, of events whose class changes.
+    /// The number of events whose class changes, by the class before and now.
     classes: BTreeMap<(String, &'static str), u64>,
 }
 
-/// Classes stored events by the rules of this version.
+/// Classifies stored events by the rules of this version.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&arguments.destination)?;
     super::runtime()?.block_on(async {
@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let each = archive.each(None, |page| {
             let mut changes = Vec::new();
             for stored in page {
-                let now = again(&stored.document, &bursts);
+                let now = classify_again(&stored.document, &bursts);
                 if summary.count(&stored.document, &now) && !arguments.dry_run {
                     changes.push((stored, json!({"visit": visit(&now)})));
                 }
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 impl Summary {
-    /// Counts an event; whether it changes.
+    /// Counts an event and returns true if it changes.
     fn count(&mut self, document: &Value, now: &Visit) -> bool {
         self.events += 1;
         let before = &document["visit"];
@@ -79,13 +79,13 @@ impl Summary {
     }
 }
 
-/// The events that are part of bursts.
+/// Returns the events that are part of bursts, by [`Touch::event`].
 async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
     let mut touches = Vec::new();
     let each = archive.each(None, |page| {
         let people = page
             .iter()
-            .filter(|stored| again(&stored.document, &HashSet::new()).class == Class::Human);
+            .filter(|stored| classify_again(&stored.document, &HashSet::new()).class == Class::Human);
         touches.extend(people.filter_map(|stored| Touch::from_document(&stored.document)));
         Ok(Vec::new())
     });
@@ -93,7 +93,8 @@ async fn bursts(archive: &Archive) -> anyhow::Result<HashSet<u64>> {
     Ok(burst::find(&touches))
 }
 
-/// Classes the bursts among a file's events since a time, in milliseconds: how many events changed. Beside a running server.
+/// Classifies the bursts among a file's events since a time, in milliseconds, and returns the number of changed events. A
+/// server may be running.
 pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
     let file = File::open(path)?;
     let rows = file.find_events_of_many_codes(since, BURST_CODES)?;
@@ -106,7 +107,7 @@ pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
     let mut changes = Vec::new();
     for (row, mut document) in rows.into_iter().zip(documents) {
         if Touch::from_document(&document).is_some_and(|touch| bursts.contains(&touch.event)) {
-            document["visit"] = visit(&again(&document, &bursts));
+            document["visit"] = visit(&classify_again(&document, &bursts));
             changes.push(Change {
                 number: row.number,
                 before: row.document,
@@ -117,13 +118,13 @@ pub(super) fn mark_bursts(path: &Path, since: i64) -> anyhow::Result<u64> {
     Ok(file.rewrite(&changes)?)
 }
 
-/// A visit as it is stored.
+/// Converts a visit to JSON, as it is stored.
 fn visit(visit: &Visit) -> Value {
     json!({"class": visit.class.name(), "reasons": visit.reasons, "rules": RULES})
 }
 
-/// The class of a stored event, by what is stored of its hit and of those around it.
-fn again(document: &Value, bursts: &HashSet<u64>) -> Visit {
+/// Classifies a stored event again, from what is stored of its hit and of those around it.
+fn classify_again(document: &Value, bursts: &HashSet<u64>) -> Visit {
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
     let headers = &document["params"]["header"];
     let agent = text("/user_agent/original");

@@ -37,42 +37,42 @@ use crate::terminal::{clean, json_line, log_line, print_message, printable};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// Address and port to listen on; a port alone is on 127.0.0.1, and port 0 takes a free one
+    /// The address and port to listen on; a port alone means 127.0.0.1, and port 0 takes a free one
     #[arg(long, short, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", allow_negative_numbers = true, value_parser = parse_listen)]
     listen: SocketAddr,
     /// Listen on this port of 127.0.0.1
     #[arg(long, value_name = "PORT", conflicts_with = "listen", allow_negative_numbers = true, value_parser = super::whole(0..=u16::MAX))]
     port: Option<u16>,
-    /// Believe the address that one proxy before the server adds to `X-Forwarded-For`; the same as `PIXEL_TRUSTED_HOPS=1`
+    /// Trust the address that one proxy before the server adds to `X-Forwarded-For`; the same as `PIXEL_TRUSTED_HOPS=1`
     #[arg(long)]
     behind_proxy: bool,
-    /// Which ingress to stand in for
+    /// The ingress whose requests and replies the server imitates
     #[arg(long, value_name = "INGRESS", default_value = Ingress::Passthrough.name(), value_parser = ingress())]
     ingress: Ingress,
-    /// Delete events after this time, where they go to a file: `90d`, `3mo`, `1y`; a number alone is days. Once a day the file is
-    /// written anew, so that none of their bytes are left
+    /// Delete events after this time, if they go to a file: `90d`, `3mo`, `1y`; a number alone means days. Once a day the
+    /// file is rewritten, so that none of their bytes are left
     #[arg(long, value_name = "DURATION", value_parser = super::days)]
     keep: Option<u32>,
     /// Print hits as JSON, one per line
     #[arg(long)]
     json: bool,
-    /// Append a line of JSON for each answer to this file, in the form that the deployed API writes; `pixel audit` reads it
+    /// Append a line of JSON for each answer to this file, in the format of the deployed API; `pixel audit` reads it
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
     /// Print no line per hit
     #[arg(long, short)]
     quiet: bool,
-    /// The URL below which visitors reach the pixel, as in `https://pixel.example/prod`
+    /// The URL at which visitors reach the pixel, as in `https://pixel.example/prod`
     /// [default: `$PIXEL_PUBLIC_URL`, else that of the request]
     #[arg(long, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
-    /// Without `PIXEL_PRIVACY_KEY`, use a key that ends with this process, instead of one that is kept in a file
+    /// Without `PIXEL_PRIVACY_KEY`, use a key that is lost when the process ends, instead of one that is kept in a file
     #[arg(long)]
     ephemeral_key: bool,
 }
 
 impl Arguments {
-    /// The address to listen on.
+    /// Returns the address to listen on.
     fn address(&self) -> SocketAddr {
         let on_this_machine = |port| SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
         self.port.map_or(self.listen, on_this_machine)
@@ -90,8 +90,8 @@ fn ingress() -> impl TypedValueParser<Value = Ingress> {
     })
 }
 
-/// Lines that may wait for a slow terminal; beyond, lines are dropped, never hits.
-const LINES: usize = 4096;
+/// The number of lines that may wait for a slow terminal; beyond it, lines are dropped, never hits.
+const MAX_WAITING_LINES: usize = 4096;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut config, geo) = configuration(arguments)?;
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(run_until_signal(arguments, config, geo))
 }
 
-/// The configuration, and the file of places that it names.
+/// Reads the configuration and the geo file that it names.
 fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Option<GeoFile>)> {
     const HOPS: &str = "PIXEL_TRUSTED_HOPS";
     let mut variables = super::variables(&arguments.destination).0;
@@ -146,40 +146,40 @@ async fn run_until_signal(arguments: &Arguments, mut config: Config, geo: Option
         format!("cannot listen on {address}; is something else there? Choose another with `--listen`")
     })?;
     if !arguments.ephemeral_key {
-        // Not before it is certain that this starts.
+        // Only once it is certain that the server starts.
         privacy_key::create_if_missing(&mut config, &super::environment())?;
     }
     introduce(&config, listener.local_addr()?, sign_in(&config).await.as_ref());
-    let (reports, lines) = mpsc::channel(LINES);
+    let (reports, lines) = mpsc::channel(MAX_WAITING_LINES);
     let printer = printer(lines, arguments.json, arguments.quiet);
-    let mut stage = PixelServer::new(config, arguments.ingress, sink, reports)
+    let mut server = PixelServer::new(config, arguments.ingress, sink, reports)
         .with_fallback(fallback)
         .with_access_log(log)
         .with_limits(limits);
-    if let Sink::Store { file, .. } = &stage.sink {
-        let read = stage.opt_outs.refresh_from_file(file).await;
+    if let Sink::Store { file, .. } = &server.sink {
+        let read = server.opt_outs.refresh_from_file(file).await;
         read.context("cannot read who has opted out")?;
     }
-    stage.geo = geo;
-    let stage = Arc::new(stage);
+    server.geo = geo;
+    let server = Arc::new(server);
     let now_and_then = [
-        warn_if_unreachable(&stage),
-        keep(arguments.keep, &stage)?,
-        look_for_bursts(&stage),
-        learn_opt_outs(&stage).await,
+        warn_if_unreachable(&server),
+        keep(arguments.keep, &server)?,
+        look_for_bursts(&server),
+        learn_opt_outs(&server).await,
     ];
-    serve(Arc::clone(&stage), listener, stop()).await;
+    serve(Arc::clone(&server), listener, stop()).await;
     for task in now_and_then.into_iter().flatten() {
         task.abort();
-        // It lets go of the stage.
+        // The task holds a reference to the server.
         let _ = task.await;
     }
     print_message("stopping; waiting for what was begun");
-    stage.drain().await;
-    if let Sink::Store { store, .. } = &stage.sink {
+    server.drain().await;
+    if let Sink::Store { store, .. } = &server.sink {
         mark_bursts(store.path().to_owned()).await;
     }
-    finish(stage, printer, writer)
+    finish(server, printer, writer)
 }
 
 type AccessLogWriter = Option<std::thread::JoinHandle<()>>;
@@ -192,21 +192,21 @@ fn access_log(arguments: &Arguments) -> anyhow::Result<(Option<AccessLog>, Acces
     Ok((Some(log), Some(writer)))
 }
 
-/// Says at once when nobody answers at the destination, and what becomes of hits meanwhile.
-fn warn_if_unreachable(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
-    if matches!(stage.sink, Sink::Store { .. }) {
+/// Reports at once when the destination does not answer, and what happens to hits meanwhile.
+fn warn_if_unreachable(server: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
+    if matches!(server.sink, Sink::Store { .. }) {
         return None;
     }
-    let stage = Arc::clone(stage);
+    let server = Arc::clone(server);
     Some(tokio::spawn(async move {
-        let Sink::Remote { way, .. } = &stage.sink else { return };
+        let Sink::Remote { way, .. } = &server.sink else { return };
         let reached = match way.as_ref() {
-            RemoteDestination::Index(index) if index.target().serverless => reach(index, WAKE_TIMEOUT).await,
-            RemoteDestination::Index(index) => reach(index, REACH_TIMEOUT).await,
-            RemoteDestination::Message(outlet) => reach(outlet, REACH_TIMEOUT).await,
+            RemoteDestination::Index(index) if index.target().serverless => check_reachable(index, WAKE_TIMEOUT).await,
+            RemoteDestination::Index(index) => check_reachable(index, REACH_TIMEOUT).await,
+            RemoteDestination::Message(outlet) => check_reachable(outlet, REACH_TIMEOUT).await,
         };
         let Err(reason) = reached else { return };
-        let hits = stage.config.fallback.as_ref().map_or_else(
+        let hits = server.config.fallback.as_ref().map_or_else(
             || "are written whole to the log, from which `pixel replay` can store them".to_owned(),
             |fallback| format!("go to {fallback}"),
         );
@@ -216,8 +216,8 @@ fn warn_if_unreachable(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
     }))
 }
 
-/// Asks a server for any answer. The error says why there is none.
-async fn reach<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Result<(), String> {
+/// Sends a request and accepts any response. The error is the reason why there is none.
+async fn check_reachable<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Result<(), String> {
     let remote = deliverer.remote();
     let request = ClientRequest::json("HEAD", format!("{}/", remote.base()), "");
     let sent = deliverer.send(request, 0, timeout).await;
@@ -225,32 +225,32 @@ async fn reach<R: Endpoint>(deliverer: &Deliverer<R>, timeout: Duration) -> Resu
         .map_err(|error| explain(&error.to_string(), remote.base(), remote.auth().name()))
 }
 
-/// How long the destination may take for its first answer before that is said.
+/// The time for the destination's first response before a warning.
 const REACH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same for OpenSearch Serverless, which may have to wake up.
+/// The time for the first response of OpenSearch Serverless, which may have to wake up.
 const WAKE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often old events are looked for.
+/// The interval between deletions of old events.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Shortest time between two times when the file is written anew: that is as much writing as the file is large, and hits wait
-/// for it. Meanwhile what is deleted is overwritten where it stood.
+/// The minimum interval between rewrites of the file: one writes as much as the file is large, and hits wait for it.
+/// Meanwhile deleted data is overwritten in place.
 const PURGE_INTERVAL: Duration = Duration::from_hours(24);
 
-/// Deletes old events now and then.
-fn keep(days: Option<u32>, stage: &Arc<PixelServer>) -> anyhow::Result<Option<JoinHandle<()>>> {
+/// Deletes old events periodically.
+fn keep(days: Option<u32>, server: &Arc<PixelServer>) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(days) = days else { return Ok(None) };
     anyhow::ensure!(
-        matches!(stage.sink, Sink::Store { .. }),
+        matches!(server.sink, Sink::Store { .. }),
         "`--keep` deletes events of a file; for an index, `pixel setup --keep` and `pixel prune` do it"
     );
-    let stage = Arc::clone(stage);
+    let server = Arc::clone(server);
     Ok(Some(tokio::spawn(async move {
-        // Of the last time when the file was written anew.
+        // The last time when the file was rewritten.
         let mut purged: Option<Instant> = None;
         loop {
             let before = Utc::now().checked_sub_days(Days::new(days.into()));
-            if let (Sink::Store { store, .. }, Some(before)) = (&stage.sink, before) {
+            if let (Sink::Store { store, .. }, Some(before)) = (&server.sink, before) {
                 let everywhere = purged.is_none_or(|at| at.elapsed() >= PURGE_INTERVAL);
                 match delete_old(store, before, everywhere).await {
                     Ok(true) if everywhere => purged = Some(Instant::now()),
@@ -263,7 +263,7 @@ fn keep(days: Option<u32>, stage: &Arc<PixelServer>) -> anyhow::Result<Option<Jo
     })))
 }
 
-/// Deletes the events from before a time, and removes their bytes from the file. Returns true when that was done, or there was
+/// Deletes the events from before a time, and removes their bytes from the file. Returns true if that was done, or there was
 /// nothing to do.
 async fn delete_old(store: &Store, before: DateTime<Utc>, everywhere: bool) -> Result<bool, StoreError> {
     let events = store.prune(before).await?;
@@ -284,39 +284,40 @@ async fn delete_old(store: &Store, before: DateTime<Utc>, everywhere: bool) -> R
     }
 }
 
-/// How often an index is asked who has opted out elsewhere, and how often while it has not answered yet.
+/// The interval between requests to an index for opt-outs made elsewhere.
 const OPT_OUTS_INTERVAL: Duration = Duration::from_mins(1);
+/// The interval between those requests while the index has not answered yet.
 const OPT_OUTS_RETRY: Duration = Duration::from_secs(5);
-/// How long the first visitors may be kept waiting for that.
-const OPT_OUTS_PATIENCE: Duration = Duration::from_secs(1);
+/// The maximum time for which the first visitors wait for the opt-outs.
+const OPT_OUTS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Learns from the index who has opted out, before the first hit where the index answers.
-async fn learn_opt_outs(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
-    let index = stage.sink.index()?;
-    let asked = tokio::time::timeout(OPT_OUTS_PATIENCE, stage.opt_outs.refresh_from_index(index)).await;
+/// Reads the opt-outs from the index; if it answers, before the first hit.
+async fn learn_opt_outs(server: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
+    let index = server.sink.index()?;
+    let asked = tokio::time::timeout(OPT_OUTS_TIMEOUT, server.opt_outs.refresh_from_index(index)).await;
     let mut pause = if let Ok(Ok(())) = asked {
         OPT_OUTS_INTERVAL
     } else {
         print_message("note    the index does not say yet who has opted out; it is asked again");
         OPT_OUTS_RETRY
     };
-    let stage = Arc::clone(stage);
+    let server = Arc::clone(server);
     Some(tokio::spawn(async move {
-        while let Some(index) = stage.sink.index() {
+        while let Some(index) = server.sink.index() {
             tokio::time::sleep(pause).await;
-            if stage.opt_outs.refresh_from_index(index).await.is_ok() {
+            if server.opt_outs.refresh_from_index(index).await.is_ok() {
                 pause = OPT_OUTS_INTERVAL;
             }
         }
     }))
 }
 
-/// How often bursts are looked for, and how far back: twice as far, so that none is cut in two.
+/// The interval between searches for bursts. Each looks back twice as far, so that no burst is cut in two.
 const BURST_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Classes bursts of hits in the store's file now and then, which no single hit shows.
-fn look_for_bursts(stage: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
-    let Sink::Store { store, .. } = &stage.sink else {
+/// Classifies bursts of hits in the store's file periodically, because no single hit shows a burst.
+fn look_for_bursts(server: &Arc<PixelServer>) -> Option<JoinHandle<()>> {
+    let Sink::Store { store, .. } = &server.sink else {
         return None;
     };
     let path = store.path().to_owned();
@@ -342,18 +343,18 @@ async fn mark_bursts(path: PathBuf) {
     }
 }
 
-/// Closes the store, then waits for the last lines. Where a visitor's connection outlives the patience of [`serve`], the
-/// process ends with it; what was committed is safe.
+/// Closes the store, then waits for the last lines. If a visitor's connection outlives the timeout of [`serve`], the process
+/// ends with it; committed data is safe.
 fn finish(
-    stage: Arc<PixelServer>,
+    server: Arc<PixelServer>,
     printer: std::thread::JoinHandle<()>,
     writer: AccessLogWriter,
 ) -> anyhow::Result<()> {
-    let Ok(stage) = Arc::try_unwrap(stage) else {
+    let Ok(server) = Arc::try_unwrap(server) else {
         return Ok(());
     };
-    let (sinks, reports) = stage.into_parts();
-    // The printer stops when nobody can report any more.
+    let (sinks, reports) = server.into_parts();
+    // The printer stops when nothing can send reports any more.
     drop(reports);
     for sink in sinks {
         if let Sink::Store { store, file } = sink {
@@ -363,26 +364,26 @@ fn finish(
         }
     }
     if let Some(writer) = writer {
-        // A writer that failed has said so.
+        // A writer that failed has reported it.
         let _ = writer.join();
     }
     anyhow::ensure!(printer.join().is_ok(), "the printer of hits has failed");
     Ok(())
 }
 
-/// How a browser signs in to the page.
+/// The method by which a browser signs in to the page.
 enum SignIn {
-    /// By this secret in a link.
+    /// A link with this secret.
     Secret(String),
-    /// By a link of `pixel login`.
+    /// A link from `pixel login`.
     Command,
 }
 
-/// The longest that an index may take to store the secret of the first link.
+/// The maximum time for an index to store the secret of the first link.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns how a browser signs in; none where events go to a queue or stream, of which nobody can ask. A secret is for a
-/// person at a terminal: what is written elsewhere becomes part of a log.
+/// Returns how a browser signs in; none if events go to a queue or stream, which cannot be queried. A secret is only for a
+/// person at a terminal: other output becomes part of a log.
 async fn sign_in(config: &Config) -> Option<SignIn> {
     let destination = config.destination.as_ref()?;
     if matches!(destination, Destination::Message(_)) {
@@ -405,7 +406,7 @@ async fn sink(config: &Config, destination: &Destination) -> anyhow::Result<Sink
     match destination {
         Destination::Sqlite(path) => Ok(Sink::store(Store::open(path)?)),
         remote => Ok(Sink::remote(
-            connect::way(config, remote).await?.context("no connection")?,
+            connect::open_remote(config, remote).await?.context("no connection")?,
         )),
     }
 }
@@ -456,7 +457,7 @@ async fn stop() {
     }
 }
 
-/// Prints reports on a thread of its own, so that a slow terminal never holds up a visitor.
+/// Prints reports on a thread of its own, so that a slow terminal never delays a visitor.
 fn printer(mut lines: mpsc::Receiver<HitReport>, json: bool, quiet: bool) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         if quiet {
@@ -471,7 +472,7 @@ fn printer(mut lines: mpsc::Receiver<HitReport>, json: bool, quiet: bool) -> std
             } else {
                 log_line(&as_text(&report))
             };
-            // At one go, so that no line of stderr comes between the line and its end where both go to one log.
+            // In one write, so that no line of stderr comes between the line and its end if both go to one log.
             line.push('\n');
             let written = out.write_all(clean(&line).as_bytes());
             let flushed = if immediate || lines.is_empty() {
@@ -480,21 +481,21 @@ fn printer(mut lines: mpsc::Receiver<HitReport>, json: bool, quiet: bool) -> std
                 Ok(())
             };
             if written.and(flushed).is_err() {
-                // Whoever read stdout has gone; the hits are stored all the same.
+                // The reader of stdout has gone; hits are still stored.
                 return;
             }
         }
     })
 }
 
-/// The event of a report; null where there is none.
+/// Returns the event of a report; null if there is none.
 fn event_of(report: &HitReport) -> Value {
     let event = report.event.as_ref();
     let read = event.and_then(|event| serde_json::from_str(&event.document).ok());
     read.unwrap_or_default()
 }
 
-/// The request with the code as it is stored.
+/// Returns the request with the code as it is stored.
 fn request_of(report: &HitReport, event: &Value) -> String {
     match event.pointer("/pixel/code").and_then(Value::as_str) {
         Some(code) => report.request.replace("{code}", code),

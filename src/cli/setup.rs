@@ -22,14 +22,14 @@ use crate::terminal::{json_line, print, print_message};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How indices follow each other [default: `$PIXEL_ROTATION`, else by the date in the URL, else none]
+    /// The rotation of indices [default: `$PIXEL_ROTATION`, else by the date in the URL, else none]
     #[arg(long, value_parser = rotation())]
     rotation: Option<Rotation>,
-    /// Delete rotated indices after this time, where the server has lifecycle management: `90d`, `3mo`, `1y`; a number alone
-    /// is days [default: `$PIXEL_KEEP_DAYS`, else for ever]
+    /// Delete rotated indices after this time, if the server has lifecycle management: `90d`, `3mo`, `1y`; a number alone
+    /// means days [default: `$PIXEL_KEEP_DAYS`, else never]
     #[arg(long, value_name = "DURATION", value_parser = super::days)]
     keep: Option<u32>,
-    /// Say what would be done and do nothing
+    /// Report what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the requests as JSON, to send them yourself; `pixel dashboards` prints the dashboards
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             anyhow::bail!("{outlet} is made by its stack, not by `pixel setup`; name the index that its events come to")
         }
         Destination::OpenSearch(target) => super::runtime()?.block_on(async {
-            // Everything that can be wrong with what was asked for, before anything is written.
+            // All arguments are checked before anything is written.
             let plan = Plan::new(
                 &target.index,
                 arguments.rotation.or(config.rotation),
@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             )
             .map_err(WrongArguments)?;
             let place = arguments.import.place(target)?;
-            let deliverer = connect::deliverer(&config, target).await?;
+            let deliverer = connect::open_deliverer(&config, target).await?;
             if arguments.print {
                 return print_plan(&deliverer, &plan).await;
             }
@@ -98,7 +98,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Prints for the server that is there, else for the newest OpenSearch.
+/// Prints the requests for the server that answers, else for the newest OpenSearch.
 async fn print_plan(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
     let found = async {
         let product = product(deliverer).await?;
@@ -114,7 +114,7 @@ async fn print_plan(deliverer: &Deliverer, plan: &Plan) -> anyhow::Result<()> {
     print(&serde_json::to_string_pretty(&run::print(plan, product, lifecycle))?)
 }
 
-/// A file has no requests and nothing that could differ.
+/// Shows the setup of a file, which has no requests and nothing that could differ.
 fn show_store(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
     if arguments.print {
         return print("[]");
@@ -171,7 +171,7 @@ fn show(arguments: &Arguments, report: &SetupReport) -> anyhow::Result<()> {
     print(&format!("{steps}\n{summary}"))
 }
 
-/// Tells when events must be sent elsewhere than to the URL that was given.
+/// Prints a note if events must be sent to another URL than the one that was given.
 fn advise(plan: &Plan, target: &Target) {
     if plan.index != target.index {
         print_message(&format!(

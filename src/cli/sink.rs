@@ -1,4 +1,4 @@
-//! Where commands store many events: any destination, behind one face.
+//! The writer of many events to any destination.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::hit::event::Event;
 use crate::hit::outcome::Outcome;
 use crate::sqlite::Store;
 
-/// How long a server may take for its first answer: one of OpenSearch Serverless that sleeps takes half a minute.
-const REACH: Duration = Duration::from_mins(1);
+/// The timeout of a server's first response: OpenSearch Serverless that sleeps takes half a minute.
+const REACH_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Messages under way to a queue or stream at the same time.
-const MESSAGES: usize = 32;
+/// The number of concurrent messages to a queue or stream.
+const MAX_CONCURRENT_MESSAGES: usize = 32;
 
 /// An open destination.
 #[derive(Clone)]
@@ -36,27 +36,27 @@ impl Sink {
         match destination {
             Destination::Sqlite(path) => Ok(Self::Store(Arc::new(Store::open(path)?))),
             Destination::OpenSearch(target) => {
-                let deliverer = connect::deliverer(config, target).await?;
-                reach(&deliverer).await?;
+                let deliverer = connect::open_deliverer(config, target).await?;
+                check_reachable(&deliverer).await?;
                 Ok(Self::Index(Arc::new(deliverer)))
             }
             Destination::Message(_) => {
-                let way = connect::way(config, destination).await?;
-                Ok(Self::Message(Arc::new(way.context("no connection")?)))
+                let remote = connect::open_remote(config, destination).await?;
+                Ok(Self::Message(Arc::new(remote.context("no connection")?)))
             }
         }
     }
 
-    /// How many batches to deliver at the same time: while an index answers one, it works on another. A file has one writer,
-    /// and is to have the events in their order.
-    pub(super) const fn under_way(&self) -> usize {
+    /// Returns the number of batches to deliver at the same time: while an index answers one, it works on another. A file
+    /// has one writer, and gets the events in their order.
+    pub(super) const fn max_concurrent_batches(&self) -> usize {
         match self {
             Self::Store(_) | Self::Message(_) => 1,
             Self::Index(_) => 2,
         }
     }
 
-    /// Delivers a batch, and says of each event in its place what became of it.
+    /// Delivers a batch and returns the outcome of each event, in their order.
     pub(super) async fn deliver(self, events: Vec<Event>) -> Vec<Outcome> {
         match self {
             Self::Store(store) => store.store_all(events).await,
@@ -65,11 +65,11 @@ impl Sink {
                     .deliver_all(&events, Limits::default(), BulkTimeouts::default())
                     .await
             }
-            Self::Message(way) => hand_over(way, events).await,
+            Self::Message(remote) => send_each(remote, events).await,
         }
     }
 
-    /// The index that it is.
+    /// Returns the index, if it is one.
     pub(super) fn index(&self) -> Option<&Deliverer> {
         match self {
             Self::Index(deliverer) => Some(deliverer),
@@ -77,7 +77,7 @@ impl Sink {
         }
     }
 
-    /// The same for one who still needs the events.
+    /// Delivers a batch and returns the events with their outcomes.
     pub(super) async fn deliver_kept(self, events: Vec<Event>) -> (Vec<Event>, Vec<Outcome>) {
         match self {
             Self::Index(deliverer) => {
@@ -92,7 +92,7 @@ impl Sink {
         }
     }
 
-    /// Leaves a tidy file behind.
+    /// Closes the file cleanly.
     pub(super) fn close(self) {
         if let Self::Store(store) = self
             && let Some(store) = Arc::into_inner(store)
@@ -102,16 +102,16 @@ impl Sink {
     }
 }
 
-/// Hands over events one by one, many at the same time.
-async fn hand_over(way: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outcome> {
-    let turns = Arc::new(Semaphore::new(MESSAGES));
+/// Sends events one by one, many at the same time.
+async fn send_each(remote: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outcome> {
+    let turns = Arc::new(Semaphore::new(MAX_CONCURRENT_MESSAGES));
     let mut tasks = Vec::with_capacity(events.len());
     for event in events {
-        let (way, turns) = (Arc::clone(&way), Arc::clone(&turns));
+        let (remote, turns) = (Arc::clone(&remote), Arc::clone(&turns));
         tasks.push(tokio::spawn(async move {
-            // Never closed.
+            // The semaphore is never closed.
             let _turn = turns.acquire().await;
-            way.deliver(&event, BulkTimeouts::default().budget).await.outcome
+            remote.deliver(&event, BulkTimeouts::default().budget).await.outcome
         }));
     }
     let mut outcomes = Vec::with_capacity(tasks.len());
@@ -124,11 +124,13 @@ async fn hand_over(way: Arc<RemoteDestination>, events: Vec<Event>) -> Vec<Outco
     outcomes
 }
 
-/// Whether anybody answers at all; a batch would be tried for long before it says so.
-async fn reach(deliverer: &Deliverer) -> anyhow::Result<()> {
+/// Checks that the server answers at all; a batch would be retried for long before it failed.
+async fn check_reachable(deliverer: &Deliverer) -> anyhow::Result<()> {
     let target = deliverer.target();
     let url = format!("{}/", target.base);
-    let answered = deliverer.send(ClientRequest::json("HEAD", url, ""), 0, REACH).await;
-    answered.with_context(|| format!("cannot reach {target}; is it the right host and port, and is the server up?"))?;
+    let result = deliverer
+        .send(ClientRequest::json("HEAD", url, ""), 0, REACH_TIMEOUT)
+        .await;
+    result.with_context(|| format!("cannot reach {target}; is it the right host and port, and is the server up?"))?;
     Ok(())
 }

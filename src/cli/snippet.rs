@@ -12,32 +12,32 @@ use crate::terminal::{json_line, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// For which language or place; without one, for all of them
+    /// The languages or places to print lines for; without one, all of them
     #[arg(value_name = "FORM", value_parser = form())]
     forms: Vec<Form>,
-    /// The URL below which visitors reach the pixel, as in `https://pixel.example/prod`
+    /// The URL at which visitors reach the pixel, as in `https://pixel.example/prod`
     /// [default: `$PIXEL_PUBLIC_URL`, else `http://127.0.0.1:8080`]
     #[arg(long, short, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
-    /// The code that tells this pixel from others; `pixel code new` makes signed ones
+    /// A code that distinguishes this pixel from others; `pixel code new` makes signed ones
     #[arg(long, short, value_parser = text)]
     code: Option<String>,
     /// The campaign as a UTM parameter (`utm_campaign`); to sign it into the code use `pixel code new --campaign`
     #[arg(long, value_name = "NAME")]
     campaign: Option<String>,
-    /// Where the campaign is seen (`utm_source`), as in `newsletter`
+    /// The source of the campaign (`utm_source`), as in `newsletter`
     #[arg(long, value_name = "NAME")]
     campaign_source: Option<String>,
-    /// How it gets there (`utm_medium`), as in `email`
+    /// The medium of the campaign (`utm_medium`), as in `email`
     #[arg(long, value_name = "NAME")]
     campaign_medium: Option<String>,
-    /// The paid words (`utm_term`)
+    /// The paid search terms (`utm_term`)
     #[arg(long, value_name = "WORDS")]
     campaign_term: Option<String>,
-    /// Which of several (`utm_content`)
+    /// The variant of the content (`utm_content`)
     #[arg(long, value_name = "NAME")]
     campaign_content: Option<String>,
-    /// A further parameter; may be given more than once
+    /// An additional parameter; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     parameter: Vec<(String, String)>,
     /// A parameter whose value a mail program or tag manager replaces, as in `userid=*|UNIQID|*`; it is not percent-encoded

@@ -1,4 +1,4 @@
-//! Where the command line's questions are answered.
+//! The store that answers the command line's queries.
 
 use anyhow::Context;
 
@@ -13,7 +13,7 @@ use crate::query::{Cursor, Filter, ParameterError, Parameters, Query, QueryError
 use crate::setup::server::explain;
 use crate::sqlite::Reader;
 
-/// A file or an index.
+/// A file or an index that answers queries.
 pub(super) enum Source {
     File(Box<Reader>),
     Index(Box<Deliverer>),
@@ -31,54 +31,56 @@ impl Source {
             Destination::Message(outlet) => {
                 anyhow::bail!("{outlet} answers no questions; name the index that its events come to")
             }
-            Destination::OpenSearch(target) => Ok(Self::Index(Box::new(connect::deliverer(config, target).await?))),
+            Destination::OpenSearch(target) => {
+                Ok(Self::Index(Box::new(connect::open_deliverer(config, target).await?)))
+            }
         }
     }
 
     pub(super) async fn ask(&self, question: &Query) -> anyhow::Result<QueryResult> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.ask(question),
             Self::Index(deliverer) => deliverer.ask(question).await,
         })
     }
 
     pub(super) async fn count(&self, filter: &Filter) -> anyhow::Result<u64> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.count(filter),
             Self::Index(deliverer) => deliverer.count(filter).await,
         })
     }
 
     pub(super) async fn codes(&self, after: Option<&Cursor>, limit: usize) -> anyhow::Result<Vec<ListedCode>> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.codes(after, limit).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.codes(after, limit).await,
         })
     }
 
     pub(super) async fn tokens(&self) -> anyhow::Result<Vec<KeptToken>> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.tokens().map_err(QueryError::from),
             Self::Index(deliverer) => codes::tokens(deliverer).await,
         })
     }
 
     pub(super) async fn add_token(&self, token: &KeptToken) -> anyhow::Result<bool> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.add_token(token).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.add_token(token).await,
         })
     }
 
     pub(super) async fn delete_token(&self, hash: &[u8; 32]) -> anyhow::Result<bool> {
-        self.explained(match self {
+        self.explain_error(match self {
             Self::File(file) => file.delete_token(hash).map_err(QueryError::from),
             Self::Index(deliverer) => deliverer.delete_token(hash).await,
         })
     }
 
-    /// A parameter is an option here, and of an index it is said what to do when nobody answers.
-    fn explained<T>(&self, result: Result<T, QueryError>) -> anyhow::Result<T> {
+    /// Names parameters as options and, if an index does not answer, adds what to do.
+    fn explain_error<T>(&self, result: Result<T, QueryError>) -> anyhow::Result<T> {
         result.map_err(|error| match (error, self) {
             (QueryError::Parameter(error), _) => WrongOption(error).into(),
             (error @ QueryError::Unprepared, _) => error.into(),
@@ -91,13 +93,13 @@ impl Source {
     }
 }
 
-/// An option that is wrong.
+/// The error of a wrong option.
 #[derive(Debug)]
 pub(super) struct WrongOption(pub(super) ParameterError);
 
 impl std::fmt::Display for WrongOption {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The message names parameters as the HTTP interface knows them.
+        // The message names parameters as in the HTTP API.
         let options = Parameters::QUESTION.iter().fold(self.0.remedy.clone(), |remedy, name| {
             remedy.replace(&format!("`{name}`"), &format!("`--{name}`"))
         });

@@ -18,26 +18,26 @@ use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, printable,
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// From so long ago: `30m`, `24h`, `7d`, `2w`, `3mo`, `1y` (a number alone is days); or from a moment, as in `yesterday`;
-    /// or `all` [default: 30d]
+    /// The beginning: a duration ago, as in `30m`, `24h`, `7d`, `2w`, `3mo`, `1y` (a number alone means days); or a moment,
+    /// as in `yesterday`; or `all` [default: 30d]
     #[arg(long, value_name = "DURATION|TIME")]
     since: Option<String>,
-    /// From this moment: `today`, `yesterday`, a day or an RFC 3339 time; days begin at midnight UTC
+    /// The first moment: `today`, `yesterday`, a day or an RFC 3339 time; days begin at midnight UTC
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// Until this moment, which is not included
+    /// The end, which is not included
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
     /// Only visits of this class: `human`, `privacy_proxy`, `automation` or `prefetch`
     #[arg(long)]
     class: Option<String>,
-    /// Only events with `FIELD=VALUE`, or without: `FIELD!=VALUE`; may be repeated
+    /// Only events with `FIELD=VALUE`, or without it: `FIELD!=VALUE`; may be repeated
     #[arg(long, value_name = "FIELD=VALUE")]
     filter: Vec<String>,
     /// List the most frequent values of these fields, as in `campaign.source,url.domain`
     #[arg(long, value_name = "FIELD")]
     by: Vec<String>,
-    /// How many values of each field at most [default: 10]
+    /// The maximum number of values of each field [default: 10]
     #[arg(long, short = 'n', allow_negative_numbers = true, value_parser = super::whole(1..=MAX_VALUES))]
     limit: Option<usize>,
     /// Show a time series: `minute`, `hour`, `day`, `week` or `month`
@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     /// The field whose different values are counted, or `none` [default: visitor.id]
     #[arg(long, value_name = "FIELD")]
     unique: Option<String>,
-    /// Compare with the period before, which is as long
+    /// Compare with the preceding period of the same length
     #[arg(long)]
     compare: bool,
     /// List the fields for `--by`, `--filter` and `--unique` instead
@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .question()
         .map_err(WrongOption)?;
     if let Some(series) = &question.series {
-        // Before an index is asked, which has no guess at what was meant.
+        // Checked before an index is asked, which cannot guess what was meant.
         Clock::new(&series.zone).map_err(WrongOption)?;
     }
     let answer = super::runtime()?.block_on(async {
@@ -112,7 +112,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Lists the fields whose values can be listed and asked for.
+/// Lists the fields for `--by`, `--filter` and `--unique`.
 fn show_fields(json: bool) -> anyhow::Result<()> {
     if json {
         let fields = listed_fields().map(|field| {
@@ -138,7 +138,7 @@ fn write_csv(answer: &QueryResult) -> csv::Result<()> {
     for point in answer.series.iter().flatten() {
         row("series", &format_iso(point.start.0), point.events, point.uniques)?;
     }
-    // Whoever lists them, too, has them there.
+    // If the classes are listed, too, they are shown there.
     let listed = answer.by.iter().any(|listing| listing.field == CLASS);
     let classes = answer.classes.iter().filter(|_| !listed);
     let classes = classes.map(|group| (CLASS, group));
@@ -152,10 +152,10 @@ fn write_csv(answer: &QueryResult) -> csv::Result<()> {
     writer.flush()
 }
 
-/// Eighths of a block, from one to eight.
+/// The block characters of one to eight eighths.
 const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A series in one line, a character for each point.
+/// Returns a series in one line, with a character for each point.
 pub(super) fn sparkline(values: &[u64]) -> String {
     let most = values.iter().copied().max().unwrap_or(0).max(1);
     let place = |value: u64| {
@@ -169,19 +169,19 @@ pub(super) fn sparkline(values: &[u64]) -> String {
         .collect()
 }
 
-/// A bar of so many characters for the largest.
+/// Returns a bar that has `width` characters for the largest value.
 fn bar(value: u64, most: u64, width: u64) -> String {
     let filled = (value * width).div_ceil(most.max(1)).min(width);
     "█".repeat(usize::try_from(filled).unwrap_or(0))
 }
 
-/// A change from fewer events than this says nothing.
+/// The minimum number of events for which a change is shown.
 const MIN_BASE: u64 = 20;
 
-/// Larger changes are not told apart.
+/// The limit of a shown change; larger ones are all shown alike.
 const MAX_PERCENT: i128 = 999;
 
-/// The change in percent; a dash where the base is too small for one.
+/// Returns the change in percent; a dash if the base is too small.
 fn change(now: u64, before: u64) -> String {
     if before < MIN_BASE {
         return "–".to_owned();
@@ -195,7 +195,7 @@ fn change(now: u64, before: u64) -> String {
     }
 }
 
-/// The head of the column of different values. A visitor's id changes every day.
+/// Returns the heading of the column of different values. A visitor's id changes every day.
 fn uniques_head(question: &Query) -> String {
     match question.unique {
         None => String::new(),
@@ -204,7 +204,7 @@ fn uniques_head(question: &Query) -> String {
     }
 }
 
-/// Columns of numbers under heads.
+/// A table of numbers with headings.
 struct Columns {
     uniques: String,
     /// The width of the first column.
@@ -235,7 +235,7 @@ impl Columns {
     }
 }
 
-/// A number that may not have been asked for.
+/// Formats a number that may not have been requested.
 fn spell(number: Option<u64>) -> Option<String> {
     number.map(|number| number.to_string())
 }
@@ -297,7 +297,7 @@ fn table(question: &Query, answer: &QueryResult) -> String {
     lines.join("\n").trim_end().to_owned()
 }
 
-/// The values of a field under their heads, after an empty line.
+/// Returns the values of a field under their headings, after an empty line.
 fn rows(field: &str, groups: &[Group], all: u64, question: &Query) -> Vec<String> {
     let most = groups.iter().map(|group| group.events).max().unwrap_or(0);
     let lengths = groups.iter().map(|group| group.value.chars().count());

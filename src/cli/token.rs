@@ -22,14 +22,14 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a token and print it, once: only its hash is kept
+    /// Make a token and print it once: only its hash is kept
     New {
         #[command(flatten)]
         destination: DestinationArgument,
-        /// A word to tell it apart
+        /// A word to recognise it by
         #[arg(long, default_value = "")]
         name: String,
-        /// What it is good for; several with commas between them
+        /// The scopes of the token; several with commas between them
         #[arg(
             long, value_delimiter = ',', value_parser = scope(), default_values = [Scope::StatsRead.name(), Scope::EventsRead.name()],
             value_name = "stats:read|events:read|codes:write"
@@ -60,7 +60,7 @@ fn scope() -> impl TypedValueParser<Value = Scope> {
     PossibleValuesParser::new(Scope::ALL.map(Scope::name)).map(|given| Scope::parse(&given).unwrap_or(Scope::StatsRead))
 }
 
-/// The file, when the destination is one.
+/// Returns the path of the file, if the destination is one.
 fn file(destination: &DestinationArgument) -> anyhow::Result<Option<std::path::PathBuf>> {
     match configuration(destination)?.destination.context("no destination")? {
         Destination::Sqlite(path) => Ok(Some(path)),

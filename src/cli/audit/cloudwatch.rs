@@ -1,5 +1,5 @@
-//! API Gateway's metric `Count` in `CloudWatch`: how many requests came, as `CloudWatch` is asked for it and answers, and as
-//! `aws cloudwatch get-metric-data` and `get-metric-statistics` print it.
+//! API Gateway's metric `Count` in `CloudWatch`, the number of requests: the query, its response, and the output of `aws
+//! cloudwatch get-metric-data` and `get-metric-statistics`.
 //!
 //! `CloudWatch` keeps sums of whole periods, so a window is counted exactly only when it begins and ends with one.
 
@@ -14,7 +14,7 @@ use crate::cli::audit::reconcile::Window;
 use crate::destination::message::AwsCall;
 use crate::hit::event::format_iso;
 
-/// Which API, and which part of it: `ApiName` and `Stage` of a REST API, `ApiId` of an HTTP API.
+/// The dimensions that name an API and a part of it: `ApiName` and `Stage` of a REST API, `ApiId` of an HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dimensions(Vec<(String, String)>);
 
@@ -24,7 +24,7 @@ const KNOWN: [&str; 5] = ["ApiName", "ApiId", "Stage", "Method", "Resource"];
 impl FromStr for Dimensions {
     type Err = String;
 
-    /// Reads `ApiName=NAME,Stage=STAGE`.
+    /// Parses `ApiName=NAME,Stage=STAGE`.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "give the API's dimensions, as in `ApiName=pixel,Stage=prod` or `ApiId=a1b2c3`".to_owned();
         let mut dimensions: Vec<(String, String)> = Vec::new();
@@ -51,12 +51,12 @@ impl fmt::Display for Dimensions {
     }
 }
 
-/// The shortest period, in seconds, that `CloudWatch` still has of a window: minutes for 15 days, five minutes for 63, hours
-/// for 455.
+/// Returns the shortest period, in seconds, for which `CloudWatch` still has data of a window: minutes for 15 days, five
+/// minutes for 63, hours for 455.
 ///
 /// # Errors
 ///
-/// When the window does not begin and end with such a period, or is older than what is kept, in words.
+/// A message if the window does not begin and end with such a period, or is older than what is kept.
 pub fn period(window: &Window, now: DateTime<Utc>) -> Result<i64, String> {
     let age = now - window.from;
     let kept = [(15, 60, "a minute"), (63, 300, "five minutes"), (455, 3_600, "an hour")];
@@ -76,14 +76,14 @@ pub fn period(window: &Window, now: DateTime<Utc>) -> Result<i64, String> {
     Ok(seconds)
 }
 
-/// Asks for the requests of a window, period by period.
+/// Builds the request for the counts of a window, period by period.
 pub fn question(dimensions: &Dimensions, window: &Window, period: i64, next: Option<&str>) -> AwsCall {
     let dimensions: Vec<_> = dimensions
         .0
         .iter()
         .map(|(name, value)| json!({"Name": name, "Value": value}))
         .collect();
-    // The statistic that stands for this metric, as the developer guide of API Gateway says.
+    // The statistic for this metric, according to the developer guide of API Gateway.
     let stat = json!({
         "Metric": {"Namespace": "AWS/ApiGateway", "MetricName": "Count", "Dimensions": dimensions},
         "Period": period,
@@ -104,16 +104,16 @@ pub fn question(dimensions: &Dimensions, window: &Window, period: i64, next: Opt
     }
 }
 
-/// What has been counted.
+/// The requests counted so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Requests.
+    /// The number of requests.
     pub requests: u64,
-    /// Periods with requests.
+    /// The number of periods with requests.
     pub periods: u64,
-    /// Periods outside of the window, which are left out.
+    /// The number of periods outside the window, which are left out.
     pub outside: u64,
-    /// Where `CloudWatch` goes on.
+    /// The token of the next page of `CloudWatch`.
     pub next: Option<String>,
 }
 
@@ -156,11 +156,11 @@ struct Datapoint {
 }
 
 impl Counted {
-    /// Adds an answer, or a printed one. Several are told one after the other.
+    /// Adds a response of `CloudWatch`, or printed output of its commands, to the count. May be called for several.
     ///
     /// # Errors
     ///
-    /// When it is none, is about several metrics, or has not everything, in words.
+    /// A message if the text is not such output, is about several metrics, or is incomplete.
     pub fn add(&mut self, text: &str, window: &Window) -> Result<(), String> {
         let mut found = false;
         for document in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
@@ -218,7 +218,7 @@ impl Counted {
     fn point(&mut self, time: &Value, value: f64, window: &Window) -> Result<(), String> {
         let time = moment(time).ok_or(NOT_COUNTS)?;
         let requests = whole(value).ok_or_else(|| {
-            format!("`{value}` is no number of requests; ask for the statistic `SampleCount`, or `Sum`")
+            format!("`{value}` is not a number of requests; ask for the statistic `SampleCount`, or `Sum`")
         })?;
         if window.holds(time) {
             self.requests = self.requests.saturating_add(requests);
@@ -232,7 +232,7 @@ impl Counted {
 
 const NOT_COUNTS: &str = "it is not what `aws cloudwatch get-metric-data` or `get-metric-statistics` prints";
 
-/// A time as it is printed, or in seconds since 1970 as it is answered.
+/// Parses a time: text in printed output, seconds since 1970 in a response.
 fn moment(time: &Value) -> Option<DateTime<Utc>> {
     match time {
         Value::String(text) => DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc()),
@@ -243,7 +243,7 @@ fn moment(time: &Value) -> Option<DateTime<Utc>> {
     }
 }
 
-/// A whole number that is not negative, and small enough to be exact.
+/// Returns a whole number that is not negative and small enough to be exact.
 fn whole(value: f64) -> Option<u64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     #[expect(
@@ -262,7 +262,7 @@ mod tests {
         DateTime::from_timestamp(seconds, 0).expect("a time")
     }
 
-    /// An hour from a full hour on.
+    /// An hour that begins at a full hour.
     fn window() -> Window {
         Window {
             from: time(1_779_998_400),
@@ -345,7 +345,7 @@ mod tests {
         };
         let inside = ["2026-05-28T20:00:00+00:00", "2026-05-28T20:59:00Z"];
         assert_eq!(counted(&data(&inside).to_string()), Ok((6, 2, 0)));
-        // The first period before, and the first after the window.
+        // The first period before the window, and the first after it.
         let around = ["2026-05-28T19:59:00Z", "2026-05-28T21:00:00Z", "2026-05-28T20:00:00Z"];
         assert_eq!(counted(&format!("{:#}", data(&around))), Ok((3, 1, 2)));
         let pages = format!("{:#}\n{:#}", data(&inside[..1]), data(&inside[1..]));
@@ -371,11 +371,11 @@ mod tests {
             (series(r#""Timestamps":["soon"],"Values":[1]"#), "it is not what"),
             (
                 series(r#""Timestamps":[1779998400],"Values":[0.5]"#),
-                "no number of requests",
+                "is not a number of requests",
             ),
             (
                 series(r#""Timestamps":[1779998400],"Values":[-1]"#),
-                "no number of requests",
+                "is not a number of requests",
             ),
             (
                 series(r#""Timestamps":[],"Values":[],"StatusCode":"Forbidden""#),

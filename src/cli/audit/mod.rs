@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use super::archive::Pages;
 use super::{DestinationArgument, WrongArguments, configuration, connect, queue};
 use crate::cli::audit::cloudwatch::{Counted, Dimensions};
-use crate::cli::audit::reconcile::{Answered, Fallback, Holding, Noted, Places, Report, Told, Window, audit, noted};
+use crate::cli::audit::reconcile::{
+    AnsweredHits, Fallback, Holding, LogOutcomes, Noted, Places, Report, Window, audit, noted,
+};
 use crate::client::http::{ClientRequest, Deliverer, Endpoint, SendError, http_client};
 use crate::config::Config;
 use crate::destination::message::{MessageService, MessageTarget};
@@ -32,37 +34,37 @@ use crate::terminal::{print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The first moment: a day or an RFC 3339 time, in UTC where it names no zone
+    /// The first moment: a day or an RFC 3339 time, in UTC if it names no time zone
     #[arg(long, value_name = "TIME", value_parser = super::moment)]
     from: DateTime<Utc>,
     /// The first moment after it
     #[arg(long, value_name = "TIME", value_parser = super::moment)]
     to: DateTime<Utc>,
-    /// The stage's access log: of `pixel serve --access-log`, or of the deployed API, as lines or as
-    /// `aws logs filter-log-events` prints it
+    /// The access log: of `pixel serve --access-log`, or of the deployed API, as lines or as printed by `aws logs
+    /// filter-log-events`
     #[arg(long, value_name = "FILE", group = "stage")]
     access_log: Vec<PathBuf>,
-    /// The ids of what the stage answered, one in a line
+    /// The ids of the answered hits, one per line
     #[arg(long, value_name = "FILE", group = "stage")]
     ids: Option<PathBuf>,
-    /// How much the stage answered, as API Gateway's metric `Count` says; numbers alone are compared then, and only ids are
-    /// exact: it also counts what no function is asked for, as `/opt-out`
+    /// The number of answered requests, as API Gateway's metric `Count` reports it. Only numbers are compared then, which is
+    /// less exact than ids: the metric also counts requests that reach no function, such as `/opt-out`
     #[arg(long, value_name = "NUMBER", group = "stage")]
     count: Option<u64>,
-    /// The same as `aws cloudwatch get-metric-data` or `get-metric-statistics` prints it of the metric `Count`
+    /// A file with the metric `Count` as `aws cloudwatch get-metric-data` or `get-metric-statistics` prints it
     #[arg(long, value_name = "FILE", group = "stage")]
     metrics: Vec<PathBuf>,
-    /// The same, asked of `CloudWatch` by the API's dimensions, as in `ApiName=pixel,Stage=prod` (REST) or `ApiId=a1b2c3` (HTTP);
-    /// where it has detailed metrics, `Method=GET,Resource=/pixel.gif` with them counts that one alone
+    /// Read the metric `Count` from `CloudWatch`, for the API with these dimensions, as in `ApiName=pixel,Stage=prod` (REST)
+    /// or `ApiId=a1b2c3` (HTTP); with detailed metrics, add `Method=GET,Resource=/pixel.gif` to count only that resource
     #[arg(long, value_name = "DIMENSIONS", group = "stage")]
     api: Option<Dimensions>,
-    /// Where `CloudWatch` is [default: `https://monitoring.$AWS_REGION.amazonaws.com`]
+    /// The address of `CloudWatch` [default: `https://monitoring.$AWS_REGION.amazonaws.com`]
     #[arg(long, value_name = "URL", requires = "api")]
     endpoint: Option<String>,
     /// The function's log, or what `pixel serve` wrote to stderr
     #[arg(long, value_name = "FILE")]
     log: Vec<PathBuf>,
-    /// A queue on the way, or a dead-letter queue, as `sqs://HOST/ACCOUNT/QUEUE`
+    /// A queue before the destination, or a dead-letter queue, as `sqs://HOST/ACCOUNT/QUEUE`
     #[arg(long, value_name = "URL")]
     queue: Vec<String>,
     #[command(flatten)]
@@ -85,24 +87,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         to: arguments.to,
     };
     let runtime = super::runtime()?;
-    let stage = runtime.block_on(stage(arguments, &config, &window))?;
-    let mut told = Told::default();
+    let answered = runtime.block_on(read_answered(arguments, &config, &window))?;
+    let mut log = LogOutcomes::default();
     for path in &arguments.log {
-        lines(path, |line| told.read(line))?;
+        lines(path, |line| log.read(line))?;
     }
-    if let Answered::Number(_) = stage {
-        // A log may be of a longer time.
-        told.held.retain(|_, time| window.holds(*time));
+    if let AnsweredHits::Number(_) = answered {
+        // A log may cover a longer time.
+        log.held.retain(|_, time| window.holds(*time));
     }
-    if stage.is_empty() {
+    if answered.is_empty() {
         print_message(&format!(
             "no hit was answered from {} to {}",
             format_iso(window.from),
             format_iso(window.to)
         ));
     }
-    let places = runtime.block_on(places(arguments, &config, &stage, &told, &window))?;
-    let report = audit(&stage, &told, &places);
+    let places = runtime.block_on(places(arguments, &config, &answered, &log, &window))?;
+    let report = audit(&answered, &log, &places);
     show(arguments, &report)?;
     let (lost, doubled) = (report.unaccounted, report.doubled);
     ensure!(
@@ -114,10 +116,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the stage answered.
-async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyhow::Result<Answered> {
+/// Reads the answered hits from the source that the arguments name.
+async fn read_answered(arguments: &Arguments, config: &Config, window: &Window) -> anyhow::Result<AnsweredHits> {
     if let Some(number) = arguments.count {
-        return Ok(Answered::Number(number));
+        return Ok(AnsweredHits::Number(number));
     }
     if !arguments.metrics.is_empty() {
         return exported_count(&arguments.metrics, window);
@@ -134,7 +136,7 @@ async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyho
             }
         })?;
         ensure!(!ids.is_empty(), "the file `{}` holds no id", path.display());
-        return Ok(Answered::Ids(ids));
+        return Ok(AnsweredHits::Ids(ids));
     }
     if arguments.access_log.is_empty() {
         let says = "say what the stage answered: give `--access-log`, `--ids`, `--count`, `--metrics` or `--api`";
@@ -155,11 +157,11 @@ async fn stage(arguments: &Arguments, config: &Config, window: &Window) -> anyho
             path.display()
         );
     }
-    Ok(Answered::Ids(ids))
+    Ok(AnsweredHits::Ids(ids))
 }
 
-/// The count of files that `aws cloudwatch` has printed.
-fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered> {
+/// Returns the count from files that `aws cloudwatch` has printed.
+fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<AnsweredHits> {
     let minute = |time: DateTime<Utc>| time.timestamp_millis() % 60_000 == 0;
     ensure!(
         minute(window.from) && minute(window.to),
@@ -183,14 +185,14 @@ fn exported_count(files: &[PathBuf], window: &Window) -> anyhow::Result<Answered
     Ok(number(&counted))
 }
 
-fn number(counted: &Counted) -> Answered {
+fn number(counted: &Counted) -> AnsweredHits {
     if counted.periods == 0 {
         print_message("CloudWatch has counted nothing in this time; are the API's name and stage right?");
     }
-    Answered::Number(counted.requests)
+    AnsweredHits::Number(counted.requests)
 }
 
-/// `CloudWatch` in one region.
+/// A client of `CloudWatch` in one region.
 #[derive(Debug)]
 struct Metrics {
     base: String,
@@ -208,13 +210,13 @@ impl Endpoint for Metrics {
 }
 
 impl Metrics {
-    /// At an address, or at AWS's own of a region.
+    /// Creates a client for an address, or for AWS's own in a region.
     fn new(endpoint: Option<&str>, region: Option<&str>) -> anyhow::Result<Self> {
         let region = region.context("CloudWatch is asked in a region; set `AWS_REGION`")?;
         let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
         ensure!(
             !region.is_empty() && region.chars().all(plain),
-            "`AWS_REGION` is `{}`, which is no region",
+            "`AWS_REGION` is `{}`, which is not a region",
             printable(region, 40)
         );
         let base = match endpoint {
@@ -223,7 +225,7 @@ impl Metrics {
                 let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.path() == "/");
                 ensure!(
                     url.is_some_and(|url| url.has_host() && url.query().is_none() && url.fragment().is_none()),
-                    "`--endpoint` `{}` is no address of a service; give `https://HOST`",
+                    "`--endpoint` `{}` is not the address of a service; give `https://HOST`",
                     crate::destination::hide_password(endpoint)
                 );
                 endpoint.trim_end_matches('/').to_owned()
@@ -239,15 +241,15 @@ impl Metrics {
     }
 }
 
-/// Answers of `CloudWatch` to one question; each holds up to 100,800 periods, and a window has fewer.
-const PAGES: usize = 20;
+/// The maximum number of pages of one query; a page holds up to 100,800 periods, and a window has fewer.
+const MAX_PAGES: usize = 20;
 
 async fn asked_count(
     arguments: &Arguments,
     dimensions: &Dimensions,
     config: &Config,
     window: &Window,
-) -> anyhow::Result<Answered> {
+) -> anyhow::Result<AnsweredHits> {
     let period = cloudwatch::period(window, Utc::now()).map_err(anyhow::Error::msg)?;
     let region = super::environment().get("AWS_REGION").cloned();
     let metrics = Metrics::new(arguments.endpoint.as_deref(), region.as_deref())?;
@@ -255,7 +257,7 @@ async fn asked_count(
     let http = http_client(None, &config.timing).map_err(|error| anyhow::anyhow!("{error}"))?;
     let metrics = Deliverer::new(http, metrics, config.timing, Some(connect::credentials().await?));
     let mut counted = Counted::default();
-    for _ in 0..PAGES {
+    for _ in 0..MAX_PAGES {
         let call = cloudwatch::question(dimensions, window, period, counted.next.as_deref());
         let sent = metrics.send(ClientRequest::call(&base, call), usize::MAX, Duration::from_mins(1));
         let answer = sent
@@ -281,7 +283,7 @@ async fn asked_count(
     bail!("CloudWatch at {base} goes on without end; ask for a shorter time")
 }
 
-/// The lines of a file; of an export its messages.
+/// Calls a function for each line of a file, or for each message of a log export.
 fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
     let broken = || format!("the file `{}`", path.display());
     let mut file = BufReader::new(File::open(path).with_context(broken)?);
@@ -303,8 +305,8 @@ fn lines(path: &Path, mut each: impl FnMut(&str)) -> anyhow::Result<()> {
 async fn places(
     arguments: &Arguments,
     config: &Config,
-    stage: &Answered,
-    told: &Told,
+    answered: &AnsweredHits,
+    log: &LogOutcomes,
     window: &Window,
 ) -> anyhow::Result<Places> {
     let destination = config.destination.as_ref().context("no destination")?;
@@ -312,7 +314,7 @@ async fn places(
         !matches!(destination, Destination::Message(_)),
         "{destination} cannot be looked into; give the index that its events come to as `--destination`, and a queue on the way as `--queue`"
     );
-    let queued = waiting(arguments, config).await?;
+    let queued = count_waiting(arguments, config).await?;
     let fallback = match &config.fallback {
         Some(Destination::Message(outlet)) if outlet.kind == MessageService::Sqs => {
             Fallback::Unseen(queue::count(&queue::open(config, outlet).await?).await?)
@@ -321,18 +323,20 @@ async fn places(
             print_message(&format!("{outlet} cannot be looked into; the log is believed of it"));
             Fallback::Unseen(0)
         }
-        Some(fallback) => Fallback::Seen(in_fallback(config, fallback, stage, window).await?),
+        Some(fallback) => Fallback::Seen(search_fallback(config, fallback, answered, window).await?),
         None => Fallback::Log,
     };
-    let ids: BTreeSet<&str> = match stage {
-        Answered::Ids(ids) => ids.iter().map(String::as_str).collect(),
-        // What is there, too, is not to count twice.
-        Answered::Number(_) => fallback.ids(told).chain(told.held.keys()).map(String::as_str).collect(),
+    let ids: BTreeSet<&str> = match answered {
+        AnsweredHits::Ids(ids) => ids.iter().map(String::as_str).collect(),
+        // Events that are there, too, must not count twice.
+        AnsweredHits::Number(_) => fallback.ids(log).chain(log.held.keys()).map(String::as_str).collect(),
     };
     let ids: Vec<&str> = ids.into_iter().collect();
     let held = match destination {
         Destination::Sqlite(path) => in_file(path, &ids, window)?,
-        Destination::OpenSearch(target) => in_index(&connect::deliverer(config, target).await?, &ids, window).await?,
+        Destination::OpenSearch(target) => {
+            search_index(&connect::open_deliverer(config, target).await?, &ids, window).await?
+        }
         Destination::Message(_) => None,
     };
     Ok(Places {
@@ -342,41 +346,45 @@ async fn places(
     })
 }
 
-/// The messages of the queues on the way.
-async fn waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> {
+/// Returns the number of messages in the queues before the destination.
+async fn count_waiting(arguments: &Arguments, config: &Config) -> anyhow::Result<u64> {
     let region = super::environment().get("AWS_REGION").cloned();
     let mut queued = 0;
     for url in &arguments.queue {
         let outlet = match MessageTarget::parse(url, region.as_deref()) {
             Some(outlet) => outlet?,
-            None => bail!("`{}` is no queue; give `sqs://HOST/ACCOUNT/QUEUE`", printable(url, 200)),
+            None => bail!(
+                "`{}` is not a queue; give `sqs://HOST/ACCOUNT/QUEUE`",
+                printable(url, 200)
+            ),
         };
         queued += queue::count(&queue::open(config, &outlet).await?).await?;
     }
     Ok(queued)
 }
 
-/// What a fallback holds that can be looked into: of the ids, or of the window. One that no event has come to is not there yet.
-async fn in_fallback(
+/// Returns what a fallback that can be searched holds: the events of the ids, or of the window. A fallback without events
+/// may not exist yet.
+async fn search_fallback(
     config: &Config,
     fallback: &Destination,
-    stage: &Answered,
+    answered: &AnsweredHits,
     window: &Window,
 ) -> anyhow::Result<Holding> {
-    let held = match (fallback, stage) {
+    let held = match (fallback, answered) {
         (Destination::Sqlite(path), _) if !path.exists() => None,
-        (Destination::Sqlite(path), Answered::Ids(ids)) => {
+        (Destination::Sqlite(path), AnsweredHits::Ids(ids)) => {
             in_file(path, &ids.iter().map(String::as_str).collect::<Vec<_>>(), window)?
         }
-        (Destination::Sqlite(path), Answered::Number(_)) => {
+        (Destination::Sqlite(path), AnsweredHits::Number(_)) => {
             Some(hold_ids(Reader::open(path)?.ids_between(window.from, window.to)?))
         }
-        (Destination::OpenSearch(target), Answered::Ids(ids)) => {
+        (Destination::OpenSearch(target), AnsweredHits::Ids(ids)) => {
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-            in_index(&connect::deliverer(config, target).await?, &ids, window).await?
+            search_index(&connect::open_deliverer(config, target).await?, &ids, window).await?
         }
-        (Destination::OpenSearch(target), Answered::Number(_)) => {
-            Some(find_window(&connect::deliverer(config, target).await?, window).await?)
+        (Destination::OpenSearch(target), AnsweredHits::Number(_)) => {
+            Some(find_window(&connect::open_deliverer(config, target).await?, window).await?)
         }
         (Destination::Message(_), _) => None,
     };
@@ -404,12 +412,12 @@ fn in_file(path: &Path, ids: &[&str], window: &Window) -> anyhow::Result<Option<
     Ok(Some(holding))
 }
 
-/// The events of a window: those of a time.
+/// Returns the query for the events of a window, by their time.
 fn range(window: &Window) -> Value {
     json!({"range": {"@timestamp": {"gte": format_iso(window.from), "lt": format_iso(window.to)}}})
 }
 
-/// All ids of a window.
+/// Returns all ids of a window.
 async fn find_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<Holding> {
     let _ = search(deliverer, "_refresh", &Value::Null).await;
     let (mut ids, mut pages) = (Vec::new(), Pages::new(deliverer, range(window)));
@@ -421,13 +429,13 @@ async fn find_window(deliverer: &Deliverer, window: &Window) -> anyhow::Result<H
     Ok(hold_ids(ids))
 }
 
-/// Ids asked for at once; servers take 65,536 terms, and each answer has as many hits.
-const AT_ONCE: usize = 1_000;
+/// The number of ids in one request; servers take 65,536 terms, and each response has as many hits.
+const MAX_IDS_PER_REQUEST: usize = 1_000;
 
-/// None where there is no such index; a collection does not say.
-async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Option<Holding>> {
-    // What was written is to be found, however seldom the index refreshes; a collection does so by itself and knows no such
-    // request.
+/// Returns the events of an index; none if there is no such index. A collection does not report that.
+async fn search_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyhow::Result<Option<Holding>> {
+    // Searches must find what was written, however seldom the index refreshes; a collection refreshes by itself and knows no
+    // such request.
     let _ = search(deliverer, "_refresh", &Value::Null).await;
     let count = search(deliverer, "_count", &json!({ "query": range(window) })).await?;
     if !deliverer.target().serverless && count["_shards"]["total"] == 0 {
@@ -437,12 +445,12 @@ async fn in_index(deliverer: &Deliverer, ids: &[&str], window: &Window) -> anyho
         events: count["count"].as_u64().unwrap_or_default(),
         found: BTreeMap::new(),
     };
-    for some in ids.chunks(AT_ONCE) {
-        // Twice as many as there should be, so that what is there twice shows.
+    for some in ids.chunks(MAX_IDS_PER_REQUEST) {
+        // Twice as many as there should be, so that duplicates are found.
         let query = json!({
             "size": (some.len() * 2).min(10_000),
             "_source": ["event.id"],
-            // A time-series collection gives documents ids of its own.
+            // A time-series collection gives documents its own ids.
             "query": {"bool": {"should": [{"ids": {"values": some}}, {"terms": {"event.id": some}}]}},
         });
         let answer = search(deliverer, "_search", &query).await?;
@@ -487,7 +495,7 @@ async fn search(deliverer: &Deliverer, what: &str, body: &Value) -> anyhow::Resu
     );
     let answer: Value =
         serde_json::from_str(&text).with_context(|| format!("{target} answered something that is not an index's"))?;
-    // An answer of some shards only would miss hits that are there.
+    // A response of only some shards would miss hits that are there.
     let failed = answer
         .pointer("/_shards/failed")
         .and_then(Value::as_u64)

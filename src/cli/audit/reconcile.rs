@@ -1,7 +1,8 @@
-//! Whether every hit is accounted for: what the stage answered, what the function said became of it, and where it is now.
+//! The comparison that accounts for every hit: what the server answered, what outcome the function logged, and where the
+//! event is now.
 //!
-//! With ids (an access log, or a file of ids) each hit is looked for by its own; with a number alone, numbers are compared, and
-//! a hit that is in several places counts once.
+//! With ids (an access log, or a file of ids) each hit is looked for by its id; with a number alone, numbers are compared,
+//! and a hit that is in several places counts once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use crate::destination::sqs_batch::BATCH;
 use crate::destination::undelivered::{Found, JOURNAL, UNDELIVERED, find};
 use crate::replay::find_object;
 
-/// From when (included) to when (not included).
+/// A period from one moment (included) to another (excluded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The first moment.
@@ -24,23 +25,23 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether a moment is in it.
+    /// Returns true if a moment is in the window.
     pub fn holds(&self, time: DateTime<Utc>) -> bool {
         self.from <= time && time < self.to
     }
 }
 
-/// What the stage answered with an image and meant to store.
+/// The hits that the server answered with an image and meant to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answered {
+pub enum AnsweredHits {
     /// The ids of these hits.
     Ids(BTreeSet<String>),
-    /// So many.
+    /// Their number.
     Number(u64),
 }
 
-impl Answered {
-    /// How many.
+impl AnsweredHits {
+    /// Returns the number of hits.
     pub fn len(&self) -> u64 {
         match self {
             Self::Ids(ids) => ids.len() as u64,
@@ -48,13 +49,13 @@ impl Answered {
         }
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no hits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A line of an access log, of API Gateway or of the local stage.
+/// A line of an access log, of API Gateway or of `pixel serve`.
 #[derive(Deserialize)]
 struct Access {
     time: String,
@@ -62,28 +63,29 @@ struct Access {
     method: String,
     resource: String,
     status: String,
-    /// Of the answer's body.
+    /// The size of the response body.
     #[serde(default)]
     bytes: Option<String>,
-    /// What the local stage told the visitor (`X-Pixel`).
+    /// The reason that `pixel serve` sent to the visitor (`X-Pixel`).
     #[serde(default)]
     answer: Option<String>,
 }
 
-/// What the templates' APIs serve beside the image, and what stands where there is no resource; also what begins like it. A
-/// resource that is not known here may be somebody's own path of the image: its hits are looked for.
+/// The beginnings of resources without an image: what the templates' APIs serve next to it, and `-`, the mark of an unknown
+/// resource. A resource that is not known here may be an owner's own path of the image: its hits are looked for.
 const NO_IMAGE: [&str; 5] = ["-", "/pixel.js", "/opt-out", "/.well-known/", "/v1/"];
 
-/// What stands for every path, in `http-api.yaml` and `rest-proxy.yaml`. The script is behind it, too, and known by its length.
+/// The resources that match every path, in `http-api.yaml` and `rest-proxy.yaml`. They also serve the script, which is
+/// recognised by its length.
 const ANY_PATH: [&str; 2] = ["$default", "/{proxy+}"];
 
-/// More bytes than any image has.
-const LONGEST_IMAGE: u64 = 256;
+/// A size above that of every image.
+const MAX_IMAGE_BYTES: u64 = 256;
 
 impl Access {
-    /// Whether it was answered as hits are: with the image, or by leading to it, as the queue's API does when it is told of one.
+    /// Returns true if the answer is that of a hit: the image, or a redirect to it, as from the queue's API.
     fn is_hit(&self) -> bool {
-        let long = |bytes: &String| bytes.parse::<u64>().is_ok_and(|bytes| bytes > LONGEST_IMAGE);
+        let long = |bytes: &String| bytes.parse::<u64>().is_ok_and(|bytes| bytes > MAX_IMAGE_BYTES);
         matches!(self.method.as_str(), "GET" | "HEAD" | "POST")
             && matches!(self.status.as_str(), "200" | "302")
             && !NO_IMAGE.iter().any(|path| self.resource.starts_with(path))
@@ -91,16 +93,16 @@ impl Access {
     }
 }
 
-/// What a line of an access log tells of.
+/// The meaning of a line of an access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Noted {
     /// The hit of this id.
     Hit(String),
-    /// A request outside of the window, or one that was not to be stored.
+    /// A request outside the window, or one that was not to be stored.
     NoHit,
 }
 
-/// Reads a line of an access log. None when the line is another's.
+/// Parses a line of an access log; none if the line is something else.
 pub fn noted(line: &str, window: &Window) -> Option<Noted> {
     let line: Access = serde_json::from_str(find_object(line)?.0).ok()?;
     let time = DateTime::from_timestamp_millis(line.time.parse().ok()?)?;
@@ -112,14 +114,14 @@ pub fn noted(line: &str, window: &Window) -> Option<Noted> {
     })
 }
 
-/// What a log says became of hits.
+/// The outcomes of hits according to a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// The outcomes, all together.
+pub struct LogOutcomes {
+    /// The number of hits with each outcome.
     pub counts: Counts,
-    /// The outcome of each hit that is named; the last one counts.
+    /// The outcome of each hit whose id is logged; the last one counts.
     pub outcomes: BTreeMap<String, String>,
-    /// Hits whose events the log holds whole, and when they were received.
+    /// The hits whose whole events are in the log, and the times when they were received.
     pub held: BTreeMap<String, DateTime<Utc>>,
 }
 
@@ -133,14 +135,14 @@ struct Line {
     event_id: Option<String>,
 }
 
-impl Told {
-    /// Reads a line of a log; lines of others are passed over.
+impl LogOutcomes {
+    /// Reads a line of a log and ignores lines of other programs.
     pub fn read(&mut self, text: &str) {
         let Some((text, _)) = find_object(text) else { return };
         let Ok(line) = serde_json::from_str::<Line>(text) else {
             return;
         };
-        // The role `index` counts a batch at once, and names no hits; a message that is returned counts each time.
+        // The role `index` counts a whole batch and does not name its hits; a message that is returned counts each time.
         if line.message == BATCH {
             self.counts
                 .add_embedded(&serde_json::from_str(text).unwrap_or_default());
@@ -159,49 +161,49 @@ impl Told {
     }
 }
 
-/// Where hits are now.
+/// The places where events are now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The destination; where numbers are compared, it was asked for the ids of the other places.
+    /// The destination; when numbers are compared, it was asked for the ids of the other places.
     pub destination: Holding,
-    /// Where events go that it does not take.
+    /// The fallback for events that the destination does not take.
     pub fallback: Fallback,
-    /// Messages that queues on the way hold, about.
+    /// The approximate number of messages in queues before the destination.
     pub queued: u64,
 }
 
-/// Where events go that the destination does not take.
+/// The fallback for events that the destination does not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fallback {
-    /// To the log alone.
+    /// The log alone.
     #[default]
     Log,
-    /// To a place that can be looked into. Where numbers are compared, `found` are its events of the window.
+    /// A place that can be searched. When numbers are compared, `found` are its events of the window.
     Seen(Holding),
-    /// To one that cannot, so that the log is believed; a queue says about how many messages it holds.
+    /// A place that cannot be searched, so that the log is believed, with the approximate number of messages of a queue.
     Unseen(u64),
 }
 
 impl Fallback {
-    fn holds(&self, id: &str, told: &Told) -> bool {
+    fn holds(&self, id: &str, log: &LogOutcomes) -> bool {
         match self {
             Self::Log => false,
             Self::Seen(holding) => holding.found.contains_key(id),
-            Self::Unseen(_) => told.outcomes.get(id).is_some_and(|outcome| outcome == "fallback"),
+            Self::Unseen(_) => log.outcomes.get(id).is_some_and(|outcome| outcome == "fallback"),
         }
     }
 
-    /// The ids of what it holds, as far as they are known without asking for each.
-    pub fn ids<'a>(&'a self, told: &'a Told) -> Box<dyn Iterator<Item = &'a String> + 'a> {
+    /// Returns the ids of the fallback's events, as far as they are known without asking for each.
+    pub fn ids<'a>(&'a self, log: &'a LogOutcomes) -> Box<dyn Iterator<Item = &'a String> + 'a> {
         match self {
             Self::Log => Box::new(std::iter::empty()),
             Self::Seen(holding) => Box::new(holding.found.keys()),
-            Self::Unseen(_) => Box::new(told.outcomes.keys().filter(|id| self.holds(id, told))),
+            Self::Unseen(_) => Box::new(log.outcomes.keys().filter(|id| self.holds(id, log))),
         }
     }
 
-    /// The messages that stand for none of so many hits of which it is known that they are here.
-    const fn more_than(&self, known: u64) -> u64 {
+    /// Returns the number of messages beyond the hits that are known to be here.
+    const fn count_beyond(&self, known: u64) -> u64 {
         match self {
             Self::Log | Self::Seen(_) => 0,
             Self::Unseen(messages) => messages.saturating_sub(known),
@@ -209,56 +211,56 @@ impl Fallback {
     }
 }
 
-/// What a place holds.
+/// The events of one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
-    /// How often each of the ids that were looked for was found.
+    /// The number of events found for each id.
     pub found: BTreeMap<String, u64>,
-    /// How many events of the window there are.
+    /// The number of events of the window.
     pub events: u64,
 }
 
-/// The result: each number has a name, the last is what is unaccounted for.
+/// The result of the comparison: each number has a name; the last is the number of unaccounted hits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What the stage answered.
+    /// The number of hits that the server answered.
     pub answered: u64,
-    /// What the function said.
-    pub told: Counts,
-    /// In the destination.
+    /// The number of hits by outcome, according to the log.
+    pub outcomes: Counts,
+    /// The number of hits in the destination.
     pub indexed: u64,
-    /// In the fallback.
+    /// The number of hits in the fallback.
     pub fallback: u64,
-    /// Whole in the log.
+    /// The number of hits whose whole events are in the log.
     pub logged: u64,
-    /// In a queue.
+    /// The number of hits in a queue.
     pub queued: u64,
-    /// Not to be stored, as the function said.
+    /// The number of hits that were not to be stored, according to the log.
     pub ignored: u64,
-    /// In the destination more than once.
+    /// The number of hits that are in the destination more than once.
     pub doubled: u64,
-    /// Nowhere.
+    /// The number of hits that are nowhere.
     pub unaccounted: u64,
-    /// The first ids that are nowhere.
+    /// The first ids of hits that are nowhere.
     pub missing: Vec<String>,
 }
 
-/// So many missing ids are named.
-const NAMED: usize = 20;
+/// The maximum number of missing ids in a report.
+const MAX_NAMED_IDS: usize = 20;
 
-/// Compares.
-pub fn audit(answered: &Answered, told: &Told, places: &Places) -> Report {
+/// Compares the answered hits with the log and the places.
+pub fn audit(answered: &AnsweredHits, log: &LogOutcomes, places: &Places) -> Report {
     match answered {
-        Answered::Ids(ids) => by_ids(ids, told, places),
-        Answered::Number(number) => by_number(*number, told, places),
+        AnsweredHits::Ids(ids) => by_ids(ids, log, places),
+        AnsweredHits::Number(number) => by_number(*number, log, places),
     }
 }
 
-fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
-    let outcome = |id: &str| told.outcomes.get(id).map(String::as_str);
+fn by_ids(ids: &BTreeSet<String>, log: &LogOutcomes, places: &Places) -> Report {
+    let outcome = |id: &str| log.outcomes.get(id).map(String::as_str);
     let mut report = Report {
         answered: ids.len() as u64,
-        told: told.counts,
+        outcomes: log.counts,
         indexed: 0,
         fallback: 0,
         logged: 0,
@@ -272,9 +274,9 @@ fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
     for id in ids {
         if places.destination.found.contains_key(id) {
             report.indexed += 1;
-        } else if places.fallback.holds(id, told) {
+        } else if places.fallback.holds(id, log) {
             report.fallback += 1;
-        } else if told.held.contains_key(id) {
+        } else if log.held.contains_key(id) {
             report.logged += 1;
         } else if outcome(id) == Some("ignored") {
             report.ignored += 1;
@@ -282,30 +284,30 @@ fn by_ids(ids: &BTreeSet<String>, told: &Told, places: &Places) -> Report {
             missing.push(id.clone());
         }
     }
-    // A queue cannot be looked into without taking from it: as many as it holds may be there, no more.
-    let waiting = places.queued + places.fallback.more_than(report.fallback);
+    // A queue cannot be searched without taking from it: it may hold as many hits as it has messages, but not more.
+    let waiting = places.queued + places.fallback.count_beyond(report.fallback);
     report.queued = waiting.min(missing.len() as u64);
     report.unaccounted = missing.len() as u64 - report.queued;
     if report.unaccounted > 0 {
-        missing.truncate(NAMED);
+        missing.truncate(MAX_NAMED_IDS);
         report.missing = missing;
     }
     report
 }
 
-fn by_number(number: u64, told: &Told, places: &Places) -> Report {
+fn by_number(number: u64, log: &LogOutcomes, places: &Places) -> Report {
     let is_apart = |id: &&String| !places.destination.found.contains_key(*id);
     let indexed = places.destination.events;
-    let fallback = places.fallback.ids(told).filter(is_apart).count() as u64;
-    let logged = told.held.keys().filter(is_apart);
-    let logged = logged.filter(|id| !places.fallback.holds(id, told)).count() as u64;
-    let ignored = told.counts.get("ignored");
+    let fallback = places.fallback.ids(log).filter(is_apart).count() as u64;
+    let logged = log.held.keys().filter(is_apart);
+    let logged = logged.filter(|id| !places.fallback.holds(id, log)).count() as u64;
+    let ignored = log.counts.get("ignored");
     let known = indexed + fallback + logged + ignored;
-    let waiting = places.queued + places.fallback.more_than(fallback);
+    let waiting = places.queued + places.fallback.count_beyond(fallback);
     let queued = waiting.min(number.saturating_sub(known));
     Report {
         answered: number,
-        told: told.counts,
+        outcomes: log.counts,
         indexed,
         fallback,
         logged,
@@ -318,15 +320,15 @@ fn by_number(number: u64, told: &Told, places: &Places) -> Report {
 }
 
 impl Report {
-    /// Whether every hit is accounted for, and none twice.
+    /// Returns true if every hit is accounted for, and none is stored twice.
     pub const fn is_clean(&self) -> bool {
         self.unaccounted == 0 && self.doubled == 0
     }
 
-    /// Names and numbers, in the order of the table.
+    /// Returns names and numbers, in the order of the table.
     pub fn rows(&self) -> Vec<(String, u64)> {
         let mut rows = vec![("stage answered".to_owned(), self.answered)];
-        for (outcome, count) in self.told.iter().filter(|(_, count)| *count > 0) {
+        for (outcome, count) in self.outcomes.iter().filter(|(_, count)| *count > 0) {
             rows.push((format!("function said {outcome}"), count));
         }
         for (name, count) in [
@@ -343,12 +345,12 @@ impl Report {
         rows
     }
 
-    /// The same as JSON.
+    /// Returns the report as JSON.
     pub fn json(&self) -> Value {
-        let told: BTreeMap<_, _> = self.told.iter().collect();
+        let outcomes: BTreeMap<_, _> = self.outcomes.iter().collect();
         json!({
             "answered": self.answered,
-            "told": told,
+            "told": outcomes,
             "destination": self.indexed,
             "fallback": self.fallback,
             "log": self.logged,
@@ -388,7 +390,7 @@ mod tests {
         assert_eq!(noted(&format!("2026-05-28 {good}"), &window()), hit);
         let with = |answer: &str| good.replace('}', &format!(",\"answer\":\"{answer}\"}}"));
         assert_eq!(noted(&with("accepted; not yet stored"), &window()), hit);
-        // A queue's API leads to an image that is elsewhere.
+        // A queue's API redirects to an image elsewhere.
         assert_eq!(noted(&good.replace("200", "302"), &window()), hit);
         let long = |resource: &str, bytes: &str| {
             good.replace('}', &format!(",\"bytes\":\"{bytes}\"}}"))
@@ -424,7 +426,7 @@ mod tests {
 
     #[test]
     fn each_hit_has_one_place_and_the_rest_is_missing() {
-        let mut told = Told::default();
+        let mut log = LogOutcomes::default();
         for line in [
             r#"{"message":"hit","outcome":"indexed","event_id":"a"}"#,
             r#"2026-05-28T20:26:41Z 1-2 WARN {"message":"hit","outcome":"fallback","event_id":"b"}"#,
@@ -434,17 +436,17 @@ mod tests {
             "REPORT RequestId: 8476a536",
             "{}",
         ] {
-            told.read(line);
+            log.read(line);
         }
         let mut places = Places::default();
         places.destination.found = BTreeMap::from([("a".to_owned(), 1), ("twice".to_owned(), 2)]);
-        // The log says that `b` is there, and it is not.
+        // The log says that `b` is in the fallback, and it is not.
         places.fallback = Fallback::Seen(Holding {
             found: BTreeMap::from([("d".to_owned(), 1)]),
             events: 1,
         });
-        let answered = Answered::Ids(ids(&["a", "b", "c", "d", "lost", "twice"]));
-        let report = audit(&answered, &told, &places);
+        let answered = AnsweredHits::Ids(ids(&["a", "b", "c", "d", "lost", "twice"]));
+        let report = audit(&answered, &log, &places);
         let counted = (
             report.indexed,
             report.fallback,
@@ -453,17 +455,17 @@ mod tests {
             report.unaccounted,
         );
         assert_eq!(counted, (2, 1, 1, 1, 2));
-        let said = ["indexed", "duplicate", "returned", "fallback"].map(|name| told.counts.get(name));
+        let said = ["indexed", "duplicate", "returned", "fallback"].map(|name| log.counts.get(name));
         assert_eq!(said, [7, 1, 3, 1]);
         assert_eq!(report.missing, ["b", "lost"]);
         assert_eq!(report.rows().last(), Some(&("unaccounted for".to_owned(), 2)));
         places.queued = 5;
-        let report = audit(&answered, &told, &places);
+        let report = audit(&answered, &log, &places);
         assert_eq!((report.queued, report.unaccounted, report.is_clean()), (2, 0, false));
-        // Nobody can look into a queue: what it holds is `b`, as the log says, and then `d`, perhaps.
+        // A queue cannot be searched: its messages are `b`, according to the log, and then perhaps `d`.
         for (messages, queued, unaccounted) in [(0, 0, 2), (1, 0, 2), (2, 1, 1), (9, 2, 0)] {
             (places.fallback, places.queued) = (Fallback::Unseen(messages), 0);
-            let report = audit(&answered, &told, &places);
+            let report = audit(&answered, &log, &places);
             let counted = (report.fallback, report.queued, report.unaccounted);
             assert_eq!(counted, (1, queued, unaccounted), "{messages}");
         }
@@ -478,7 +480,8 @@ mod tests {
             found: BTreeMap::from(three),
             events: 3,
         });
-        let check = |number, places: &Places| audit(&Answered::Number(number), &Told::default(), places).unaccounted;
+        let check =
+            |number, places: &Places| audit(&AnsweredHits::Number(number), &LogOutcomes::default(), places).unaccounted;
         assert_eq!(check(98, &places), 0);
         assert_eq!(check(100, &places), 2);
         assert_eq!(check(90, &places), 8);

@@ -15,7 +15,7 @@ use crate::terminal::{CsvWriter, allow_broken_pipe, json_line, print, print_mess
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How many codes at most, the latest first
+    /// The maximum number of codes, latest first
     #[arg(long, short = 'n', default_value_t = 20, allow_negative_numbers = true, value_parser = crate::cli::whole(1..=MAX_EVENTS))]
     limit: usize,
     /// Print JSON
@@ -30,16 +30,16 @@ pub(super) struct Arguments {
 struct Row {
     listed: ListedCode,
     opens: u64,
-    /// By day, of the last month.
+    /// The opens of each day of the last month.
     days: Vec<u64>,
 }
 
 /// The list, as far as it is shown.
 struct Shown {
     rows: Vec<Row>,
-    /// All codes of the list.
+    /// The number of all codes of the list.
     total: usize,
-    /// Signed codes with hits, counted where the list is empty.
+    /// The number of signed codes with hits, counted if the list is empty.
     signed: u64,
 }
 

@@ -30,7 +30,7 @@ enum Command {
     New(Box<New>),
     /// List the codes of a destination, with how often they were opened
     List(list::Arguments),
-    /// Show what a signed code says, and whether one of our keys made it; exit code 1 when none did
+    /// Show what a signed code says, and check that one of our keys signed it; exit code 1 if none did
     Check {
         /// The code
         code: String,
@@ -38,7 +38,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a code of the list; its hits are stored all the same, and marked `revoked`
+    /// Revoke a code of the list; its hits are still stored, marked `revoked`
     Revoke {
         /// The code, as `pixel code list` shows it
         code: String,
@@ -50,7 +50,7 @@ enum Command {
     },
     /// Print a new key for `PIXEL_CODE_KEYS`
     Key {
-        /// Its id, another one than those of the keys in use
+        /// The id of the key, different from those of the keys in use
         #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = super::whole(0..=u8::MAX))]
         id: u8,
     },
@@ -61,16 +61,16 @@ struct New {
     /// The campaign's name, signed into the code; for a UTM parameter use `pixel snippet --campaign`
     #[arg(long, value_name = "NAME")]
     campaign: Option<String>,
-    /// Who it is sent to; only a keyed hash of it is kept
+    /// The recipient of the mail; only a keyed hash of it is kept
     #[arg(long, value_name = "WHO")]
     recipient: Option<String>,
-    /// When it is sent: `today`, a day or an RFC 3339 time [default: now]
+    /// The time of sending: `today`, a day or an RFC 3339 time [default: now]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     sent: Option<DateTime<Utc>>,
-    /// Until when it is good: a duration after it is sent, as in 90d or 1y, or a time [default: for ever]
+    /// The end of its validity: a duration after sending, as in 90d or 1y, or a time [default: never]
     #[arg(long, value_name = "DURATION|TIME", value_parser = expiry)]
     expires: Option<Expiry>,
-    /// Print the URL of the image below this one, which is the URL below which visitors reach the pixel
+    /// Print the URL of the image, below this URL at which visitors reach the pixel
     /// [default: `$PIXEL_PUBLIC_URL`, else only the code is printed]
     #[arg(long, value_name = "URL", value_parser = public_url::parse)]
     url: Option<String>,
@@ -83,7 +83,7 @@ struct New {
     list: bool,
     #[command(flatten)]
     destination: DestinationArgument,
-    /// With `--list`: a word of your own as the code, which is not signed then
+    /// With `--list`: a word of your own as the code, which is then not signed
     #[arg(long, value_name = "WORD", requires = "list", conflicts_with_all = ["csv", "recipient", "sent", "expires"])]
     code: Option<String>,
     /// With `--list`: a note to find it by
@@ -94,7 +94,7 @@ struct New {
     json: bool,
 }
 
-/// Until when a code is good.
+/// The end of a code's validity.
 #[derive(Clone, Copy, Debug)]
 enum Expiry {
     After(Duration),
@@ -159,11 +159,11 @@ fn revoke(code: &str, destination: &DestinationArgument, json: bool) -> anyhow::
     print(&format!("revoked {}", printable(code, 256)))
 }
 
-/// Makes codes.
+/// A maker of codes.
 enum Maker {
-    /// Signs them.
+    /// The keys that sign codes.
     Signer(Keys),
-    /// Puts them into a list, signed where there is a key.
+    /// A list that new codes are added to, signed if there is a key.
     Lister {
         registry: Registry,
         runtime: tokio::runtime::Runtime,
@@ -210,7 +210,7 @@ impl Maker {
     }
 }
 
-/// What is asked of a code.
+/// The properties of a code that is to be made.
 #[derive(Clone, Copy)]
 struct Draft<'a> {
     code: Option<&'a str>,
@@ -302,16 +302,16 @@ fn check(keys: &Keys, code: &str, json: bool) -> anyhow::Result<()> {
     genuine(&checked)
 }
 
-/// What is not ours ends with exit code 1.
+/// Fails, with exit code 1, if a code is not ours.
 fn genuine(checked: &Checked) -> anyhow::Result<()> {
     match checked.signature {
         Signature::Valid | Signature::Expired => Ok(()),
         Signature::Invalid => bail!("no key of ours made it"),
-        _ => bail!("it is no signed code"),
+        _ => bail!("it is not a signed code"),
     }
 }
 
-/// The places of the columns that say something, and below which URL the images are.
+/// The positions of the columns that are used, and the URL of the images.
 #[derive(Default)]
 struct Columns {
     base: Option<String>,
@@ -321,7 +321,7 @@ struct Columns {
     expires: Option<usize>,
 }
 
-/// Their names.
+/// The names of the columns.
 const COLUMNS: [&str; 4] = ["campaign", "recipient", "sent", "expires"];
 
 impl Columns {
@@ -359,7 +359,7 @@ fn cell(record: &csv::StringRecord, place: Option<usize>) -> Option<&str> {
         .filter(|text| !text.is_empty())
 }
 
-/// Reads line by line, so a file may be of any length.
+/// Makes a code for each line of a CSV file of any length; it is read line by line.
 fn bulk(new: &New, path: &std::path::Path) -> anyhow::Result<()> {
     let maker = Maker::new(new)?;
     let input: Box<dyn io::Read> = if path.as_os_str() == "-" {
@@ -379,7 +379,7 @@ fn bulk(new: &New, path: &std::path::Path) -> anyhow::Result<()> {
             print_message(&format!("{count} codes{listed}"));
             Ok(())
         }
-        // Whoever stops reading has what they wanted.
+        // A reader that stops early has what it wanted.
         Err(error) if is_broken_pipe(&error) => Ok(()),
         Err(error) => Err(error),
     }

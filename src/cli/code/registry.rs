@@ -1,4 +1,4 @@
-//! The list of codes of a destination, changed as the HTTP interface changes it.
+//! A destination's list of codes, changed in the same way as by the HTTP API.
 
 use anyhow::{Context, bail};
 use chrono::Utc;
@@ -25,7 +25,7 @@ enum Store {
 }
 
 impl Registry {
-    /// Opens the list. With `create`, a file that is not there is made.
+    /// Opens the list. With `create`, makes a file that does not exist.
     pub(super) async fn open(destination: &DestinationArgument, create: bool) -> anyhow::Result<Self> {
         let config = configuration(destination)?;
         let store = match config.destination.as_ref().context("no destination")? {
@@ -39,7 +39,7 @@ impl Registry {
             Destination::Message(outlet) => {
                 bail!("{outlet} has no list of codes; name the index that its events come to")
             }
-            Destination::OpenSearch(target) => Store::Index(Box::new(connect::deliverer(&config, target).await?)),
+            Destination::OpenSearch(target) => Store::Index(Box::new(connect::open_deliverer(&config, target).await?)),
         };
         Ok(Self {
             manager: manager(config),
@@ -98,7 +98,7 @@ impl Registry {
     }
 }
 
-/// The keys and rules by which codes are made.
+/// Returns the keys and rules for making codes.
 fn manager(config: Config) -> Manager {
     Manager {
         keys: config.code_keys,

@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::archive::{Archive, Subject, still_readable};
+use super::archive::{Archive, Subject, explain_still_readable};
 use super::interruption::{Interrupted, Signal, Stop};
 use super::sink::Sink;
 use super::{DestinationArgument, configuration};
@@ -37,23 +37,23 @@ use crate::terminal::{json_line, print, print_message, printable};
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,
-    /// How many events
+    /// The number of events
     #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true, value_parser = super::whole(1..=10_000_000_u32))]
     events: u32,
-    /// Over how many days: `30`, `12w`, `3mo`, `1y`
+    /// The number of days of the demo: `30`, `12w`, `3mo`, `1y`
     #[arg(long, value_name = "DURATION", default_value_t = 60, value_parser = demo_days)]
     days: u32,
-    /// The same seed makes the same events; storing them again stores nothing twice
+    /// The seed: the same one makes the same events, and storing them again stores nothing twice
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = super::whole(0..=u64::MAX))]
     seed: u64,
-    /// When the last event may be: `today`, `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
+    /// The latest time of an event: `today`, `2026-03-01` or `2026-03-01T09:30:00Z` [default: now]
     #[arg(long, value_name = "TIME", value_parser = end)]
     end: Option<DateTime<Utc>>,
-    /// Store them also where real events are
+    /// Store them even if the destination holds real events
     #[arg(long)]
     yes: bool,
-    /// Delete made-up events instead, of all seeds: those that are marked `event.dataset: demo`. Demos of versions before this
-    /// mark cannot be told from real events
+    /// Delete made-up events instead, of all seeds: those marked `event.dataset: demo`. Demos of versions before this mark
+    /// cannot be distinguished from real events
     #[arg(long, conflicts_with_all = ["events", "days", "seed", "end", "yes"])]
     remove: bool,
     /// Print the summary as JSON
@@ -61,16 +61,16 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Events of one batch: some 4 MB.
+/// The number of events in one batch, about 4 MB.
 const BATCH: usize = 2_500;
 
-/// Parses a duration of whole days, of ten years at most.
+/// Parses a duration of whole days, at most ten years.
 fn demo_days(text: &str) -> Result<u32, String> {
     let days = super::days(text).ok().filter(|days| *days <= 3650);
     days.ok_or_else(|| "give a number of days from 1 to 3650, as in `30`, `12w`, `3mo` or `1y`".to_owned())
 }
 
-/// A day, or a moment; not so early that the first event would be before 1970.
+/// Parses a day or a moment; not so early that the first event would be before 1970.
 fn end(text: &str) -> Result<DateTime<Utc>, String> {
     let end = super::moment(text)?;
     let known = ("1980".."9999").contains(&end.format("%Y").to_string().as_str());
@@ -132,7 +132,7 @@ async fn remove(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let left = archive.count(&demos).await?;
     let not_reached = match &purge {
         Purge::Complete => None,
-        Purge::Incomplete(reason) => Some(format!("{destination}: {}", still_readable(reason))),
+        Purge::Incomplete(reason) => Some(format!("{destination}: {}", explain_still_readable(reason))),
     };
     if arguments.json {
         let not_reached: Vec<_> = not_reached.iter().collect();
@@ -175,7 +175,7 @@ async fn refuse_real_events(config: &Config, destination: &Destination) -> anyho
 async fn fill(demo: &Demo, config: &Config, mix: bool) -> anyhow::Result<Summary> {
     let destination = config.destination.as_ref().context("no destination")?;
     let sink = Sink::open(config, destination).await?;
-    // Nobody can look into a queue or a stream.
+    // A queue or a stream cannot be searched.
     if !mix && !matches!(destination, Destination::Message(_)) {
         refuse_real_events(config, destination).await?;
     }
@@ -183,19 +183,24 @@ async fn fill(demo: &Demo, config: &Config, mix: bool) -> anyhow::Result<Summary
     let began = Instant::now();
     let mut tally = Tally::default();
     let deliver = |events| sink.clone().deliver(events);
-    let loaded = load(Batches::new(demo, config), sink.under_way(), deliver, |outcomes| {
-        for outcome in outcomes {
-            tally.add(outcome);
-        }
-        bar.inc(outcomes.len() as u64);
-        // Where nothing of a batch arrives, the next will not fare better.
-        let hopeless = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_)));
-        if hopeless || stop.is_set() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
+    let loaded = load(
+        Batches::new(demo, config),
+        sink.max_concurrent_batches(),
+        deliver,
+        |outcomes| {
+            for outcome in outcomes {
+                tally.add(outcome);
+            }
+            bar.inc(outcomes.len() as u64);
+            // If nothing of a batch arrives, the next one will not succeed either.
+            let hopeless = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_)));
+            if hopeless || stop.is_set() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    );
     loaded.await.context("storing the events has failed")?;
     bar.finish_and_clear();
     sink.close();
@@ -208,11 +213,11 @@ async fn fill(demo: &Demo, config: &Config, mix: bool) -> anyhow::Result<Summary
     })
 }
 
-/// The events in batches, which are made on threads of their own before they are asked for.
+/// The events in batches, which are made on threads of their own before they are needed.
 struct Batches {
     plan: Arc<Plan>,
     config: Arc<Config>,
-    /// The first hit that nobody makes yet.
+    /// The first hit that no thread makes yet.
     next: usize,
     ahead: usize,
     making: VecDeque<JoinHandle<Vec<Event>>>,
@@ -250,7 +255,7 @@ impl Iterator for Batches {
     }
 }
 
-/// A bar where there is somebody to see it move, else one line.
+/// Returns a progress bar for a terminal, else prints one line.
 fn progress(demo: &Demo, destination: &Destination) -> ProgressBar {
     let Demo {
         seed,
@@ -286,7 +291,7 @@ struct Summary {
 }
 
 impl Summary {
-    /// A signal that has kept it from its end.
+    /// The signal that stopped it early.
     fn interruption(&self) -> Option<Signal> {
         self.signal.filter(|_| self.not_sent() > 0)
     }

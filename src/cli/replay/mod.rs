@@ -28,27 +28,27 @@ use crate::hit::event::Event;
 use crate::hit::outcome::{Ignored, Outcome};
 use crate::terminal::{print, print_message, printable};
 pub(super) use source::Source;
-use source::{Marks, PIECE, Piece, Refused, Total};
+use source::{MAX_PIECE_EVENTS, Marks, Piece, Refused, Total};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
 pub(super) struct Arguments {
-    /// Where events are: `sqs://HOST/ACCOUNT/QUEUE` (a dead-letter queue is a queue), `sqlite:FILE`, a file, or `-` for stdin.
-    /// A file holds events, undelivered events or requests, one per line; lines of a log among which they stand; or what
-    /// `aws logs filter-log-events` prints
+    /// The source of events: `sqs://HOST/ACCOUNT/QUEUE` (a dead-letter queue is a queue), `sqlite:FILE`, a file, or `-` for
+    /// stdin. A file holds events, undelivered events or requests, one per line; or log lines that contain some of them; or
+    /// the output of `aws logs filter-log-events`
     pub(super) source: String,
     #[command(flatten)]
     pub(super) destination: DestinationArgument,
     /// Read and count, and store nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Store at most so many events in a second
+    /// The maximum number of events stored per second
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rate: Option<u32>,
-    /// Keep in this file how far it has come; with the same file, another run goes on from there
+    /// Keep the progress in this file; with the same file, another run continues from there
     #[arg(long, value_name = "FILE")]
     pub(super) state: Option<PathBuf>,
-    /// Where events go that were refused, with the reasons; made when there is one
+    /// The file for refused events, with the reasons; created when there is one
     #[arg(long, value_name = "FILE", default_value = "pixel-refused.ndjson")]
     pub(super) refused: PathBuf,
     /// Print the summary as JSON
@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return wrong(format!("source and destination are the same: {destination}"));
     }
     let resume = resume(&source, arguments.state.is_some()).to_owned();
-    // Of a file that is followed with a state, the new lines may well hold none.
+    // In a file that is followed with a state, the new lines may well hold no events.
     let must_hold_events = arguments.state.is_none() && matches!(source, Source::File(_) | Source::Stdin);
     let left_behind = if let Source::Store(path) = &source {
         super::migrate::left_behind(path)?
@@ -105,7 +105,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the key of the hashes for requests that become events here, where there is a place for it.
+/// Creates the key of the hashes for requests that become events here, if there is a place for it.
 fn make_key(config: &mut Config, arguments: &Arguments) -> anyhow::Result<()> {
     let variables = super::environment();
     let place = config
@@ -118,7 +118,7 @@ fn make_key(config: &mut Config, arguments: &Arguments) -> anyhow::Result<()> {
     privacy_key::create_if_missing(config, &variables)
 }
 
-/// How to go on with a source that was not read to its end.
+/// Returns an instruction for continuing with a source that was not read to its end.
 const fn resume(source: &Source, has_state: bool) -> &'static str {
     match source {
         _ if has_state => "with the same `--state`, another run goes on from here",
@@ -140,8 +140,10 @@ pub(super) async fn replay(
 ) -> anyhow::Result<Summary> {
     let mut place = Place::read(arguments.state.as_deref(), &arguments.source)?;
     let stop = Stop::on_signal();
-    // No more at once than may be stored in a second.
-    let most = arguments.rate.map_or(PIECE, |rate| PIECE.min(rate as usize));
+    // Never more at once than may be stored in a second.
+    let most = arguments
+        .rate
+        .map_or(MAX_PIECE_EVENTS, |rate| MAX_PIECE_EVENTS.min(rate as usize));
     let (total, mut pieces) = source
         .open(Arc::clone(&config), place.position, most, arguments.dry_run)
         .await?;
@@ -154,14 +156,14 @@ pub(super) async fn replay(
     let mut summary = Summary::new(arguments, destination);
     let mut refusals = Refusals::new(&arguments.refused);
     let mut under_way: JoinSet<anyhow::Result<(Piece, Vec<Outcome>)>> = JoinSet::new();
-    let at_once = sink.as_ref().map_or(1, Sink::under_way);
+    let at_once = sink.as_ref().map_or(1, Sink::max_concurrent_batches);
     let pacer = Pacer::new(arguments.rate);
     let (mut number, mut exhausted) = (0, false);
     loop {
         while under_way.len() < at_once && !exhausted && !stop.is_set() && !summary.gave_up {
             let piece = tokio::select! {
                 piece = pieces.next() => piece?,
-                // Nobody knows when more will come.
+                // More events may come late or never.
                 () = stop.come(), if pieces.can_wait_for_ever() => break,
             };
             let Some(piece) = piece else {
@@ -211,8 +213,8 @@ pub(super) async fn replay(
     Ok(summary)
 }
 
-/// Delivers events, and says of each in its place what became of it. Where that is wanted, an index is asked first how their
-/// codes stand.
+/// Delivers events and returns the outcome of each, in their order. If requested, an index is first asked for the status of
+/// their codes.
 async fn deliver(
     sink: Sink,
     mut events: Vec<Event>,
@@ -257,7 +259,7 @@ fn progress(total: &Total, arguments: &Arguments) -> ProgressBar {
     }
 }
 
-/// Holds back what would come too fast.
+/// The rate limit of a replay.
 struct Pacer {
     began: Instant,
     rate: Option<u32>,
@@ -271,7 +273,7 @@ impl Pacer {
         }
     }
 
-    /// Waits until so many events may have been read.
+    /// Waits until this number of events may have been read.
     async fn wait(&self, events: u64) {
         let Some(rate) = self.rate else { return };
         let due = Duration::from_millis(events.saturating_mul(1000) / u64::from(rate));
@@ -282,17 +284,17 @@ impl Pacer {
     }
 }
 
-/// Writes down how far a source has been read and stored.
+/// Returns the text of a state file: the position up to which a source has been read and stored.
 pub(super) fn state_text(source: &str, position: u64) -> String {
     json!({"source": source, "position": position}).to_string()
 }
 
-/// How far a source has been read and stored, without a gap.
+/// The position up to which a source has been read and stored, without a gap.
 struct Place {
     file: Option<PathBuf>,
     source: String,
     position: u64,
-    /// Pieces under way, and positions of those that ended before their turn.
+    /// Pieces that are not stored yet, and the positions of those that were done out of turn.
     open: BTreeMap<u64, Option<u64>>,
 }
 
@@ -304,7 +306,10 @@ impl Place {
             let state: Value = serde_json::from_str(&text).unwrap_or_default();
             let (from, reached) = (state["source"].as_str(), state["position"].as_u64());
             let (Some(from), Some(reached)) = (from, reached) else {
-                anyhow::bail!("`{}` is no state of `pixel replay`; name another file", file.display());
+                anyhow::bail!(
+                    "`{}` is not a state of `pixel replay`; name another file",
+                    file.display()
+                );
             };
             ensure!(
                 from == source,
@@ -342,7 +347,7 @@ impl Place {
             return Ok(());
         }
         let state = state_text(&self.source, self.position);
-        // Whoever is killed in the middle of this has the old state or the new.
+        // After a crash here, the file holds either the old state or the new.
         let new = file.with_extension("new");
         files::write_whole(&new, state.as_bytes())
             .and_then(|()| std::fs::rename(&new, file))
@@ -350,7 +355,7 @@ impl Place {
     }
 }
 
-/// The file of what was refused, made when something is.
+/// The file of refused events, created when there is one.
 struct Refusals<'a> {
     path: &'a Path,
     file: Option<File>,
@@ -391,12 +396,12 @@ pub(super) struct Summary {
     other_lines: u64,
     tally: Tally,
     refused: u64,
-    /// Of recipients who have opted out.
+    /// The number of events of recipients who have opted out.
     ignored: u64,
     failed: u64,
     kept_in_queue: u64,
     gave_up: bool,
-    /// A signal that has kept it from its end.
+    /// The signal that stopped it early.
     pub(super) interruption: Option<Signal>,
     began: Instant,
     took: Duration,
@@ -422,7 +427,7 @@ impl Summary {
         }
     }
 
-    /// Returns true when there were lines, and none of them was an event.
+    /// Returns true if there were lines, and none of them was an event.
     const fn is_in_vain(&self) -> bool {
         self.read == 0 && self.other_lines > 0
     }
@@ -438,8 +443,8 @@ impl Summary {
         }
     }
 
-    /// Counts the outcomes of a piece, and writes down what was refused. True when nothing of it arrived: the next would not
-    /// fare better.
+    /// Counts the outcomes of a piece, and writes down what was refused. Returns true if nothing of it arrived: the next one
+    /// would not succeed either.
     fn note(
         &mut self,
         piece: &Piece,
@@ -466,11 +471,11 @@ impl Summary {
         }
         refusals.append(&lines)?;
         self.failed += failed;
-        // What failed for now must not be passed over: another run begins with this piece.
+        // A temporary failure must not be skipped: another run begins with this piece.
         Ok(failed > 0)
     }
 
-    /// Fails when an event is not stored.
+    /// Fails if an event is not stored.
     pub(super) fn check(&self, arguments: &Arguments, destination: &Destination) -> anyhow::Result<()> {
         let (refused, failed) = (self.refused, self.failed);
         ensure!(

@@ -1,4 +1,4 @@
-//! What is replayed: read in pieces, ahead of what is being stored.
+//! The sources of a replay, which are read in pieces, ahead of storing.
 
 use std::fmt;
 use std::fs::File;
@@ -25,19 +25,19 @@ use crate::replay;
 use crate::replay::{LogExport, Origin, ReplayError};
 use crate::sqlite::Reader;
 
-/// Most events in one piece.
-pub(super) const PIECE: usize = 2_500;
+/// The maximum number of events in one piece.
+pub(super) const MAX_PIECE_EVENTS: usize = 2_500;
 
-/// Messages of a queue in one piece: those that are removed late are hidden for longer.
-const MESSAGES: usize = 500;
+/// The number of a queue's messages in one piece: late deletion needs a longer time of hiding.
+const PIECE_MESSAGES: usize = 500;
 
-/// Calls that take messages at the same time.
-const RECEIVERS: usize = 4;
+/// The number of concurrent calls that receive messages.
+const MAX_RECEIVERS: usize = 4;
 
-/// Seconds for which messages are hidden from others: much longer than storing them takes.
-const HIDDEN: u32 = 300;
+/// The seconds for which messages are hidden from other receivers: much longer than storing them takes.
+const HIDDEN_SECONDS: u32 = 300;
 
-/// Where events are.
+/// The source of a replay.
 pub(crate) enum Source {
     Stdin,
     File(PathBuf),
@@ -45,7 +45,7 @@ pub(crate) enum Source {
     Queue(MessageTarget),
 }
 
-/// How much there is, as far as that is known.
+/// The size of a source, as far as it is known.
 pub(super) struct Total {
     pub(super) size: Option<u64>,
     pub(super) in_bytes: bool,
@@ -70,26 +70,26 @@ pub(super) struct Piece {
     pub(super) refused: Vec<Refused>,
     pub(super) other_lines: u64,
     pub(super) marks: Marks,
-    /// What it adds to the progress.
+    /// The bytes, events or messages that it adds to the progress.
     pub(super) size: u64,
 }
 
-/// What was found and cannot be stored.
+/// An entry that was found and cannot be stored.
 pub(super) struct Refused {
     pub(super) reason: String,
     text: String,
 }
 
 impl Refused {
-    /// In the form of an undelivered event, though it holds none.
+    /// Returns it in the form of an undelivered event, though it holds none.
     pub(super) fn line(&self) -> Value {
         json!({"message": UNDELIVERED, "reason": self.reason, "event": self.text})
     }
 }
 
-/// How a piece is done with once it is stored.
+/// The information for completing a piece once it is stored.
 pub(super) enum Marks {
-    /// The source may go on from here.
+    /// The source may continue from this position.
     Position(u64),
     /// One receipt for each event; `kept` more messages stay where they are.
     Receipts { receipts: Vec<String>, kept: u64 },
@@ -100,7 +100,7 @@ impl Source {
         if text == "-" {
             return Ok(Self::Stdin);
         }
-        // A file may have any name; what is written like a URL is one.
+        // A file may have any name; text in the form of a URL is one.
         if !text.contains("://") && !text.starts_with("sqlite:") {
             return Ok(Self::File(text.into()));
         }
@@ -123,7 +123,7 @@ impl Source {
         }
     }
 
-    /// Whether it can be gone on with from a position.
+    /// Returns true if reading can continue from a position.
     pub(super) const fn has_place(&self) -> bool {
         matches!(self, Self::File(_) | Self::Store(_))
     }
@@ -140,7 +140,7 @@ impl Source {
         matches!(self, Self::File(path) if same_file(path, other))
     }
 
-    /// Opens it and begins to read ahead.
+    /// Opens the source and begins to read ahead.
     pub(super) async fn open(
         self,
         config: Arc<Config>,
@@ -202,26 +202,26 @@ fn same_file(path: &Path, other: &Path) -> bool {
     path == other || whole(path).is_some_and(|path| whole(other) == Some(path))
 }
 
-/// Pieces, one after the other.
+/// A stream of pieces.
 pub(super) enum Pieces {
-    /// Of a thread that reads.
+    /// The pieces from a reading thread.
     Read(mpsc::Receiver<anyhow::Result<Piece>>),
-    /// Of a queue.
+    /// The pieces from a queue.
     Queue {
         queue: Arc<Deliverer<MessageTarget>>,
         config: Arc<Config>,
-        /// Only the number of messages is asked for: whoever takes them hides them from others.
+        /// True if only the number of messages is requested, because receiving them would hide them from others.
         dry_run: bool,
     },
 }
 
 impl Pieces {
-    /// Whether the next may never come, as from a pipe. What is taken from a queue must not be forgotten half-way.
+    /// Returns true if the next piece may never come, as from a pipe. A piece from a queue must not be dropped half-way.
     pub(super) const fn can_wait_for_ever(&self) -> bool {
         matches!(self, Self::Read(_))
     }
 
-    /// The next piece; none when there is no more.
+    /// Returns the next piece; none at the end.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<Piece>> {
         match self {
             Self::Read(pieces) => pieces.recv().await.transpose(),
@@ -230,7 +230,7 @@ impl Pieces {
         }
     }
 
-    /// Removes from a queue what is stored elsewhere now, or is not to be stored.
+    /// Deletes from a queue the messages whose events are stored elsewhere now, or are not to be stored.
     pub(super) async fn settle(&self, marks: &Marks, outcomes: &[Outcome]) -> anyhow::Result<()> {
         let (Self::Queue { queue, .. }, Marks::Receipts { receipts, .. }) = (self, marks) else {
             return Ok(());
@@ -261,7 +261,7 @@ impl Pieces {
     }
 }
 
-/// Reads on a thread of its own, two pieces ahead.
+/// Reads on a separate thread, two pieces ahead.
 fn ahead(
     read: impl FnOnce(&mut dyn FnMut(Piece) -> bool) -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<mpsc::Receiver<anyhow::Result<Piece>>> {
@@ -269,7 +269,7 @@ fn ahead(
     std::thread::Builder::new().name("source".to_owned()).spawn(move || {
         let mut send = |piece| sender.blocking_send(Ok(piece)).is_ok();
         if let Err(error) = read(&mut send) {
-            // Whoever has stopped listening does not care.
+            // A receiver that has gone does not need the error.
             let _ = sender.blocking_send(Err(error));
         }
     })?;
@@ -311,12 +311,12 @@ fn read_lines(
     let mut gathered = Gathered::new(config, position);
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line).context("reading")? > 0 {
-        // A line that is still being written is read again by the next run, when it has its end.
+        // A line that is still being written is read again by the next run, when it is complete.
         if line.ends_with(b"\n") {
             position += line.len() as u64;
         }
         if String::from_utf8_lossy(&line).trim() == "{" {
-            // A document over several lines, which can only be read as a whole.
+            // A document over several lines can only be read entirely.
             let mut rest = line.clone();
             input.read_to_end(&mut rest).context("reading")?;
             position += (rest.len() - line.len()) as u64;
@@ -363,7 +363,7 @@ impl<'a> Gathered<'a> {
         piece
     }
 
-    /// JSON documents one after the other: exports of a log, or else events.
+    /// Reads JSON documents one after the other: exports of a log, or else events.
     fn documents(&mut self, text: &str) {
         let mut read = 0;
         let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
@@ -399,7 +399,7 @@ impl<'a> Gathered<'a> {
             self.piece.other_lines += 1;
             return;
         };
-        // A request that tells no id is known by its contents, so that reading it again stores it once.
+        // A request without an id gets one from its contents, so that reading it again stores it once.
         let id = fingerprint(text);
         let origin = Origin {
             id: &id,
@@ -423,7 +423,7 @@ impl<'a> Gathered<'a> {
     }
 }
 
-/// Checks that an event has the shape of ours: it may be somebody else's.
+/// Checks that an event has our format: it may be another program's.
 fn shape_of(event: &Event) -> Result<(), String> {
     let document: Value = serde_json::from_str(&event.document).map_err(|_| "it is not JSON".to_owned())?;
     check_shape(&document).map_err(|reason| format!("it is an event of another shape: {reason}"))
@@ -435,16 +435,16 @@ fn fingerprint(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(&Sha256::digest(text.as_bytes())[..18])
 }
 
-/// Takes messages until there are enough for a piece or none is left.
+/// Receives messages until there are enough for a piece or none is left.
 async fn receive(queue: &Arc<Deliverer<MessageTarget>>, config: &Config) -> anyhow::Result<Option<Piece>> {
     let mut received = Vec::new();
-    // The last round waits for what only seems not to be there: a queue is asked at a few of its servers.
+    // The last rounds wait for messages that seem not to be there: a queue answers from only a few of its servers.
     for patience in [0, 1, 2] {
         loop {
             let mut calls = tokio::task::JoinSet::new();
-            for _ in 0..RECEIVERS {
+            for _ in 0..MAX_RECEIVERS {
                 let queue = Arc::clone(queue);
-                calls.spawn(async move { queue::receive(&queue, HIDDEN, patience).await });
+                calls.spawn(async move { queue::receive(&queue, HIDDEN_SECONDS, patience).await });
             }
             let mut found = false;
             while let Some(messages) = calls.join_next().await {
@@ -452,7 +452,7 @@ async fn receive(queue: &Arc<Deliverer<MessageTarget>>, config: &Config) -> anyh
                 found |= !messages.is_empty();
                 received.extend(messages);
             }
-            if !found || received.len() >= MESSAGES {
+            if !found || received.len() >= PIECE_MESSAGES {
                 break;
             }
         }

@@ -1,8 +1,8 @@
 //! Dashboards for OpenSearch Dashboards and Kibana, made of a short source that a person can review.
 //!
-//! The source is in `kibana/source`: a file per dashboard, the specifications of its Vega panels, and the colours. What is
-//! made of it, one saved object a line, is `kibana/pixel.ndjson`; a test holds that file equal to [`ndjson`]. The objects
-//! keep to what OpenSearch Dashboards 1 to 3 and Kibana 7.10 to 8 have in common. No I/O.
+//! The source is in `kibana/source`: a file per dashboard, the specifications of its Vega panels, and the colours. The
+//! result, one saved object per line, is `kibana/pixel.ndjson`; a test compares that file with [`ndjson`]. The objects use
+//! only what OpenSearch Dashboards 1 to 3 and Kibana 7.10 to 8 have in common. No I/O.
 
 mod source;
 mod visualization;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::setup::dashboards::fields::mapped_fields;
 use source::{Bucket, Dashboard, Kind, Panel};
 
-/// The index pattern, where no other is asked for: the indices of a destination `…/events`, rotated or not.
+/// The default index pattern: the indices of a destination `…/events`, rotated or not.
 pub const INDEX_PATTERN: &str = "events*";
 
 /// The id of the index pattern's object.
@@ -43,7 +43,7 @@ const SPECIFICATIONS: [(&str, &str); 4] = [
     ),
 ];
 
-/// What newer programs would migrate from, and older ones already know.
+/// The versions from which newer programs migrate the objects, and which older ones already know.
 const VERSIONS: [(&str, &str); 4] = [
     ("index-pattern", "7.6.0"),
     ("visualization", "7.10.0"),
@@ -54,10 +54,10 @@ const VERSIONS: [(&str, &str); 4] = [
 /// The name of the reference from an object to its index pattern.
 const INDEX_REFERENCE: &str = "kibanaSavedObjectMeta.searchSourceJSON.index";
 
-/// What is wrong with the source; a test excludes it.
+/// An error in the source; a test excludes it.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The saved objects, one a line, for indices of this pattern.
+/// Returns the saved objects for an index pattern, one per line.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn ndjson(index_pattern: &str) -> Result<String, SourceError> {
     Ok(lines.join("\n"))
 }
 
-/// The saved objects, for indices of this pattern.
+/// Returns the saved objects for an index pattern.
 ///
 /// # Errors
 ///
@@ -120,13 +120,13 @@ impl Generator<'_> {
         Ok(object("visualization", &id, &attributes, &references))
     }
 
-    /// A Vega specification as it was written, with the index in its place.
+    /// Returns a Vega specification with the index filled in.
     fn specification(&self, panel: &Panel) -> Result<String, SourceError> {
         let index = Value::from(self.index_pattern).to_string();
         Ok(specification(panel)?.replace("\"%index%\"", &index))
     }
 
-    /// The colours of what a panel tells apart: always the same for the same class.
+    /// Returns the colours of a panel's classes: always the same for the same class.
     fn colours(&self, panel: &Panel) -> Value {
         let colours = |name: &str| self.colours.get(name).cloned();
         let of_bucket = |bucket: &Option<Bucket>| bucket.as_ref().and_then(Bucket::field).and_then(colours);

@@ -1,4 +1,4 @@
-//! The source of the dashboards, as it is written in `kibana/source`.
+//! The source of the dashboards, in the format of `kibana/source`.
 
 use serde::Deserialize;
 
@@ -9,12 +9,12 @@ pub(super) struct Dashboard {
     pub(super) id: String,
     pub(super) title: String,
     pub(super) description: String,
-    /// The beginning of the time range that it opens with.
+    /// The beginning of the time range on opening.
     pub(super) since: String,
     pub(super) panels: Vec<Panel>,
 }
 
-/// What a panel is.
+/// The kind of a panel.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
@@ -30,7 +30,7 @@ pub(super) enum Kind {
     Search,
 }
 
-/// A panel: where it is, the question it answers, and how.
+/// A panel: its position, the question it answers, and its visualization.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Panel {
@@ -41,19 +41,19 @@ pub(super) struct Panel {
     pub(super) title: String,
     #[serde(default)]
     pub(super) question: String,
-    /// What is counted, in the Kibana query language.
+    /// The filter of the counted events, in the Kibana query language.
     #[serde(default)]
     pub(super) filter: String,
     #[serde(default)]
     pub(super) metrics: Vec<Metric>,
-    /// What the axis, or the slices, are.
+    /// The field or condition of the axis, or of the slices.
     pub(super) along: Option<Bucket>,
-    /// What makes a series of its own.
+    /// The field or condition that splits the events into series.
     pub(super) split: Option<Bucket>,
-    /// What makes a row of a table.
+    /// The field or condition of the rows of a table.
     #[serde(default)]
     pub(super) rows: Vec<Bucket>,
-    /// Whether the series are shares of their sum.
+    /// True if the series are shares of their sum.
     #[serde(default)]
     pub(super) percent: bool,
     /// The lines of a text.
@@ -66,20 +66,21 @@ pub(super) struct Panel {
     pub(super) columns: Vec<String>,
 }
 
-/// A number.
+/// A number in a panel.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Metric {
     pub(super) of: Of,
     pub(super) field: Option<String>,
-    /// Up to how many different values a number of [`Of::Unique`] is exact, at most 40,000; the servers' own is 3,000. It takes
-    /// 256 KiB for each row with 40,000. Without it OpenSearch hashes every event's text; with it, it marks in a bitmap which
-    /// of a segment's terms were seen, as long as the bitmap is a quarter of that memory: at 40,000, up to half a million terms.
+    /// The number of different values up to which a number of [`Of::Unique`] is exact, at most 40,000; the servers' default
+    /// is 3,000. It takes 256 KiB for each row with 40,000. Without it OpenSearch hashes every event's text; with it, it
+    /// marks in a bitmap which of a segment's terms were seen, as long as the bitmap is a quarter of that memory: at 40,000,
+    /// up to half a million terms.
     pub(super) precision_threshold: Option<u32>,
     pub(super) label: String,
 }
 
-/// What a number is of a field's values.
+/// The aggregation of a field's values.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Of {
@@ -89,7 +90,7 @@ pub(super) enum Of {
     Max,
 }
 
-/// How events are told apart.
+/// The grouping of events.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "by", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Bucket {
@@ -99,9 +100,9 @@ pub(super) enum Bucket {
     Terms {
         field: String,
         size: u32,
-        /// What events without the field are called; without it they are left out.
+        /// The label of events without the field; without a label they are left out.
         missing: Option<String>,
-        /// How a server looks for them, where its own way is slow.
+        /// The method by which a server looks for them, if its default is slow.
         execution_hint: Option<ExecutionHint>,
         label: Option<String>,
     },
@@ -112,12 +113,12 @@ pub(super) enum Bucket {
     },
 }
 
-/// How a server tells a field's values apart.
+/// The method by which a server groups a field's values.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ExecutionHint {
-    /// By the texts of the events that are meant, for a field with far more values than those have; else by the numbers of all
-    /// values of the index, which it makes anew after every change.
+    /// By the texts of the matching events, for a field with far more values than those have; the default uses the numbers
+    /// of all values of the index, which are built again after every change.
     Map,
 }
 
@@ -130,7 +131,7 @@ impl ExecutionHint {
 }
 
 impl Bucket {
-    /// The field whose values tell events apart.
+    /// Returns the field whose values group events.
     pub(super) fn field(&self) -> Option<&str> {
         match self {
             Self::Terms { field, .. } => Some(field),

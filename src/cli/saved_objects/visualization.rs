@@ -1,12 +1,12 @@
-//! The state of a visualization. Every parameter is written out: the programs complete what is missing only on the top
-//! level, and newer ones read the nested ones without looking whether they are there.
+//! The state of a visualization. Every parameter is written out: the programs add missing ones only on the top level, and
+//! newer ones read nested ones without checking that they exist.
 
 use serde_json::{Map, Value, json};
 
 use super::SourceError;
 use super::source::{Bucket, Kind, Metric, Of, Panel};
 
-/// The state of a panel's visualization.
+/// Returns the state of a panel's visualization.
 pub(super) fn state(
     panel: &Panel,
     specification: impl Fn() -> Result<String, SourceError>,
@@ -73,12 +73,12 @@ fn metric_aggregation(metric: &Metric) -> (&'static str, Value) {
     (kind, params)
 }
 
-/// What the programs call "JSON input": a text, whose members they put into the aggregation that they send.
+/// Returns the "JSON input" of an aggregation: a text whose members the programs add to the aggregation that they send.
 fn json_input(members: &Value) -> Value {
     members.to_string().into()
 }
 
-/// Ordered by the first number, which has the id 1.
+/// Returns a grouping, ordered by the first number, which has the id 1.
 fn bucket(bucket: &Bucket) -> (&'static str, Value) {
     let (kind, mut params, label) = match bucket {
         Bucket::Time => (
@@ -144,7 +144,7 @@ fn axes(panel: &Panel) -> Value {
     let (along, up) = if bar { ("left", "bottom") } else { ("bottom", "left") };
     let mut params = Map::new();
     let mut put = |name: &str, value: Value| params.insert(name.to_owned(), value);
-    put("type", drawn(panel.kind).into());
+    put("type", chart_type(panel.kind).into());
     put("grid", json!({"categoryLines": false}));
     put(
         "categoryAxes",
@@ -165,8 +165,8 @@ fn axes(panel: &Panel) -> Value {
     Value::Object(params)
 }
 
-/// A horizontal bar is a histogram on its side.
-const fn drawn(kind: Kind) -> &'static str {
+/// Returns the type of the visualization; a horizontal bar is a rotated histogram.
+const fn chart_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Line => "line",
         Kind::Area => "area",
@@ -198,7 +198,7 @@ fn series(panel: &Panel) -> Value {
     let mode = if panel.split.is_some() { "stacked" } else { "normal" };
     let one = |(number, metric): (usize, &Metric)| {
         json!({
-            "show": true, "type": drawn(panel.kind), "mode": mode,
+            "show": true, "type": chart_type(panel.kind), "mode": mode,
             "data": {"label": metric.label, "id": (number + 1).to_string()}, "valueAxis": "ValueAxis-1",
             "drawLinesBetweenPoints": true, "lineWidth": 2, "interpolate": "linear", "showCircles": true,
         })

@@ -622,7 +622,7 @@ fn questions_that_cannot_be_answered_say_what_would_be_right() {
                 "--queue",
                 "https://q.example",
             ],
-            "is no queue",
+            "is not a queue",
         ),
         (
             &[

@@ -419,7 +419,7 @@ fn without_lifecycle() -> SmallServer {
 fn what_cannot_be_is_told_before_anything_is_written() {
     let nonsense: &[&str] = &["--dashboards", "nonsense"];
     let cases: [(&[&str], &[&str]); 6] = [
-        (nonsense, &["`--dashboards` is no address", "`https://host:5601`"]),
+        (nonsense, &["`--dashboards` is not an address", "`https://host:5601`"]),
         (
             &["--dashboards", "http://127.0.0.1:1", "--print"],
             &["--print", "cannot be used with", "--dashboards"],

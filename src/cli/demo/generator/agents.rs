@@ -1,16 +1,16 @@
-//! What browsers, devices and mail programs call themselves.
+//! The user agents of browsers, devices and mail programs.
 //!
-//! The forms are the public ones; `{names}` in braces stand for versions and models, of which newer and commoner ones come
-//! first and are taken more often, so that a few dozen forms make thousands of different agents.
+//! The forms are the public ones; `{names}` in braces are replaced by versions and models. Newer and more common ones come
+//! first and are chosen more often, so that a few dozen forms make thousands of different agents.
 
 use std::fmt::Write;
 
 use super::random::Random;
 
-/// Where an agent is used.
+/// The kind of device or program that uses an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A browser on a desk or a lap.
+    /// A browser on a desktop or laptop computer.
     Desktop,
     /// A phone or a tablet.
     Mobile,
@@ -23,9 +23,9 @@ pub(super) enum Place {
 /// One form of agent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Agent {
-    /// How often it is seen beside the others.
+    /// The frequency relative to the other agents.
     pub(super) weight: u64,
-    /// Where it is used.
+    /// The kind of device or program that uses it.
     pub(super) place: Place,
     /// Its text, with names in braces.
     form: &'static str,
@@ -347,7 +347,7 @@ pub(super) const PEOPLE: [Agent; 62] = [
     ),
 ];
 
-/// Gmail's image proxy: every open of a mail in Gmail comes through it.
+/// Gmail's image proxy, which fetches the images of every mail that is opened in Gmail.
 pub(super) const GMAIL: &str =
     "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)";
 /// Apple Mail's privacy protection, which loads images when mail arrives.
@@ -355,7 +355,7 @@ pub(super) const APPLE: &str = "Mozilla/5.0";
 /// Yahoo's image proxy.
 pub(super) const YAHOO: &str = "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html";
 
-/// What the scanners of mail gateways call themselves: mostly browsers that no person uses any more.
+/// The user agents of the scanners of mail gateways: mostly browsers that no person uses any more.
 pub(super) const SCANNERS: [&str; 6] = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/79.0.3945.88 Safari/537.36",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{chromium} Safari/537.36 Edge/18.19582",
@@ -365,7 +365,7 @@ pub(super) const SCANNERS: [&str; 6] = [
     "python-requests/2.{digit}{digit}.0",
 ];
 
-/// Crawlers, previewers and scripts, and how often they come.
+/// Crawlers, previewers and scripts, with their frequencies.
 pub(super) const CRAWLERS: [(u64, &str); 26] = [
     (
         20,
@@ -437,7 +437,7 @@ pub(super) const CRAWLERS: [(u64, &str); 26] = [
     (2, "Wget/1.21.{digit}"),
 ];
 
-/// Services that look whether a page is up.
+/// Services that check that a page is up.
 pub(super) const MONITORS: [&str; 4] = [
     "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)",
     "Pingdom.com_bot_version_1.4_(http://www.pingdom.com/)",
@@ -446,13 +446,13 @@ pub(super) const MONITORS: [&str; 4] = [
 ];
 
 impl Agent {
-    /// The text of one installation; `random` must be the installation's own.
+    /// Returns the text of one installation; `random` must be the installation's own.
     pub(super) fn text(&self, random: &mut Random) -> String {
         fill(self.form, random)
     }
 }
 
-/// The form with its names filled in; a name that stands twice in it is filled in alike.
+/// Fills in the names of a form; a name that occurs twice gets the same value.
 pub(super) fn fill(form: &str, random: &mut Random) -> String {
     let mut text = String::with_capacity(form.len() + 16);
     let mut rest = form;
@@ -468,7 +468,7 @@ pub(super) fn fill(form: &str, random: &mut Random) -> String {
     text
 }
 
-/// What a name's choice belongs to: browsers built on Chromium have one version of it.
+/// Returns the number of the random sequence for a name: browsers built on Chromium share one version of it.
 const fn subject(name: &str) -> u64 {
     match name.as_bytes() {
         b"chrome" | b"chromium" | b"edge" => 0,
@@ -476,7 +476,7 @@ const fn subject(name: &str) -> u64 {
     }
 }
 
-/// The versions of iOS that are about.
+/// The versions of iOS in use.
 const IOS: [&str; 14] = [
     "18_6_2", "18_5", "18_6", "18_4_1", "18_3_2", "18_3_1", "18_1_1", "17_7_2", "17_6_1", "17_5_1", "16_7_10", "16_6",
     "15_8_3", "14_8_1",
@@ -530,7 +530,7 @@ const ANDROID_BUILDS: [&str; 8] = [
 
 const TIZEN: [&str; 6] = ["8.0", "7.0", "6.5", "6.0", "5.5", "5.0"];
 
-/// Writes what a name stands for.
+/// Writes the value of a name.
 fn put(name: &str, random: &mut Random, text: &mut String) {
     let chrome = 143 - random.rather_low(28);
     let known = |list: &[&'static str], random: &mut Random| {

@@ -1,4 +1,4 @@
-//! A request in the making, and what CDN and API Gateway add to it on its way.
+//! A request that is being built, and what CDN and API Gateway add to it.
 
 use std::net::IpAddr;
 
@@ -7,22 +7,22 @@ use super::random::Random;
 use crate::hit::request::passthrough::CONTEXT;
 use crate::hit::request::{Ingress, Pairs, Request};
 
-/// What a visitor's software sends, and what is known of where it stands.
+/// The request of a visitor's software, and what is known of its network.
 #[derive(Debug)]
 pub(super) struct Draft {
     /// `GET` or `HEAD`.
     pub(super) method: &'static str,
     /// The path template of the API.
     pub(super) resource: &'static str,
-    /// What stands for the template's `{code}`.
+    /// The value of the template's `{code}`.
     pub(super) code: Option<String>,
     /// The query, in any order.
     pub(super) query: Pairs,
-    /// The headers that differ, names in lower case, in any order.
+    /// The headers that differ between programs, with names in lower case, in any order.
     pub(super) headers: Pairs,
-    /// The agent.
+    /// The user agent.
     pub(super) agent: String,
-    /// The address, when the payload is to have one.
+    /// The address, if the payload is to have one.
     pub(super) address: Option<IpAddr>,
     /// The country of the address.
     pub(super) country: &'static str,
@@ -35,7 +35,7 @@ pub(super) fn pair(name: &str, value: impl Into<String>) -> (String, String) {
 }
 
 impl Draft {
-    /// A request for a person's software, without query and headers.
+    /// Creates a request of a person's software, without query and headers.
     pub(super) fn for_person(person: &Person, agent: String) -> Self {
         Self {
             method: "GET",
@@ -50,7 +50,7 @@ impl Draft {
         }
     }
 
-    /// A request of a machine in a data centre.
+    /// Creates a request of a machine in a data centre.
     pub(super) fn for_machine(agent: String, address: IpAddr, country: &'static str, network: u32) -> Self {
         Self {
             method: "GET",
@@ -65,7 +65,7 @@ impl Draft {
         }
     }
 
-    /// Asks for the image of a code.
+    /// Requests the image of a code.
     pub(super) fn with_code(mut self, resource: &'static str, code: impl Into<String>) -> Self {
         self.resource = resource;
         self.code = Some(code.into());
@@ -80,14 +80,14 @@ impl Draft {
         self.headers.push(pair(name, value));
     }
 
-    /// What every program that shows images says of itself.
-    pub(super) fn accepts(&mut self, accept: &str, language: &str) {
+    /// Adds the headers that every program that shows images sends.
+    pub(super) fn add_accept_headers(&mut self, accept: &str, language: &str) {
         self.header("accept", accept);
         self.header("accept-encoding", "gzip, deflate, br");
         self.header("accept-language", language);
     }
 
-    /// The request as the function gets it from the passthrough template.
+    /// Returns the request as the function gets it from the passthrough template.
     pub(super) fn request(mut self, time: i64, id: &str, random: &mut Random) -> Request {
         self.pass_through();
         let context = self.context(time, id, random);
@@ -111,7 +111,7 @@ impl Draft {
         }
     }
 
-    /// The headers that the CDN before the API and the API itself add.
+    /// Adds the headers of the CDN before the API and of the API itself.
     fn pass_through(&mut self) {
         self.header("cloudfront-viewer-asn", self.network.to_string());
         self.header("cloudfront-viewer-country", self.country);
@@ -122,7 +122,8 @@ impl Draft {
         }
     }
 
-    /// What API Gateway says of the request: all the names of the template, those it knows nothing of empty.
+    /// Returns API Gateway's context of the request: all names of the template, with empty values for those it does not
+    /// know.
     fn context(&self, time: i64, id: &str, random: &mut Random) -> Pairs {
         let mut context: Pairs = CONTEXT
             .into_iter()

@@ -1,12 +1,12 @@
-//! Crawlers and monitors, and hits with which something is wrong.
+//! Crawlers and monitors, and defective hits.
 
 use super::agents::{CRAWLERS, MONITORS, fill};
 use super::draft::Draft;
 use super::people::{Occasion, Person, address};
 use super::random::Random;
-use super::{Planned, What, Window};
+use super::{HitKind, Planned, Window};
 
-/// Plans so many hits of machines, a third of them of monitors, and so many odd ones.
+/// Plans `machines` hits of machines, a third of them of monitors, and `odd` defective hits.
 pub(super) fn plan(seed: u64, window: Window, machines: usize, odd: usize, plan: &mut Vec<Planned>) {
     let mut random = Random::new(seed, 0x626f_7473);
     let watches = machines / 3;
@@ -20,7 +20,7 @@ pub(super) fn plan(seed: u64, window: Window, machines: usize, odd: usize, plan:
             if plan.len() < end && window.holds(time) {
                 plan.push(Planned {
                     time,
-                    what: What::Crawl { crawler },
+                    what: HitKind::Crawl { crawler },
                 });
             }
         }
@@ -30,12 +30,12 @@ pub(super) fn plan(seed: u64, window: Window, machines: usize, odd: usize, plan:
         let time = window.since(window.start, &mut random);
         plan.push(Planned {
             time,
-            what: What::Odd { person },
+            what: HitKind::Odd { person },
         });
     }
 }
 
-/// Monitors look at equal intervals, a little late each time.
+/// Plans a monitor's hits at equal intervals, each a little late.
 fn watch_evenly(window: Window, count: usize, random: &mut Random, plan: &mut Vec<Planned>) {
     let length = window.end - window.start;
     for turn in 0..count {
@@ -45,12 +45,12 @@ fn watch_evenly(window: Window, count: usize, random: &mut Random, plan: &mut Ve
         let monitor = u8::try_from(turn % 4).unwrap_or_default();
         plan.push(Planned {
             time: time.min(window.end),
-            what: What::Watch { monitor },
+            what: HitKind::Watch { monitor },
         });
     }
 }
 
-/// A crawler's request; a crawler comes from one address.
+/// Builds a crawler's request; a crawler has one address.
 pub(super) fn crawl(seed: u64, crawler: u32, random: &mut Random) -> Draft {
     let mut own = Random::new(seed ^ 0x6372_6177, crawler.into());
     let agent = fill(own.weighted(&CRAWLERS, |agent| agent.0).1, &mut own);
@@ -73,7 +73,7 @@ pub(super) fn crawl(seed: u64, crawler: u32, random: &mut Random) -> Draft {
     draft.with_code("/pixel/{code}", "site.gif")
 }
 
-/// A monitor's request: a monitor has one address for good.
+/// Builds a monitor's request; a monitor always has the same address.
 pub(super) fn watch(monitor: u8) -> Draft {
     let mut own = Random::new(0x6d6f_6e69, monitor.into());
     let agent = MONITORS[usize::from(monitor) % MONITORS.len()].to_owned();
@@ -85,13 +85,13 @@ pub(super) fn watch(monitor: u8) -> Draft {
     draft
 }
 
-/// A hit with which something is wrong.
-pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
+/// Builds a defective hit.
+pub(super) fn build_odd(person: &Person, random: &mut Random) -> Draft {
     let (_, text) = person.agent(Occasion::Web);
     let mut draft = Draft::for_person(person, text);
-    draft.accepts("image/*,*/*;q=0.8", person.language);
+    draft.add_accept_headers("image/*,*/*;q=0.8", person.language);
     match random.below(8) {
-        // `%E4` is no UTF-8; decoded it is the replacement character.
+        // `%E4` is not UTF-8; decoded, it is the replacement character.
         0 => draft.parameter("title", "K\u{fffd}se und Br\u{fffd}tchen"),
         1 => draft.parameter(
             "url",
@@ -111,7 +111,7 @@ pub(super) fn odd(person: &Person, random: &mut Random) -> Draft {
         _ => {
             draft.parameter("action", "<script>alert(1)</script>");
             draft.parameter("utm_source", "'; DROP TABLE events; --");
-            // It looks signed, and nobody has signed it.
+            // It looks signed, but is not.
             draft = draft.with_code("/pixel/{code}", format!("_{}.gif", random.hex(43)));
         }
     }

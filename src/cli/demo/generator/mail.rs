@@ -1,4 +1,4 @@
-//! The newsletter and the mails of the shop, and who opens them how.
+//! The newsletter and the mails of the shop, and how they are opened.
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,7 @@ use super::agents::{APPLE, GMAIL, Place, SCANNERS, YAHOO, fill};
 use super::draft::Draft;
 use super::people::{DAY, HOUR, Mailbox, Occasion, Person, address};
 use super::random::Random;
-use super::{Planned, What, Window};
+use super::{HitKind, Planned, Window};
 use crate::hit::code::{Contents, Keys, Listing};
 
 const SECOND: i64 = 1_000;
@@ -17,10 +17,10 @@ const MINUTE: i64 = 60 * SECOND;
 pub(super) struct Mailing {
     seed: u64,
     window: Window,
-    /// How many people are on the list: a power of two.
+    /// The number of people on the list: a power of two.
     list: u32,
     keys: Keys,
-    /// Those that are sent to the list first, then those that are sent to one person at a time.
+    /// The campaigns that are sent to the list, then those that are sent to one person at a time.
     campaigns: Vec<Campaign>,
 }
 
@@ -30,7 +30,7 @@ struct Campaign {
     id: String,
     name: &'static str,
     coding: Coding,
-    /// The one time at which it is sent to all; none where every mail has its own.
+    /// The time at which it is sent to everybody; none if every mail has its own.
     sent: Option<i64>,
     weight: u64,
 }
@@ -38,13 +38,13 @@ struct Campaign {
 /// The code of a text's mails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
-    /// The campaign's id, in all of them.
+    /// The campaign's id, the same in all of them.
     Word,
-    /// A signed one in each.
+    /// A signed code in each.
     Signed,
-    /// The same, good for so many milliseconds.
+    /// A signed code that expires after this time, in milliseconds.
     Expiring(i64),
-    /// The same, for some people revoked after so many milliseconds.
+    /// A signed code that is revoked for some people after this time, in milliseconds.
     Revoked(i64),
 }
 
@@ -53,11 +53,11 @@ enum Coding {
 pub(super) struct Mail {
     campaign: u16,
     pub(super) recipient: u32,
-    /// Whole seconds from its sending to the hit.
+    /// The whole seconds from its sending to the hit.
     age: u32,
 }
 
-/// What is sent to the list by turns, and how much it interests people.
+/// The mails to the list, sent in turn, each with its weight.
 const TEXTS: [(u64, &str, Coding); 7] = [
     (100, "newsletter", Coding::Word),
     (70, "product-news", Coding::Word),
@@ -68,7 +68,7 @@ const TEXTS: [(u64, &str, Coding); 7] = [
     (85, "last-chance", Coding::Word),
 ];
 
-/// What is sent when somebody has done something. A reminder's code is revoked when the basket has been paid for.
+/// The mails that answer what somebody has done. A reminder's code is revoked when the basket has been paid for.
 const ANSWERS: [(u64, &str, Coding); 4] = [
     (40, "receipt", Coding::Signed),
     (25, "welcome", Coding::Word),
@@ -76,20 +76,20 @@ const ANSWERS: [(u64, &str, Coding); 4] = [
     (10, "password-reset", Coding::Expiring(HOUR)),
 ];
 
-/// How many of a hundred codes that may be are revoked.
+/// The percentage of revocable codes that are revoked.
 const REVOKED: u64 = 40;
 
-/// How many of a hundred scanners write a code in small letters before they look, so that it is another.
+/// The percentage of scanners that write a code in lower case before they open it, which makes it a different code.
 const MANGLED: u64 = 10;
 
-/// The id of the key that signs, which is the seed's.
+/// The id of the key that signs codes; the key is derived from the seed.
 const KEY: u8 = 100;
 
-/// Between two campaigns.
+/// The days between two campaigns.
 const PAUSE_DAYS: i64 = 3;
 
-/// When mails are opened after they have arrived: share, from, to. Half of the opens are in the first three hours, and some
-/// after weeks.
+/// The times from delivery to opening: share, from, to. Half of the opens are in the first three hours, and some after
+/// weeks.
 const OPENS: [(u64, i64, i64); 9] = [
     (13, 20 * SECOND, 10 * MINUTE),
     (20, 10 * MINUTE, HOUR),
@@ -137,12 +137,12 @@ impl Mailing {
         }
     }
 
-    /// What checks the codes. Everybody can make this key, so it is good for a demo's hits alone.
+    /// Returns the keys that check the codes. Everybody can make this key, so it is good only for a demo's hits.
     pub(super) const fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// Plans so many hits: four fifths for the list's campaigns.
+    /// Plans `count` hits: four fifths for the list's campaigns.
     pub(super) fn plan(&self, count: usize, plan: &mut Vec<Planned>) {
         let end = plan.len() + count;
         let all: u64 = self.to_list().map(|(_, campaign, _)| campaign.weight).sum();
@@ -160,14 +160,14 @@ impl Mailing {
             .filter_map(|(place, campaign)| Some((place, campaign, campaign.sent?)))
     }
 
-    /// Goes through the list in an order of its own until the plan has `end` hits.
+    /// Goes through the list, in an order that differs between campaigns, until the plan has `end` hits.
     fn plan_campaign(&self, campaign: u16, sent: i64, end: usize, plan: &mut Vec<Planned>) {
         let mut random = Random::new(self.seed ^ 0x6361_6d70, campaign.into());
         let mut recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
         while plan.len() < end {
-            // An odd step visits every number of a power of two.
+            // An odd step visits every number below a power of two.
             recipient = recipient.wrapping_add(0x9e37_79b1) & (self.list - 1);
-            // Sending to all takes a while.
+            // Sending to everybody takes a while.
             let delivered = sent + random.between(0, 20 * MINUTE);
             let person = Person::new(self.seed, recipient.into());
             let hits = self.hits(campaign, &person, recipient, delivered, &mut random);
@@ -176,7 +176,7 @@ impl Mailing {
         }
     }
 
-    /// What one mail to one person leads to.
+    /// Returns the hits of one mail to one person.
     fn hits(
         &self,
         campaign: u16,
@@ -186,7 +186,7 @@ impl Mailing {
         random: &mut Random,
     ) -> Vec<Planned> {
         let mut hits = Vec::new();
-        let mut hit = |time: i64, what: fn(Mail) -> What| {
+        let mut hit = |time: i64, what: fn(Mail) -> HitKind| {
             let age = time.div_euclid(SECOND) - delivered.div_euclid(SECOND);
             let mail = Mail {
                 campaign,
@@ -198,14 +198,14 @@ impl Mailing {
         if person.scanned {
             for _ in 0..=random.rather_low(3) {
                 let time = delivered + random.between(SECOND, 45 * SECOND);
-                hit(time, What::Scan);
+                hit(time, HitKind::Scan);
             }
         }
         match person.mailbox {
-            Mailbox::Apple => hit(delivered + preloaded(random), What::Open),
+            Mailbox::Apple => hit(delivered + preload_delay(random), HitKind::Open),
             _ if random.chance(38) => {
                 for _ in 0..=repeats(random) {
-                    hit(self.opened(person, delivered, random), What::Open);
+                    hit(self.open_time(person, delivered, random), HitKind::Open);
                 }
             }
             _ => {}
@@ -213,7 +213,7 @@ impl Mailing {
         hits
     }
 
-    /// Mails that are sent to one person, all through the window.
+    /// Plans mails that are sent to one person, throughout the window.
     fn plan_answers(&self, end: usize, plan: &mut Vec<Planned>) {
         let mut random = Random::new(self.seed, 0x616e_7377);
         let choices = (0_u16..)
@@ -224,31 +224,31 @@ impl Mailing {
             let campaign = random.weighted(&choices, |(_, campaign)| campaign.weight).0;
             let recipient = u32::try_from(random.below(self.list.into())).unwrap_or_default();
             let person = Person::new(self.seed, recipient.into());
-            let delivered = self.window.about(&person, &mut random);
+            let delivered = self.window.active_time(&person, &mut random);
             let hits = self.hits(campaign, &person, recipient, delivered, &mut random);
             let room = end - plan.len();
             plan.extend(hits.into_iter().filter(|hit| self.window.holds(hit.time)).take(room));
         }
     }
 
-    /// When a person opens what was delivered.
-    fn opened(&self, person: &Person, delivered: i64, random: &mut Random) -> i64 {
+    /// Returns the time at which a person opens a delivered mail.
+    fn open_time(&self, person: &Person, delivered: i64, random: &mut Random) -> i64 {
         for _ in 0..16 {
             let (_, least, most) = *random.weighted(&OPENS, |open| open.0);
             let time = delivered + random.between(least, most);
-            if self.window.holds(time) && person.is_about(time, random) {
+            if self.window.holds(time) && person.is_active(time, random) {
                 return time;
             }
         }
         self.window.since(delivered, random)
     }
 
-    /// The request at a time for the image in a mail.
+    /// Builds the request for the image in a mail, at a time.
     pub(super) fn open(&self, mail: Mail, time: i64, person: &Person, random: &mut Random) -> Draft {
         let mut draft = match person.mailbox {
             Mailbox::Gmail => proxy(GMAIL, "US", 15_169, random),
             Mailbox::Yahoo => proxy(YAHOO, "US", 26_101, random),
-            Mailbox::Apple => relayed(person, random),
+            Mailbox::Apple => build_relayed(person, random),
             Mailbox::Program => at_home(person, Occasion::Mail),
             Mailbox::Browser => at_home(person, Occasion::Web),
         };
@@ -263,7 +263,7 @@ impl Mailing {
         self.ask(draft, mail, self.code(mail, time, person), person)
     }
 
-    /// A gateway's look at a mail.
+    /// Builds the request of a gateway's scanner.
     pub(super) fn scan(&self, mail: Mail, time: i64, person: &Person, random: &mut Random) -> Draft {
         let agent = fill(SCANNERS[random.index(SCANNERS.len())], random);
         let network = *random.pick(&[8_075, 16_509, 14_618, 22_843]);
@@ -279,7 +279,7 @@ impl Mailing {
         self.ask(draft, mail, code, person)
     }
 
-    /// How the code of a mail stands by then: none is listed, and some are revoked.
+    /// Returns the status of a mail's code at the time of the hit: none is listed, and some are revoked.
     pub(super) fn listing(&self, mail: Mail) -> Listing {
         let Coding::Revoked(after) = self.campaigns[usize::from(mail.campaign)].coding else {
             return Listing::None;
@@ -292,7 +292,7 @@ impl Mailing {
         }
     }
 
-    /// The code in the mail to this person, of which there is a hit at this time.
+    /// Returns the code in the mail to this person, for a hit at this time.
     fn code(&self, mail: Mail, time: i64, person: &Person) -> String {
         let campaign = &self.campaigns[usize::from(mail.campaign)];
         let sent = time.div_euclid(SECOND) - i64::from(mail.age);
@@ -310,7 +310,7 @@ impl Mailing {
         self.keys.sign(&contents).unwrap_or_else(|_| campaign.id.clone())
     }
 
-    /// Asks for the image of a code that stands in the mail to this person.
+    /// Requests the image of the code in the mail to this person.
     fn ask(&self, draft: Draft, mail: Mail, code: String, person: &Person) -> Draft {
         let campaign = &self.campaigns[usize::from(mail.campaign)];
         let to_list = campaign.sent.is_some();
@@ -320,7 +320,7 @@ impl Mailing {
         draft.parameter("utm_medium", "email");
         draft.parameter("utm_campaign", campaign.name);
         if to_list {
-            // Two texts are tried against each other.
+            // Two texts are tested against each other.
             let first = person.own(campaign.weight).chance(50);
             draft.parameter("utm_content", if first { "a" } else { "b" });
             draft.parameter("utm_id", campaign.id.clone());
@@ -329,7 +329,7 @@ impl Mailing {
     }
 }
 
-/// The key of a seed.
+/// Returns the key of a seed.
 fn keys(seed: u64) -> Keys {
     let mut random = Random::new(seed, 0x006b_6579);
     let mut secret = [0; 32];
@@ -339,13 +339,14 @@ fn keys(seed: u64) -> Keys {
     Keys::new(KEY, secret)
 }
 
-/// A time that a code can say, which ends in 2106.
+/// Converts a time, if a code can contain it; that ends in 2106.
 fn moment(seconds: i64) -> Option<DateTime<Utc>> {
     let seconds = u32::try_from(seconds).ok()?;
     DateTime::from_timestamp(seconds.into(), 0)
 }
 
-/// Evenly over the window, in the morning of a weekday where there is one near.
+/// Returns the sending time of a campaign: evenly distributed over the window, in the morning of a near weekday if there is
+/// one.
 fn send_time(window: Window, turn: i64, count: i64, random: &mut Random) -> i64 {
     let length = window.end - window.start;
     let even = window.start + length / count * turn + length / count / 4;
@@ -362,8 +363,8 @@ fn send_time(window: Window, turn: i64, count: i64, random: &mut Random) -> i64 
     }
 }
 
-/// Apple Mail loads images when it is connected and charged: soon, or within a day.
-fn preloaded(random: &mut Random) -> i64 {
+/// Returns the delay of Apple Mail, which loads images when it is connected and charged: soon, or within a day.
+fn preload_delay(random: &mut Random) -> i64 {
     let (_, least, most) = *random.weighted(&PRELOADS, |preload| preload.0);
     random.between(least, most)
 }
@@ -374,7 +375,7 @@ const PRELOADS: [(u64, i64, i64); 3] = [
     (15, 4 * HOUR, 22 * HOUR),
 ];
 
-/// How often a mail is opened again: mostly never, seldom many times.
+/// Returns how often a mail is opened again: mostly never, seldom many times.
 fn repeats(random: &mut Random) -> u64 {
     match random.below(100) {
         0..68 => 0,
@@ -385,15 +386,15 @@ fn repeats(random: &mut Random) -> u64 {
     }
 }
 
-/// Gmail's and Yahoo's proxies say nothing of whom they fetch for.
+/// Builds the request of Gmail's or Yahoo's proxy, which does not reveal the person it fetches for.
 fn proxy(agent: &str, country: &'static str, network: u32, random: &mut Random) -> Draft {
     let mut draft = Draft::for_machine(agent.to_owned(), address(random), country, network);
     draft.header("accept-encoding", "gzip, deflate, br");
     draft
 }
 
-/// Apple's relays tell the country of the person, and not more.
-fn relayed(person: &Person, random: &mut Random) -> Draft {
+/// Builds the request of Apple's relays, which reveal the country of the person and no more.
+fn build_relayed(person: &Person, random: &mut Random) -> Draft {
     let network = *random.pick(&[36_183, 13_335, 54_113]);
     let mut draft = Draft::for_machine(APPLE.to_owned(), address(random), person.country.code, network);
     draft.header(
@@ -404,26 +405,26 @@ fn relayed(person: &Person, random: &mut Random) -> Draft {
     draft
 }
 
-/// A program or browser of the person's own.
+/// Builds the request of a person's own program or browser.
 fn at_home(person: &Person, occasion: Occasion) -> Draft {
     let (agent, text) = person.agent(occasion);
     let mut draft = Draft::for_person(person, text);
     match occasion {
-        Occasion::Mail => draft.accepts("*/*", person.language),
+        Occasion::Mail => draft.add_accept_headers("*/*", person.language),
         Occasion::Web => {
-            draft.accepts(
+            draft.add_accept_headers(
                 "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
                 person.language,
             );
             draft.header("sec-fetch-dest", "image");
         }
     }
-    asks(&mut draft, person, agent.place);
+    add_privacy_signals(&mut draft, person, agent.place);
     draft
 }
 
-/// Whether a person's software says that they do not want to be tracked.
-pub(super) fn asks(draft: &mut Draft, person: &Person, place: Place) {
+/// Adds the headers with which a person's software asks not to be tracked, if it does.
+pub(super) fn add_privacy_signals(draft: &mut Draft, person: &Person, place: Place) {
     if person.dnt && place != Place::Couch {
         draft.header("dnt", "1");
     }

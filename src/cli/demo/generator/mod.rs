@@ -1,28 +1,29 @@
 //! Made-up hits that look like real ones, for first looks, dashboards, tests and benchmarks.
 //!
-//! A [`Demo`] is a shop with a newsletter and a site. Given a seed it is always the same shop: people, mails, visits, and
-//! every byte of every event. Hits are made as requests of the passthrough ingress and become events by the way of every
-//! hit ([`answer::event_listed`]), so what a demo stores is what the program stores. Hashes and signed codes have keys that
-//! the seed gives, in place of the owner's: it needs none of these, and nothing else ever knows the demo's.
+//! A [`Demo`] is a shop with a newsletter and a site. The same seed always gives the same shop: people, mails, visits, and
+//! every byte of every event. Hits are made as requests of the passthrough ingress and become events like every hit
+//! ([`answer::event_listed`]), so a demo stores what the program stores. The keys of hashes and signed codes come from the
+//! seed, not from the owner: the demo needs none of the owner's keys, and nothing else ever uses the demo's.
 //!
-//! What happens in it, in shares of the events:
+//! It contains, in shares of the events:
 //!
 //! | share | what | how it shows |
 //! |---|---|---|
-//! | 52 % | mails are opened | code, `userid` and UTM parameters of a campaign; few hours after the send most, days later few |
+//! | 52 % | mails are opened | code, `userid` and UTM parameters of a campaign; most a few hours after the send, few some
+//! days later |
 //! | | … in Gmail and Yahoo | through their image proxies, again with every open |
-//! | | … in Apple Mail | once, soon after the send, whether somebody reads it or not: agent `Mozilla/5.0` |
+//! | | … in Apple Mail | once, soon after the send, read or not: agent `Mozilla/5.0` |
 //! | | … in companies | before anybody reads them, by a gateway's scanner within seconds of the send; a few change the code |
 //! | | newsletters, news, sales, welcomes | have a word as their code, the same in all mails |
 //! | | invitations, surveys, receipts, reminders, reset passwords | have a signed code in each: campaign, recipient, time of the send |
 //! | | … opened late | have expired (invitations, reset passwords) or are revoked (reminders) |
 //! | 38 % | people visit the site | page (`url`), source (`referrer`: search, social, mail, AI, other sites, none), screen; visitors return |
 //! | | … and their browsers prefetch | `Sec-Purpose: prefetch` and its older forms |
-//! | 9 % | crawlers and monitors come by | their agents, in bursts and every few minutes |
+//! | 9 % | crawlers and monitors visit | their agents, in bursts and every few minutes |
 //! | 1 % | something is odd | broken encoding, far too long values, secrets in parameters, made-up codes, no address |
 //!
-//! People are about by day and on weekdays, each in the time zone of their country. Addresses are those reserved for
-//! documentation, names of hosts end in `.example`; agents are in the public forms of real browsers, programs and crawlers.
+//! People are active by day and on weekdays, each in the time zone of their country. Addresses are those reserved for
+//! documentation, host names end in `.example`; agents are in the public forms of real browsers, programs and crawlers.
 
 mod agents;
 mod draft;
@@ -46,29 +47,29 @@ use mail::{Mail, Mailing};
 use people::{DAY, Person};
 use random::{Random, scatter};
 
-/// Marks made-up events (`event.dataset`).
+/// The mark of made-up events (`event.dataset`).
 pub const DATASET: &str = "demo";
 
-/// What to make. The same values make the same events, byte by byte.
+/// The parameters of a demo. The same values make the same events, byte by byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demo {
-    /// Which of the many possible shops it is.
+    /// The seed, which chooses one of the many possible shops.
     pub seed: u64,
-    /// How many events.
+    /// The number of events.
     pub events: u32,
-    /// Over how many days before `end`.
+    /// The number of days before `end` on which the events happen.
     pub days: u32,
-    /// When the last may happen.
+    /// The latest time of an event.
     pub end: DateTime<Utc>,
 }
 
 impl Demo {
-    /// Everything that will happen, in the order of its time.
+    /// Plans all hits, in the order of their times.
     pub fn plan(&self) -> Plan {
         let window = Window::new(self);
         let mailing = Mailing::new(self.seed, window, self.events);
         let mut hits = plan(self, window, &mailing);
-        // Stable, so that equal times keep the order in which they were planned.
+        // The sort is stable, so that equal times keep the order in which they were planned.
         hits.sort_by_key(|planned| planned.time);
         Plan {
             seed: self.seed,
@@ -77,20 +78,20 @@ impl Demo {
         }
     }
 
-    /// The requests in the order of their times, each with what the function knows beside it.
+    /// Returns the requests in the order of their times, each with its context.
     pub fn requests(&self) -> impl Iterator<Item = (Request, RequestContext)> + use<> {
         let plan = self.plan();
         (0..plan.len()).map(move |number| plan.request(number))
     }
 
-    /// The events under a configuration, in the order of their times.
+    /// Returns the events under a configuration, in the order of their times.
     pub fn events(&self, config: &Config) -> impl Iterator<Item = Event> + use<> {
         let (plan, config) = (self.plan(), config.clone());
         (0..plan.len()).map(move |number| plan.event(number, &config))
     }
 }
 
-/// Everything that happens in a demo. Each hit is made from its number alone, so several can be made at the same time.
+/// All hits of a demo. Each hit is made from its number alone, so several can be made at the same time.
 #[derive(Debug)]
 pub struct Plan {
     seed: u64,
@@ -99,97 +100,97 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How many hits there are.
+    /// Returns the number of hits.
     pub const fn len(&self) -> usize {
         self.hits.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no hits.
     pub const fn is_empty(&self) -> bool {
         self.hits.is_empty()
     }
 
-    /// The request of a hit, with what the function knows beside it. Its id depends on seed and number alone, so that making
-    /// a demo again stores nothing twice.
+    /// Builds the request of a hit, with its context. Its id depends on seed and number alone, so that making a demo again
+    /// stores nothing twice.
     ///
     /// # Panics
     ///
-    /// When there is no hit of this number.
+    /// If there is no hit with this number.
     pub fn request(&self, number: usize) -> (Request, RequestContext) {
         let planned = self.hits[number];
         let mut random = Random::new(self.seed ^ 0x006d_616b_6531, number as u64);
         let draft = self.draft(planned, &mut random);
         let id = id(self.seed, number as u64);
-        let circumstances = RequestContext {
+        let context = RequestContext {
             now: time(planned.time + delay(&mut random)),
             invocation: uuid(&mut random),
             trusted_hops: 0,
         };
-        (draft.request(planned.time, &id, &mut random), circumstances)
+        (draft.request(planned.time, &id, &mut random), context)
     }
 
-    /// The event of a hit under the policy of a configuration.
+    /// Builds the event of a hit under the policy of a configuration.
     ///
     /// # Panics
     ///
-    /// When there is no hit of this number.
+    /// If there is no hit with this number.
     pub fn event(&self, number: usize, config: &Config) -> Event {
-        let (request, circumstances) = self.request(number);
-        // Hashes and codes, too, are the same with the same values. The owner's keys have made none of these codes.
+        let (request, context) = self.request(number);
+        // Hashes and codes are the same with the same values, too. The owner's keys have made none of these codes.
         let mut config = config.clone();
         config.policy.key = Key::from_secret(&format!("demo {}", self.seed));
         config.code_keys = self.mailing.keys().clone();
         let listing = match self.hits[number].what {
-            What::Open(mail) | What::Scan(mail) => self.mailing.listing(mail),
+            HitKind::Open(mail) | HitKind::Scan(mail) => self.mailing.listing(mail),
             _ => Listing::None,
         };
-        answer::event_listed(request, &circumstances, &config, listing).with_dataset(DATASET)
+        answer::event_listed(request, &context, &config, listing).with_dataset(DATASET)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {
         let person = |number: u32| Person::new(self.seed, number.into());
         match planned.what {
-            What::Open(mail) => self.mailing.open(mail, planned.time, &person(mail.recipient), random),
-            What::Scan(mail) => self.mailing.scan(mail, planned.time, &person(mail.recipient), random),
-            What::View { visitor, visit, step } => site::view(
+            HitKind::Open(mail) => self.mailing.open(mail, planned.time, &person(mail.recipient), random),
+            HitKind::Scan(mail) => self.mailing.scan(mail, planned.time, &person(mail.recipient), random),
+            HitKind::View { visitor, visit, step } => site::view(
                 &person(visitor),
                 &mut Random::new(self.seed ^ 0x7669_6577, visit.into()),
                 step,
                 random,
             ),
-            What::Crawl { crawler } => machines::crawl(self.seed, crawler, random),
-            What::Watch { monitor } => machines::watch(monitor),
-            What::Odd { person: number } => machines::odd(&person(number), random),
+            HitKind::Crawl { crawler } => machines::crawl(self.seed, crawler, random),
+            HitKind::Watch { monitor } => machines::watch(monitor),
+            HitKind::Odd { person: number } => machines::build_odd(&person(number), random),
         }
     }
 }
 
-/// One hit that will happen.
+/// One planned hit.
 #[derive(Clone, Copy, Debug)]
 struct Planned {
     /// Milliseconds since the epoch.
     time: i64,
-    what: What,
+    what: HitKind,
 }
 
-/// What will happen.
+/// The kind of a planned hit.
 #[derive(Clone, Copy, Debug)]
-enum What {
+enum HitKind {
     /// A mail's image is fetched for its recipient.
     Open(Mail),
     /// A gateway looks at a mail.
     Scan(Mail),
-    /// A page is seen, as the step of a visit.
+    /// A page is viewed, as a step of a visit.
     View { visitor: u32, visit: u32, step: u8 },
     /// A crawler fetches something.
     Crawl { crawler: u32 },
-    /// A monitor looks whether all is well.
+    /// A monitor checks the site.
     Watch { monitor: u8 },
-    /// Something is wrong with a hit.
+    /// A defective hit.
     Odd { person: u32 },
 }
 
-/// From when to when, both included, in milliseconds since the epoch.
+/// A period, both ends included, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     start: i64,
@@ -197,7 +198,7 @@ struct Window {
 }
 
 impl Window {
-    /// Not before the epoch, since hits have no such times.
+    /// Creates the window of a demo, not before the epoch, since hits have no such times.
     fn new(demo: &Demo) -> Self {
         let end = demo.end.timestamp_millis().max(0);
         let start = (end - i64::from(demo.days) * DAY).max(0);
@@ -208,17 +209,17 @@ impl Window {
         self.start <= time && time <= self.end
     }
 
-    /// Any time from `start` on.
+    /// Returns any time from `start` on.
     fn since(self, start: i64, random: &mut Random) -> i64 {
         random.between(start.clamp(self.start, self.end), self.end + 1)
     }
 
-    /// A time at which somebody is about.
-    fn about(self, person: &Person, random: &mut Random) -> i64 {
+    /// Returns a time at which a person is active.
+    fn active_time(self, person: &Person, random: &mut Random) -> i64 {
         let mut found = self.since(self.start, random);
-        // Who works at night is found at night in the end.
+        // After these attempts any time is accepted: some people work at night.
         for _ in 0..12 {
-            if person.is_about(found, random) {
+            if person.is_active(found, random) {
                 break;
             }
             found = self.since(self.start, random);
@@ -238,7 +239,7 @@ fn plan(demo: &Demo, window: Window, mailing: &Mailing) -> Vec<Planned> {
     plan
 }
 
-/// How long it took until a hit was written: mostly some ten milliseconds, seldom seconds.
+/// Returns the milliseconds until a hit was written: mostly about ten, seldom thousands.
 fn delay(random: &mut Random) -> i64 {
     let (_, least, most) = *random.weighted(&DELAYS, |delay| delay.0);
     random.between(least, most)
@@ -250,8 +251,8 @@ fn time(milliseconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(milliseconds).unwrap_or_default()
 }
 
-/// An id in the form of API Gateway's extended request ids: eleven bytes in base64. Like those it begins with something that
-/// grows, which keeps an index of ids compact; so many ids of one seed differ as fit into the four bytes.
+/// Returns an id in the form of API Gateway's extended request ids: eleven bytes in base64. Like those it begins with
+/// something that grows, which keeps an index of ids compact; as many ids of one seed differ as fit into the four bytes.
 fn id(seed: u64, number: u64) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let grows = scatter(seed ^ 0x6964).wrapping_add(number).to_be_bytes();
@@ -288,7 +289,7 @@ mod tests {
         }
     }
 
-    /// The requests are made natively for speed; the template's document, decoded, gives the same.
+    /// The requests are built directly for speed; the template's document, decoded, gives the same.
     #[test]
     fn a_request_is_what_the_passthrough_template_gives() {
         for (request, _) in demo(1_500).requests() {

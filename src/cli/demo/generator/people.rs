@@ -1,28 +1,28 @@
-//! Who reads the mails and visits the site: where people live, when they are awake, and what they use.
+//! The people who read the mails and visit the site: their homes, active hours and software.
 //!
-//! Addresses are from the ranges that are reserved for documentation (RFC 5737, RFC 3849). Countries and networks are what
-//! `CloudFront` would say of their visitors.
+//! Addresses are from the ranges that are reserved for documentation (RFC 5737, RFC 3849). Countries and networks are those
+//! that `CloudFront` would report for such visitors.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::agents::{Agent, PEOPLE, Place};
 use super::random::Random;
 
-/// Milliseconds of an hour.
+/// An hour in milliseconds.
 pub(super) const HOUR: i64 = 3_600_000;
-/// Milliseconds of a day.
+/// A day in milliseconds.
 pub(super) const DAY: i64 = 24 * HOUR;
 
-/// A country, as far as it matters here.
+/// A country with its clock and networks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Country {
     weight: u64,
-    /// ISO 3166 code.
+    /// Its ISO 3166 code.
     pub(super) code: &'static str,
-    /// Hours that its clocks are before UTC.
+    /// The hours by which its clocks are ahead of UTC.
     hours: i64,
     languages: &'static [&'static str],
-    /// Numbers of networks that its people use.
+    /// The numbers of networks that its people use.
     networks: &'static [u32],
 }
 
@@ -113,14 +113,14 @@ const COUNTRIES: [Country; 24] = [
     country(5, "SG", 8, &["en-SG,en;q=0.9,zh-CN;q=0.8"], &[9506]),
 ];
 
-/// How somebody's mail shows images.
+/// The way in which a person's mail shows images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mailbox {
-    /// In Gmail: through its proxy.
+    /// In Gmail, through its proxy.
     Gmail,
-    /// In Apple Mail with privacy protection: loaded when the mail arrives.
+    /// In Apple Mail with privacy protection, loaded when the mail arrives.
     Apple,
-    /// In Yahoo's mail: through its proxy.
+    /// In Yahoo's mail, through its proxy.
     Yahoo,
     /// In a mail program that fetches them itself.
     Program,
@@ -136,12 +136,12 @@ const MAILBOXES: [(u64, Mailbox); 5] = [
     (13, Mailbox::Browser),
 ];
 
-/// Where somebody does what.
+/// The kind of program in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// Reading mail in a mail program.
+    /// A mail program.
     Mail,
-    /// In a browser.
+    /// A browser.
     Web,
 }
 
@@ -149,21 +149,21 @@ pub(super) enum Occasion {
 #[derive(Clone, Debug)]
 pub(super) struct Person {
     number: u64,
-    /// Where they live.
+    /// The country they live in.
     pub(super) country: &'static Country,
-    /// Their provider.
+    /// The network of their provider.
     pub(super) network: u32,
     /// Their address.
     pub(super) address: IpAddr,
-    /// What their software says that they read.
+    /// The languages that their software accepts.
     pub(super) language: &'static str,
-    /// How their mail shows images.
+    /// The way in which their mail shows images.
     pub(super) mailbox: Mailbox,
-    /// Whether a gateway scans their mail, as companies' gateways do.
+    /// True if a gateway scans their mail, as companies' gateways do.
     pub(super) scanned: bool,
-    /// Whether they ask not to be tracked, in the old way.
+    /// True if they send `DNT`.
     pub(super) dnt: bool,
-    /// Whether they ask not to be tracked, in the new way.
+    /// True if they send `Sec-GPC`.
     pub(super) gpc: bool,
     installations: u64,
 }
@@ -187,17 +187,17 @@ impl Person {
         }
     }
 
-    /// What the owner of the pixel calls them.
+    /// Returns the id by which the owner of the pixel knows them.
     pub(super) fn user(&self) -> String {
         format!("u-{}", 10_000 + self.number)
     }
 
-    /// Choices that are always theirs.
+    /// Returns a random sequence that is always theirs.
     pub(super) const fn own(&self, subject: u64) -> Random {
         Random::new(self.installations, subject)
     }
 
-    /// What they use, and how it calls itself.
+    /// Returns the agent that they use, and its text.
     pub(super) fn agent(&self, occasion: Occasion) -> (&'static Agent, String) {
         let subject = u64::from(occasion == Occasion::Mail);
         let mut random = self.own(subject);
@@ -206,8 +206,8 @@ impl Person {
         (agent, agent.text(&mut random))
     }
 
-    /// Whether they would do something at this time; `random` decides in the hours between day and night.
-    pub(super) fn is_about(&self, time: i64, random: &mut Random) -> bool {
+    /// Returns true if they are active at this time; `random` decides in the hours between day and night.
+    pub(super) fn is_active(&self, time: i64, random: &mut Random) -> bool {
         let local = time + self.country.hours * HOUR;
         let hour = usize::try_from(local.rem_euclid(DAY) / HOUR).unwrap_or_default();
         // The epoch was a Thursday.
@@ -216,15 +216,15 @@ impl Person {
     }
 }
 
-/// How much is going on in each hour of the day, of 100.
+/// The activity in each hour of the day, in percent.
 const HOURS: [u64; 24] = [
     14, 8, 5, 4, 4, 8, 22, 45, 70, 88, 96, 92, 84, 86, 90, 86, 80, 76, 78, 86, 92, 80, 55, 30,
 ];
 
-/// How much is going on from Monday to Sunday, of 100.
+/// The activity from Monday to Sunday, in percent.
 const WEEKDAYS: [u64; 7] = [96, 100, 98, 94, 82, 52, 58];
 
-/// An address that nobody has.
+/// Returns an address that nobody has.
 pub(super) fn address(random: &mut Random) -> IpAddr {
     let part = |random: &mut Random| u16::try_from(random.below(0xffff)).unwrap_or_default();
     if random.chance(38) {
@@ -241,7 +241,7 @@ pub(super) fn address(random: &mut Random) -> IpAddr {
 mod tests {
     use super::*;
 
-    /// The shares of hours and weekdays in which people are about, for the person of a country.
+    /// Returns the number of 1,000 attempts at this hour and weekday at which a British person is active.
     fn about(hour: i64, weekday: i64) -> usize {
         let person = (0..10_000)
             .map(|number| Person::new(1, number))
@@ -250,7 +250,7 @@ mod tests {
         // 2024-01-01 was a Monday.
         let time = 1_704_067_200_000 + weekday * DAY + hour * HOUR;
         let mut random = Random::new(1, 1);
-        (0..1_000).filter(|_| person.is_about(time, &mut random)).count()
+        (0..1_000).filter(|_| person.is_active(time, &mut random)).count()
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Repeatable chance: `SplitMix64` (Steele, Lea and Flood, 2014). Whole numbers only, so that every machine makes the same.
+//! Repeatable random numbers: `SplitMix64` (Steele, Lea and Flood, 2014). They are whole numbers, so that every machine
+//! makes the same.
 
-/// A source of numbers that only look random.
+/// A source of pseudorandom numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
-/// Added to the state for each number.
+/// The number that is added to the state for each number.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Scatters a number; different numbers stay different.
@@ -15,7 +16,7 @@ pub(super) const fn scatter(number: u64) -> u64 {
 }
 
 impl Random {
-    /// The numbers of one subject under a seed, independent of those of every other subject.
+    /// Creates the numbers of one subject under a seed, independent of those of every other subject.
     pub(super) const fn new(seed: u64, subject: u64) -> Self {
         Self(scatter(seed.wrapping_add(STEP)) ^ scatter(subject.wrapping_mul(STEP).wrapping_add(1)))
     }
@@ -25,23 +26,23 @@ impl Random {
         scatter(self.0)
     }
 
-    /// From 0 to below `end`; 0 when there is nothing below.
+    /// Returns a number from 0 to below `end`; 0 if `end` is 0.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next().checked_rem(end).unwrap_or_default()
     }
 
-    /// From `start` to below `end`; `start` when there is nothing between.
+    /// Returns a number from `start` to below `end`; `start` if there is nothing between.
     pub(super) fn between(&mut self, start: i64, end: i64) -> i64 {
         let width = u64::try_from(end.saturating_sub(start)).unwrap_or_default();
         start + i64::try_from(self.below(width)).unwrap_or_default()
     }
 
-    /// Like [`Self::below`], small numbers twice as often as they would be.
+    /// Returns a number like [`Self::below`], but small numbers twice as often.
     pub(super) fn rather_low(&mut self, end: u64) -> u64 {
         self.below(end).min(self.below(end))
     }
 
-    /// True in so many of a hundred cases.
+    /// Returns true in `percent` of a hundred cases.
     pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
@@ -54,7 +55,7 @@ impl Random {
         &choices[self.index(choices.len())]
     }
 
-    /// One of the choices, each as often as its weight says.
+    /// Returns one of the choices, each as often as its weight says.
     pub(super) fn weighted<'a, T>(&mut self, choices: &'a [T], weight: impl Fn(&T) -> u64) -> &'a T {
         let mut left = self.below(choices.iter().map(&weight).sum());
         let mut last = &choices[0];
@@ -68,7 +69,7 @@ impl Random {
         last
     }
 
-    /// Hexadecimal digits, as ids have them.
+    /// Returns hexadecimal digits, as in ids.
     pub(super) fn hex(&mut self, digits: usize) -> String {
         let mut text = String::with_capacity(digits + 16);
         while text.len() < digits {

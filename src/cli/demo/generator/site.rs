@@ -1,13 +1,13 @@
-//! The shop's site: pages, where their visitors come from, and how a visit goes.
+//! The shop's site: its pages, the sources of visits, and the steps of a visit.
 
 use super::agents::Place;
 use super::draft::Draft;
-use super::mail::asks;
+use super::mail::add_privacy_signals;
 use super::people::{Occasion, Person};
 use super::random::Random;
-use super::{Planned, What, Window};
+use super::{HitKind, Planned, Window};
 
-/// Pages of the site, and how often they are seen.
+/// The pages of the site, with their weights.
 const PAGES: [(u64, &str, &str); 32] = [
     (160, "/", "Shop"),
     (70, "/spring", "Spring"),
@@ -43,12 +43,12 @@ const PAGES: [(u64, &str, &str); 32] = [
     (3, "/privacy", "Privacy"),
 ];
 
-/// Where a visit comes from.
+/// The source of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
-    /// Typed, or from a bookmark.
+    /// A typed address, or a bookmark.
     Direct,
-    /// A page elsewhere, as its referrer says.
+    /// A page elsewhere, with its referrer.
     Elsewhere(&'static str),
     /// An advertisement: referrer, name of the click id, and its UTM source and medium.
     Paid(&'static str, &'static str, &'static str, &'static str),
@@ -100,10 +100,10 @@ const SCREENS: [&str; 7] = [
 ];
 const PHONES: [&str; 6] = ["390x844", "393x873", "412x915", "360x800", "430x932", "384x832"];
 
-/// How many pages a visit has.
+/// The weights of the numbers of pages of a visit.
 const LENGTHS: [(u64, u8); 8] = [(44, 1), (20, 2), (12, 3), (9, 4), (6, 5), (4, 7), (3, 9), (2, 14)];
 
-/// Plans so many page views: people visit again and again, some more than others.
+/// Plans `count` page views: people visit again and again, some more than others.
 pub(super) fn plan(seed: u64, window: Window, count: usize, plan: &mut Vec<Planned>) {
     let end = plan.len() + count;
     let mut random = Random::new(seed, 0x7369_7465);
@@ -112,13 +112,13 @@ pub(super) fn plan(seed: u64, window: Window, count: usize, plan: &mut Vec<Plann
     while plan.len() < end {
         let visitor = u32::try_from(random.rather_low(visitors)).unwrap_or_default();
         let person = Person::new(seed, visitor.into());
-        let mut time = window.about(&person, &mut random);
+        let mut time = window.active_time(&person, &mut random);
         let length = random.weighted(&LENGTHS, |length| length.0).1;
         for step in 0..length {
             if plan.len() == end || time > window.end {
                 break;
             }
-            let what = What::View { visitor, visit, step };
+            let what = HitKind::View { visitor, visit, step };
             plan.push(Planned { time, what });
             time += 4_000 + random.between(0, 30_000) + i64::try_from(random.rather_low(150_000)).unwrap_or_default();
         }
@@ -126,7 +126,7 @@ pub(super) fn plan(seed: u64, window: Window, count: usize, plan: &mut Vec<Plann
     }
 }
 
-/// The request of one step of a visit; `visit` must be the visit's own at its beginning.
+/// Builds the request of one step of a visit; `visit` must be the visit's own, at its beginning.
 pub(super) fn view(person: &Person, visit: &mut Random, step: u8, random: &mut Random) -> Draft {
     let source = visit.weighted(&SOURCES, |source| source.0).1;
     let click = visit.hex(22);
@@ -167,7 +167,7 @@ const fn referrer(source: Source) -> &'static str {
     }
 }
 
-/// What the owner's links, and those of advertisements, carry.
+/// Returns the parameters of the owner's links and of advertisements.
 fn tags(source: Source, click: &str) -> Vec<(&'static str, String)> {
     let tag = |name, value: &str| (name, value.to_owned());
     match source {
@@ -187,19 +187,19 @@ fn tags(source: Source, click: &str) -> Vec<(&'static str, String)> {
     }
 }
 
-/// What the script on the page tells beside the page.
+/// Adds the parameters that the script sends in addition to the page.
 fn describe(draft: &mut Draft, person: &Person, page: &(u64, &str, &str), place: Place) {
     let screens: &[&str] = if place == Place::Mobile { &PHONES } else { &SCREENS };
     let mut own = person.own(0x7363_726e);
     draft.parameter("title", page.2);
     draft.parameter("screen", *own.pick(screens));
     if own.chance(20) {
-        // Somebody who has an account and is known by it.
+        // A visitor who has an account and is signed in.
         draft.parameter("userid", person.user());
     }
 }
 
-/// Most hits are views; some pages lead to more.
+/// Adds an action: most hits are views; some pages lead to more.
 fn act(draft: &mut Draft, path: &str, random: &mut Random) {
     let action = match path {
         "/thanks" => "purchase",
@@ -212,15 +212,15 @@ fn act(draft: &mut Draft, path: &str, random: &mut Random) {
 }
 
 fn browser_headers(draft: &mut Draft, person: &Person, place: Place, random: &mut Random) {
-    draft.accepts(
+    draft.add_accept_headers(
         "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
         person.language,
     );
     draft.header("referer", "https://www.shop.example/");
     draft.header("sec-fetch-dest", "image");
-    asks(draft, person, place);
+    add_privacy_signals(draft, person, place);
     if random.chance(8) {
-        // The shop's own cookies come along; they are never stored.
+        // The shop's own cookies are sent, too; they are never stored.
         draft.header("cookie", format!("basket={}; consent=1", random.hex(16)));
     }
     match random.below(100) {
