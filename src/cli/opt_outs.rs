@@ -17,14 +17,6 @@ use crate::opt_out::{OptOut, Requester, is_possible};
 use crate::terminal::{json_line, print, printable, talk};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  pixel opt-outs list
-  pixel opt-outs list --json | jq -r .code
-  pixel opt-outs add spring-mail-0007
-  pixel opt-outs add --file codes.txt
-  pixel opt-outs remove spring-mail-0007 --destination https://search.example/events
-
-Exit code: 0 when it was done, 1 when it could not be done or nothing was removed, 2 for wrong arguments.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -33,7 +25,6 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List the codes that are opted out: since when, and by whom
-    #[command(after_help = "Example:\n  pixel opt-outs list --json | jq -r .code")]
     List {
         #[command(flatten)]
         destination: DestinationArgument,
@@ -42,13 +33,8 @@ enum Command {
         json: bool,
     },
     /// Opt codes out: their hits are not stored from now on, not even of codes that many people share
-    #[command(
-        after_help = "Examples:\n  pixel opt-outs add spring-mail-0007\n  pixel opt-outs add --file codes.txt\n  \
-                            pixel opt-outs list --json | jq -r .code | pixel opt-outs add --file - --destination sqlite:other.db"
-    )]
     Add(Change),
     /// Take opt-outs back: hits of these codes are stored again
-    #[command(after_help = "Example:\n  pixel opt-outs remove spring-mail-0007")]
     Remove(Change),
 }
 

@@ -622,6 +622,8 @@ fn campaigns_and_pages_are_the_same_in_both_stores() {
     check(serve(), &file);
     let subject = matrix::any();
     let index = Index::new(&subject, "campaigns");
+    let set_up = subject.pixel(&["setup", "-d", &subject.destination(&index.name)]);
+    assert!(set_up.status.success(), "{set_up:?}");
     let mut stage = serve().to(subject.destination(&index.name));
     for (name, value) in subject.variables() {
         stage = stage.variable(name, &value);
