@@ -89,7 +89,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("token revoke", &["pixel token revoke 1a2b3c4d"]),
     (
         "login",
-        &["pixel login --url https://pixel.example", "pixel login --scope stats:read"],
+        &[
+            "pixel login --url https://pixel.example",
+            "pixel login --scope stats:read",
+        ],
     ),
     ("opt-outs list", &["pixel opt-outs list", "pixel opt-outs list --json"]),
     (

@@ -103,8 +103,10 @@ impl Local {
         while run_end > least && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
             run_end -= 1;
         }
-        let stop = bytes[least..run_end].iter().rposition(|byte| !of_local_part(*byte));
-        let run = stop.map_or(least, |place| least + place + 1);
+        // What is encoded once more than the `@` was written like that, as in `a%0Ab@shop.example`.
+        let depth = view.depth(at);
+        let within = |place: &usize| of_local_part(bytes[*place]) || view.depth(*place) > depth;
+        let run = (least..run_end).rev().take_while(within).last().unwrap_or(run_end);
         let run = run
             + bytes[run..run_end]
                 .iter()
@@ -137,7 +139,8 @@ impl Local {
 
 /// Returns where an address may begin between two places: at the first, and behind the last places where it can be split.
 fn readings(bytes: &[u8], begin: usize, end: usize, split: &[u8]) -> Vec<usize> {
-    let splits = |place: &usize| split.contains(&bytes[*place - 1]) && !split.contains(&bytes[*place]);
+    let is_split = |byte: u8| split.contains(&byte) || !of_local_part(byte);
+    let splits = |place: &usize| is_split(bytes[*place - 1]) && !is_split(bytes[*place]);
     let mut places: Vec<usize> = (begin + 1..end).rev().filter(splits).take(MAX_READINGS - 1).collect();
     places.push(begin);
     places.reverse();
@@ -259,7 +262,7 @@ fn user_begin(bytes: &[u8], least: usize, run: usize) -> Option<usize> {
 }
 
 /// Returns whether a byte can stand in a mail address's first part (RFC 5322, 3.2.3), or an international one's.
-const fn of_local_part(byte: u8) -> bool {
+pub(super) const fn of_local_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || byte >= 0x80
         || matches!(

@@ -436,6 +436,11 @@ fn without_fragment(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
+/// Returns true if `//` behind this byte begins no authority: it is a part of a word, such as a mail address with `//` in it.
+const fn continues_word(byte: u8) -> bool {
+    mail::of_local_part(byte) && byte != b'='
+}
+
 /// Finds the user information of every URL, also of one without a scheme (`//user:password@host/`).
 fn users_of_urls(view: &View<'_>) -> Vec<Found> {
     let bytes = view.bytes();
@@ -446,7 +451,7 @@ fn users_of_urls(view: &View<'_>) -> Vec<Found> {
         match byte {
             // What is removed before a slash brings another slash to it.
             b'/' if place > 0
-                && (bytes[place - 1] == b'/' && !(place > 1 && bytes[place - 2].is_ascii_alphanumeric())
+                && (bytes[place - 1] == b'/' && !(place > 1 && continues_word(bytes[place - 2]))
                     || found.last().is_some_and(|(last, _)| last.end == place)) =>
             {
                 authority = Some(place + 1);

@@ -451,7 +451,9 @@ fn events_of_another_shape_are_shown_beside_the_others() {
             event[name] = value.clone();
         }
         let update = "UPDATE events SET document = ?1 WHERE id = ?2";
-        let changed = file.execute(update, (event.to_string(), id.as_str())).expect("it is changed");
+        let changed = file
+            .execute(update, (event.to_string(), id.as_str()))
+            .expect("it is changed");
         assert_eq!(changed, 1);
     }
 
