@@ -63,7 +63,7 @@ run() { # ARCHITECTURE FILE
         emulator=(qemu-aarch64 -L "$root")
     fi
     output=$(_HANDLER=none AWS_LAMBDA_RUNTIME_API=127.0.0.1:9 timeout 60 "${emulator[@]}" "$2" 2>&1) || true
-    [[ $output == *'set `Handler` to one of'* ]] || die "$2 does not run: $output"
+    [[ $output == *"set \`Handler\` to one of"* ]] || die "$2 does not run: $output"
     printf 'runs\n'
 }
 

@@ -7,7 +7,7 @@ use clap::Command;
 /// The commands by purpose, in the order in which people need them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Serve and look", &["serve", "hits", "stats", "demo", "snippet"]),
-    ("Codes and tokens", &["code", "token", "opt-outs"]),
+    ("Codes and tokens", &["code", "token", "login", "opt-outs"]),
     (
         "Data",
         &[
@@ -88,6 +88,22 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("token list", &["pixel token list", "pixel token list --json"]),
     ("token revoke", &["pixel token revoke 1a2b3c4d"]),
     (
+        "login",
+        &[
+            "pixel login --url https://pixel.example",
+            "pixel login --scope stats:read",
+        ],
+    ),
+    ("opt-outs list", &["pixel opt-outs list", "pixel opt-outs list --json"]),
+    (
+        "opt-outs add",
+        &[
+            "pixel opt-outs add spring-mail-0007",
+            "pixel opt-outs add --file codes.txt",
+        ],
+    ),
+    ("opt-outs remove", &["pixel opt-outs remove spring-mail-0007"]),
+    (
         "export",
         &[
             "pixel export --user anna@shop.example",
@@ -122,6 +138,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "pixel replay log-export.json --destination http://127.0.0.1:9200/events --dry-run",
             "pixel replay sqs://sqs.eu-west-1.amazonaws.com/123456789012/pixel-fallback --destination http://127.0.0.1:9200/events",
+        ],
+    ),
+    (
+        "migrate",
+        &[
+            "pixel migrate --from sqlite:pixel.db --to http://127.0.0.1:9200/events",
+            "pixel migrate --from sqlite:pixel.db --to sqlite:other.db --json",
         ],
     ),
     ("privacy", &["pixel privacy", "pixel privacy --json"]),

@@ -18,14 +18,6 @@ use crate::sqlite::opt_outs::OptOutChange;
 use crate::terminal::{json_line, print, print_message, printable};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  pixel opt-outs list
-  pixel opt-outs list --json | jq -r .code
-  pixel opt-outs add spring-mail-0007
-  pixel opt-outs add --file codes.txt
-  pixel opt-outs remove spring-mail-0007 --destination https://search.example/events
-
-Exit code: 0 when it was done, 1 when it could not be done or nothing was removed, 2 for wrong arguments.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +26,6 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List the codes that are opted out, each with the time and origin of its opt-out
-    #[command(after_help = "Example:\n  pixel opt-outs list --json | jq -r .code")]
     List {
         #[command(flatten)]
         destination: DestinationArgument,
@@ -43,13 +34,8 @@ enum Command {
         json: bool,
     },
     /// Opt codes out: from now on their hits are not stored, not even those of codes that many people share
-    #[command(
-        after_help = "Examples:\n  pixel opt-outs add spring-mail-0007\n  pixel opt-outs add --file codes.txt\n  \
-                            pixel opt-outs list --json | jq -r .code | pixel opt-outs add --file - --destination sqlite:other.db"
-    )]
     Add(Change),
     /// Remove opt-outs: hits of these codes are stored again
-    #[command(after_help = "Example:\n  pixel opt-outs remove spring-mail-0007")]
     Remove(Change),
 }
 

@@ -16,3 +16,4 @@ mod infra;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod wording;

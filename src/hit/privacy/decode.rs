@@ -91,12 +91,10 @@ impl Stack {
             };
             let begin = self.bytes.len() - length;
             origin = self.origins[begin].0;
-            depth = 1 + self.origins[begin..]
-                .iter()
-                .map(|(_, depth)| *depth)
-                .max()
-                .unwrap_or(0)
-                .min(254);
+            // A fullwidth form is another way to write a character, and not an encoding of it.
+            let step = u8::from(!matches!(self.bytes[begin], 0xE3 | 0xEF));
+            let deepest = self.origins[begin..].iter().map(|(_, depth)| *depth).max();
+            depth = deepest.unwrap_or(0).saturating_add(step);
             self.bytes.truncate(begin);
             self.origins.truncate(begin);
             match decoded {
@@ -188,8 +186,8 @@ mod tests {
             ("a\\u0040b", "a@b", 1),
             ("a&#64;b", "a@b", 1),
             ("a&#x40;b", "a@b", 1),
-            ("a\u{ff20}b", "a@b", 1),
-            ("a%EF%BC%A0b", "a@b", 2),
+            ("a\u{ff20}b", "a@b", 0),
+            ("a%EF%BC%A0b", "a@b", 1),
             ("100%", "100%", 0),
             ("a%zzb", "a%zzb", 0),
         ] {

@@ -103,10 +103,14 @@ impl Local {
         while run_end > lower_bound && bytes[run_end - 1] == b' ' && bytes[at..end].contains(&b'.') {
             run_end -= 1;
         }
-        let stop = bytes[lower_bound..run_end]
-            .iter()
-            .rposition(|byte| !is_local_part_byte(*byte));
-        let run = stop.map_or(lower_bound, |place| lower_bound + place + 1);
+        // A character that was encoded once more than the `@` was written like that, as in `a%0Ab@shop.example`.
+        let depth = view.depth(at);
+        let within = |place: &usize| is_local_part_byte(bytes[*place]) || view.depth(*place) > depth;
+        let run = (lower_bound..run_end)
+            .rev()
+            .take_while(within)
+            .last()
+            .unwrap_or(run_end);
         let run = run
             + bytes[run..run_end]
                 .iter()
@@ -139,7 +143,8 @@ impl Local {
 
 /// Returns the possible beginnings of an address in a range: the first position, and those after the last separators.
 fn readings(bytes: &[u8], begin: usize, end: usize, split: &[u8]) -> Vec<usize> {
-    let splits = |place: &usize| split.contains(&bytes[*place - 1]) && !split.contains(&bytes[*place]);
+    let is_split = |byte: u8| split.contains(&byte) || !is_local_part_byte(byte);
+    let splits = |place: &usize| is_split(bytes[*place - 1]) && !is_split(bytes[*place]);
     let mut places: Vec<usize> = (begin + 1..end).rev().filter(splits).take(MAX_READINGS - 1).collect();
     places.push(begin);
     places.reverse();
@@ -262,7 +267,7 @@ fn user_begin(bytes: &[u8], lower_bound: usize, run: usize) -> Option<usize> {
 }
 
 /// Returns whether a byte can stand in a mail address's first part (RFC 5322, 3.2.3), or an international one's.
-const fn is_local_part_byte(byte: u8) -> bool {
+pub(super) const fn is_local_part_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || byte >= 0x80
         || matches!(

@@ -437,6 +437,11 @@ fn without_fragment(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
+/// Returns true if `//` after this byte is a part of a word, such as a mail address, and begins no authority.
+const fn continues_word(byte: u8) -> bool {
+    mail::is_local_part_byte(byte) && byte != b'='
+}
+
 /// Finds the user information of every URL, also of one without a scheme (`//user:password@host/`).
 fn find_url_users(view: &View<'_>) -> Vec<Found> {
     let bytes = view.bytes();
@@ -447,7 +452,7 @@ fn find_url_users(view: &View<'_>) -> Vec<Found> {
         match byte {
             // A removal before a slash can create a double slash.
             b'/' if place > 0
-                && (bytes[place - 1] == b'/' && !(place > 1 && bytes[place - 2].is_ascii_alphanumeric())
+                && (bytes[place - 1] == b'/' && !(place > 1 && continues_word(bytes[place - 2]))
                     || found.last().is_some_and(|(last, _)| last.end == place)) =>
             {
                 authority = Some(place + 1);

@@ -619,6 +619,7 @@ fn the_examples_of_the_help_run() {
     demo(folder.path());
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
     write("recipients.csv", "recipient\nann@shop.example\n");
+    write("codes.txt", "spring-mail-0008\n");
     write(
         "payload.json",
         r#"{"params": {"path": {}, "querystring": {}, "header": {}}, "context": {}}"#,
@@ -635,6 +636,7 @@ fn the_examples_of_the_help_run() {
         let inner: &[&str] = match command {
             "code" => &["new", "list", "check", "revoke", "key"],
             "token" => &["new", "list", "revoke"],
+            "opt-outs" => &["list", "add", "remove"],
             _ => &[""],
         };
         for inner in inner {

@@ -467,11 +467,11 @@ fn a_server_that_lets_nobody_in_is_told_with_the_reason() {
 #[test]
 fn real_and_made_up_events_are_not_mixed_unless_told_to() {
     let folder = tempfile::tempdir().expect("a folder");
-    let made_up = run(folder.path(), &["demo", "-n", "500", "-d", "sqlite:demo.db"]);
+    let made_up = run(folder.path(), &["demo", "--events", "500", "-d", "sqlite:demo.db"]);
     assert!(made_up.status.success());
     let real = run(
         folder.path(),
-        &["demo", "-n", "30", "--seed", "9", "-d", "sqlite:pixel.db"],
+        &["demo", "--events", "30", "--seed", "9", "-d", "sqlite:pixel.db"],
     );
     assert!(real.status.success());
     // Real ones have no mark, as those of demos of earlier versions.
@@ -480,7 +480,7 @@ fn real_and_made_up_events_are_not_mixed_unless_told_to() {
     assert_eq!(connection.execute(unmarked, []).expect("it is changed"), 30);
     drop(connection);
 
-    let refused = run(folder.path(), &["demo", "-n", "200"]);
+    let refused = run(folder.path(), &["demo", "--events", "200"]);
     let talked = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{talked}");
     assert!(
@@ -488,7 +488,7 @@ fn real_and_made_up_events_are_not_mixed_unless_told_to() {
         "{talked}"
     );
     assert_eq!(crate::support::serving::documents(folder.path()).len(), 30);
-    let mixed = run(folder.path(), &["demo", "-n", "200", "--yes"]);
+    let mixed = run(folder.path(), &["demo", "--events", "200", "--yes"]);
     assert!(mixed.status.success(), "{}", String::from_utf8_lossy(&mixed.stderr));
     let documents = crate::support::serving::documents(folder.path());
     assert_eq!(documents.len(), 230);
@@ -524,7 +524,7 @@ fn real_and_made_up_events_are_not_mixed_unless_told_to() {
     // More of the same are no mixture.
     let more = run(
         folder.path(),
-        &["demo", "-n", "500", "--seed", "2", "-d", "sqlite:demo.db"],
+        &["demo", "--events", "500", "--seed", "2", "-d", "sqlite:demo.db"],
     );
     assert!(more.status.success(), "{}", String::from_utf8_lossy(&more.stderr));
 }

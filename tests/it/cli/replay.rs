@@ -587,7 +587,7 @@ fn what_was_refused_can_be_replayed_when_the_index_takes_it() {
 
     // The file cannot be source and place of the refused at once.
     let looped = replay(folder, &["pixel-refused.ndjson", "-d", &open.destination()]);
-    assert_eq!(looped.code, Some(1));
+    assert_eq!(looped.code, Some(2));
     assert!(looped.errors.contains("--refused"), "{}", looped.errors);
 
     open.subject.ask("DELETE", &format!("/{}", open.name), None);

@@ -334,7 +334,8 @@ fn account(case: &str, visits: &Visits, index: &Index, queue: Option<&Queue>, lo
     for source in std::iter::once("log").chain(queue.as_deref()) {
         let output = run(folder.path(), &["replay", source, "-d", &index.destination()]);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{case}: {source}: {errors}");
+        let nothing_to_do = errors.contains("no events in this file") && found.logged.is_empty();
+        assert!(output.status.success() || nothing_to_do, "{case}: {source}: {errors}");
     }
     assert_eq!(indexed(case, index), visits.numbers, "{case}: after the replay");
     found
@@ -618,7 +619,8 @@ fn bring_back(case: &str, log: &[String], queues: [&Queue; 2], index: &Index) {
     for source in ["log", &fallback, &of_hits] {
         let output = run(folder.path(), &["replay", source, "-d", &index.destination()]);
         let talk = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{case}: {talk}");
+        let nothing_to_do = talk.contains("no events in this file") && logged(log).is_empty();
+        assert!(output.status.success() || nothing_to_do, "{case}: {talk}");
     }
 }
 

@@ -438,7 +438,7 @@ fn what_cannot_be_is_told_before_anything_is_written() {
         ),
         (
             &["--keep", "36501d", "--rotation", "daily"],
-            &["from 1 to 36500", "as in 90d"],
+            &["from 1 to 36500", "as in `90d`"],
         ),
     ];
     let server = without_lifecycle();

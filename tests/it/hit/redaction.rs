@@ -14,6 +14,7 @@ use pixel::hit::request::{Ingress, Request};
 use pixel::server::gateway::payload;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
 use crate::server::api::{TOKEN, entry};
@@ -262,7 +263,7 @@ fn place_address(address: &str, place: usize, depth: usize) -> HttpRequest {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, rng_seed: RngSeed::Fixed(2026), ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_stored_under_the_name_of_a_secret(
@@ -286,12 +287,43 @@ proptest! {
         depth in 0..4_usize,
         http in any::<bool>(),
     ) {
+        // `pwd=anna@host` may as well be a secret and its name, of which the value alone is removed.
+        let is_secret = |name: &str| {
+            let query = format!("{}=Zq0Zq", encode(name, 1));
+            !stored_by(Ingress::Http, &arrived("/pixel.gif", &query, &[])).contains("Zq0Zq")
+        };
+        prop_assume!(!local.rsplit_once('=').is_some_and(|(name, _)| name.split('=').any(is_secret)));
+        // `q=a=//b@host` may as well be a URL without a scheme, whose user is removed.
+        prop_assume!(!local.contains("=//"));
         let address = format!("{local}@{domain}");
         let ingress = if http { Ingress::Http } else { Ingress::Passthrough };
         let document = stored_by(ingress, &place_address(&address, place, depth));
-        let known = ["shop", "mail", "orders", "contact", "title"];
+        // Words that stand in every document of this place, such as "applied".
+        let other = stored_by(ingress, &place_address(&format!("q@{domain}"), place, depth));
         for word in local.split(|character: char| !character.is_alphanumeric()).filter(|word| word.chars().count() > 3) {
-            prop_assert!(known.contains(&word) || !document.contains(word), "{word} of {address} in place {place}: {document}");
+            prop_assert!(other.contains(word) || !document.contains(word), "{word} of {address} in place {place}: {document}");
+        }
+    }
+}
+
+#[test]
+fn an_address_of_rare_characters_is_hashed_whole() {
+    for local in [
+        "aaaa%0aaa.aaaaaa",
+        "bbbb%20bbb",
+        "cccc%22ccc",
+        "dddd%2cddd%",
+        "eeee-//eee.eeeee",
+        "ffff*//fff",
+    ] {
+        for place in 0..11 {
+            for depth in 0..3 {
+                let document = stored_by(
+                    Ingress::Http,
+                    &place_address(&format!("{local}@shop.example"), place, depth),
+                );
+                assert!(!document.contains(&local[..4]), "{local} in place {place}: {document}");
+            }
         }
     }
 }
@@ -623,6 +655,8 @@ fn campaigns_and_pages_are_the_same_in_both_stores() {
     check(serve(), &file);
     let subject = matrix::any();
     let index = Index::new(&subject, "campaigns");
+    let set_up = subject.pixel(&["setup", "-d", &subject.destination(&index.name)]);
+    assert!(set_up.status.success(), "{set_up:?}");
     let mut stage = serve().to(subject.destination(&index.name));
     for (name, value) in subject.variables() {
         stage = stage.variable(name, &value);

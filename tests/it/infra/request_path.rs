@@ -453,6 +453,19 @@ async fn who_opts_out_on_the_page_is_not_stored() {
     assert!(cookie(&out).contains("Max-Age=31536000") && cookie(&back).contains("Max-Age=0"));
     assert_eq!(cookie(&back).split(';').next(), Some(kept.as_str()));
 
+    // Forms of other sites change nothing, whatever the case of the header's name.
+    for (name, site, refused) in [
+        ("Sec-Fetch-Site", "cross-site", true),
+        ("sec-fetch-site", "same-site", true),
+        ("Sec-Fetch-Site", "same-origin", false),
+    ] {
+        let mut button = visit("POST", "/opt-out");
+        button.headers.push((name, site.to_owned()));
+        let answer = stack.constant(&button);
+        assert_eq!(answer.status == 403, refused, "{site}");
+        assert_eq!(answer.headers.contains_key("Set-Cookie"), !refused, "{site}");
+    }
+
     let mut unseen = visit("GET", "/pixel.gif");
     unseen.headers.push(("Cookie", format!("other=2; {kept}")));
     let seen = visit("GET", "/pixel/seen");

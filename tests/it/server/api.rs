@@ -559,7 +559,9 @@ fn whoever_was_away_gets_what_came_meanwhile_and_what_other_processes_bring() {
     drop(events);
     served.get("/image/meanwhile.png");
     let demo = |seed: &str, end: &str| {
-        let demo = ["demo", "--events", "5", "--days", "3", "--seed", seed, "--end", end];
+        let demo = [
+            "demo", "--events", "5", "--days", "3", "--seed", seed, "--end", end, "--yes",
+        ];
         let made = crate::support::serving::run(served.folder(), &demo);
         assert!(made.status.success(), "{made:?}");
     };

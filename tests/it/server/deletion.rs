@@ -234,7 +234,7 @@ fn a_code_leaves_no_entry_of_an_index() {
 /// A file of made-up events, and the ids of visitors and events that are older than ten days, of which no later one is.
 fn demo() -> (TempDir, Vec<Vec<u8>>, usize) {
     let folder = tempdir().expect("a folder");
-    let made = run(folder.path(), &["demo", "-n", "9000", "--days", "30"]);
+    let made = run(folder.path(), &["demo", "--events", "9000", "--days", "30"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     pack(folder.path());
     let border = format_iso(Utc::now().checked_sub_days(Days::new(10)).expect("a time"));
