@@ -3,6 +3,7 @@
 //! `one_hit COUNT` is run by `cargo bench --bench instructions` under callgrind with two counts; the difference is free of
 //! start-up.
 
+use pixel::hit::settings::Lookups;
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +49,7 @@ fn main() {
 fn hit(payload: &[u8], config: &Config, target: &Target, credentials: &Credentials) -> usize {
     // A fixed time, so that the count is the same every time.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_904_007);
-    let Answer::Accepted { reply, request } = answer::answer(payload, config.cors_origin.as_deref()) else {
+    let Answer::Accepted { reply, request } = answer::answer(payload, &config.settings()) else {
         panic!("the hit is accepted");
     };
     let circumstances = RequestContext {
@@ -56,7 +57,7 @@ fn hit(payload: &[u8], config: &Config, target: &Target, credentials: &Credentia
         invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         trusted_hops: config.trusted_hops,
     };
-    let event = answer::event(*request, &circumstances, config);
+    let event = answer::build_event(*request, &circumstances, &config.settings(), &Lookups::none());
     let request = target.store(&event, true);
     let unsigned = Unsigned {
         method: request.method,

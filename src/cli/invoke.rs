@@ -1,5 +1,6 @@
 //! `pixel invoke`
 
+use crate::hit::settings::Lookups;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration(&DestinationArgument { destination: None })?;
     let payload = read(arguments)?;
-    let (reply, rest) = match answer::answer_for(&payload, &config) {
+    let (reply, rest) = match answer::answer(&payload, &config.settings()) {
         Answer::Accepted { reply, request } => {
             let context = RequestContext {
                 now: chrono::Utc::now(),
@@ -34,7 +35,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 trusted_hops: config.trusted_hops,
             };
             let ingress = request.ingress;
-            let event = answer::event(*request, &context, &config);
+            let event = answer::build_event(*request, &context, &config.settings(), &Lookups::none());
             let document: Value = serde_json::from_str(&event.document)?;
             (
                 reply,

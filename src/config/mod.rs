@@ -21,6 +21,7 @@ use crate::destination::{Auth, Destination, Secret, Service, has_user, hide_pass
 use crate::hit::code::Keys;
 use crate::hit::event::Policy;
 use crate::hit::privacy::{AddressPolicy, Consent, Key, Recording, SignalPolicy, UserPolicy};
+use crate::hit::settings::Settings;
 
 /// An environment variable.
 #[derive(Clone, Copy, Debug)]
@@ -454,12 +455,18 @@ impl Config {
             .map_or(self.timing, |destination| self.timing_for(destination))
     }
 
-    /// Returns the settings that decide whether a hit may be stored.
-    pub const fn consent(&self) -> Consent<'_> {
-        Consent {
-            recording: self.recording,
-            signal: self.policy.signal,
-            opt_out: &self.opt_out,
+    /// Returns the settings that decide about hits.
+    pub fn settings(&self) -> Settings<'_> {
+        Settings {
+            any_path: self.any_path,
+            cors_origin: self.cors_origin.as_deref(),
+            consent: Consent {
+                recording: self.recording,
+                signal: self.policy.signal,
+                opt_out: &self.opt_out,
+            },
+            policy: &self.policy,
+            code_keys: &self.code_keys,
         }
     }
 }

@@ -1,21 +1,17 @@
-//! The role `capture`: turns a request into the pixel and an event.
+//! Turns a request into the pixel and an event.
 //!
-//! Everything here is a function of its arguments; the shell waits and connects.
+//! Everything here is a function of its arguments; the callers wait and connect.
 
-use std::net::IpAddr;
 use std::panic::{UnwindSafe, catch_unwind};
 
-use crate::config::Config;
-use crate::hit::code::{CodeStatus, Listing};
-use crate::hit::enrich::geo::Place;
 use crate::hit::enrich::{EnrichContext, Enriched};
 use crate::hit::event::Event;
 use crate::hit::outcome::Ignored;
 use crate::hit::pixel::{Image, Pixel, Status};
 use crate::hit::privacy;
-use crate::hit::privacy::Consent;
 use crate::hit::read::{Hit, RequestContext, Route, asks_for_script, is_health_check, request_route, takes_beacons};
 use crate::hit::request::{DecodeError, Ingress, Request};
+use crate::hit::settings::{Lookups, Settings};
 
 /// The result of handling one payload: the reply, and the request to store.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,31 +36,17 @@ pub enum Answer {
     Refused(DecodeError),
 }
 
-/// Answers a payload under a configuration.
-pub fn answer_for(payload: &[u8], config: &Config) -> Answer {
-    answer_under(payload, config, config.consent())
-}
-
-/// Answers a payload under a configuration and the given consent, which may know more codes that have opted out.
-pub fn answer_under(payload: &[u8], config: &Config, consent: Consent<'_>) -> Answer {
-    let cors = config.cors_origin.as_deref();
-    answer_at(payload, cors, config.any_path).under(consent, cors)
-}
-
-/// Answers a payload; only the default paths are the pixel.
-pub fn answer(payload: &[u8], cors_origin: Option<&str>) -> Answer {
-    answer_at(payload, cors_origin, false)
-}
-
-fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answer {
+/// Answers a payload: decides first whether the hit is stored, then builds the reply once.
+pub fn answer(payload: &[u8], settings: &Settings<'_>) -> Answer {
     let request = match Request::decode(payload) {
         Ok(request) => request,
         Err(error @ DecodeError::Foreign(_)) => return Answer::Refused(error),
         Err(error) => return fallback(Ingress::Passthrough, Ignored::Unreadable(error.reason())),
     };
-    let (pixel, ignored) = build_pixel(&request, any_path);
-    let reply = request.ingress.reply(&pixel.with_cors(cors_origin));
-    match ignored {
+    let decision = decide(&request, settings);
+    let pixel = build_pixel(&request, decision).with_cors(settings.cors_origin);
+    let reply = request.ingress.reply(&pixel);
+    match decision.ignored {
         Some(why) => Answer::Ignored {
             reply,
             ingress: request.ingress,
@@ -77,26 +59,64 @@ fn answer_at(payload: &[u8], cors_origin: Option<&str>, any_path: bool) -> Answe
     }
 }
 
-impl Answer {
-    /// Applies the owner's policy: a hit that must not be stored still gets its reply, and is ignored.
-    #[must_use]
-    pub fn under(self, consent: Consent<'_>, cors_origin: Option<&str>) -> Self {
-        let Self::Accepted { request, .. } = &self else {
-            return self;
-        };
-        let Some(why) = privacy::find_refusal(request, consent) else {
-            return self;
-        };
-        // The hit was accepted, so its path is a path of the pixel.
-        let (accepted, _) = build_pixel(request, true);
-        let mut pixel = Pixel::new(accepted.status, accepted.content, explain_ignored(why)).with_cors(cors_origin);
-        pixel.body = accepted.body;
-        Self::Ignored {
-            reply: request.ingress.reply(&pixel),
-            ingress: request.ingress,
-            why,
-        }
+/// The decision about one request.
+#[derive(Clone, Copy, Debug)]
+struct Decision {
+    /// The status of the reply.
+    status: Status,
+    /// The image of the reply.
+    image: Image,
+    /// The reason for storing nothing; none if the hit is stored.
+    ignored: Option<Ignored>,
+}
+
+fn decide(request: &Request, settings: &Settings<'_>) -> Decision {
+    let anywhere = || Route {
+        code: None,
+        image: Image::from_path(&request.path),
+    };
+    let route = request_route(request).or_else(|| settings.any_path.then(anywhere));
+    let image = route.as_ref().map_or(Image::Gif, |route| route.image);
+    let reads = matches!(request.method.as_str(), "GET" | "HEAD");
+    let (status, ignored) = if is_health_check(request) {
+        (Status::Ok, Some(Ignored::HealthCheck))
+    } else if asks_for_script(request) && reads {
+        (Status::Ok, Some(Ignored::Script))
+    } else {
+        decide_status(route.is_some(), &request.method, &request.path)
+    };
+    Decision {
+        status,
+        image,
+        ignored: ignored.or_else(|| privacy::find_refusal(request, settings.consent)),
     }
+}
+
+/// Decides the status of a reply by path and method; `is_known` is true if the path is a path of the pixel.
+pub fn decide_status(is_known: bool, method: &str, path: &str) -> (Status, Option<Ignored>) {
+    match method {
+        _ if !is_known => (Status::NotFound, Some(Ignored::UnknownPath)),
+        "GET" | "HEAD" => (Status::Ok, None),
+        "POST" if takes_beacons(path) => (Status::Ok, None),
+        "OPTIONS" => (Status::NoContent, Some(Ignored::Preflight)),
+        _ => (Status::MethodNotAllowed, Some(Ignored::WrongMethod)),
+    }
+}
+
+fn build_pixel(request: &Request, decision: Decision) -> Pixel {
+    let Decision { status, image, ignored } = decision;
+    let explanation = ignored.map_or_else(|| "accepted".to_owned(), explain_ignored);
+    let mut pixel = match ignored {
+        Some(Ignored::Script) => Pixel::script(request.header("if-none-match"), explanation),
+        _ => Pixel::new(status, image, explanation),
+    };
+    if ignored == Some(Ignored::WrongMethod) {
+        pixel.headers.push(("Allow", allowed_methods(&request.path).into()));
+    }
+    if request.method == "HEAD" && status == Status::Ok {
+        pixel = pixel.without_body();
+    }
+    pixel
 }
 
 /// Returns the result of `answer`, which must be [`answer`] for this payload; if it panics, returns the image in the form of
@@ -118,39 +138,6 @@ pub fn fallback(ingress: Ingress, why: Ignored) -> Answer {
     }
 }
 
-fn build_pixel(request: &Request, any_path: bool) -> (Pixel, Option<Ignored>) {
-    let anywhere = || Route {
-        code: None,
-        image: Image::from_path(&request.path),
-    };
-    let found = request_route(request).or_else(|| any_path.then(anywhere));
-    let Route { image, .. } = found.clone().unwrap_or(Route {
-        code: None,
-        image: Image::Gif,
-    });
-    let ignored = |status, why| (Pixel::new(status, image, explain_ignored(why)), Some(why));
-    if is_health_check(request) {
-        return ignored(Status::Ok, Ignored::HealthCheck);
-    }
-    if asks_for_script(request) && matches!(request.method.as_str(), "GET" | "HEAD") {
-        let pixel = Pixel::script(request.header("if-none-match"), explain_ignored(Ignored::Script));
-        let whole = request.method == "GET";
-        return (if whole { pixel } else { pixel.without_body() }, Some(Ignored::Script));
-    }
-    match (found, request.method.as_str()) {
-        (None, _) => ignored(Status::NotFound, Ignored::UnknownPath),
-        (Some(_), "GET") => (Pixel::new(Status::Ok, image, "accepted"), None),
-        (Some(_), "HEAD") => (Pixel::new(Status::Ok, image, "accepted").without_body(), None),
-        (Some(_), "POST") if takes_beacons(&request.path) => (Pixel::new(Status::Ok, image, "accepted"), None),
-        (Some(_), "OPTIONS") => ignored(Status::NoContent, Ignored::Preflight),
-        (Some(_), _) => {
-            let (mut pixel, why) = ignored(Status::MethodNotAllowed, Ignored::WrongMethod);
-            pixel.headers.push(("Allow", allowed_methods(&request.path).into()));
-            (pixel, why)
-        }
-    }
-}
-
 /// Returns the methods that a path of the pixel supports, as the header `Allow` lists them.
 pub fn allowed_methods(path: &str) -> &'static str {
     if takes_beacons(path) {
@@ -165,49 +152,32 @@ pub fn explain_ignored(why: Ignored) -> String {
     format!("ignored; reason={}", why.name())
 }
 
-/// Makes the event of an accepted request.
-pub fn event(request: Request, context: &RequestContext, config: &Config) -> Event {
-    event_listed(request, context, config, Listing::None)
-}
-
-/// Makes the event of a request whose code was looked up in the list.
-pub fn event_listed(
+/// Builds the event of an accepted request.
+pub fn build_event(
     request: Request,
     context: &RequestContext,
-    config: &Config,
-    status: impl Into<CodeStatus>,
-) -> Event {
-    let status = status.into();
-    event_known(request, context, config, |_| Place::default(), |_| status.clone())
-}
-
-/// Makes the event of a request with a server's look-ups: `place` locates the visitor's whole address, for edges that do not
-/// name its location; `status` returns the status of a code in the list.
-pub fn event_known(
-    request: Request,
-    context: &RequestContext,
-    config: &Config,
-    place: impl Fn(IpAddr) -> Place,
-    status: impl Fn(&str) -> CodeStatus,
+    settings: &Settings<'_>,
+    lookups: &Lookups<'_>,
 ) -> Event {
     let mut hit = Hit::read(request, context);
     if let Some(code) = &hit.code {
-        hit.checked = config.code_keys.check(code, hit.received);
-        let status = status(code);
+        hit.checked = settings.code_keys.check(code, hit.received);
+        let status = (lookups.code_status)(code);
         hit.checked.signature = hit.checked.signature.with(status.listing);
         hit.listed_campaign = status.campaign;
     }
     let enrich_context = EnrichContext {
         seconds_since_sent: hit.seconds_since_sent(),
-        place: hit.address.map(place).unwrap_or_default(),
+        place: hit.address.map(lookups.place).unwrap_or_default(),
     };
     let enriched = Enriched::new(&hit, enrich_context);
-    Event::new(&hit, &enriched, &config.policy, context.now)
+    Event::new(&hit, &enriched, settings.policy, context.now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use serde_json::json;
 
     #[test]
@@ -222,10 +192,10 @@ mod tests {
             ..Config::default()
         };
         for path in ["/", "/track", "/a/b.png", "/pixel/code.gif"] {
-            let answered = answer_for(payload("GET", path).as_bytes(), &anywhere);
+            let answered = answer(payload("GET", path).as_bytes(), &anywhere.settings());
             assert!(matches!(answered, Answer::Accepted { .. }), "{path}: {answered:?}");
         }
-        let wrong = answer_for(payload("DELETE", "/track").as_bytes(), &anywhere);
+        let wrong = answer(payload("DELETE", "/track").as_bytes(), &anywhere.settings());
         assert!(
             matches!(
                 wrong,
@@ -236,7 +206,7 @@ mod tests {
             ),
             "{wrong:?}"
         );
-        let elsewhere = answer_for(payload("GET", "/track").as_bytes(), &Config::default());
+        let elsewhere = answer(payload("GET", "/track").as_bytes(), &Config::default().settings());
         assert!(
             matches!(
                 elsewhere,

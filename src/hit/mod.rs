@@ -10,3 +10,4 @@ pub mod privacy;
 pub mod read;
 pub mod request;
 pub mod script;
+pub mod settings;

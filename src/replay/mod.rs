@@ -3,6 +3,7 @@
 
 mod prefix;
 
+use crate::hit::settings::Lookups;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -108,7 +109,7 @@ fn catch_build_panic<T>(make: impl FnOnce() -> Result<T, BuildError>) -> Result<
 /// Makes the event of a request, and returns it with its code.
 fn build_event(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event, Option<String>), BuildError> {
     let payload = text.as_bytes();
-    match answer::catch_panic(payload, || answer::answer_for(payload, config)) {
+    match answer::catch_panic(payload, || answer::answer(payload, &config.settings())) {
         Answer::Accepted { request, .. } => {
             let context = RequestContext {
                 now: origin.time,
@@ -116,7 +117,10 @@ fn build_event(text: &str, origin: Origin<'_>, config: &Config) -> Result<(Event
                 trusted_hops: config.trusted_hops,
             };
             let code = code_of(&request);
-            Ok((answer::event(*request, &context, config), code))
+            Ok((
+                answer::build_event(*request, &context, &config.settings(), &Lookups::none()),
+                code,
+            ))
         }
         Answer::Ignored {
             why: why @ (Ignored::Unreadable(_) | Ignored::Panic),

@@ -11,11 +11,11 @@ use crate::hit::answer;
 use crate::hit::answer::Answer;
 use crate::hit::event::Event;
 use crate::hit::outcome::{Delivered, Ignored, Outcome};
-use crate::hit::pixel::{Image, Pixel, Status};
-use crate::hit::privacy::Consent;
+use crate::hit::pixel::{Image, Pixel};
 use crate::hit::read::{RequestContext, takes_beacons};
-use crate::hit::request::Ingress;
 use crate::hit::request::http_request::HttpRequest;
+use crate::hit::request::{Ingress, Request};
+use crate::hit::settings::Lookups;
 use crate::server::gateway;
 use crate::server::gateway::{HttpAnswer, http_answer, payload};
 
@@ -41,9 +41,7 @@ pub(super) async fn capture_hit(server: Arc<PixelServer>, request: HttpRequest) 
                 invocation: request.id.clone(),
                 trusted_hops: server.config.trusted_hops,
             };
-            let place = |address| server.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default();
-            let status = |code: &str| server.list.status(code);
-            let event = answer::event_known(*hit_request, &context, &server.config, place, status);
+            let event = build_event(&server, *hit_request, &context);
             let mut answer = http_answer(server.ingress, &request, &reply, cors);
             if store(server, request, Arc::new(event)).await.is_err() {
                 answer.set_outcome("accepted; not yet stored");
@@ -63,14 +61,19 @@ pub(super) async fn capture_hit(server: Arc<PixelServer>, request: HttpRequest) 
     }
 }
 
+fn build_event(server: &PixelServer, request: Request, context: &RequestContext) -> Event {
+    let lookups = Lookups {
+        place: &|address| server.geo.as_ref().map(|geo| geo.place(address)).unwrap_or_default(),
+        code_status: &|code| server.list.status(code),
+    };
+    answer::build_event(request, context, &server.config.settings(), &lookups)
+}
+
 /// Answers a payload under the opt-outs that are known now.
 fn accept(server: &PixelServer, payload: &[u8]) -> Answer {
-    let config = &server.config;
-    let consent = Consent {
-        opt_out: &server.opt_outs,
-        ..config.consent()
-    };
-    answer::catch_panic(payload, || answer::answer_under(payload, config, consent))
+    let mut settings = server.config.settings();
+    settings.consent.opt_out = &server.opt_outs;
+    answer::catch_panic(payload, || answer::answer(payload, &settings))
 }
 
 /// Returns true if the ingress passes the method to the function. The deployed non-proxy API declares its methods; the
@@ -84,11 +87,8 @@ fn is_passed_on(ingress: Ingress, request: &HttpRequest) -> bool {
 fn refuse(server: &PixelServer, request: &HttpRequest) -> HttpAnswer {
     let known = gateway::resource(&request.path);
     let image = known.as_ref().map_or(Image::Gif, |(resource, ..)| resource.image());
-    let (status, why) = match (known, request.method.as_str()) {
-        (None, _) => (Status::NotFound, Ignored::UnknownPath),
-        (Some(_), "OPTIONS") => (Status::NoContent, Ignored::Preflight),
-        (Some(_), _) => (Status::MethodNotAllowed, Ignored::WrongMethod),
-    };
+    let (status, ignored) = answer::decide_status(known.is_some(), &request.method, &request.path);
+    let why = ignored.unwrap_or(Ignored::WrongMethod);
     let mut pixel =
         Pixel::new(status, image, answer::explain_ignored(why)).with_cors(server.config.cors_origin.as_deref());
     if why != Ignored::UnknownPath {

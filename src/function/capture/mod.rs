@@ -8,6 +8,7 @@
 mod extension;
 
 use crate::destination::log_lines;
+use crate::hit::settings::Lookups;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -162,7 +163,7 @@ impl Capture {
     fn answer(&self, invocation: &Invocation) -> (Result<String, Diagnostic>, Option<Job>) {
         let payload = invocation.payload.as_bytes();
         let config = &self.function.config;
-        match answer::catch_panic(payload, || answer::answer_for(payload, config)) {
+        match answer::catch_panic(payload, || answer::answer(payload, &config.settings())) {
             Answer::Accepted { reply, request } => {
                 let job = Job {
                     work: self.begin(request, invocation.id.clone()),
@@ -198,7 +199,7 @@ impl Capture {
         let spare = request.clone();
         // A panic costs the journal's line, and never the reply.
         let made = catch_unwind(AssertUnwindSafe(|| {
-            answer::event(*spare, &context, &self.function.config)
+            answer::build_event(*spare, &context, &self.function.config.settings(), &Lookups::none())
         }));
         match made {
             Ok(event) => {
@@ -316,7 +317,11 @@ async fn deliver_job(capture: &Capture, job: Job, budget: Duration) {
                 log(&line);
                 return;
             }
-            answer::event_listed(*request, &context, config, lookup.status)
+            let lookups = Lookups {
+                code_status: &|_| lookup.status.clone(),
+                ..Lookups::none()
+            };
+            answer::build_event(*request, &context, &config.settings(), &lookups)
         }
         Work::Event(event) => *event,
     };
@@ -361,7 +366,9 @@ mod tests {
             "context": {"resource-path": "/pixel.gif", "source-ip": "198.51.100.7", "request-time-epoch": "1769903999999"},
         });
         for journal in [Journal::None, Journal::Log] {
-            let Answer::Accepted { request, .. } = answer::answer(payload.to_string().as_bytes(), None) else {
+            let Answer::Accepted { request, .. } =
+                answer::answer(payload.to_string().as_bytes(), &Config::default().settings())
+            else {
                 panic!("it is a hit");
             };
             let capture = faulty(journal);

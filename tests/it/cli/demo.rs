@@ -1,5 +1,6 @@
 //! The demo: its events are what it says, are the same every time, and arrive once; and the loader that brings them there.
 
+use pixel::hit::settings::Lookups;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -316,7 +317,7 @@ fn the_codes_are_good_for_the_demo_alone() {
         let event = plan.event(number, &config);
         assert_eq!(event, plan.event(number, &Config::default()));
         let (request, circumstances) = plan.request(number);
-        let elsewhere = pixel::hit::answer::event(request, &circumstances, &config);
+        let elsewhere = pixel::hit::answer::build_event(request, &circumstances, &config.settings(), &Lookups::none());
         let [here, elsewhere] = [event, elsewhere].map(|event| {
             let document: Value = serde_json::from_str(&event.document).expect("JSON");
             text(&document, "/pixel/signature").to_owned()

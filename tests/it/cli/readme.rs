@@ -1,5 +1,6 @@
 //! The README tells the truth: its table of variables is the program's, its commands exist, its event is one.
 
+use pixel::hit::settings::Lookups;
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
@@ -155,7 +156,9 @@ fn the_event_is_what_its_request_gives() {
         context,
         body: None,
     });
-    let Answer::Accepted { request, .. } = answer::answer(payload.to_string().as_bytes(), None) else {
+    let Answer::Accepted { request, .. } =
+        answer::answer(payload.to_string().as_bytes(), &Config::default().settings())
+    else {
         panic!("the request is a hit");
     };
     let now = "2026-03-01T09:30:00.150Z".parse().expect("a time");
@@ -166,7 +169,7 @@ fn the_event_is_what_its_request_gives() {
     };
     let mut config = Config::default();
     config.policy.key = Key::from_secret("the key of the README");
-    let event = answer::event(*request, &circumstances, &config);
+    let event = answer::build_event(*request, &circumstances, &config.settings(), &Lookups::none());
     let mut made: Value = serde_json::from_str(&event.document).expect("the event is JSON");
     // The README leaves out what API Gateway leaves empty.
     let context = made["context"].as_object_mut().expect("an object");

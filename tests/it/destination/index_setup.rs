@@ -1,5 +1,6 @@
 //! `pixel setup` on real servers: every rotation, what stands in its way, and what a hostile visitor cannot do to the index.
 
+use pixel::hit::settings::Lookups;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,7 +81,7 @@ pub fn event(id: &str, time: DateTime<Utc>, query: &[(String, String)], headers:
         invocation: id.to_owned(),
         trusted_hops: 0,
     };
-    answer::event(request, &circumstances, &Config::default())
+    answer::build_event(request, &circumstances, &Config::default().settings(), &Lookups::none())
 }
 
 /// Delivers as the function does.

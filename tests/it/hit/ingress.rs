@@ -15,6 +15,7 @@ use pixel::hit::read::RequestContext;
 use pixel::hit::request::Ingress;
 use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::script;
+use pixel::hit::settings::Lookups;
 use pixel::server::gateway::{HttpAnswer, http_answer, payload};
 use serde_json::{Value, json};
 
@@ -56,7 +57,7 @@ fn visit(method: &str, path: &str, query: &str) -> HttpRequest {
 /// The event of a visit.
 fn event(ingress: Ingress, arrived: &HttpRequest) -> Value {
     let payload = payload(ingress, arrived).expect("a path of the pixel");
-    let Answer::Accepted { request, .. } = answer::answer(&payload, None) else {
+    let Answer::Accepted { request, .. } = answer::answer(&payload, &Config::default().settings()) else {
         panic!("{ingress}: not accepted");
     };
     let circumstances = RequestContext {
@@ -64,7 +65,12 @@ fn event(ingress: Ingress, arrived: &HttpRequest) -> Value {
         invocation: arrived.id.clone(),
         trusted_hops: 0,
     };
-    let event = answer::event(*request, &circumstances, &Config::default());
+    let event = answer::build_event(
+        *request,
+        &circumstances,
+        &Config::default().settings(),
+        &Lookups::none(),
+    );
     serde_json::from_str(&event.document).expect("an event is JSON")
 }
 
@@ -116,7 +122,14 @@ fn repeated_parameters_are_kept_in_order_where_aws_keeps_them() {
 /// What a visitor sees of a request.
 fn seen(ingress: Ingress, arrived: &HttpRequest) -> (HttpAnswer, Option<Ignored>) {
     let payload = payload(ingress, arrived).expect("a proxy takes every path");
-    match answer::answer(&payload, Some("https://shop.example")) {
+    match answer::answer(
+        &payload,
+        &Config {
+            cors_origin: Some("https://shop.example".to_owned()),
+            ..Config::default()
+        }
+        .settings(),
+    ) {
         Answer::Accepted { reply, .. } => (http_answer(ingress, arrived, &reply, None), None),
         Answer::Ignored { reply, why, .. } => (http_answer(ingress, arrived, &reply, None), Some(why)),
         Answer::Refused(error) => panic!("{ingress}: {error}"),
@@ -216,7 +229,9 @@ fn only_its_own_resource_of_a_non_proxy_api_is_the_script() {
         "params": {"path": {"code": "pixel.js"}},
         "context": {"http-method": "GET", "resource-path": "/pixel/{code}"},
     });
-    let Answer::Accepted { reply, request } = answer::answer(payload.to_string().as_bytes(), None) else {
+    let Answer::Accepted { reply, request } =
+        answer::answer(payload.to_string().as_bytes(), &Config::default().settings())
+    else {
         panic!("it is a hit");
     };
     assert_eq!(
@@ -296,7 +311,7 @@ fn awss_own_types_read_the_payloads_and_the_replies() {
         let alb: AlbTargetGroupRequest = serde_json::from_slice(&made(ingress)).expect("a load balancer's payload");
         assert!(alb.request_context.elb.target_group_arn.is_some(), "{ingress}");
     }
-    let reply = |ingress: Ingress| match answer::answer(&made(ingress), None) {
+    let reply = |ingress: Ingress| match answer::answer(&made(ingress), &Config::default().settings()) {
         Answer::Accepted { reply, .. } => reply,
         other => panic!("{ingress}: {other:?}"),
     };
@@ -335,7 +350,7 @@ fn a_load_balancer_is_given_the_status_that_it_is_told() {
             .headers
             .push(("If-None-Match".to_owned(), script::etag().to_owned()));
         let payload = payload(ingress, &known).expect("a payload");
-        let Answer::Ignored { reply, .. } = answer::answer(&payload, None) else {
+        let Answer::Ignored { reply, .. } = answer::answer(&payload, &Config::default().settings()) else {
             panic!("the script is no hit");
         };
         assert_eq!(told(&reply), "304 Not Modified");
@@ -360,7 +375,14 @@ fn a_reply_has_only_the_keys_of_its_shape() {
         ("PUT", "/x"),
     ] {
         let payload = payload(Ingress::Rest, &visit(method, path, "")).expect("a payload");
-        let reply = match answer::answer(&payload, Some("*")) {
+        let reply = match answer::answer(
+            &payload,
+            &Config {
+                cors_origin: Some("*".to_owned()),
+                ..Config::default()
+            }
+            .settings(),
+        ) {
             Answer::Accepted { reply, .. } | Answer::Ignored { reply, .. } => reply,
             Answer::Refused(error) => panic!("{error}"),
         };

@@ -15,6 +15,7 @@ use pixel::hit::privacy::{AddressPolicy, Key, Recording, SignalPolicy, UserPolic
 use pixel::hit::read::RequestContext;
 use pixel::hit::request::http_request::HttpRequest;
 use pixel::hit::request::{Ingress, Pairs, Request};
+use pixel::hit::settings::Lookups;
 use pixel::server::gateway::payload;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,7 +36,7 @@ fn event_of(request: Request, config: &Config) -> Event {
         invocation: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         trusted_hops: 0,
     };
-    answer::event(request, &circumstances, config)
+    answer::build_event(request, &circumstances, &config.settings(), &Lookups::none())
 }
 
 fn pairs(given: &[(&str, &str)]) -> Pairs {
@@ -450,7 +451,7 @@ fn a_wish_not_to_be_tracked_is_followed() {
         assert!(recorded.pointer("/visitor/id").is_some());
 
         let ignoring = config(&[("PIXEL_PRIVACY_SIGNAL", "ignore")]).0;
-        let refusal = pixel::hit::privacy::find_refusal(&request(), ignoring.consent());
+        let refusal = pixel::hit::privacy::find_refusal(&request(), ignoring.settings().consent);
         assert_eq!(refusal, Some(Ignored::PrivacySignal));
     }
     let no_wish = document(a_request(&query, &[("dnt", "0")]), &Config::default());

@@ -1,5 +1,6 @@
 //! What holds for every payload and every visitor, tried on arbitrary ones.
 
+use pixel::config::Config;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -190,7 +191,14 @@ fn check_reply(reply: &str, without_body: bool) {
 
 /// Answers, and makes the event of what was accepted; returns whether the payload was refused.
 fn check_answer(payload: &[u8]) -> bool {
-    match answer::answer(payload, Some("*")) {
+    match answer::answer(
+        payload,
+        &Config {
+            cors_origin: Some("*".to_owned()),
+            ..Config::default()
+        }
+        .settings(),
+    ) {
         Answer::Accepted { reply, request } => {
             check_reply(&reply, request.method == "HEAD");
             check_event(&Hit::read(*request, &circumstances(1)), &Policy::default());

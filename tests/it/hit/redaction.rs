@@ -1,5 +1,6 @@
 //! Secrets and mail addresses are stored nowhere, however they are named and written and wherever they stand.
 
+use pixel::hit::settings::Lookups;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -57,7 +58,7 @@ fn stored(request: Request) -> String {
         invocation: "invocation-1".to_owned(),
         trusted_hops: 0,
     };
-    answer::event(request, &circumstances, &config()).document
+    answer::build_event(request, &circumstances, &config().settings(), &Lookups::none()).document
 }
 
 fn parsed(document: &str) -> Value {

@@ -1,5 +1,6 @@
 //! The declared fields are the written ones, and the documentation's.
 
+use pixel::hit::settings::Lookups;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
@@ -164,7 +165,7 @@ fn exactly_the_fields_that_are_declared_as_written_are_written() {
             };
             config.code_keys = keys();
             let request = Request::decode(hit.to_string().as_bytes()).expect("a request");
-            let event = answer::event(request, &circumstances, &config);
+            let event = answer::build_event(request, &circumstances, &config.settings(), &Lookups::none());
             let document: Value = serde_json::from_str(&event.document).expect("an event is JSON");
             for name in fields(&document) {
                 let pointer = format!("/{}", name.replace('.', "/"));

@@ -3,6 +3,7 @@
 //!
 //! What API Gateway does is emulated after its documentation, so this proves that the parts fit, not that AWS agrees.
 
+use pixel::hit::settings::Lookups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -920,7 +921,7 @@ fn every_visit_is_a_message_that_becomes_an_event() {
             invocation: "message".to_owned(),
             trusted_hops: 0,
         };
-        let event = answer::event(request, &circumstances, &Config::default());
+        let event = answer::build_event(request, &circumstances, &Config::default().settings(), &Lookups::none());
         let document: Value = serde_json::from_str(&event.document).unwrap();
         assert_eq!(event.id, format!("{:x}", fingerprint(visit)));
         assert_eq!(event.time.timestamp_millis(), 1_769_903_999_999);

@@ -2,7 +2,7 @@
 //!
 //! A [`Demo`] is a shop with a newsletter and a site. The same seed always gives the same shop: people, mails, visits, and
 //! every byte of every event. Hits are made as requests of the passthrough ingress and become events like every hit
-//! ([`answer::event_listed`]), so a demo stores what the program stores. The keys of hashes and signed codes come from the
+//! ([`answer::build_event`]), so a demo stores what the program stores. The keys of hashes and signed codes come from the
 //! seed, not from the owner: the demo needs none of the owner's keys, and nothing else ever uses the demo's.
 //!
 //! It contains, in shares of the events:
@@ -33,6 +33,7 @@ mod people;
 mod random;
 mod site;
 
+use crate::hit::settings::Lookups;
 use chrono::{DateTime, Utc};
 
 use crate::config::Config;
@@ -144,7 +145,11 @@ impl Plan {
             HitKind::Open(mail) | HitKind::Scan(mail) => self.mailing.listing(mail),
             _ => Listing::None,
         };
-        answer::event_listed(request, &context, &config, listing).with_dataset(DATASET)
+        let lookups = Lookups {
+            code_status: &|_| listing.into(),
+            ..Lookups::none()
+        };
+        answer::build_event(request, &context, &config.settings(), &lookups).with_dataset(DATASET)
     }
 
     fn draft(&self, planned: Planned, random: &mut Random) -> Draft {
