@@ -171,7 +171,7 @@ impl Target {
 /// Returns the lines for a target.
 ///
 /// ```
-/// use pixel::snippet::{Form, Target, lines};
+/// use pixel::api::snippet::{Form, Target, lines};
 /// let target = Target { base: "https://pixel.example".into(), code: Some("a&b".into()), ..Target::default() };
 /// assert_eq!(lines(Form::Markdown, &target), "![](<https://pixel.example/pixel/a%26b.gif>)");
 /// ```
@@ -229,7 +229,7 @@ const ENCODED_TAGS: [(&str, &str, &str); 9] = [
 /// end the parameter.
 ///
 /// ```
-/// use pixel::snippet::warn_of_tag;
+/// use pixel::api::snippet::warn_of_tag;
 /// assert!(warn_of_tag("*|EMAIL|*").is_some_and(|warning| warning.contains("*|URL:EMAIL|*")));
 /// assert_eq!(["*|UNIQID|*", "*|URL:EMAIL|*", "{{ email|urlencode }}"].map(warn_of_tag), [None, None, None]);
 /// ```

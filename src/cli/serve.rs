@@ -34,6 +34,7 @@ use crate::terminal::{clean, json_line, log_line, print_message, printable};
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("destination", |argument| argument.help(super::ANY_DESTINATION)))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Arguments {
     #[command(flatten)]
     destination: DestinationArgument,

@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn of_twins_one_is_sent_and_the_others_are_its_duplicates() {
+    fn one_twin_is_sent_and_the_others_are_its_duplicates() {
         let mut round = round(&[1, 2, 1, 1]);
         assert_eq!(waiting(&round), [0, 1]);
         round.settle(0, ItemResult::Unknown("no answer".to_owned()));

@@ -346,18 +346,7 @@ fn schemas() -> Value {
             "type": "object", "required": ["type", "title", "status", "detail"],
             "properties": {"type": text, "title": text, "status": count, "detail": text, "parameter": text},
         },
-        "Status": {
-            "type": "object", "required": ["data", "status", "public_url", "sessions"], "additionalProperties": false,
-            "properties": {
-                "data": text, "status": {"const": "success"},
-                "public_url": {"type": "string", "description": "the URL below which visitors reach the pixel"},
-                "sessions": {"type": "boolean", "description": "whether a browser can sign in by `POST /v1/api/session`"},
-                "warnings": {"type": "array", "minItems": 1, "items": {
-                    "type": "object", "required": ["code", "message"], "additionalProperties": false,
-                    "properties": {"code": text, "message": text},
-                }},
-            },
-        },
+        "Status": status_schema(),
         "Image": {
             "type": "object", "required": ["image_url", "unique_code"], "additionalProperties": false,
             "properties": {"image_url": text, "unique_code": {"type": "string", "minLength": 16, "maxLength": 16}},
@@ -423,6 +412,22 @@ fn schemas() -> Value {
         "Events": {
             "type": "object", "required": ["events", "next"], "additionalProperties": false,
             "properties": {"events": {"type": "array", "items": {"type": "object"}}, "next": maybe},
+        },
+    })
+}
+
+fn status_schema() -> Value {
+    let text = json!({"type": "string"});
+    json!({
+        "type": "object", "required": ["data", "status", "public_url", "sessions"], "additionalProperties": false,
+        "properties": {
+            "data": text, "status": {"const": "success"},
+            "public_url": {"type": "string", "description": "the URL below which visitors reach the pixel"},
+            "sessions": {"type": "boolean", "description": "whether a browser can sign in by `POST /v1/api/session`"},
+            "warnings": {"type": "array", "minItems": 1, "items": {
+                "type": "object", "required": ["code", "message"], "additionalProperties": false,
+                "properties": {"code": text, "message": text},
+            }},
         },
     })
 }

@@ -335,7 +335,6 @@ fn apply(text: &str, view: &View<'_>, found: &[Found]) -> Option<String> {
 
 /// Returns all forms in which a user's id or mail address may have been hashed, the normal one first, each with its name: a
 /// `+` in an address may have arrived as a blank, and an international domain as letters or in ASCII.
-#[cfg(feature = "cli")]
 pub fn user_forms(id: &str) -> Vec<(&'static str, String)> {
     let blanks = |address: &str| {
         let (local, domain) = address.rsplit_once('@')?;

@@ -612,7 +612,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn of_repeated_names_the_first_counts(names in proptest::collection::vec("[a-d\\\\]{0,3}", 0..200)) {
+        fn the_first_of_repeated_names_counts(names in proptest::collection::vec("[a-d\\\\]{0,3}", 0..200)) {
             let member = |(number, name): (usize, &String)| format!("{}:{number}", serde_json::Value::from(name.as_str()));
             let members: Vec<_> = names.iter().enumerate().map(member).collect();
             let text = format!("{{{}}}", members.join(","));

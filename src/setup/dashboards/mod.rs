@@ -512,8 +512,8 @@ fn panel_places(attributes: &Value) -> Vec<Value> {
 
 fn reference_names(object: &Value) -> Vec<String> {
     let references = object["references"].as_array().map_or(&[][..], Vec::as_slice);
-    let named = |reference: &Value| format!("{} {}", reference["type"], reference["id"]);
-    let mut names: Vec<_> = references.iter().map(named).collect();
+    let describe = |reference: &Value| format!("{} {}", reference["type"], reference["id"]);
+    let mut names: Vec<_> = references.iter().map(describe).collect();
     names.sort_unstable();
     names
 }

@@ -18,7 +18,7 @@ use blocks::{Range, Snapshot, Wanted, select};
 pub(super) use latest::latest;
 pub(super) use numbering::Kept;
 use numbering::Numbering;
-use tally::{ByHash, Counts, Different, Points, Sums};
+use tally::{ByHash, Counts, DistinctSet, Points, Sums};
 
 impl From<rusqlite::Error> for QueryError {
     fn from(error: rusqlite::Error) -> Self {
@@ -68,7 +68,7 @@ fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numb
         times: !filter.terms.is_empty(),
         numbers: false,
     };
-    let (range, mut sums, mut all) = (Range::from_filter(filter), Sums::default(), Different::default());
+    let (range, mut sums, mut all) = (Range::from_filter(filter), Sums::default(), DistinctSet::default());
     snapshot.blocks(&wanted, range, &mut |block| {
         let rows = select(block, &filter.terms, range);
         sums.add(block, &rows);
@@ -91,7 +91,7 @@ fn totals(snapshot: &Snapshot<'_>, filter: &Filter, mut unique: Option<&mut Numb
 #[derive(Default)]
 struct OfClasses {
     places: ByHash<usize>,
-    different: Vec<Different>,
+    different: Vec<DistinctSet>,
     /// The index of each code of the current block.
     of_codes: Vec<usize>,
 }
@@ -104,7 +104,7 @@ impl OfClasses {
             let next = self.different.len();
             let place = *self.places.entry(*hash).or_insert(next);
             if place == next {
-                self.different.push(Different::default());
+                self.different.push(DistinctSet::default());
             }
             self.of_codes.push(place);
         }
@@ -143,7 +143,7 @@ fn count(
         Ok::<_, QueryError>(Points::new(Clock::new(&series.zone)?, series.interval))
     };
     let mut points = question.series.as_ref().map(points).transpose()?;
-    let (mut sums, mut all) = (Sums::default(), Different::default());
+    let (mut sums, mut all) = (Sums::default(), DistinctSet::default());
     let (mut classes, mut of_classes) = (Counts::default(), OfClasses::default());
     let mut counts: Vec<Counts> = question.by.iter().map(|_| Counts::default()).collect();
     snapshot.blocks(&wanted, range, &mut |block| {
@@ -233,9 +233,9 @@ fn count_uniques(
                 .collect()
         })
         .collect();
-    let mut different: Vec<Vec<Different>> = listings
+    let mut different: Vec<Vec<DistinctSet>> = listings
         .iter()
-        .map(|groups| vec![Different::default(); groups.len()])
+        .map(|groups| vec![DistinctSet::default(); groups.len()])
         .collect();
     let others = [&question.by[..], &[numbering.field]].concat();
     let fields = fields(&question.filter, &others);

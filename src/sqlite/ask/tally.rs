@@ -14,9 +14,9 @@ use crate::query::{Group, Interval, MAX_POINTS, Point, QueryError, Timestamp, To
 
 /// A hasher for values that are hashes already.
 #[derive(Debug, Default)]
-pub(super) struct AsItIs(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -30,28 +30,28 @@ impl Hasher for AsItIs {
     }
 }
 
-pub(super) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
+pub(super) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<IdentityHasher>>;
 
 /// A set of numbers: a short list while there are few, then a bit for each.
 #[derive(Clone, Debug)]
-pub(super) enum Different {
-    Few(Vec<u32>),
-    Many(Vec<u64>),
+pub(super) enum DistinctSet {
+    Sparse(Vec<u32>),
+    Dense(Vec<u64>),
 }
 
-impl Default for Different {
+impl Default for DistinctSet {
     fn default() -> Self {
-        Self::Few(Vec::new())
+        Self::Sparse(Vec::new())
     }
 }
 
 const FEW: usize = 2048;
 
-impl Different {
+impl DistinctSet {
     pub(super) fn add(&mut self, number: u32) {
         match self {
-            Self::Few(numbers) if numbers.last() == Some(&number) => {}
-            Self::Few(numbers) => {
+            Self::Sparse(numbers) if numbers.last() == Some(&number) => {}
+            Self::Sparse(numbers) => {
                 numbers.push(number);
                 if numbers.len() > 2 * FEW {
                     numbers.sort_unstable();
@@ -61,22 +61,22 @@ impl Different {
                         for number in numbers.iter() {
                             set(&mut bits, *number);
                         }
-                        *self = Self::Many(bits);
+                        *self = Self::Dense(bits);
                     }
                 }
             }
-            Self::Many(bits) => set(bits, number),
+            Self::Dense(bits) => set(bits, number),
         }
     }
 
     pub(super) fn count(self) -> u64 {
         match self {
-            Self::Few(mut numbers) => {
+            Self::Sparse(mut numbers) => {
                 numbers.sort_unstable();
                 numbers.dedup();
                 numbers.len() as u64
             }
-            Self::Many(bits) => bits.iter().map(|bits| u64::from(bits.count_ones())).sum(),
+            Self::Dense(bits) => bits.iter().map(|bits| u64::from(bits.count_ones())).sum(),
         }
     }
 }
@@ -218,7 +218,7 @@ struct Counted {
     start: i64,
     end: i64,
     events: u64,
-    different: Different,
+    different: DistinctSet,
 }
 
 impl Counted {
@@ -239,7 +239,7 @@ impl Points {
     }
 
     /// Counts an event; its point's uniques.
-    pub(super) fn add(&mut self, time: i64) -> &mut Different {
+    pub(super) fn add(&mut self, time: i64) -> &mut DistinctSet {
         if !self.found.get(self.last).is_some_and(|point| point.holds(time)) {
             self.last = self.place(time);
         }
@@ -259,7 +259,7 @@ impl Points {
             start,
             end,
             events: 0,
-            different: Different::default(),
+            different: DistinctSet::default(),
         });
         self.found.len() - 1
     }
@@ -283,7 +283,7 @@ impl Points {
             let found = self.places.get(&start).map(|place| &mut self.found[*place]);
             let (end, events, different) = match found {
                 Some(point) => (point.end, point.events, std::mem::take(&mut point.different)),
-                None => (self.clock.point(self.interval, start).1, 0, Different::default()),
+                None => (self.clock.point(self.interval, start).1, 0, DistinctSet::default()),
             };
             points.push(Point {
                 start: Timestamp::from_millis(start),

@@ -141,7 +141,7 @@ fn an_ephemeral_key_ends_with_the_process() {
     assert_eq!(
         files(again.folder())
             .iter()
-            .filter(|name| name.ends_with(".key"))
+            .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "key"))
             .count(),
         0
     );

@@ -66,7 +66,7 @@ const MUTATIONS: [Mutation; 50] = [
     }),
     ("a field without its abilities", "is not whole", |all| {
         within(&mut all[0], "/attributes/fields", |fields| {
-            remove(&mut fields[0], "aggregatable")
+            remove(&mut fields[0], "aggregatable");
         });
     }),
     ("a newer version", "another migrationVersion", |all| {

@@ -64,7 +64,7 @@ async fn a_refused_registration_has_the_budget_of_visitors_who_wait() {
     let stub = IndexStub::start().await;
     let options = collection(&stub, "first", None)
         .refuse_registration(403, "")
-        .timeout(Duration::from_secs(60));
+        .timeout(Duration::from_mins(1));
     let rig = Rig::start(options).await;
     stub.behave(Behaviour::NeverAnswer);
     let invocation = rig.invoke(payload(&hit("id-1"))).await;
@@ -95,7 +95,7 @@ async fn a_hit_that_wakes_a_paused_collection_is_stored() {
     let (asleep, fallback) = (IndexStub::start().await, IndexStub::start().await);
     let options = collection(&asleep, "first", None)
         .env("PIXEL_FALLBACK", format!("{}/events", fallback.url()))
-        .timeout(Duration::from_secs(60));
+        .timeout(Duration::from_mins(1));
     let rig = Rig::start(options).await;
     asleep.behave(Behaviour::Delay(PAUSE));
     let invocation = rig.invoke(payload(&hit("id-1"))).await;
@@ -121,7 +121,7 @@ async fn another_index_is_not_waited_for_as_long() {
     let stub = IndexStub::start().await;
     let options = collection(&stub, "first", None)
         .env("PIXEL_AUTH", "es")
-        .timeout(Duration::from_secs(60));
+        .timeout(Duration::from_mins(1));
     let rig = Rig::start(options).await;
     stub.behave(Behaviour::Delay(PAUSE));
     rig.invoke(payload(&hit("id-1"))).await;

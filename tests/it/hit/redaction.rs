@@ -243,7 +243,7 @@ fn place_address(address: &str, place: usize, depth: usize) -> HttpRequest {
         7 => arrived(
             "/pixel.gif",
             "",
-            &[("User-Agent", &format!("Mail/7 (contact {})", address))],
+            &[("User-Agent", &format!("Mail/7 (contact {address})"))],
         ),
         8 => arrived("/pixel.gif", &format!("x={fullwidth}"), &[]),
         9 => arrived(

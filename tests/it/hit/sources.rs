@@ -178,7 +178,7 @@ const FILES: [(&str, &str); 7] = [
 
 #[test]
 fn other_rules_have_another_version() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rules");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/hit/enrich/rules");
     let mut found: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder of the rules")
         .map(|entry| {

@@ -500,10 +500,8 @@ async fn the_functions_may_do_what_they_do() {
 
         let loader = domain.acting_as("pixel_writer");
         let url = format!("{}/{index}{dates}", loader.url());
-        succeeded(
-            &pixel(&["demo", "-d", &url, "--events", "50", "--days", "1", "--yes"]),
-            rotation,
-        );
+        let made = pixel(&["demo", "-d", &url, "--events", "50", "--days", "1", "--yes"]);
+        succeeded(&made, rotation);
         let batches: Vec<_> = loader
             .asked()
             .into_iter()

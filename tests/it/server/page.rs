@@ -118,7 +118,7 @@ pub fn wait_for_hits(tab: &Tab<'_>, hits: u64) {
 
 #[test]
 fn the_plots_library_is_the_published_one() {
-    let folder = Path::new(ROOT).join("src/page/uplot");
+    let folder = Path::new(ROOT).join("src/api/page/uplot");
     let told = fs::read_to_string(folder.join("README.md")).expect("it is there");
     let rows: Vec<_> = told
         .lines()
