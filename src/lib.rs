@@ -61,6 +61,7 @@ pub mod function;
 pub mod hit;
 pub mod query;
 pub mod replay;
+#[cfg(feature = "cli")]
 pub mod server;
 pub mod setup;
 #[cfg(feature = "cli")]
