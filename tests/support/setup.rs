@@ -1,16 +1,19 @@
 //! What the tests need from the machine: programs on `PATH` and a folder to keep things in between
 //! runs.
 //!
-//! A missing program is installed with `apt-get` where that may work; elsewhere the test stops with
-//! one line that says what to install. Nothing here is removed again, and nothing is built or
-//! started.
+//! A missing program is installed with `apt-get` as root without a terminal (a fresh machine, CI), or
+//! with `PIXEL_TEST_INSTALL=1`; on a terminal the packages are listed and the person is asked. Elsewhere
+//! the test stops with one line that says what to install. Nothing here is removed again, and nothing
+//! is built or started.
 
 use std::{
     env,
     fs::{self, File, Permissions},
+    io::{self, BufRead, BufReader, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -126,6 +129,7 @@ fn install(tool: &str) -> Result<(), String> {
         .find(|(name, _)| *name == tool)
         .map_or(vec![tool], |(_, packages)| packages.to_vec());
     let failed = |why: String| format!("`{tool}` is missing: install {} ({why})", packages[0]);
+    may_install().map_err(&failed)?;
     let apt_get = apt_get().map_err(&failed)?;
     update(&apt_get).map_err(&failed)?;
     let mut why = String::new();
@@ -137,6 +141,42 @@ fn install(tool: &str) -> Result<(), String> {
         }
     }
     Err(failed(why))
+}
+
+/// Decides once in a run whether packages may be installed.
+fn may_install() -> Result<(), String> {
+    static DECISION: OnceLock<Result<(), String>> = OnceLock::new();
+    let decide = || match env::var("PIXEL_TEST_INSTALL").as_deref() {
+        Ok("1") => Ok(()),
+        Ok(_) => Err("`PIXEL_TEST_INSTALL` is not 1".to_owned()),
+        Err(_) => match File::options().read(true).write(true).open("/dev/tty") {
+            Ok(terminal) => ask(&terminal),
+            Err(_) if is_root() => Ok(()),
+            Err(_) => Err("set `PIXEL_TEST_INSTALL=1` to have it installed".to_owned()),
+        },
+    };
+    DECISION.get_or_init(decide).clone()
+}
+
+/// Lists the missing packages on the terminal, and asks.
+fn ask(mut terminal: &File) -> Result<(), String> {
+    let missing = PACKAGES.iter().filter(|(tool, _)| on_path(tool).is_none());
+    let names: Vec<_> = missing.map(|(_, packages)| packages[0]).collect();
+    let failed = |error: io::Error| error.to_string();
+    writeln!(
+        terminal,
+        "\nThe tests need packages that are not installed: {}",
+        names.join(", ")
+    )
+    .map_err(failed)?;
+    write!(terminal, "Install them with apt-get? [y/N] ").map_err(failed)?;
+    let mut answer = String::new();
+    BufReader::new(terminal).read_line(&mut answer).map_err(failed)?;
+    if answer.trim().eq_ignore_ascii_case("y") {
+        Ok(())
+    } else {
+        Err("the answer was no".to_owned())
+    }
 }
 
 /// The command line that stands before `install` or `update`.

@@ -94,12 +94,18 @@ fn the_tests_of_the_guarantees_exist() {
     let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
     assert!(rows.len() >= 8, "{rows:?}");
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    let files = std::fs::read_dir(folder).expect("the tests are there");
-    let paths = files.map(|file| file.expect("a file").path());
-    let sources: String = paths
-        .filter(|path| path.is_file())
-        .map(|path| std::fs::read_to_string(path).expect("text"))
-        .collect();
+    let mut sources = String::new();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for file in std::fs::read_dir(folder).expect("the tests are there") {
+            let path = file.expect("a file").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources += &std::fs::read_to_string(path).expect("text");
+            }
+        }
+    }
     for row in rows {
         let test = row
             .trim_end_matches([' ', '|', '`'])

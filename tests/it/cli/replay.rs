@@ -684,7 +684,7 @@ fn wrong_arguments_say_what_would_be_right() {
         (&[&queue, "-d", &queue], 2, "the same"),
         (&[&queue, "--state", "state.json"], 2, "no place to go on from"),
         (&["-", "--state", "state.json"], 2, "no place to go on from"),
-        (&["events.ndjson", "--state", "nonsense.json"], 1, "is no state"),
+        (&["events.ndjson", "--state", "nonsense.json"], 1, "is not a state"),
         (&["events.ndjson", "--state", "other.json"], 1, "of another source"),
     ];
     for (arguments, code, says) in table {

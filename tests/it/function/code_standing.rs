@@ -228,7 +228,10 @@ async fn what_makes_it_impossible_is_told_at_the_start() {
             to(&stub, "first", QUICK).env("PIXEL_JOURNAL", "log"),
             "`PIXEL_JOURNAL` is `log`",
         ),
-        (to(&stub, "first", QUICK).env("PIXEL_DESTINATION", queue), "is no index"),
+        (
+            to(&stub, "first", QUICK).env("PIXEL_DESTINATION", queue),
+            "is not an index",
+        ),
         (
             to(&stub, "first", QUICK).env("PIXEL_DESTINATION", ""),
             "`PIXEL_DESTINATION` is not set",

@@ -241,7 +241,7 @@ fn a_new_key_is_one() {
     assert!(succeeded(&check(&both, &made)).starts_with("signature   valid"));
     for (keys, code, signature, says) in [
         (&other, made.as_str(), "invalid", "no key of ours"),
-        (&one, "spring", "none", "no signed code"),
+        (&one, "spring", "none", "not a signed code"),
     ] {
         let output = check(keys, code);
         let told = String::from_utf8_lossy(&output.stderr);
