@@ -741,6 +741,9 @@ fn begins_with_scheme(bytes: &[u8]) -> bool {
     find_scheme(bytes).is_some_and(|scheme| matches!(bytes.get(scheme.len()), Some(b' ' | b'+' | b':' | b'%')))
 }
 
+/// The bytes of a word that decide whether it is a token.
+const MAX_WORD_BYTES: usize = 256;
+
 /// Finds tokens that are recognizable by form: JSON Web Tokens, and words after `Bearer`, `Basic`, `Token` and the like.
 fn find_tokens(view: &View<'_>) -> Vec<Range<usize>> {
     let bytes = view.bytes();
@@ -751,11 +754,19 @@ fn find_tokens(view: &View<'_>) -> Vec<Range<usize>> {
             found.push(place);
         }
     };
+    // The run of token characters that was measured last: what begins in it ends with it. Measuring it again at each
+    // beginning would take quadratic time.
+    let mut run = 0..0;
+    let mut run_length = |begin: usize| {
+        if !run.contains(&begin) {
+            run = begin..begin + bytes[begin..].iter().take_while(|byte| of_token(byte)).count();
+        }
+        run.end.max(begin) - begin
+    };
     let mut starts = true;
     for place in 0..bytes.len() {
         if bytes[place..].starts_with(b"eyJ") {
-            let length = bytes[place..].iter().take_while(|byte| of_token(byte)).count();
-            // A token that was examined once is not examined again.
+            let length = run_length(place);
             if length >= 20 {
                 push(place..place + length);
             }
@@ -765,10 +776,15 @@ fn find_tokens(view: &View<'_>) -> Vec<Range<usize>> {
             if matches!(bytes.get(blank), Some(b' ' | b'+' | b':')) {
                 let blanks = bytes[blank + 1..].iter().take_while(|byte| **byte == b' ').count();
                 let begin = blank + 1 + blanks;
-                let length = bytes[begin..].iter().take_while(|byte| of_token(byte)).count();
+                let length = run_length(begin);
                 let alone =
                     begin + length == bytes.len() && (place == 0 || matches!(bytes[place - 1], b'=' | b'"' | b':'));
-                if is_token(scheme, &bytes[place..blank], &bytes[begin..begin + length], alone) {
+                if is_token(
+                    scheme,
+                    &bytes[place..blank],
+                    &bytes[begin..begin + length.min(MAX_WORD_BYTES)],
+                    alone,
+                ) {
                     push(begin..begin + length);
                 }
             }

@@ -15,6 +15,7 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::hit::pixel::Pixel;
@@ -370,6 +371,9 @@ fn detect_foreign_service(top: &Entries<'_>) -> Option<&'static str> {
 /// The number of names up to which comparing each with all others takes less time than hashing them.
 const FEW_NAMES: usize = 32;
 
+/// The names of one object that are read; an event keeps far fewer of them, and marks that it was cut.
+const MAX_NAMES: usize = 2_000;
+
 /// The members of a JSON object in their order, with unparsed values.
 ///
 /// `serde_json::Value` would keep the last of two equal keys without a trace of the first; a visitor who can inject a
@@ -481,7 +485,9 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Entries<'a> {
                 let mut entries = Entries::default();
                 // The names so far, once there are many; comparing each name with all before it would take quadratic time.
                 let mut names = HashSet::new();
-                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                while entries.members.len() < MAX_NAMES
+                    && let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()?
+                {
                     if entries.members.len() == FEW_NAMES {
                         names.extend(entries.members.iter().map(|(known, _)| known.clone()));
                     }
@@ -496,6 +502,7 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Entries<'a> {
                         entries.members.push((name, value));
                     }
                 }
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(entries)
             }
         }
