@@ -219,7 +219,7 @@ impl Server {
     }
 }
 
-/// Whatever goes wrong, no server is left behind.
+/// Ends the server, so that none is left behind after a failure.
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();

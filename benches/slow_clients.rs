@@ -38,7 +38,7 @@ fn slow_clients() -> [(&'static str, Vec<u8>, usize); 3] {
     ]
 }
 
-/// How often a slow client looks whether it was closed, and comes back.
+/// The pause after which a slow client checks whether it was closed, and comes back.
 const RETURN_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two visitors.
 const VISIT_INTERVAL: Duration = Duration::from_millis(5);
@@ -68,7 +68,7 @@ struct Figures {
     failed: usize,
     /// At the end.
     connections: u64,
-    /// How often slow clients came back.
+    /// The number of times that slow clients came back.
     returned: u64,
     memory_peak: u64,
 }
@@ -214,7 +214,7 @@ impl Server {
     }
 }
 
-/// Whatever goes wrong, no server is left behind.
+/// Ends the server, so that none is left behind after a failure.
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
